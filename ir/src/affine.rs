@@ -1,0 +1,183 @@
+//! Affine index expressions: `sum(coefficient * loop variable) + constant`.
+//!
+//! Canonical by construction (terms sorted by variable, no zero coefficient), so equality is structural.
+//! Knows nothing of buffers; bounds and strides are asked for by [`crate::access`] and by code generation.
+
+/// A loop variable. Numbers are unique within a [`crate::Program`], so nests can be merged without renaming.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Var(pub u32);
+
+/// `sum(coefficient * variable) + constant`, over the integers.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Affine {
+    terms: Vec<(Var, i64)>,
+    constant: i64,
+}
+
+impl Affine {
+    /// A constant.
+    pub const fn constant(value: i64) -> Affine {
+        Affine { terms: Vec::new(), constant: value }
+    }
+
+    /// A single variable.
+    pub fn var(var: Var) -> Affine {
+        Affine { terms: vec![(var, 1)], constant: 0 }
+    }
+
+    /// `coefficient * var`.
+    pub fn term(var: Var, coefficient: i64) -> Affine {
+        if coefficient == 0 {
+            return Affine::constant(0);
+        }
+        Affine { terms: vec![(var, coefficient)], constant: 0 }
+    }
+
+    /// The terms: variables in ascending order, coefficients not 0.
+    pub fn terms(&self) -> &[(Var, i64)] {
+        &self.terms
+    }
+
+    /// The part without variables.
+    pub fn offset(&self) -> i64 {
+        self.constant
+    }
+
+    /// The coefficient of `var`, 0 if it does not occur.
+    pub fn coeff(&self, var: Var) -> i64 {
+        self.terms.binary_search_by_key(&var, |t| t.0).map_or(0, |i| self.terms[i].1)
+    }
+
+    /// Whether `var` occurs.
+    pub fn uses(&self, var: Var) -> bool {
+        self.coeff(var) != 0
+    }
+
+    /// The variables that occur, ascending.
+    pub fn vars(&self) -> impl Iterator<Item = Var> + '_ {
+        self.terms.iter().map(|t| t.0)
+    }
+
+    /// The value, if no variable occurs.
+    pub fn as_const(&self) -> Option<i64> {
+        self.terms.is_empty().then_some(self.constant)
+    }
+
+    /// The variable, if the expression is exactly one variable with coefficient 1 and no constant.
+    pub fn as_var(&self) -> Option<Var> {
+        match (self.terms.as_slice(), self.constant) {
+            ([(v, 1)], 0) => Some(*v),
+            _ => None,
+        }
+    }
+
+    /// `self + other`. Saturates instead of overflowing; the verifier rejects indices anywhere near that.
+    pub fn add(&self, other: &Affine) -> Affine {
+        let (mut a, mut b) = (self.terms.iter().peekable(), other.terms.iter().peekable());
+        let mut terms = Vec::with_capacity(self.terms.len() + other.terms.len());
+        loop {
+            let next = match (a.peek(), b.peek()) {
+                (Some(&&x), Some(&&y)) if x.0 == y.0 => {
+                    a.next();
+                    b.next();
+                    (x.0, x.1.saturating_add(y.1))
+                }
+                (Some(&&x), Some(&&y)) if x.0 < y.0 => {
+                    a.next();
+                    x
+                }
+                (_, Some(&&y)) => {
+                    b.next();
+                    y
+                }
+                (Some(&&x), None) => {
+                    a.next();
+                    x
+                }
+                (None, None) => break,
+            };
+            if next.1 != 0 {
+                terms.push(next);
+            }
+        }
+        Affine { terms, constant: self.constant.saturating_add(other.constant) }
+    }
+
+    /// `self + value`.
+    pub fn plus(&self, value: i64) -> Affine {
+        Affine { terms: self.terms.clone(), constant: self.constant.saturating_add(value) }
+    }
+
+    /// `self * factor`.
+    pub fn scale(&self, factor: i64) -> Affine {
+        if factor == 0 {
+            return Affine::constant(0);
+        }
+        Affine {
+            terms: self.terms.iter().map(|&(v, c)| (v, c.saturating_mul(factor))).collect(),
+            constant: self.constant.saturating_mul(factor),
+        }
+    }
+
+    /// `self` with every occurrence of `var` replaced.
+    pub fn subst(&self, var: Var, with: &Affine) -> Affine {
+        match self.coeff(var) {
+            0 => self.clone(),
+            c => {
+                let mut rest = self.clone();
+                rest.terms.retain(|t| t.0 != var);
+                rest.add(&with.scale(c))
+            }
+        }
+    }
+
+    /// The smallest and the largest value when each variable `v` runs over `0..extent(v)`; `None` if some
+    /// extent is 0 (then the expression is never evaluated) or the range leaves `i64`.
+    pub fn range(&self, extent: impl Fn(Var) -> usize) -> Option<(i64, i64)> {
+        let (mut lo, mut hi) = (self.constant, self.constant);
+        for &(v, c) in &self.terms {
+            let last = i64::try_from(extent(v).checked_sub(1)?).ok()?;
+            let span = c.checked_mul(last)?;
+            if span < 0 {
+                lo = lo.checked_add(span)?;
+            } else {
+                hi = hi.checked_add(span)?;
+            }
+        }
+        Some((lo, hi))
+    }
+
+    /// The value for given values of the variables.
+    pub fn eval(&self, value: impl Fn(Var) -> i64) -> i64 {
+        self.terms.iter().fold(self.constant, |acc, &(v, c)| acc.wrapping_add(c.wrapping_mul(value(v))))
+    }
+}
+
+impl From<Var> for Affine {
+    fn from(var: Var) -> Affine {
+        Affine::var(var)
+    }
+}
+
+impl From<i64> for Affine {
+    fn from(value: i64) -> Affine {
+        Affine::constant(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn canonical_and_substitution() {
+        let (a, b) = (Var(0), Var(1));
+        let e = Affine::term(b, 2).add(&Affine::var(a)).plus(-1);
+        assert_eq!(e.terms(), &[(a, 1), (b, 2)]);
+        assert_eq!(e.add(&Affine::term(b, -2)).terms(), &[(a, 1)]);
+        assert_eq!(e.subst(a, &Affine::term(b, -2)).as_const(), Some(-1));
+        assert_eq!(e.range(|v| if v == a { 3 } else { 5 }), Some((-1, 9)));
+        assert_eq!(e.range(|_| 0), None);
+        assert_eq!(e.eval(|v| i64::from(v.0) + 1), 4);
+    }
+}

@@ -1,0 +1,573 @@
+//! The core of the IR: programs, buffers, nests, statements and expressions.
+//!
+//! Plain owned trees and small integer ids; passes rewrite them in place. What the constructs *mean* is
+//! defined by [`crate::interp`]; which of them are allowed at which stage by [`crate::verify`].
+
+use crate::affine::{Affine, Var};
+use crate::types::{DType, Scalar};
+
+/// A buffer of a [`Program`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct BufId(pub u32);
+
+/// Buffers, and the nests that compute on them, in execution order.
+///
+/// Constant data is not part of a program: a `const` buffer is bound like an input, only earlier.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Program {
+    /// All buffers, scoped ones ([`Role::Local`]) included; indexed by [`BufId`].
+    pub buffers: Vec<Buffer>,
+    /// The names of all loop variables; indexed by [`Var`]. Names need not be unique.
+    pub vars: Vec<String>,
+    /// The nests, in execution order.
+    pub nests: Vec<Nest>,
+}
+
+impl Program {
+    /// The buffer with this id.
+    pub fn buf(&self, id: BufId) -> &Buffer {
+        &self.buffers[id.0 as usize]
+    }
+
+    /// The buffer with this id, to be changed.
+    pub fn buf_mut(&mut self, id: BufId) -> &mut Buffer {
+        &mut self.buffers[id.0 as usize]
+    }
+
+    /// Adds a buffer.
+    pub fn add_buffer(&mut self, buffer: Buffer) -> BufId {
+        self.buffers.push(buffer);
+        BufId(self.buffers.len() as u32 - 1)
+    }
+
+    /// Adds a loop variable with this (not necessarily unique) name.
+    pub fn add_var(&mut self, name: impl Into<String>) -> Var {
+        self.vars.push(name.into());
+        Var(self.vars.len() as u32 - 1)
+    }
+
+    /// The name a variable was created with.
+    pub fn var_name(&self, var: Var) -> &str {
+        &self.vars[var.0 as usize]
+    }
+
+    /// All buffer ids, in order.
+    pub fn buf_ids(&self) -> impl Iterator<Item = BufId> + use<> {
+        (0..self.buffers.len() as u32).map(BufId)
+    }
+}
+
+/// Who provides a buffer's storage, and when its contents exist.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Role {
+    /// Given by the caller at each run; never written.
+    In,
+    /// Returned to the caller; every element is written.
+    Out,
+    /// Given at compile time; never written.
+    Const,
+    /// Lives between nests of one run.
+    Temp,
+    /// Scoped: declared by a [`Stmt::Temp`] inside a nest, undefined at each declaration.
+    Local,
+}
+
+/// A named array. Accesses are always by logical index; `layout` and `halo` only say where elements lie.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Buffer {
+    /// The name, without the leading `%`. Unique among the buffers of a program.
+    pub name: String,
+    /// The element type.
+    pub dtype: DType,
+    /// The logical shape; empty for a scalar.
+    pub shape: Vec<usize>,
+    /// Who provides the storage.
+    pub role: Role,
+    /// How the elements are ordered in memory.
+    pub layout: Layout,
+    /// For each dimension, how many extra elements lie before and after the logical ones. Empty: none at
+    /// all. A haloed buffer's border holds [`Buffer::halo_fill`].
+    pub halo: Vec<(usize, usize)>,
+    /// What the halo holds; meaningful only if `halo` is not empty.
+    pub halo_fill: Scalar,
+}
+
+impl Buffer {
+    /// A row-major buffer without halo.
+    pub fn new(name: impl Into<String>, dtype: DType, shape: &[usize], role: Role) -> Buffer {
+        Buffer {
+            name: name.into(),
+            dtype,
+            shape: shape.to_vec(),
+            role,
+            layout: Layout::row_major(shape.len()),
+            halo: Vec::new(),
+            halo_fill: Scalar::zero(dtype),
+        }
+    }
+
+    /// The number of logical elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether there is no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes of the logical elements, without halo or panel padding.
+    pub fn logical_bytes(&self) -> usize {
+        self.len() * self.dtype.size()
+    }
+
+    /// The extent of each dimension with the halo added.
+    pub fn padded_shape(&self) -> Vec<usize> {
+        match self.halo.as_slice() {
+            [] => self.shape.clone(),
+            halo => self.shape.iter().zip(halo).map(|(s, (lo, hi))| s + lo + hi).collect(),
+        }
+    }
+
+    /// The number of elements that the storage holds: halo and panel padding included.
+    pub fn storage_len(&self) -> usize {
+        let mut shape = self.padded_shape();
+        if let Some((dim, block)) = self.layout.panel {
+            shape[dim] = shape[dim].next_multiple_of(block);
+        }
+        shape.iter().product()
+    }
+
+    /// The bytes that the storage takes.
+    pub fn storage_bytes(&self) -> usize {
+        self.storage_len() * self.dtype.size()
+    }
+}
+
+/// The order of a buffer's elements in memory.
+///
+/// Dimensions are laid out in `order`, the last one contiguous. With a `panel`, one dimension is cut into
+/// blocks: the block number becomes the outermost physical dimension and the place within the block the
+/// innermost, `[dim / block][order without dim ...][dim % block]`, the last block padded to full size. This is
+/// what register-tiled contractions read as packed weights (and NCHW16c, with `dim = 1, block = 16`).
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Layout {
+    /// A permutation of the dimensions, outermost first.
+    pub order: Vec<usize>,
+    /// The panelled dimension and its block size.
+    pub panel: Option<(usize, usize)>,
+}
+
+impl Layout {
+    /// Dimensions in their logical order.
+    pub fn row_major(rank: usize) -> Layout {
+        Layout { order: (0..rank).collect(), panel: None }
+    }
+
+    /// Whether elements lie in logical order.
+    pub fn is_row_major(&self) -> bool {
+        self.panel.is_none() && self.order.iter().enumerate().all(|(i, &d)| i == d)
+    }
+}
+
+/// One kernel: a list of statements, usually one loop, that a single native function executes.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Nest {
+    /// The name, without the leading `@`. Unique among the nests of a program.
+    pub name: String,
+    /// The statements, in order.
+    pub body: Vec<Stmt>,
+    /// The names of the model's operations that this nest computes, in order; for reports.
+    pub ops: Vec<String>,
+}
+
+/// A statement.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Stmt {
+    /// A counted loop.
+    For(For),
+    /// `buf[index] = value`.
+    Store(Store),
+    /// `buf[index] = op(buf[index], value)`.
+    Reduce(Reduce),
+    /// Declares a [`Role::Local`] buffer for the rest of the enclosing block. Its contents are undefined here
+    /// (and undefined again in the next iteration of a surrounding loop).
+    Temp(BufId),
+    /// A runtime function that is not a loop nest.
+    Call(Call),
+}
+
+/// `for var < extent kind { body }`: `var` takes the values `0, 1, .. extent - 1`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct For {
+    /// The loop variable; each variable is bound by one loop only.
+    pub var: Var,
+    /// How often the body runs; may be 0.
+    pub extent: usize,
+    /// How the loop is to be executed.
+    pub kind: LoopKind,
+    /// The statements of an iteration.
+    pub body: Vec<Stmt>,
+}
+
+/// How a loop is executed. The kind never changes what a program means.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum LoopKind {
+    /// One iteration after the other.
+    #[default]
+    Serial,
+    /// Iterations are independent and may run on different threads.
+    Parallel,
+    /// Iterations are independent (or a reduction into a scalar) and run as the lanes of vector registers.
+    /// Extents are small: a few registers' worth, not necessarily a multiple of the register width.
+    Vector,
+    /// Every iteration is emitted as code of its own.
+    Unrolled,
+}
+
+impl LoopKind {
+    /// The keyword of the textual IR; empty for serial loops.
+    pub const fn name(self) -> &'static str {
+        match self {
+            LoopKind::Serial => "",
+            LoopKind::Parallel => "parallel",
+            LoopKind::Vector => "vector",
+            LoopKind::Unrolled => "unrolled",
+        }
+    }
+}
+
+/// `buf[index] = value`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Store {
+    /// The buffer written.
+    pub buf: BufId,
+    /// One index per dimension.
+    pub index: Vec<Index>,
+    /// The value; its type is the buffer's.
+    pub value: Expr,
+}
+
+/// `buf[index] = op(buf[index], value)`. Code generation may reassociate `add` and `mul` over a loop.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Reduce {
+    /// The combining operation.
+    pub op: ReduceOp,
+    /// The buffer updated.
+    pub buf: BufId,
+    /// One index per dimension.
+    pub index: Vec<Index>,
+    /// The value combined; its type is the buffer's.
+    pub value: Expr,
+}
+
+/// A call to a runtime function by name: it reads the inputs and fills the outputs, nothing else.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Call {
+    /// The function, such as `topk`.
+    pub function: String,
+    /// Buffers read, whole.
+    pub inputs: Vec<BufId>,
+    /// Buffers written, whole.
+    pub outputs: Vec<BufId>,
+    /// Integer attributes; their meaning is the function's.
+    pub attrs: Vec<i64>,
+}
+
+/// How values are combined. Identity elements: 0, 1, -inf (or the smallest integer), +inf (or the largest).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ReduceOp {
+    /// Sum; on `bool`, or.
+    Add,
+    /// Product; on `bool`, and.
+    Mul,
+    /// The larger; NaN if either is.
+    Max,
+    /// The smaller; NaN if either is.
+    Min,
+}
+
+impl ReduceOp {
+    /// The operator of the textual IR: `%t += x`, `*=`, `max=`, `min=`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            ReduceOp::Add => "+=",
+            ReduceOp::Mul => "*=",
+            ReduceOp::Max => "max=",
+            ReduceOp::Min => "min=",
+        }
+    }
+
+    /// The value that changes nothing when combined.
+    pub fn identity(self, dtype: DType) -> Scalar {
+        match self {
+            ReduceOp::Add => Scalar::zero(dtype),
+            ReduceOp::Mul => Scalar::from_i64(dtype, 1),
+            ReduceOp::Max if dtype == DType::I64 => Scalar::I64(i64::MIN),
+            ReduceOp::Min if dtype == DType::I64 => Scalar::I64(i64::MAX),
+            ReduceOp::Max => {
+                Scalar::from_f64(dtype, if dtype == DType::Bool { 0.0 } else { f64::NEG_INFINITY })
+            }
+            ReduceOp::Min => Scalar::from_f64(dtype, f64::INFINITY),
+        }
+    }
+}
+
+/// One index of an access.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Index {
+    /// Known up to the loop variables.
+    Affine(Affine),
+    /// An `i64` computed at run time (gather, scatter). Outside the dimension it is an error at run time,
+    /// unless the load has an `otherwise`.
+    Value(Box<Expr>),
+}
+
+impl Index {
+    /// The affine form, if it is one.
+    pub fn as_affine(&self) -> Option<&Affine> {
+        match self {
+            Index::Affine(a) => Some(a),
+            Index::Value(_) => None,
+        }
+    }
+}
+
+impl<T: Into<Affine>> From<T> for Index {
+    fn from(value: T) -> Index {
+        Index::Affine(value.into())
+    }
+}
+
+/// An expression. Operands of a binary operation have one type; comparisons yield `bool`.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Expr {
+    /// A literal.
+    Const(Scalar),
+    /// An element of a buffer.
+    Load(Load),
+    /// The value of an affine expression of the loop variables, as `i64`.
+    Index(Affine),
+    /// A unary operation; the type stays (predicates yield `bool`).
+    Unary(UnOp, Box<Expr>),
+    /// A binary operation.
+    Binary(BinOp, Box<Expr>, Box<Expr>),
+    /// `condition ? a : b`. Both sides are evaluated; neither may fail.
+    Select(Box<Expr>, Box<Expr>, Box<Expr>),
+    /// A conversion: float to integer truncates and saturates, NaN gives 0; integer to integer wraps; to
+    /// `bool` tells whether the value is not 0.
+    Cast(DType, Box<Expr>),
+}
+
+/// `buf[index]`, or `otherwise` where an index lies outside the buffer.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Load {
+    /// The buffer read.
+    pub buf: BufId,
+    /// One index per dimension.
+    pub index: Vec<Index>,
+    /// The value outside the buffer (padding). Without it every index must be inside.
+    pub otherwise: Option<Box<Expr>>,
+}
+
+/// Unary operations. On floats as IEEE 754 and C's `math.h`; NaN in, NaN out.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[expect(missing_docs, reason = "each is the mathematical function it is named after")]
+pub enum UnOp {
+    Neg,
+    Abs,
+    /// -1, 0 or 1 with the sign of the operand; NaN stays NaN.
+    Sign,
+    Floor,
+    Ceil,
+    /// To the nearest integer, ties to even.
+    Round,
+    /// Towards zero.
+    Trunc,
+    Sqrt,
+    Exp,
+    /// `exp(x) - 1` without cancellation.
+    Expm1,
+    Log,
+    /// `log(1 + x)` without cancellation.
+    Log1p,
+    /// `1 / (1 + exp(-x))`.
+    Sigmoid,
+    Tanh,
+    Erf,
+    Sin,
+    Cos,
+    Tan,
+    Asin,
+    Acos,
+    Atan,
+    Sinh,
+    Cosh,
+    Asinh,
+    Acosh,
+    Atanh,
+    /// Logical not, on `bool`.
+    Not,
+    /// Bitwise not, on integers.
+    BitNot,
+    /// Whether the operand is NaN: `bool`.
+    IsNan,
+    /// Whether the operand is infinite: `bool`.
+    IsInf,
+}
+
+impl UnOp {
+    /// Every operation.
+    pub const ALL: [UnOp; 30] = {
+        use UnOp::*;
+        [
+            Neg, Abs, Sign, Floor, Ceil, Round, Trunc, Sqrt, Exp, Expm1, Log, Log1p, Sigmoid, Tanh, Erf, Sin,
+            Cos, Tan, Asin, Acos, Atan, Sinh, Cosh, Asinh, Acosh, Atanh, Not, BitNot, IsNan, IsInf,
+        ]
+    };
+
+    /// The name in the textual IR, used as a function: `exp(x)`.
+    pub const fn name(self) -> &'static str {
+        use UnOp::*;
+        match self {
+            Neg => "neg",
+            Abs => "abs",
+            Sign => "sign",
+            Floor => "floor",
+            Ceil => "ceil",
+            Round => "round",
+            Trunc => "trunc",
+            Sqrt => "sqrt",
+            Exp => "exp",
+            Expm1 => "expm1",
+            Log => "log",
+            Log1p => "log1p",
+            Sigmoid => "sigmoid",
+            Tanh => "tanh",
+            Erf => "erf",
+            Sin => "sin",
+            Cos => "cos",
+            Tan => "tan",
+            Asin => "asin",
+            Acos => "acos",
+            Atan => "atan",
+            Sinh => "sinh",
+            Cosh => "cosh",
+            Asinh => "asinh",
+            Acosh => "acosh",
+            Atanh => "atanh",
+            Not => "not",
+            BitNot => "bitnot",
+            IsNan => "isnan",
+            IsInf => "isinf",
+        }
+    }
+
+    /// The type of the result for an operand of type `operand`.
+    pub const fn result(self, operand: DType) -> DType {
+        match self {
+            UnOp::IsNan | UnOp::IsInf => DType::Bool,
+            _ => operand,
+        }
+    }
+}
+
+/// Binary operations. Integers wrap; dividing by the integer 0 gives 0, so no input can trap.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[expect(missing_docs, reason = "each is the mathematical operation it is named after")]
+pub enum BinOp {
+    Add,
+    Sub,
+    Mul,
+    /// On integers, towards zero; `x / 0` is 0 and `MIN / -1` is `MIN`.
+    Div,
+    /// The remainder of [`BinOp::Div`], with the sign of the dividend (C's `fmod` on floats).
+    Rem,
+    /// The remainder with the sign of the divisor (Python's `%`); `x mod 0` is 0 on integers.
+    Mod,
+    /// `x` to the power `y`; on integers by wrapping multiplication, negative powers give 0, 1 or -1.
+    Pow,
+    /// The larger; NaN if either is.
+    Max,
+    /// The smaller; NaN if either is.
+    Min,
+    /// The angle of the point (second, first).
+    Atan2,
+    Eq,
+    Ne,
+    Lt,
+    Le,
+    Gt,
+    Ge,
+    /// Logical on `bool`, bitwise on integers.
+    And,
+    /// Logical on `bool`, bitwise on integers.
+    Or,
+    /// Logical on `bool`, bitwise on integers.
+    Xor,
+    /// Left shift; 0 if the amount is not below the width.
+    Shl,
+    /// Logical right shift on `u8`, arithmetic on signed types; the amount saturates at the width.
+    Shr,
+}
+
+impl BinOp {
+    /// Every operation.
+    pub const ALL: [BinOp; 21] = {
+        use BinOp::*;
+        [Add, Sub, Mul, Div, Rem, Mod, Pow, Max, Min, Atan2, Eq, Ne, Lt, Le, Gt, Ge, And, Or, Xor, Shl, Shr]
+    };
+
+    /// The infix operator of the textual IR, or the name of a two-argument function.
+    pub const fn name(self) -> &'static str {
+        use BinOp::*;
+        match self {
+            Add => "+",
+            Sub => "-",
+            Mul => "*",
+            Div => "/",
+            Rem => "rem",
+            Mod => "mod",
+            Pow => "pow",
+            Max => "max",
+            Min => "min",
+            Atan2 => "atan2",
+            Eq => "==",
+            Ne => "!=",
+            Lt => "<",
+            Le => "<=",
+            Gt => ">",
+            Ge => ">=",
+            And => "&",
+            Or => "|",
+            Xor => "^",
+            Shl => "<<",
+            Shr => ">>",
+        }
+    }
+
+    /// Whether the result is `bool` whatever the operands are.
+    pub const fn is_comparison(self) -> bool {
+        matches!(self, BinOp::Eq | BinOp::Ne | BinOp::Lt | BinOp::Le | BinOp::Gt | BinOp::Ge)
+    }
+
+    /// The type of the result for operands of type `operand`.
+    pub const fn result(self, operand: DType) -> DType {
+        if self.is_comparison() { DType::Bool } else { operand }
+    }
+}
+
+impl Expr {
+    /// The type of the expression in `program`. For ill-typed expressions, the type of the first operand.
+    pub fn dtype(&self, program: &Program) -> DType {
+        match self {
+            Expr::Const(s) => s.dtype(),
+            Expr::Load(l) => program.buf(l.buf).dtype,
+            Expr::Index(_) => DType::I64,
+            Expr::Unary(op, a) => op.result(a.dtype(program)),
+            Expr::Binary(op, a, _) => op.result(a.dtype(program)),
+            Expr::Select(_, a, _) => a.dtype(program),
+            Expr::Cast(d, _) => *d,
+        }
+    }
+}

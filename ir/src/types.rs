@@ -1,0 +1,189 @@
+//! Element types and scalar values of the IR.
+//!
+//! This module knows how wide an element is and how a literal of it is held; what operations do with
+//! elements is defined by [`crate::interp`].
+
+use std::fmt;
+
+/// The element type of a buffer or the type of an expression.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub enum DType {
+    /// IEEE 754 binary32.
+    F32,
+    /// IEEE 754 binary64.
+    F64,
+    /// Two's complement, 64 bits.
+    I64,
+    /// Two's complement, 32 bits.
+    I32,
+    /// Two's complement, 8 bits.
+    I8,
+    /// Unsigned, 8 bits.
+    U8,
+    /// A truth value, stored as one byte that is 0 or 1.
+    Bool,
+}
+
+impl DType {
+    /// Every element type, in the order of the declaration.
+    pub const ALL: [DType; 7] =
+        [DType::F32, DType::F64, DType::I64, DType::I32, DType::I8, DType::U8, DType::Bool];
+
+    /// The size of one element in bytes.
+    pub const fn size(self) -> usize {
+        match self {
+            DType::F64 | DType::I64 => 8,
+            DType::F32 | DType::I32 => 4,
+            DType::I8 | DType::U8 | DType::Bool => 1,
+        }
+    }
+
+    /// Whether this is a floating-point type.
+    pub const fn is_float(self) -> bool {
+        matches!(self, DType::F32 | DType::F64)
+    }
+
+    /// Whether this is an integer type (`bool` is not).
+    pub const fn is_int(self) -> bool {
+        matches!(self, DType::I64 | DType::I32 | DType::I8 | DType::U8)
+    }
+
+    /// The name used in the textual IR: `f32`, `i64`, `bool`, ...
+    pub const fn name(self) -> &'static str {
+        match self {
+            DType::F32 => "f32",
+            DType::F64 => "f64",
+            DType::I64 => "i64",
+            DType::I32 => "i32",
+            DType::I8 => "i8",
+            DType::U8 => "u8",
+            DType::Bool => "bool",
+        }
+    }
+
+    /// The type of that name, if there is one.
+    pub fn from_name(name: &str) -> Option<DType> {
+        DType::ALL.into_iter().find(|d| d.name() == name)
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One element value. Equality and hashing are bitwise (so `NaN == NaN` and `0.0 != -0.0`), because two
+/// programs are the same only if they compute the same bits.
+#[derive(Clone, Copy, Debug)]
+pub enum Scalar {
+    /// A binary32 value.
+    F32(f32),
+    /// A binary64 value.
+    F64(f64),
+    /// A 64-bit integer.
+    I64(i64),
+    /// A 32-bit integer.
+    I32(i32),
+    /// An 8-bit integer.
+    I8(i8),
+    /// An unsigned 8-bit integer.
+    U8(u8),
+    /// A truth value.
+    Bool(bool),
+}
+
+impl Scalar {
+    /// The type of the value.
+    pub const fn dtype(self) -> DType {
+        match self {
+            Scalar::F32(_) => DType::F32,
+            Scalar::F64(_) => DType::F64,
+            Scalar::I64(_) => DType::I64,
+            Scalar::I32(_) => DType::I32,
+            Scalar::I8(_) => DType::I8,
+            Scalar::U8(_) => DType::U8,
+            Scalar::Bool(_) => DType::Bool,
+        }
+    }
+
+    /// The value 0 (or `false`) of a type.
+    pub const fn zero(dtype: DType) -> Scalar {
+        match dtype {
+            DType::F32 => Scalar::F32(0.0),
+            DType::F64 => Scalar::F64(0.0),
+            DType::I64 => Scalar::I64(0),
+            DType::I32 => Scalar::I32(0),
+            DType::I8 => Scalar::I8(0),
+            DType::U8 => Scalar::U8(0),
+            DType::Bool => Scalar::Bool(false),
+        }
+    }
+
+    /// `value` in a type: rounded to nearest for `f32`; for integers saturating, truncating, NaN to 0; for
+    /// `bool`, whether it is not 0.
+    pub fn from_f64(dtype: DType, value: f64) -> Scalar {
+        match dtype {
+            DType::F32 => Scalar::F32(value as f32),
+            DType::F64 => Scalar::F64(value),
+            DType::I64 => Scalar::I64(value as i64),
+            DType::I32 => Scalar::I32(value as i32),
+            DType::I8 => Scalar::I8(value as i8),
+            DType::U8 => Scalar::U8(value as u8),
+            DType::Bool => Scalar::Bool(value != 0.0),
+        }
+    }
+
+    /// `value` in a type: integers wrap, as casts between integers do.
+    pub const fn from_i64(dtype: DType, value: i64) -> Scalar {
+        match dtype {
+            DType::F32 => Scalar::F32(value as f32),
+            DType::F64 => Scalar::F64(value as f64),
+            DType::I64 => Scalar::I64(value),
+            DType::I32 => Scalar::I32(value as i32),
+            DType::I8 => Scalar::I8(value as i8),
+            DType::U8 => Scalar::U8(value as u8),
+            DType::Bool => Scalar::Bool(value != 0),
+        }
+    }
+
+    /// The value as a binary64 number (rounded for large `i64`).
+    pub const fn as_f64(self) -> f64 {
+        match self {
+            Scalar::F32(v) => v as f64,
+            Scalar::F64(v) => v,
+            Scalar::I64(v) => v as f64,
+            Scalar::I32(v) => v as f64,
+            Scalar::I8(v) => v as f64,
+            Scalar::U8(v) => v as f64,
+            Scalar::Bool(v) => v as u8 as f64,
+        }
+    }
+
+    /// The bits, zero-extended to 64; with [`Scalar::dtype`] they identify the value.
+    pub const fn to_bits(self) -> u64 {
+        match self {
+            Scalar::F32(v) => v.to_bits() as u64,
+            Scalar::F64(v) => v.to_bits(),
+            Scalar::I64(v) => v as u64,
+            Scalar::I32(v) => v as u32 as u64,
+            Scalar::I8(v) => v as u8 as u64,
+            Scalar::U8(v) => v as u64,
+            Scalar::Bool(v) => v as u64,
+        }
+    }
+}
+
+impl PartialEq for Scalar {
+    fn eq(&self, other: &Self) -> bool {
+        self.dtype() == other.dtype() && self.to_bits() == other.to_bits()
+    }
+}
+
+impl Eq for Scalar {}
+
+impl std::hash::Hash for Scalar {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        (self.dtype(), self.to_bits()).hash(state);
+    }
+}
