@@ -165,6 +165,13 @@ impl From<i64> for Affine {
     }
 }
 
+/// For literals: Rust takes an integer literal of open type for an `i32`.
+impl From<i32> for Affine {
+    fn from(value: i32) -> Affine {
+        Affine::constant(value.into())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,9 +4,16 @@
 //! `Reduce` statements whose indices are affine in the loop variables.
 
 pub mod affine;
+pub mod build;
+pub mod expr;
 pub mod nest;
+pub mod ops;
 pub mod types;
+pub mod visit;
 
 pub use affine::{Affine, Var};
+pub use build::NestBuilder;
+pub use expr::{SCALAR, indices};
 pub use nest::*;
+pub use ops::{BinOp, ReduceOp, UnOp};
 pub use types::{DType, Scalar};
