@@ -1,1 +1,10 @@
-//! placeholder
+//! nestjit: a JIT compiler for fused neural-network loop nests.
+
+pub mod error;
+pub mod graph;
+pub mod tensor;
+
+pub use error::{Error, ErrorKind, Result};
+pub use nestjit_ir as ir;
+pub use nestjit_ir::DType;
+pub use tensor::{Element, Tensor};

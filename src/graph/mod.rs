@@ -1,0 +1,71 @@
+//! The graph: a model as operations on tensors, before it becomes loop nests.
+//!
+//! Every front end (builder, zoo, ONNX) makes a [`Graph`]; graph passes rewrite it; lowering reads it. Shapes
+//! and types are known for every value: [`infer`] computes them when a node is added.
+
+use std::sync::Arc;
+
+use nestjit_ir::DType;
+
+use crate::tensor::Tensor;
+
+pub mod op;
+
+pub use op::*;
+
+/// A value: an input, a constant, or the result of a node.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct ValueId(pub u32);
+
+/// What is known of a value.
+#[derive(Clone, Debug)]
+pub struct Value {
+    /// The name; unique within the graph.
+    pub name: String,
+    /// The element type.
+    pub dtype: DType,
+    /// The shape.
+    pub shape: Vec<usize>,
+    /// The contents, if the value is a constant.
+    pub data: Option<Arc<Tensor>>,
+}
+
+/// An operation applied to values.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// The name; unique within the graph. Kernels, reports and errors are named after it.
+    pub name: String,
+    /// The operation.
+    pub op: Op,
+    /// The operands. Optional operands that are left out are not listed: see each [`Op`].
+    pub inputs: Vec<ValueId>,
+    /// The results.
+    pub outputs: Vec<ValueId>,
+}
+
+/// A model: nodes in topological order, and the values between them.
+#[derive(Clone, Debug, Default)]
+pub struct Graph {
+    /// The model's name.
+    pub name: String,
+    /// All values; indexed by [`ValueId`].
+    pub values: Vec<Value>,
+    /// The operations, each after the producers of its operands.
+    pub nodes: Vec<Node>,
+    /// The inputs, in order.
+    pub inputs: Vec<ValueId>,
+    /// The outputs, in order. An output may also be an input or a constant, and may be listed twice.
+    pub outputs: Vec<ValueId>,
+}
+
+impl Graph {
+    /// The value with this id.
+    pub fn value(&self, id: ValueId) -> &Value {
+        &self.values[id.0 as usize]
+    }
+
+    /// All value ids, in order.
+    pub fn value_ids(&self) -> impl Iterator<Item = ValueId> + use<> {
+        (0..self.values.len() as u32).map(ValueId)
+    }
+}

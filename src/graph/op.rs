@@ -1,0 +1,626 @@
+//! The operations of a [`super::Graph`]. Operands, results and attributes of each are stated here; shapes are
+//! computed by `infer`, values by `eval` (the oracle) and by lowering.
+//!
+//! `N` is the batch dimension, `C` the channels, `S1..Sk` the spatial dimensions (any number of them).
+
+use nestjit_ir::DType;
+
+/// Where the channels of an image-like tensor are.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Format {
+    /// `[N, C, S1, .., Sk]`.
+    #[default]
+    ChannelsFirst,
+    /// `[N, S1, .., Sk, C]`.
+    ChannelsLast,
+}
+
+impl Format {
+    /// The channel dimension of a tensor of this rank.
+    pub fn channel_axis(self, rank: usize) -> usize {
+        match self {
+            Format::ChannelsFirst => 1,
+            Format::ChannelsLast => rank - 1,
+        }
+    }
+
+    /// The first spatial dimension.
+    pub fn first_spatial(self) -> usize {
+        match self {
+            Format::ChannelsFirst => 2,
+            Format::ChannelsLast => 1,
+        }
+    }
+}
+
+/// Elementwise functions of one operand. All are lowered to expressions over the IR's primitives; a named
+/// activation is nothing but a short way to write its chain.
+#[derive(Clone, Copy, PartialEq, Debug)]
+#[expect(
+    missing_docs,
+    reason = "each is the function it is named after; formulas are given where names are not enough"
+)]
+pub enum Unary {
+    Identity,
+    Neg,
+    Abs,
+    Sign,
+    Floor,
+    Ceil,
+    Round,
+    Trunc,
+    Sqrt,
+    Rsqrt,
+    Reciprocal,
+    Square,
+    Exp,
+    Expm1,
+    Log,
+    Log1p,
+    Erf,
+    Sin,
+    Cos,
+    Tan,
+    Asin,
+    Acos,
+    Atan,
+    Sinh,
+    Cosh,
+    Asinh,
+    Acosh,
+    Atanh,
+    Not,
+    BitNot,
+    IsNan,
+    IsInf,
+    /// `max(x, 0)`.
+    Relu,
+    /// `min(max(x, 0), 6)`.
+    Relu6,
+    /// `x < 0 ? alpha * x : x`.
+    LeakyRelu {
+        alpha: f64,
+    },
+    /// `x < 0 ? alpha * (exp(x) - 1) : x`.
+    Elu {
+        alpha: f64,
+    },
+    /// `max(x, 0) + min(alpha * (exp(x / alpha) - 1), 0)`.
+    Celu {
+        alpha: f64,
+    },
+    /// `gamma * (x > 0 ? x : alpha * (exp(x) - 1))`.
+    Selu {
+        alpha: f64,
+        gamma: f64,
+    },
+    Sigmoid,
+    Tanh,
+    /// `x * sigmoid(x)`, also called Swish.
+    Silu,
+    /// `min(max(alpha * x + beta, 0), 1)`.
+    HardSigmoid {
+        alpha: f64,
+        beta: f64,
+    },
+    /// `x * min(max(x / 6 + 1 / 2, 0), 1)`.
+    HardSwish,
+    /// `x / 2 * (1 + erf(x / sqrt(2)))`.
+    GeluErf,
+    /// `x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3)))`.
+    GeluTanh,
+    /// `x * tanh(softplus(x))`.
+    Mish,
+    /// `log(1 + exp(x))`.
+    Softplus,
+    /// `x / (1 + |x|)`.
+    Softsign,
+    /// `x > alpha ? x : 0`.
+    ThresholdedRelu {
+        alpha: f64,
+    },
+    /// `x < -lambda ? x + bias : (x > lambda ? x - bias : 0)`.
+    Shrink {
+        lambda: f64,
+        bias: f64,
+    },
+}
+
+/// Elementwise functions of two operands, with broadcasting as in NumPy. Comparisons yield `bool`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[expect(missing_docs, reason = "each is the operation it is named after; semantics as nestjit_ir::BinOp")]
+pub enum Binary {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    /// The sign of the dividend.
+    Rem,
+    /// The sign of the divisor.
+    Mod,
+    Pow,
+    Max,
+    Min,
+    Atan2,
+    Eq,
+    Ne,
+    Lt,
+    Le,
+    Gt,
+    Ge,
+    And,
+    Or,
+    Xor,
+    Shl,
+    Shr,
+    /// `x < 0 ? slope * x : x`.
+    PRelu,
+}
+
+/// How a reduction combines values.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[expect(
+    missing_docs,
+    reason = "each is the function it is named after; formulas are given where names are not enough"
+)]
+pub enum Reduction {
+    Sum,
+    Mean,
+    Max,
+    Min,
+    Prod,
+    /// `sum(|x|)`.
+    L1,
+    /// `sqrt(sum(x^2))`.
+    L2,
+    SumSquare,
+    LogSum,
+    /// `log(sum(exp(x)))`, computed without overflow.
+    LogSumExp,
+    /// On `bool`.
+    Any,
+    /// On `bool`.
+    All,
+}
+
+/// Padding, strides and dilations of a window that slides over `k` spatial dimensions.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Window {
+    /// Extents of the window; for convolutions they are the weight's.
+    pub kernel: Vec<usize>,
+    /// Steps between windows, at least 1.
+    pub strides: Vec<usize>,
+    /// Distances between elements of a window, at least 1.
+    pub dilations: Vec<usize>,
+    /// Padding before the first element of each spatial dimension.
+    pub pads_begin: Vec<usize>,
+    /// Padding after the last element of each spatial dimension.
+    pub pads_end: Vec<usize>,
+}
+
+/// What a pooling window computes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum PoolKind {
+    /// The largest element; padding never wins.
+    Max,
+    /// The mean; padding counts as zeros if `count_include_pad`, not at all otherwise.
+    Average {
+        /// Whether padding counts.
+        count_include_pad: bool,
+    },
+}
+
+/// What [`Op::Pad`] writes around a tensor.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum PadMode {
+    /// This value (converted to the tensor's type).
+    Constant(f64),
+    /// The tensor mirrored at its border, the border itself not repeated.
+    Reflect,
+    /// The border element.
+    Edge,
+    /// The tensor again, from its other end.
+    Wrap,
+}
+
+/// The kind of a recurrent layer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum RecurrentKind {
+    /// `h' = f(x W + h R + b)`; one gate.
+    Rnn,
+    /// Gates in the order input, output, forget, cell (ONNX).
+    Lstm,
+    /// Gates in the order update, reset, hidden (ONNX).
+    Gru {
+        /// Whether the reset gate applies after the recurrent product (as in cuDNN and PyTorch).
+        linear_before_reset: bool,
+    },
+}
+
+impl RecurrentKind {
+    /// The number of gates.
+    pub fn gates(self) -> usize {
+        match self {
+            RecurrentKind::Rnn => 1,
+            RecurrentKind::Lstm => 4,
+            RecurrentKind::Gru { .. } => 3,
+        }
+    }
+}
+
+/// In which order a sequence is read.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Direction {
+    /// First to last.
+    #[default]
+    Forward,
+    /// Last to first.
+    Reverse,
+    /// Both, with weights of their own.
+    Bidirectional,
+}
+
+impl Direction {
+    /// 1, or 2 if bidirectional.
+    pub fn count(self) -> usize {
+        if self == Direction::Bidirectional { 2 } else { 1 }
+    }
+}
+
+/// An operation.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Op {
+    /// `x -> y`, elementwise.
+    Unary(Unary),
+    /// `a, b -> y`, elementwise with broadcasting; both have one type.
+    Binary(Binary),
+    /// `condition, a, b -> y`, elementwise with broadcasting.
+    Where,
+    /// `x -> y`: `min(max(x, min), max)`; NaN stays NaN.
+    Clip {
+        /// The lower bound, if there is one.
+        min: Option<f64>,
+        /// The upper bound, if there is one.
+        max: Option<f64>,
+    },
+    /// `x -> y` with elements converted as [`nestjit_ir::Expr::Cast`] does.
+    Cast {
+        /// The new type.
+        to: DType,
+    },
+    /// `x -> x`, elementwise nothing: inference-time dropout.
+    Dropout,
+    /// `a, b -> y`: NumPy's matmul, with broadcast batch dimensions and 1-D operands.
+    MatMul,
+    /// `a, b[, c] -> y`: `alpha * op(a) op(b) + beta * c`, with `c` broadcast to `[M, N]`.
+    Gemm {
+        /// Factor of the product.
+        alpha: f64,
+        /// Factor of `c`.
+        beta: f64,
+        /// Whether `a` is `[K, M]`.
+        trans_a: bool,
+        /// Whether `b` is `[N, K]`.
+        trans_b: bool,
+    },
+    /// `x, weight[, bias] -> y`. The weight is `[Co, Ci / groups, k1, .., kk]` whatever the format; the bias
+    /// is `[Co]`.
+    Conv {
+        /// Padding, strides, dilations; `window.kernel` repeats the weight's extents.
+        window: Window,
+        /// The number of groups; divides `Ci` and `Co`.
+        groups: usize,
+        /// The format of `x` and `y`.
+        format: Format,
+    },
+    /// `x, bias -> y`: adds a `[shape[axis]]` vector along `axis`.
+    BiasAdd {
+        /// The dimension that the bias indexes.
+        axis: usize,
+    },
+    /// `x, scale, bias, mean, variance -> y`, all `[C]`: `(x - mean) / sqrt(variance + epsilon) * scale + bias`.
+    BatchNorm {
+        /// Added to the variance.
+        epsilon: f64,
+        /// The format of `x` and `y`.
+        format: Format,
+    },
+    /// `x, scale[, bias] -> y`: normalised over the dimensions from `axis` on; scale and bias broadcast to
+    /// `shape[axis..]`.
+    LayerNorm {
+        /// The first normalised dimension.
+        axis: usize,
+        /// Added to the variance.
+        epsilon: f64,
+    },
+    /// `x, scale -> y`: `x / sqrt(mean(x^2) + epsilon) * scale` over the dimensions from `axis` on.
+    RmsNorm {
+        /// The first normalised dimension.
+        axis: usize,
+        /// Added to the mean square.
+        epsilon: f64,
+    },
+    /// `x, scale, bias -> y`, `[C]` each: normalised over the spatial dimensions of each sample and channel.
+    InstanceNorm {
+        /// Added to the variance.
+        epsilon: f64,
+        /// The format of `x` and `y`.
+        format: Format,
+    },
+    /// `x, scale, bias -> y`, `[C]` each: normalised over the spatial dimensions and `C / groups` channels.
+    GroupNorm {
+        /// The number of groups; divides `C`.
+        groups: usize,
+        /// Added to the variance.
+        epsilon: f64,
+        /// The format of `x` and `y`.
+        format: Format,
+    },
+    /// `x -> y`: `exp(x - max) / sum(exp(x - max))` along one dimension.
+    Softmax {
+        /// The dimension.
+        axis: usize,
+    },
+    /// `x -> y`: `x - max - log(sum(exp(x - max)))` along one dimension.
+    LogSoftmax {
+        /// The dimension.
+        axis: usize,
+    },
+    /// `x -> y`, a window over the spatial dimensions.
+    Pool {
+        /// What is computed.
+        kind: PoolKind,
+        /// Extents, padding, strides, dilations.
+        window: Window,
+        /// Whether the last window may start within the tensor and end beyond its padding.
+        ceil_mode: bool,
+        /// The format of `x` and `y`.
+        format: Format,
+    },
+    /// `x -> y`, all spatial dimensions reduced to 1.
+    GlobalPool {
+        /// What is computed.
+        kind: PoolKind,
+        /// The format of `x` and `y`.
+        format: Format,
+    },
+    /// `x -> y`.
+    Reduce {
+        /// How values are combined.
+        op: Reduction,
+        /// The dimensions reduced, ascending, no doubles; empty reduces nothing.
+        axes: Vec<usize>,
+        /// Whether they stay with extent 1.
+        keep_dims: bool,
+    },
+    /// `x -> y`, `i64`: the index of the extremum along `axis`.
+    ArgReduce {
+        /// Whether the largest is sought, not the smallest.
+        max: bool,
+        /// The dimension.
+        axis: usize,
+        /// Whether the dimension stays with extent 1.
+        keep_dims: bool,
+        /// Whether the last of equal extrema counts, not the first.
+        last: bool,
+    },
+    /// `x -> y`: the same elements in row-major order. Flatten, Squeeze and Unsqueeze are this too.
+    Reshape {
+        /// The new shape.
+        shape: Vec<usize>,
+    },
+    /// `x -> y`: dimension `i` of `y` is dimension `perm[i]` of `x`.
+    Transpose {
+        /// A permutation.
+        perm: Vec<usize>,
+    },
+    /// `x -> y`: `y[i] = x[start + i * step]` in each dimension.
+    Slice {
+        /// The first index of each dimension.
+        starts: Vec<usize>,
+        /// The extent of each dimension of `y`.
+        extents: Vec<usize>,
+        /// The step of each dimension; negative steps go backwards.
+        steps: Vec<i64>,
+    },
+    /// `x -> y`. Negative pads remove elements.
+    Pad {
+        /// Elements added before each dimension.
+        begin: Vec<i64>,
+        /// Elements added after each dimension.
+        end: Vec<i64>,
+        /// What they are.
+        mode: PadMode,
+    },
+    /// `x1, x2, .. -> y`.
+    Concat {
+        /// The dimension along which tensors are joined.
+        axis: usize,
+    },
+    /// `x -> y1, y2, ..`.
+    Split {
+        /// The dimension that is cut.
+        axis: usize,
+        /// The extents of the parts.
+        sizes: Vec<usize>,
+    },
+    /// `data, indices -> y`: `data.shape[..axis] + indices.shape + data.shape[axis + 1..]`. Negative indices
+    /// count from the end; others outside the dimension are an error at run time.
+    Gather {
+        /// The dimension indexed.
+        axis: usize,
+    },
+    /// `x -> y`: broadcast to a shape.
+    Expand {
+        /// The new shape; each dimension of `x` (aligned at the end) is 1 or equal.
+        shape: Vec<usize>,
+    },
+    /// `x, w, r[, b[, initial_h[, initial_c]]] -> y, y_h[, y_c]`: a recurrent layer, shapes as in ONNX:
+    /// `x [T, B, I]`, `w [D, G*H, I]`, `r [D, G*H, H]`, `b [D, 2*G*H]`, `initial_* [D, B, H]`,
+    /// `y [T, D, B, H]`, `y_h`, `y_c [D, B, H]`.
+    Recurrent {
+        /// RNN, LSTM or GRU.
+        kind: RecurrentKind,
+        /// The extent `H`.
+        hidden: usize,
+        /// In which order the sequence is read.
+        direction: Direction,
+        /// Per direction: RNN `f`; LSTM `f, g, h`; GRU `f, g`.
+        activations: Vec<Unary>,
+        /// Bounds of the gates' arguments: `-clip ..= clip`.
+        clip: Option<f64>,
+    },
+}
+
+impl Op {
+    /// The name used in reports and errors: that of ONNX where it has the operation.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Op::Unary(u) => u.name(),
+            Op::Binary(b) => b.name(),
+            Op::Where => "Where",
+            Op::Clip { .. } => "Clip",
+            Op::Cast { .. } => "Cast",
+            Op::Dropout => "Dropout",
+            Op::MatMul => "MatMul",
+            Op::Gemm { .. } => "Gemm",
+            Op::Conv { .. } => "Conv",
+            Op::BiasAdd { .. } => "BiasAdd",
+            Op::BatchNorm { .. } => "BatchNorm",
+            Op::LayerNorm { .. } => "LayerNorm",
+            Op::RmsNorm { .. } => "RMSNorm",
+            Op::InstanceNorm { .. } => "InstanceNorm",
+            Op::GroupNorm { .. } => "GroupNorm",
+            Op::Softmax { .. } => "Softmax",
+            Op::LogSoftmax { .. } => "LogSoftmax",
+            Op::Pool { kind: PoolKind::Max, .. } => "MaxPool",
+            Op::Pool { .. } => "AveragePool",
+            Op::GlobalPool { kind: PoolKind::Max, .. } => "GlobalMaxPool",
+            Op::GlobalPool { .. } => "GlobalAveragePool",
+            Op::Reduce { op, .. } => op.name(),
+            Op::ArgReduce { max: true, .. } => "ArgMax",
+            Op::ArgReduce { .. } => "ArgMin",
+            Op::Reshape { .. } => "Reshape",
+            Op::Transpose { .. } => "Transpose",
+            Op::Slice { .. } => "Slice",
+            Op::Pad { .. } => "Pad",
+            Op::Concat { .. } => "Concat",
+            Op::Split { .. } => "Split",
+            Op::Gather { .. } => "Gather",
+            Op::Expand { .. } => "Expand",
+            Op::Recurrent { kind: RecurrentKind::Rnn, .. } => "RNN",
+            Op::Recurrent { kind: RecurrentKind::Lstm, .. } => "LSTM",
+            Op::Recurrent { .. } => "GRU",
+        }
+    }
+}
+
+impl Reduction {
+    /// The name used in reports and errors.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reduction::Sum => "ReduceSum",
+            Reduction::Mean => "ReduceMean",
+            Reduction::Max => "ReduceMax",
+            Reduction::Min => "ReduceMin",
+            Reduction::Prod => "ReduceProd",
+            Reduction::L1 => "ReduceL1",
+            Reduction::L2 => "ReduceL2",
+            Reduction::SumSquare => "ReduceSumSquare",
+            Reduction::LogSum => "ReduceLogSum",
+            Reduction::LogSumExp => "ReduceLogSumExp",
+            Reduction::Any => "ReduceAny",
+            Reduction::All => "ReduceAll",
+        }
+    }
+}
+
+impl Unary {
+    /// The name used in reports and errors.
+    pub fn name(self) -> &'static str {
+        use Unary::*;
+        match self {
+            Identity => "Identity",
+            Neg => "Neg",
+            Abs => "Abs",
+            Sign => "Sign",
+            Floor => "Floor",
+            Ceil => "Ceil",
+            Round => "Round",
+            Trunc => "Trunc",
+            Sqrt => "Sqrt",
+            Rsqrt => "Rsqrt",
+            Reciprocal => "Reciprocal",
+            Square => "Square",
+            Exp => "Exp",
+            Expm1 => "Expm1",
+            Log => "Log",
+            Log1p => "Log1p",
+            Erf => "Erf",
+            Sin => "Sin",
+            Cos => "Cos",
+            Tan => "Tan",
+            Asin => "Asin",
+            Acos => "Acos",
+            Atan => "Atan",
+            Sinh => "Sinh",
+            Cosh => "Cosh",
+            Asinh => "Asinh",
+            Acosh => "Acosh",
+            Atanh => "Atanh",
+            Not => "Not",
+            BitNot => "BitwiseNot",
+            IsNan => "IsNaN",
+            IsInf => "IsInf",
+            Relu => "Relu",
+            Relu6 => "Relu6",
+            LeakyRelu { .. } => "LeakyRelu",
+            Elu { .. } => "Elu",
+            Celu { .. } => "Celu",
+            Selu { .. } => "Selu",
+            Sigmoid => "Sigmoid",
+            Tanh => "Tanh",
+            Silu => "SiLU",
+            HardSigmoid { .. } => "HardSigmoid",
+            HardSwish => "HardSwish",
+            GeluErf => "Gelu",
+            GeluTanh => "GeluTanh",
+            Mish => "Mish",
+            Softplus => "Softplus",
+            Softsign => "Softsign",
+            ThresholdedRelu { .. } => "ThresholdedRelu",
+            Shrink { .. } => "Shrink",
+        }
+    }
+}
+
+impl Binary {
+    /// The name used in reports and errors.
+    pub fn name(self) -> &'static str {
+        use Binary::*;
+        match self {
+            Add => "Add",
+            Sub => "Sub",
+            Mul => "Mul",
+            Div => "Div",
+            Rem => "Rem",
+            Mod => "Mod",
+            Pow => "Pow",
+            Max => "Max",
+            Min => "Min",
+            Atan2 => "Atan2",
+            Eq => "Equal",
+            Ne => "NotEqual",
+            Lt => "Less",
+            Le => "LessOrEqual",
+            Gt => "Greater",
+            Ge => "GreaterOrEqual",
+            And => "And",
+            Or => "Or",
+            Xor => "Xor",
+            Shl => "ShiftLeft",
+            Shr => "ShiftRight",
+            PRelu => "PRelu",
+        }
+    }
+}

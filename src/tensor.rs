@@ -1,0 +1,240 @@
+//! Tensors: what goes into and comes out of a model, and what its weights are.
+//!
+//! A [`Tensor`] is dense, row-major, 64-byte aligned and cheap to clone. Arithmetic is `ndarray`'s job: see
+//! [`Tensor::view`] and the `From` conversions.
+
+use std::sync::Arc;
+
+use bytemuck::{AnyBitPattern, CheckedBitPattern, NoUninit, Pod, Zeroable};
+use ndarray::{ArrayBase, ArrayD, ArrayViewD, Data, Dimension, IxDyn};
+use nestjit_ir::DType;
+
+use crate::error::{Error, Result};
+
+/// A Rust type that is the element of a tensor.
+pub trait Element: Copy + CheckedBitPattern + NoUninit + Send + Sync + 'static {
+    /// The corresponding element type.
+    const DTYPE: DType;
+}
+
+macro_rules! elements {
+    ($($t:ty => $d:ident),*) => { $(impl Element for $t { const DTYPE: DType = DType::$d; })* };
+}
+elements!(f32 => F32, f64 => F64, i64 => I64, i32 => I32, i8 => I8, u8 => U8, bool => Bool);
+
+/// A cache line: the unit of storage, so that the storage is aligned to one.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+/// A dense array of one element type, row-major. Cloning shares the storage.
+#[derive(Clone)]
+pub struct Tensor {
+    dtype: DType,
+    shape: Vec<usize>,
+    lines: Arc<[Line]>,
+}
+
+impl Tensor {
+    /// A tensor of zeros (`false` for `bool`).
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Limit`] if the size overflows.
+    pub fn zeros(dtype: DType, shape: &[usize]) -> Result<Tensor> {
+        let bytes = checked_bytes(dtype, shape)?;
+        let lines = vec![Line([0; 64]); bytes.div_ceil(64)].into();
+        Ok(Tensor { dtype, shape: shape.to_vec(), lines })
+    }
+
+    /// A tensor from values in row-major order.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Shape`] if the number of values is not the product of the shape.
+    pub fn new<T: Element>(shape: &[usize], values: &[T]) -> Result<Tensor> {
+        Tensor::from_bytes(T::DTYPE, shape, bytemuck::cast_slice(values))
+    }
+
+    /// A tensor from the bytes of its elements, in row-major order and native endianness.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Shape`] if the number of bytes is not what the shape asks for, and
+    /// [`crate::ErrorKind::Invalid`] if a `bool` is neither 0 nor 1.
+    pub fn from_bytes(dtype: DType, shape: &[usize], bytes: &[u8]) -> Result<Tensor> {
+        let expected = checked_bytes(dtype, shape)?;
+        if bytes.len() != expected {
+            return Err(Error::shape(format!(
+                "{dtype}{shape:?} takes {expected} bytes, but {} were given",
+                bytes.len()
+            )));
+        }
+        if dtype == DType::Bool && bytes.iter().any(|b| *b > 1) {
+            return Err(Error::invalid("a bool is neither 0 nor 1"));
+        }
+        let mut tensor = Tensor::zeros(dtype, shape)?;
+        tensor.bytes_mut().copy_from_slice(bytes);
+        Ok(tensor)
+    }
+
+    /// A rank-0 tensor.
+    pub fn scalar<T: Element>(value: T) -> Tensor {
+        Tensor::new(&[], &[value]).expect("one value fills a rank-0 tensor")
+    }
+
+    /// The element type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The shape.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether there is no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes of the elements, row-major.
+    pub fn bytes(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.lines)[..self.len() * self.dtype.size()]
+    }
+
+    /// The bytes of the elements, to be changed; copies the storage if it is shared. Writing anything but 0
+    /// and 1 into a `bool` tensor makes [`Tensor::values`] panic.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        let bytes = self.len() * self.dtype.size();
+        &mut bytemuck::cast_slice_mut(Arc::make_mut(&mut self.lines))[..bytes]
+    }
+
+    /// The elements, row-major.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Shape`] if `T` is not the element type.
+    pub fn values<T: Element>(&self) -> Result<&[T]> {
+        self.expect_dtype(T::DTYPE)?;
+        Ok(bytemuck::checked::cast_slice(self.bytes()))
+    }
+
+    /// The elements, to be changed; copies the storage if it is shared.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Shape`] if `T` is not the element type.
+    pub fn values_mut<T: Element + AnyBitPattern>(&mut self) -> Result<&mut [T]> {
+        self.expect_dtype(T::DTYPE)?;
+        Ok(bytemuck::cast_slice_mut(self.bytes_mut()))
+    }
+
+    /// The tensor as an `ndarray` view.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Shape`] if `T` is not the element type.
+    pub fn view<T: Element>(&self) -> Result<ArrayViewD<'_, T>> {
+        let values = self.values()?;
+        ArrayViewD::from_shape(IxDyn(&self.shape), values).map_err(|e| Error::internal(e.to_string()))
+    }
+
+    /// The tensor as an owned `ndarray` array.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Shape`] if `T` is not the element type.
+    pub fn to_array<T: Element>(&self) -> Result<ArrayD<T>> {
+        Ok(self.view()?.to_owned())
+    }
+
+    /// The same elements with another shape.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Shape`] if the number of elements differs.
+    pub fn reshape(&self, shape: &[usize]) -> Result<Tensor> {
+        if checked_bytes(self.dtype, shape)? != self.bytes().len() {
+            return Err(Error::shape(format!("cannot reshape {:?} to {shape:?}", self.shape)));
+        }
+        Ok(Tensor { dtype: self.dtype, shape: shape.to_vec(), lines: Arc::clone(&self.lines) })
+    }
+
+    fn expect_dtype(&self, dtype: DType) -> Result<()> {
+        if self.dtype != dtype {
+            return Err(Error::shape(format!("the tensor holds {}, not {dtype}", self.dtype)));
+        }
+        Ok(())
+    }
+}
+
+/// The bytes that a tensor takes, if that can be addressed.
+pub(crate) fn checked_bytes(dtype: DType, shape: &[usize]) -> Result<usize> {
+    // Zero-size tensors may have any other dimensions, but the product of the rest must still be sane:
+    // strides are computed from it.
+    let product = shape.iter().filter(|d| **d != 0).try_fold(dtype.size(), |acc, d| acc.checked_mul(*d));
+    match product {
+        Some(bytes) if bytes <= isize::MAX as usize / 2 => Ok(if shape.contains(&0) { 0 } else { bytes }),
+        _ => Err(Error::new(
+            crate::ErrorKind::Limit,
+            format!("a tensor of shape {shape:?} is larger than the address space"),
+        )),
+    }
+}
+
+impl PartialEq for Tensor {
+    /// Bitwise equality of type, shape and elements.
+    fn eq(&self, other: &Tensor) -> bool {
+        self.dtype == other.dtype && self.shape == other.shape && self.bytes() == other.bytes()
+    }
+}
+
+impl std::fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tensor({}{:?})", self.dtype, self.shape)
+    }
+}
+
+impl<T: Element, S: Data<Elem = T>, D: Dimension> From<&ArrayBase<S, D>> for Tensor {
+    /// Copies; any strides, negative ones too, are fine.
+    fn from(array: &ArrayBase<S, D>) -> Tensor {
+        let standard = array.as_standard_layout();
+        let values = standard.as_slice().expect("the standard layout is contiguous");
+        Tensor::new(array.shape(), values).expect("an array's shape is its length")
+    }
+}
+
+impl<T: Element, S: Data<Elem = T>, D: Dimension> From<ArrayBase<S, D>> for Tensor {
+    fn from(array: ArrayBase<S, D>) -> Tensor {
+        Tensor::from(&array)
+    }
+}
+
+impl From<&Tensor> for Tensor {
+    fn from(tensor: &Tensor) -> Tensor {
+        tensor.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::{array, s};
+
+    #[test]
+    fn conversions_keep_values_and_order() {
+        let a = array![[1.0f32, 2.0, 3.0], [4.0, 5.0, 6.0]];
+        let reversed = Tensor::from(a.slice(s![..;-1, ..]));
+        assert_eq!(reversed.values::<f32>().unwrap(), [4.0, 5.0, 6.0, 1.0, 2.0, 3.0]);
+        assert_eq!(Tensor::from(&a).view::<f32>().unwrap(), a.view().into_dyn());
+        assert_eq!(Tensor::from(&a).bytes().as_ptr() as usize % 64, 0);
+        assert!(Tensor::from(&a).values::<i32>().is_err());
+    }
+
+    #[test]
+    fn sizes_are_checked() {
+        assert!(Tensor::zeros(DType::F32, &[usize::MAX, 2]).is_err());
+        assert!(Tensor::zeros(DType::F32, &[0, usize::MAX, 2]).is_err());
+        assert!(Tensor::from_bytes(DType::Bool, &[1], &[2]).is_err());
+        assert_eq!(Tensor::zeros(DType::F32, &[0, 7]).unwrap().len(), 0);
+        assert_eq!(Tensor::scalar(3i64).shape(), &[] as &[usize]);
+    }
+}
