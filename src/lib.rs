@@ -2,7 +2,10 @@
 
 pub mod error;
 pub mod graph;
+pub mod passes;
+pub mod target;
 pub mod tensor;
+pub mod unit;
 
 pub use error::{Error, ErrorKind, Result};
 pub use nestjit_ir as ir;
