@@ -6,6 +6,7 @@
 pub mod affine;
 pub mod build;
 pub mod expr;
+pub mod interp;
 pub mod nest;
 pub mod ops;
 pub mod types;

@@ -154,7 +154,8 @@ pub enum BinOp {
     Mul,
     /// On integers, towards zero; `x / 0` is 0 and `MIN / -1` is `MIN`.
     Div,
-    /// The remainder of [`BinOp::Div`], with the sign of the dividend (C's `fmod` on floats).
+    /// The remainder of a division towards zero, with the sign of the dividend (C's `fmod` on floats);
+    /// `x rem 0` is 0 on integers.
     Rem,
     /// The remainder with the sign of the divisor (Python's `%`); `x mod 0` is 0 on integers.
     Mod,
@@ -178,9 +179,10 @@ pub enum BinOp {
     Or,
     /// Logical on `bool`, bitwise on integers.
     Xor,
-    /// Left shift; 0 if the amount is not below the width.
+    /// Left shift; 0 if the amount is negative or not below the width.
     Shl,
-    /// Logical right shift on `u8`, arithmetic on signed types; the amount saturates at the width.
+    /// Logical right shift on `u8`, arithmetic on signed types; an amount that is negative or
+    /// not below the width gives 0, or -1 for a negative value.
     Shr,
 }
 
