@@ -9,8 +9,10 @@ use nestjit_ir::DType;
 
 use crate::tensor::Tensor;
 
+pub mod infer;
 pub mod op;
 
+pub use infer::infer;
 pub use op::*;
 
 /// A value: an input, a constant, or the result of a node.

@@ -1,0 +1,81 @@
+//! Inference for matrix products.
+
+use super::{
+    Class, Outputs, broadcast_shapes, expect_broadcast_to, expect_class, expect_min_rank, expect_same_dtype,
+    operands, operands_or, show,
+};
+use crate::error::{Error, Result};
+use crate::graph::Value;
+
+pub(super) fn matmul(inputs: &[&Value]) -> Result<Outputs> {
+    let [a, b] = operands(inputs)?;
+    expect_same_dtype(inputs)?;
+    expect_class(a, Class::Numeric)?;
+    expect_min_rank(a, 1)?;
+    expect_min_rank(b, 1)?;
+    // A 1-D operand is a row on the left and a column on the right; the dimension added is dropped again.
+    let (batch_a, m, k_a) = match a.shape.as_slice() {
+        [k] => (&[][..], None, *k),
+        [batch @ .., m, k] => (batch, Some(*m), *k),
+        [] => unreachable!("the rank is at least 1"),
+    };
+    let (batch_b, k_b, n) = match b.shape.as_slice() {
+        [k] => (&[][..], *k, None),
+        [batch @ .., k, n] => (batch, *k, Some(*n)),
+        [] => unreachable!("the rank is at least 1"),
+    };
+    if k_a != k_b {
+        return Err(Error::shape(format!(
+            "{} and {} cannot be multiplied: the inner dimensions are {k_a} and {k_b}",
+            show(a),
+            show(b)
+        )));
+    }
+    let mut shape = broadcast_shapes(&[batch_a, batch_b]).ok_or_else(|| {
+        Error::shape(format!(
+            "{} and {} cannot be multiplied: their batch dimensions do not broadcast",
+            show(a),
+            show(b)
+        ))
+    })?;
+    shape.extend(m);
+    shape.extend(n);
+    Ok(vec![(a.dtype, shape)])
+}
+
+pub(super) fn gemm(
+    alpha: f64,
+    beta: f64,
+    trans_a: bool,
+    trans_b: bool,
+    inputs: &[&Value],
+) -> Result<Outputs> {
+    let [a, b, c] = operands_or(inputs, 2)?;
+    let (Some(a), Some(b)) = (a, b) else { unreachable!("two operands are required") };
+    expect_same_dtype(inputs)?;
+    expect_class(a, Class::Numeric)?;
+    if a.dtype.is_int() && (alpha, beta) != (1.0, 1.0) {
+        return Err(Error::unsupported("alpha and beta other than 1 on integers"));
+    }
+    let matrix = |value: &Value, transposed: bool| match value.shape.as_slice() {
+        [rows, columns] if transposed => Ok((*columns, *rows)),
+        [rows, columns] => Ok((*rows, *columns)),
+        _ => Err(Error::shape(format!("{} must be a matrix", show(value)))),
+    };
+    let (m, k_a) = matrix(a, trans_a)?;
+    let (k_b, n) = matrix(b, trans_b)?;
+    if k_a != k_b {
+        let t = |transposed| if transposed { " transposed" } else { "" };
+        return Err(Error::shape(format!(
+            "{}{} and {}{} cannot be multiplied: the inner dimensions are {k_a} and {k_b}",
+            show(a),
+            t(trans_a),
+            show(b),
+            t(trans_b)
+        )));
+    }
+    if let Some(c) = c {
+        expect_broadcast_to(c, &[m, n], "the addend")?;
+    }
+    Ok(vec![(a.dtype, vec![m, n])])
+}
