@@ -5,10 +5,12 @@
 
 pub mod affine;
 pub mod build;
+pub mod canon;
 pub mod expr;
 pub mod interp;
 pub mod nest;
 pub mod ops;
+pub mod print;
 pub mod types;
 pub mod visit;
 

@@ -236,6 +236,23 @@ pub fn rename_bufs(body: &mut [Stmt], f: &mut dyn FnMut(BufId) -> BufId) {
     });
 }
 
+/// Renames every variable by `f`, where loops bind it and where indices use it.
+pub fn rename_vars(body: &mut [Stmt], f: &mut dyn FnMut(Var) -> Var) {
+    walk_stmts_mut(body, &mut |s| {
+        if let Stmt::For(l) = s {
+            l.var = f(l.var);
+        }
+    });
+    walk_affine_mut(body, &mut |a| rename_affine(a, f));
+}
+
+fn rename_affine(a: &mut Affine, f: &mut dyn FnMut(Var) -> Var) {
+    if a.as_const().is_none() {
+        let renamed = |acc, &(v, c): &(Var, i64)| Affine::add(&acc, &Affine::term(f(v), c));
+        *a = a.terms().iter().fold(Affine::constant(a.offset()), renamed);
+    }
+}
+
 /// Replaces the loads for which `f` returns an expression. Loads inside a load's index or `otherwise` are
 /// replaced first; what `f` returns is not looked at again.
 pub fn map_loads(body: &mut [Stmt], f: &mut dyn FnMut(&Load) -> Option<Expr>) {
@@ -345,14 +362,7 @@ pub fn fresh_copy(program: &mut Program, body: &[Stmt]) -> Vec<Stmt> {
         Stmt::Store(_) | Stmt::Reduce(_) | Stmt::Call(_) => {}
     });
     rename_bufs(&mut copy, &mut |b| bufs.get(&b).copied().unwrap_or(b));
-    walk_affine_mut(&mut copy, &mut |a| {
-        if a.vars().any(|v| vars.contains_key(&v)) {
-            let renamed = a.terms().iter().fold(Affine::constant(a.offset()), |acc, &(v, c)| {
-                Affine::add(&acc, &Affine::term(vars.get(&v).copied().unwrap_or(v), c))
-            });
-            *a = renamed;
-        }
-    });
+    walk_affine_mut(&mut copy, &mut |a| rename_affine(a, &mut |v| vars.get(&v).copied().unwrap_or(v)));
     copy
 }
 
