@@ -2,7 +2,10 @@
 
 pub mod error;
 pub mod graph;
+pub mod laps;
+pub mod options;
 pub mod passes;
+pub mod runtime;
 pub mod target;
 pub mod tensor;
 pub mod unit;

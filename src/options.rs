@@ -1,0 +1,201 @@
+//! All options of a compilation, and the only place that reads the environment.
+//!
+//! What an API call sets wins over the environment, except that passes switched off by either stay off. What
+//! the options mean is up to those who read them: the pass manager, the target, the runtime.
+
+use std::path::PathBuf;
+
+use crate::error::{Error, Result};
+use crate::target::Isa;
+
+/// An environment variable that nestjit reads.
+#[derive(Clone, Copy, Debug)]
+pub struct EnvVar {
+    /// Its name.
+    pub name: &'static str,
+    /// The values it may have.
+    pub values: &'static str,
+    /// What it does.
+    pub doc: &'static str,
+}
+
+/// Every environment variable that nestjit reads. An empty value counts as unset.
+pub const ENVIRONMENT: &[EnvVar] = &[
+    EnvVar { name: THREADS, values: "1..=1024", doc: "threads of a run (default: the physical cores)" },
+    EnvVar { name: DISABLE_PASS, values: "NAME[,NAME]...", doc: "passes to switch off" },
+    EnvVar {
+        name: ISA,
+        values: "simd128|sse|avx2|avx512",
+        doc: "the widest vector instructions to use; the CPU must have them (sse is simd128)",
+    },
+    EnvVar {
+        name: VERIFY,
+        values: "0|1",
+        doc: "verify the program after each pass (default: 1 in debug builds)",
+    },
+    EnvVar {
+        name: CHECK,
+        values: "0|1",
+        doc: "after each nest pass, interpret the program before and after on random inputs and compare (slow)",
+    },
+    EnvVar { name: DUMP, values: "DIR", doc: "write the program after each pass that changed it into DIR" },
+];
+
+const THREADS: &str = "NESTJIT_THREADS";
+const DISABLE_PASS: &str = "NESTJIT_DISABLE_PASS";
+const ISA: &str = "NESTJIT_ISA";
+const VERIFY: &str = "NESTJIT_VERIFY";
+const CHECK: &str = "NESTJIT_CHECK";
+const DUMP: &str = "NESTJIT_DUMP";
+
+/// The most threads that can be asked for.
+const MAX_THREADS: usize = 1024;
+
+/// How to compile.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// The threads of a run; `None` for as many as there are physical cores.
+    pub threads: Option<usize>,
+    /// The names of passes to switch off.
+    pub disabled_passes: Vec<String>,
+    /// The widest vector tier to use; `None` for whatever the machine has.
+    pub isa: Option<Isa>,
+    /// Whether to verify the program after each pass.
+    pub verify_passes: bool,
+    /// Whether to interpret the program before and after each nest pass and compare.
+    pub check_passes: bool,
+    /// Where to write the program after each pass that changed it.
+    pub dump: Option<PathBuf>,
+    /// Whether to keep the text of the program after each pass.
+    pub keep_programs: bool,
+}
+
+impl Default for Options {
+    /// The defaults, whatever the environment says.
+    fn default() -> Options {
+        Options {
+            threads: None,
+            disabled_passes: Vec::new(),
+            isa: None,
+            verify_passes: cfg!(debug_assertions),
+            check_passes: false,
+            dump: None,
+            keep_programs: false,
+        }
+    }
+}
+
+impl Options {
+    /// The options that the environment asks for.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Usage`] if a variable has a value that it cannot have.
+    pub fn from_env() -> Result<Options> {
+        Options::from_vars(&|name| std::env::var_os(name).map(|v| v.to_string_lossy().into_owned()))
+    }
+
+    fn from_vars(var: &dyn Fn(&str) -> Option<String>) -> Result<Options> {
+        let mut options = Options::default();
+        let get = |name| var(name).filter(|value| !value.is_empty());
+        if let Some(value) = get(THREADS) {
+            let threads = value.parse().map_err(|_| bad(THREADS, &value))?;
+            options.threads = Some(check_threads(threads)?);
+        }
+        if let Some(value) = get(DISABLE_PASS) {
+            options.disabled_passes = split_names(&value);
+        }
+        if let Some(value) = get(ISA) {
+            options.isa = Some(Isa::from_name(&value).ok_or_else(|| bad(ISA, &value))?);
+        }
+        if let Some(value) = get(VERIFY) {
+            options.verify_passes = parse_bool(VERIFY, &value)?;
+        }
+        if let Some(value) = get(CHECK) {
+            options.check_passes = parse_bool(CHECK, &value)?;
+        }
+        options.dump = get(DUMP).map(PathBuf::from);
+        Ok(options)
+    }
+}
+
+/// The names in a comma-separated list.
+pub fn split_names(list: &str) -> Vec<String> {
+    list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+/// The number of threads, if it can be asked for.
+///
+/// # Errors
+/// [`crate::ErrorKind::Usage`] if there are none or absurdly many.
+pub fn check_threads(threads: usize) -> Result<usize> {
+    if threads == 0 || threads > MAX_THREADS {
+        return Err(Error::usage(format!("{threads} threads: the number must be in 1..={MAX_THREADS}")));
+    }
+    Ok(threads)
+}
+
+fn parse_bool(name: &str, value: &str) -> Result<bool> {
+    match value {
+        "0" => Ok(false),
+        "1" => Ok(true),
+        _ => Err(bad(name, value)),
+    }
+}
+
+fn bad(name: &str, value: &str) -> Error {
+    let values = ENVIRONMENT.iter().find(|v| v.name == name).map_or("", |v| v.values);
+    Error::usage(format!("{name}='{}' makes no sense; it must be {values}", value.escape_debug()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    fn with(name: &'static str, value: &'static str) -> Result<Options> {
+        Options::from_vars(&|n| (n == name).then(|| value.to_owned()))
+    }
+
+    #[test]
+    fn every_variable_is_read() {
+        let defaults = Options::default();
+        for var in ENVIRONMENT {
+            let value = match var.name {
+                THREADS => "3",
+                DISABLE_PASS => "Tile, OpFusion",
+                ISA => "sse",
+                VERIFY => {
+                    if defaults.verify_passes {
+                        "0"
+                    } else {
+                        "1"
+                    }
+                }
+                CHECK => "1",
+                DUMP => "dir",
+                other => panic!("no test for {other}"),
+            };
+            assert_ne!(with(var.name, value).unwrap(), defaults, "{}", var.name);
+            assert_eq!(with(var.name, "").unwrap(), defaults, "{}", var.name);
+        }
+        assert_eq!(with(DISABLE_PASS, "Tile, OpFusion,").unwrap().disabled_passes, ["Tile", "OpFusion"]);
+        assert_eq!(with(ISA, "avx2").unwrap().isa, Some(Isa::Avx2));
+    }
+
+    #[test]
+    fn senseless_values_are_usage_errors_that_say_what_is_allowed() {
+        for (name, value) in [
+            (THREADS, "two"),
+            (THREADS, "0"),
+            (THREADS, "-1"),
+            (THREADS, "9999"),
+            (ISA, "mmx"),
+            (VERIFY, "yes"),
+            (CHECK, "2"),
+        ] {
+            assert_eq!(with(name, value).unwrap_err().kind(), ErrorKind::Usage, "{name}={value}");
+        }
+        let message = with(ISA, "mmx").unwrap_err().to_string();
+        assert_eq!(message, "NESTJIT_ISA='mmx' makes no sense; it must be simd128|sse|avx2|avx512");
+    }
+}
