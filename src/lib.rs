@@ -11,6 +11,7 @@ pub mod tensor;
 pub mod unit;
 
 pub use error::{Error, ErrorKind, Result};
+pub use graph::{GraphBuilder, Model};
 pub use nestjit_ir as ir;
 pub use nestjit_ir::DType;
 pub use tensor::{Element, Tensor};

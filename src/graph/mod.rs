@@ -9,10 +9,17 @@ use nestjit_ir::DType;
 
 use crate::tensor::Tensor;
 
+pub mod builder;
+mod edit;
 pub mod infer;
+mod model;
 pub mod op;
+mod validate;
 
+pub use builder::GraphBuilder;
+pub use edit::Port;
 pub use infer::infer;
+pub use model::Model;
 pub use op::*;
 
 /// A value: an input, a constant, or the result of a node.
