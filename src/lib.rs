@@ -5,6 +5,7 @@ pub mod graph;
 pub mod laps;
 pub mod options;
 pub mod passes;
+pub mod report;
 pub mod runtime;
 pub mod target;
 pub mod tensor;

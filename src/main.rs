@@ -1,1 +1,3 @@
+//! The command `nestjit`.
+
 fn main() {}

@@ -2,4 +2,5 @@
 //! is none of this module's business.
 
 pub mod arena;
+pub mod machine;
 pub mod pool;

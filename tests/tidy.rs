@@ -1,0 +1,236 @@
+//! Rules about the sources that the compiler does not check; ARCHITECTURE.md states them as invariants.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nestjit::options::ENVIRONMENT;
+
+/// No file is longer than this.
+const MAX_LINES: usize = 500;
+
+/// Files that are longer, and why they are not split.
+const LONG: [(&str, &str); 2] = [
+    ("src/graph/op.rs", "all operations and their attributes, nothing but declarations"),
+    ("ir/src/interp/scalar.rs", "what each operation computes, with a test for each"),
+];
+
+/// The only folders with `unsafe`: where generated code is made, called, and given memory.
+const UNSAFE: [&str; 2] = ["src/codegen/", "src/runtime/"];
+
+/// The modules of the library from the bottom up. A module imports only from lower layers and from itself;
+/// those of one layer do not know each other.
+const LAYERS: [&[&str]; 8] = [
+    &["error", "laps"],
+    &["tensor", "target"],
+    &["graph", "options"],
+    &["unit"],
+    &["passes", "lower", "onnx", "zoo", "codegen"],
+    &["runtime"],
+    &["compiler"],
+    &["report"],
+];
+
+struct Source {
+    /// The path from the workspace's root, with `/`.
+    path: String,
+    text: String,
+}
+
+impl Source {
+    /// Line numbers and lines that are code: comments and `#[cfg(test)]` modules at the end are left out.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let is_test = self.path.ends_with("/tests.rs") || self.path.contains("/tests/");
+        self.text
+            .lines()
+            .enumerate()
+            .take_while(move |(_, line)| !is_test && *line != "#[cfg(test)]")
+            .filter(|(_, line)| !line.trim_start().starts_with("//"))
+            .map(|(i, line)| (i + 1, line.split(" // ").next().unwrap_or(line)))
+    }
+
+    /// The module below `src/` that the file belongs to.
+    fn module(&self) -> Option<&str> {
+        let name = self.path.strip_prefix("src/")?.split('/').next()?;
+        Some(name.strip_suffix(".rs").unwrap_or(name))
+    }
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources(folders: &[&str]) -> Vec<Source> {
+    let mut found = Vec::new();
+    for folder in folders.iter().filter(|f| root().join(f).is_dir()) {
+        collect(&root().join(folder), &mut found);
+    }
+    assert!(!found.is_empty(), "no sources below {folders:?}");
+    found
+}
+
+fn collect(folder: &Path, found: &mut Vec<Source>) {
+    let mut entries: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    entries.sort();
+    for path in entries {
+        if path.is_dir() {
+            collect(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            let relative = path.strip_prefix(root()).unwrap().to_str().unwrap().replace('\\', "/");
+            found.push(Source { path: relative, text: fs::read_to_string(&path).unwrap() });
+        }
+    }
+}
+
+fn assert_none(rule: &str, violations: Vec<String>) {
+    assert!(violations.is_empty(), "{rule}:\n  {}", violations.join("\n  "));
+}
+
+fn lines_with(sources: &[Source], wrong: impl Fn(&Source, &str) -> bool) -> Vec<String> {
+    let mut violations = Vec::new();
+    for source in sources {
+        let lines = source.code().filter(|(_, line)| wrong(source, line));
+        violations.extend(lines.map(|(n, line)| format!("{}:{n}: {}", source.path, line.trim())));
+    }
+    violations
+}
+
+#[test]
+fn every_module_says_what_it_is_for() {
+    let sources = sources(&["src", "ir/src", "tests", "examples", "benches"]);
+    let silent = sources.iter().filter(|s| !s.text.starts_with("//!")).map(|s| s.path.clone()).collect();
+    assert_none("files that do not begin with `//!`", silent);
+}
+
+#[test]
+fn files_are_short() {
+    let long = sources(&["src", "ir/src"])
+        .iter()
+        .map(|s| (s, s.text.lines().count()))
+        .filter(|(s, lines)| (*lines > MAX_LINES) != LONG.iter().any(|(path, _)| *path == s.path))
+        .map(|(s, lines)| format!("{}: {lines} lines", s.path))
+        .collect();
+    assert_none("files to split by purpose (or to strike from the list of exceptions)", long);
+}
+
+#[test]
+fn nothing_is_left_undone() {
+    // Assembled, so that this file does not contain them.
+    let marks = ["todo", "dbg", "unimplemented"].map(|name| format!("{name}!("));
+    let found = lines_with(&sources(&["src", "ir/src", "tests", "examples", "benches"]), |_, line| {
+        marks.iter().any(|mark| line.contains(mark))
+    });
+    assert_none("macros that mark unfinished work", found);
+}
+
+#[test]
+fn only_options_reads_the_environment() {
+    let sources = sources(&["src", "ir/src"]);
+    let readers = lines_with(&sources, |source, line| {
+        source.path != "src/options.rs" && (line.contains("env::var") || line.contains("\"NESTJIT_"))
+    });
+    assert_none("environment variables outside src/options.rs", readers);
+}
+
+#[test]
+fn the_readme_lists_every_environment_variable() {
+    let variables = |text: &str| -> BTreeSet<String> {
+        let is_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+        text.match_indices("NESTJIT_")
+            .map(|(at, _)| text[at..].chars().take_while(|c| is_name(*c)).collect::<String>())
+            .filter(|name| name != "NESTJIT_")
+            .collect()
+    };
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let known = ENVIRONMENT.iter().map(|v| v.name.to_owned()).collect();
+    assert_eq!(variables(&readme), known, "README.md and src/options.rs differ");
+    for variable in ENVIRONMENT {
+        let row =
+            format!("| `{}` | `{}` | {} |", variable.name, variable.values.replace('|', "\\|"), variable.doc);
+        assert!(readme.contains(&row), "README.md lacks the line\n{row}");
+    }
+}
+
+#[test]
+fn only_codegen_knows_cranelift() {
+    let found = lines_with(&sources(&["src", "ir/src"]), |source, line| {
+        !source.path.starts_with("src/codegen/")
+            && (line.contains("cranelift_") || line.contains("target_lexicon"))
+    });
+    assert_none("Cranelift outside src/codegen/", found);
+}
+
+#[test]
+fn the_ir_stands_alone() {
+    let manifest = fs::read_to_string(root().join("ir/Cargo.toml")).unwrap();
+    let mut section = "";
+    let mut violations = Vec::new();
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            section = line;
+        }
+        let name = line.split(['=', '.', ' ']).next().unwrap_or_default();
+        let foreign = ["nestjit", "ndarray", "cranelift", "prost", "onnx"];
+        if section.ends_with("dependencies]") && foreign.iter().any(|f| name.starts_with(f)) {
+            violations.push(line.to_owned());
+        }
+    }
+    assert_none("dependencies of the IR", violations);
+}
+
+#[test]
+fn unsafe_stays_where_it_belongs() {
+    let sources = sources(&["src", "ir/src", "examples", "benches"]);
+    let found = lines_with(&sources, |source, line| {
+        let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '_');
+        words.any(|word| word == "unsafe") && !UNSAFE.iter().any(|f| source.path.starts_with(f))
+    });
+    assert_none("`unsafe` outside code generation and runtime", found);
+}
+
+#[test]
+fn unsafe_is_explained() {
+    let mut violations = Vec::new();
+    for source in sources(&["src", "ir/src"]) {
+        let lines: Vec<&str> = source.text.lines().collect();
+        for (n, line) in source.code() {
+            if !line.contains("unsafe {") && !line.contains("unsafe impl") {
+                continue;
+            }
+            // The comment stands above the statement, which may span a few lines.
+            let above = &lines[n.saturating_sub(7)..n];
+            if !above.iter().any(|l| l.contains("SAFETY:")) {
+                violations.push(format!("{}:{n}: {}", source.path, line.trim()));
+            }
+        }
+    }
+    assert_none("`unsafe` without a SAFETY comment", violations);
+}
+
+#[test]
+fn imports_run_downwards() {
+    let layer_of = |module: &str| LAYERS.iter().position(|layer| layer.contains(&module));
+    let mut violations = Vec::new();
+    for source in sources(&["src"]) {
+        let Some(module) = source.module() else { continue };
+        if matches!(module, "lib" | "main" | "cli") {
+            continue;
+        }
+        let Some(own) = layer_of(module) else {
+            violations.push(format!("{}: module `{module}` is in no layer", source.path));
+            continue;
+        };
+        for (n, line) in source.code() {
+            for (at, _) in line.match_indices("crate::") {
+                let used: String = line[at + "crate::".len()..]
+                    .chars()
+                    .take_while(|c| c.is_ascii_lowercase() || *c == '_')
+                    .collect();
+                if used != module && layer_of(&used).is_some_and(|layer| layer >= own) {
+                    violations.push(format!("{}:{n}: `{module}` uses `{used}`", source.path));
+                }
+            }
+        }
+    }
+    assert_none("imports that run upwards or sideways", violations);
+}
