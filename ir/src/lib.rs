@@ -3,6 +3,7 @@
 //! A [`Program`] is a list of buffers and a list of nests; a nest is a tree of `for` loops over `Store` and
 //! `Reduce` statements whose indices are affine in the loop variables.
 
+pub mod access;
 pub mod affine;
 pub mod build;
 pub mod canon;
