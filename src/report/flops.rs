@@ -1,13 +1,18 @@
 //! How much arithmetic a program does.
 
 use nestjit_ir::visit::walk_expr;
-use nestjit_ir::{Expr, Program, Stmt};
+use nestjit_ir::{Expr, Nest, Program, Stmt};
 
 /// The floating-point operations of one run: one for each arithmetic operation on floats, so two for each
 /// multiply-accumulate; a function such as `exp` counts as one. Comparisons, selections, conversions and
 /// index arithmetic do not count.
 pub fn count(program: &Program) -> f64 {
-    program.nests.iter().map(|nest| block(program, &nest.body)).sum()
+    program.nests.iter().map(|nest| count_nest(program, nest)).sum()
+}
+
+/// Like [`count`], of one nest of the program.
+pub fn count_nest(program: &Program, nest: &Nest) -> f64 {
+    block(program, &nest.body)
 }
 
 // Counts are `f64`: a product of extents may exceed any integer, and three digits are shown.

@@ -3,4 +3,9 @@
 //! Everything here reads an executable's records; nothing here decides anything.
 
 pub mod flops;
+pub mod format;
+pub mod fusion;
 pub mod stats;
+
+pub use fusion::FusionReport;
+pub use stats::Summary;
