@@ -14,6 +14,7 @@ mod edit;
 pub mod infer;
 mod model;
 pub mod op;
+mod print;
 mod validate;
 
 pub use builder::GraphBuilder;

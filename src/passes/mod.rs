@@ -1,11 +1,20 @@
 //! The pass pipeline: [`PIPELINE`] is the one list of everything that happens between a graph and code.
 //!
-//! A pass rewrites a [`Graph`] or a [`Unit`] and says why in remarks; passes know nothing of each other.
+//! A pass rewrites a [`Graph`] or a [`Unit`] and says why in remarks; passes know nothing of each other. The
+//! [`PassManager`] runs them.
 
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::target::Target;
 use crate::unit::{Remark, Unit};
+
+mod fold_batch_norm;
+mod manager;
+mod plan_memory;
+mod simplify;
+
+pub use manager::{LOWER, PassManager, RECORD, find};
+pub use plan_memory::separate as separate_memory;
 
 /// What a pass may look at besides what it rewrites.
 #[derive(Clone, Debug)]
@@ -36,5 +45,21 @@ pub enum Run {
     Nest(fn(&mut Unit, &PassContext<'_>, &mut Vec<Remark>) -> Result<bool>),
 }
 
-/// Every pass, in order.
-pub const PIPELINE: &[Pass] = &[];
+/// Every pass, in order. Graph passes come first; between them and the nest passes, the graph is lowered.
+pub const PIPELINE: &[Pass] = &[
+    Pass {
+        name: "FoldBatchNorm",
+        summary: "BatchNorm with constant parameters goes into the weights before it",
+        run: Run::Graph(fold_batch_norm::run),
+    },
+    Pass {
+        name: "Simplify",
+        summary: "no-ops, duplicates and dead nodes go; chained reshapes and transposes become one",
+        run: Run::Graph(simplify::run),
+    },
+    Pass {
+        name: "PlanMemory",
+        summary: "temporaries that do not live at the same time share memory",
+        run: Run::Nest(plan_memory::run),
+    },
+];

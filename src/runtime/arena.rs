@@ -52,14 +52,14 @@ impl Block {
     }
 
     /// The number of bytes.
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.layout.map_or(0, |l| l.size())
     }
 
     /// The bytes, to be changed.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: the memory is initialised (zeroed), owned, and borrowed exclusively through `self`.
-        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len()) }
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.size()) }
     }
 }
 
@@ -80,7 +80,7 @@ mod tests {
     fn blocks_are_aligned_and_zeroed() {
         for bytes in [0, 1, 63, 64, 4097, HUGE_PAGE + 1] {
             let mut block = Block::zeroed(bytes).unwrap();
-            assert_eq!(block.len(), bytes);
+            assert_eq!(block.size(), bytes);
             let align = if bytes >= HUGE_PAGE { HUGE_PAGE } else { ALIGN };
             assert_eq!(block.as_ptr() as usize % align, 0);
             assert!(block.bytes_mut().iter().all(|b| *b == 0));

@@ -1,0 +1,146 @@
+//! The pass manager: runs the passes of the pipeline that are not switched off, in order, and times, verifies,
+//! checks, keeps and dumps what they leave.
+//!
+//! Which passes exist is [`PIPELINE`]'s knowledge; when lowering happens between graph passes and nest passes
+//! is the compiler's.
+
+use std::collections::HashSet;
+use std::fs;
+
+use super::{PIPELINE, Pass, PassContext, Run};
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::Graph;
+use crate::laps::Laps;
+use crate::options::Options;
+use crate::unit::{Remark, Unit};
+
+/// The name under which the program is kept and dumped as lowering leaves it, before any nest pass.
+pub const LOWER: &str = "Lower";
+
+/// Runs passes and collects what they say.
+pub struct PassManager<'a> {
+    options: &'a Options,
+    context: PassContext<'a>,
+    disabled: HashSet<&'static str>,
+    /// What the passes said.
+    pub remarks: Vec<Remark>,
+    /// The text after each pass that ran and after [`LOWER`], if [`Options::keep_programs`].
+    pub programs: Vec<(&'static str, String)>,
+    /// The names of passes that changed something.
+    pub changed: Vec<&'static str>,
+    /// The number of programs dumped.
+    dumped: usize,
+}
+
+impl<'a> PassManager<'a> {
+    /// A manager for one compilation.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] if a pass to be switched off does not exist.
+    pub fn new(options: &'a Options, context: PassContext<'a>) -> Result<PassManager<'a>> {
+        let disabled = options.disabled_passes.iter().map(|name| find(name)).collect::<Result<_>>()?;
+        let (remarks, programs, changed) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(PassManager { options, context, disabled, remarks, programs, changed, dumped: 0 })
+    }
+
+    /// Runs the graph passes. Every pass is a lap.
+    ///
+    /// # Errors
+    /// Those of the passes, and [`ErrorKind::Internal`] if a pass leaves an invalid graph.
+    pub fn run_graph_passes(&mut self, graph: &mut Graph, laps: &mut Laps) -> Result<()> {
+        for pass in PIPELINE {
+            let Run::Graph(run) = pass.run else { continue };
+            if self.disabled.contains(pass.name) {
+                continue;
+            }
+            let changed = run(graph, &self.context, &mut self.remarks)?;
+            laps.lap(pass.name);
+            if changed && self.options.verify_passes {
+                graph.validate().map_err(|e| broken(pass, &e))?;
+            }
+            self.record(pass.name, changed, "graph", &|| graph.to_string())?;
+            self.lap_of_records(laps);
+        }
+        Ok(())
+    }
+
+    /// Runs the nest passes. Every pass is a lap.
+    ///
+    /// # Errors
+    /// Those of the passes, and [`ErrorKind::Internal`] if a pass (or lowering, before them) leaves an invalid
+    /// program or, where that is checked, one that computes something else.
+    pub fn run_nest_passes(&mut self, unit: &mut Unit, laps: &mut Laps) -> Result<()> {
+        self.record(LOWER, true, "nest", &|| unit.program.to_string())?;
+        self.lap_of_records(laps);
+        for pass in PIPELINE {
+            let Run::Nest(run) = pass.run else { continue };
+            if self.disabled.contains(pass.name) {
+                continue;
+            }
+            let changed = run(unit, &self.context, &mut self.remarks)?;
+            laps.lap(pass.name);
+            self.record(pass.name, changed, "nest", &|| unit.program.to_string())?;
+            self.lap_of_records(laps);
+        }
+        Ok(())
+    }
+
+    /// Keeps and dumps the text after a pass, as far as the options ask for it.
+    fn record(
+        &mut self,
+        name: &'static str,
+        changed: bool,
+        extension: &str,
+        text: &dyn Fn() -> String,
+    ) -> Result<()> {
+        if changed {
+            self.changed.push(name);
+        }
+        if self.options.keep_programs {
+            self.programs.push((name, text()));
+        }
+        if let Some(dir) = self.options.dump.as_ref().filter(|_| changed) {
+            let path = dir.join(format!("{:02}_{name}.{extension}", self.dumped));
+            self.dumped += 1;
+            fs::create_dir_all(dir)
+                .and_then(|()| fs::write(&path, text()))
+                .map_err(|e| Error::new(ErrorKind::Io, format!("cannot write {}: {e}", path.display())))?;
+        }
+        Ok(())
+    }
+
+    /// Ends the lap of what was done besides the passes, if anything was.
+    fn lap_of_records(&self, laps: &mut Laps) {
+        let o = self.options;
+        if o.verify_passes || o.check_passes || o.keep_programs || o.dump.is_some() {
+            laps.lap(RECORD);
+        }
+    }
+}
+
+/// The lap of everything that is done between passes: verifying, checking, keeping text.
+pub const RECORD: &str = "record";
+
+fn broken(pass: &Pass, cause: &dyn std::fmt::Display) -> Error {
+    Error::internal(format!("pass {} leaves an invalid program: {cause}", pass.name))
+}
+
+/// The name of a pass, as the pipeline spells it.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] with a list of the names if there is no such pass.
+pub fn find(name: &str) -> Result<&'static str> {
+    PIPELINE.iter().map(|pass| pass.name).find(|n| *n == name).ok_or_else(|| {
+        let mut names: Vec<&str> = Vec::new();
+        for pass in PIPELINE {
+            if !names.contains(&pass.name) {
+                names.push(pass.name);
+            }
+        }
+        Error::usage(format!(
+            "there is no pass '{}'; the passes are {}",
+            name.escape_debug(),
+            names.join(", ")
+        ))
+    })
+}
