@@ -11,6 +11,7 @@ pub mod expr;
 pub mod interp;
 pub mod nest;
 pub mod ops;
+pub mod parse;
 pub mod print;
 pub mod types;
 pub mod visit;

@@ -193,7 +193,11 @@ impl Printer<'_, '_, '_> {
                 }
             }
             Stmt::Call(c) => {
-                write!(self.f, "call {}(", Name(&c.function))?;
+                if is_identifier(&c.function) {
+                    write!(self.f, "call {}(", c.function)?;
+                } else {
+                    write!(self.f, "call {}(", Quoted(&c.function))?;
+                }
                 self.buffers(&c.inputs)?;
                 self.f.write_str(") -> (")?;
                 self.buffers(&c.outputs)?;
@@ -333,7 +337,13 @@ pub(crate) const fn is_name_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '$')
 }
 
-/// A buffer, nest or function name, quoted where needed.
+fn is_identifier(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// The name of a buffer or nest, quoted where needed.
 struct Name<'a>(&'a str);
 
 impl fmt::Display for Name<'_> {
