@@ -31,8 +31,7 @@ impl Parser {
     fn binary(&mut self, min: u8) -> Result<Tree, ParseError> {
         let (mut left, mut height) = self.primary()?;
         let mut compared = false;
-        loop {
-            let Tok::Punct(p) = self.peek() else { break };
+        while let Tok::Punct(p) = self.peek() {
             let Some(op) = BinOp::ALL.into_iter().find(|op| op.name() == *p) else { break };
             let Some(level) = precedence(op).filter(|&level| level >= min) else { break };
             if op.is_comparison() && compared {
