@@ -3,6 +3,7 @@
 pub mod error;
 pub mod graph;
 pub mod laps;
+pub mod lower;
 pub mod options;
 pub mod passes;
 pub mod report;

@@ -1,0 +1,284 @@
+//! The state of a lowering: which buffer holds which value, and what one node is given to work with.
+//!
+//! Knows nothing of what operations compute.
+
+use std::sync::Arc;
+
+use nestjit_ir::{BufId, Buffer, DType, Expr, NestBuilder, ReduceOp, Role, SCALAR, Scalar, Var};
+
+use super::operand::{Array, Operand};
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Node, ValueId};
+use crate::tensor::{Tensor, checked_bytes};
+use crate::unit::Unit;
+
+/// A loop to be written: its name and its extent.
+pub(super) type Loop = (String, usize);
+
+/// A unit in the making.
+pub(super) struct Lowering<'g> {
+    graph: &'g Graph,
+    unit: Unit,
+    /// The buffer of each value, once it has one.
+    buffers: Vec<Option<BufId>>,
+    /// Which values are needed for an output of the graph.
+    used: Vec<bool>,
+}
+
+impl<'g> Lowering<'g> {
+    /// Starts with the inputs of a valid graph.
+    pub fn new(graph: &'g Graph) -> Result<Lowering<'g>> {
+        let mut used = vec![false; graph.values.len()];
+        for v in &graph.outputs {
+            used[v.0 as usize] = true;
+        }
+        for node in graph.nodes.iter().rev() {
+            if node.outputs.iter().any(|v| used[v.0 as usize]) {
+                for v in &node.inputs {
+                    used[v.0 as usize] = true;
+                }
+            }
+        }
+        let mut lowering =
+            Lowering { graph, unit: Unit::default(), buffers: vec![None; graph.values.len()], used };
+        for id in &graph.inputs {
+            let buf = lowering.define(*id, Role::In)?;
+            lowering.unit.inputs.push(buf);
+        }
+        Ok(lowering)
+    }
+
+    /// Whether anything needs this value.
+    pub fn is_used(&self, id: ValueId) -> bool {
+        self.used[id.0 as usize]
+    }
+
+    fn define(&mut self, id: ValueId, role: Role) -> Result<BufId> {
+        let value = self.graph.value(id);
+        let buf = self.add_buffer(&value.name, value.dtype, &value.shape, role)?;
+        self.buffers[id.0 as usize] = Some(buf);
+        Ok(buf)
+    }
+
+    fn add_buffer(&mut self, name: &str, dtype: DType, shape: &[usize], role: Role) -> Result<BufId> {
+        checked_bytes(dtype, shape)?;
+        let name = self.unit.program.unique_buffer_name(name);
+        Ok(self.unit.program.add_buffer(Buffer::new(name, dtype, shape, role)))
+    }
+
+    fn add_const(&mut self, name: &str, data: Arc<Tensor>) -> Result<BufId> {
+        let buf = self.add_buffer(name, data.dtype(), data.shape(), Role::Const)?;
+        self.unit.consts.insert(buf, data);
+        Ok(buf)
+    }
+
+    /// The buffer of a value that exists already, or of a constant.
+    fn read(&mut self, id: ValueId) -> Result<Array> {
+        let value = self.graph.value(id);
+        let buf = match (self.buffers[id.0 as usize], &value.data) {
+            (Some(buf), _) => buf,
+            (None, Some(data)) => {
+                let buf = self.add_const(&value.name, Arc::clone(data))?;
+                self.buffers[id.0 as usize] = Some(buf);
+                buf
+            }
+            (None, None) => return Err(Error::internal(format!("'{}' has no buffer", value.name))),
+        };
+        Ok(Array { buf, dtype: value.dtype, shape: value.shape.clone() })
+    }
+
+    /// Adds the outputs; those that no node computes are copied.
+    pub fn finish(mut self) -> Result<Unit> {
+        for id in &self.graph.outputs {
+            let value = self.graph.value(*id);
+            let mut source = self.read(*id)?;
+            if self.unit.program.buf(source.buf).role != Role::Out {
+                let role = Role::Out;
+                let copy = self.add_buffer(&value.name, value.dtype, &value.shape, role)?;
+                let mut b = NestBuilder::new(&mut self.unit.program, &value.name);
+                b.op(format!("Identity {}", value.name));
+                b.for_each("i", &value.shape, |b, i| b.store(copy, i, source.at(i)));
+                b.finish();
+                // A second mention of the same output finds the copy.
+                self.buffers[id.0 as usize] = Some(copy);
+                source.buf = copy;
+            }
+            self.unit.outputs.push(source.buf);
+        }
+        Ok(self.unit)
+    }
+}
+
+/// What the lowering of one node works with.
+pub(super) struct Context<'l, 'g> {
+    lowering: &'l mut Lowering<'g>,
+    node: &'g Node,
+}
+
+impl<'l, 'g> Context<'l, 'g> {
+    pub fn new(lowering: &'l mut Lowering<'g>, node: &'g Node) -> Context<'l, 'g> {
+        Context { lowering, node }
+    }
+
+    pub fn node(&self) -> &'g Node {
+        self.node
+    }
+
+    /// `NODE.part`: the name of a buffer or nest that belongs to the node.
+    pub fn name(&self, part: &str) -> String {
+        format!("{}.{part}", self.node.name)
+    }
+
+    /// The number of operands.
+    pub fn arity(&self) -> usize {
+        self.node.inputs.len()
+    }
+
+    /// An operand as an array, even if it is a constant of one element.
+    pub fn array(&mut self, input: usize) -> Result<Array> {
+        self.lowering.read(self.node.inputs[input])
+    }
+
+    /// An operand; constants of one element are literals.
+    pub fn operand(&mut self, input: usize) -> Result<Operand> {
+        let value = self.lowering.graph.value(self.node.inputs[input]);
+        if let Some(data) = &value.data
+            && value.shape.iter().all(|d| *d == 1)
+            && let Some(literal) = only_element(data)
+        {
+            return Ok(Operand::Literal(literal, value.shape.clone()));
+        }
+        self.array(input).map(Operand::Array)
+    }
+
+    /// An operand that may have been left out.
+    pub fn optional(&mut self, input: usize) -> Result<Option<Operand>> {
+        (input < self.arity()).then(|| self.operand(input)).transpose()
+    }
+
+    /// All operands.
+    pub fn operands(&mut self) -> Result<Vec<Operand>> {
+        (0..self.arity()).map(|i| self.operand(i)).collect()
+    }
+
+    /// The contents of an operand, if it is a constant.
+    pub fn data(&self, input: usize) -> Option<&'g Tensor> {
+        self.lowering.graph.value(self.node.inputs[input]).data.as_deref()
+    }
+
+    /// The buffer of the first result.
+    pub fn result(&mut self) -> Result<Array> {
+        self.define(0)
+    }
+
+    /// The buffer of a result, unless nobody needs it.
+    pub fn result_if_used(&mut self, output: usize) -> Result<Option<Array>> {
+        if !self.lowering.is_used(self.node.outputs[output]) {
+            return Ok(None);
+        }
+        self.define(output).map(Some)
+    }
+
+    fn define(&mut self, output: usize) -> Result<Array> {
+        let id = self.node.outputs[output];
+        let role = if self.lowering.graph.outputs.contains(&id) { Role::Out } else { Role::Temp };
+        self.lowering.define(id, role)?;
+        self.lowering.read(id)
+    }
+
+    /// The shape of a result.
+    pub fn result_shape(&self, output: usize) -> &'g [usize] {
+        &self.lowering.graph.value(self.node.outputs[output]).shape
+    }
+
+    /// An intermediate buffer `NODE.part`.
+    pub fn temp(&mut self, part: &str, dtype: DType, shape: &[usize]) -> Result<Array> {
+        let name = self.name(part);
+        let buf = self.lowering.add_buffer(&name, dtype, shape, Role::Temp)?;
+        Ok(Array { buf, dtype, shape: shape.to_vec() })
+    }
+
+    /// A constant `NODE.part` computed here.
+    pub fn table(&mut self, part: &str, dtype: DType, shape: &[usize], values: &[f64]) -> Result<Array> {
+        let name = self.name(part);
+        let data = tensor_of(dtype, shape, values)?;
+        let buf = self.lowering.add_const(&name, Arc::new(data))?;
+        Ok(Array { buf, dtype, shape: shape.to_vec() })
+    }
+
+    /// Starts the nest of the node, or one of its steps (`NODE.part`).
+    pub fn nest(&mut self, part: &str) -> NestBuilder<'_> {
+        let name = if part.is_empty() { self.node.name.clone() } else { self.name(part) };
+        let mut b = NestBuilder::new(&mut self.lowering.unit.program, &name);
+        b.op(format!("{} {}", self.node.op.name(), self.node.name));
+        b
+    }
+
+    /// If no result that is needed has any element, writes loops that do nothing and returns true: all other
+    /// code may then rely on there being something to compute.
+    pub fn fill_empty_results(&mut self) -> Result<bool> {
+        let node = self.node;
+        let used: Vec<usize> =
+            (0..node.outputs.len()).filter(|i| self.lowering.is_used(node.outputs[*i])).collect();
+        if used.iter().any(|i| !self.result_shape(*i).contains(&0)) {
+            return Ok(false);
+        }
+        let results = used.into_iter().map(|i| self.define(i)).collect::<Result<Vec<_>>>()?;
+        let mut b = self.nest("");
+        for y in &results {
+            b.for_each("i", &y.shape, |b, i| b.store(y.buf, i, Scalar::zero(y.dtype).into()));
+        }
+        b.finish();
+        Ok(true)
+    }
+}
+
+/// Writes the loops, outermost first, and `body` inside.
+pub(super) fn loops<'p, R>(
+    b: &mut NestBuilder<'p>,
+    loops: &[Loop],
+    body: impl FnOnce(&mut NestBuilder<'p>, &[Var]) -> R,
+) -> R {
+    let names: Vec<&str> = loops.iter().map(|l| l.0.as_str()).collect();
+    let extents: Vec<usize> = loops.iter().map(|l| l.1).collect();
+    b.for_all(&names, &extents, body)
+}
+
+/// Combines `value` over `reduced` into an accumulator named `name`, and returns its final value.
+pub(super) fn accumulate<'p>(
+    b: &mut NestBuilder<'p>,
+    name: &str,
+    op: ReduceOp,
+    dtype: DType,
+    reduced: &[Loop],
+    value: impl FnOnce(&[Var]) -> Expr,
+) -> Expr {
+    let acc = b.temp(name, dtype, &[]);
+    b.store(acc, SCALAR, op.identity(dtype).into());
+    loops(b, reduced, |b, k| b.reduce(op, acc, SCALAR, value(k)));
+    Expr::load(acc, SCALAR)
+}
+
+fn only_element(data: &Tensor) -> Option<Scalar> {
+    fn first<T: crate::tensor::Element>(data: &Tensor, scalar: fn(T) -> Scalar) -> Option<Scalar> {
+        data.values::<T>().ok()?.first().map(|v| scalar(*v))
+    }
+    match data.dtype() {
+        DType::F32 => first(data, Scalar::F32),
+        DType::F64 => first(data, Scalar::F64),
+        DType::I64 => first(data, Scalar::I64),
+        DType::I32 => first(data, Scalar::I32),
+        DType::I8 => first(data, Scalar::I8),
+        DType::U8 => first(data, Scalar::U8),
+        DType::Bool => first(data, Scalar::Bool),
+    }
+}
+
+/// A floating-point tensor of these values.
+fn tensor_of(dtype: DType, shape: &[usize], values: &[f64]) -> Result<Tensor> {
+    match dtype {
+        DType::F64 => Tensor::new(shape, values),
+        DType::F32 => Tensor::new(shape, &values.iter().map(|v| *v as f32).collect::<Vec<f32>>()),
+        other => Err(Error::internal(format!("a table of {other}"))),
+    }
+}

@@ -1,0 +1,110 @@
+//! Operations that move elements with affine indices: transposition, slices, concatenation, and gather.
+
+use nestjit_ir::{Affine, DType, Expr, Index};
+
+use super::context::Context;
+use super::operand::{Operand, affine};
+use crate::error::Result;
+
+pub(super) fn transpose(cx: &mut Context<'_, '_>, perm: &[usize]) -> Result<()> {
+    let x = cx.operand(0)?;
+    let y = cx.result()?;
+    let mut b = cx.nest("");
+    b.for_each("i", &y.shape, |b, i| {
+        let mut at = i.to_vec();
+        for (var, dim) in i.iter().zip(perm) {
+            at[*dim] = *var;
+        }
+        b.store(y.buf, i, x.at(at));
+    });
+    b.finish();
+    Ok(())
+}
+
+pub(super) fn slice(cx: &mut Context<'_, '_>, starts: &[usize], steps: &[i64]) -> Result<()> {
+    let x = cx.operand(0)?;
+    let y = cx.result()?;
+    let mut b = cx.nest("");
+    b.for_each("i", &y.shape, |b, i| {
+        let at = (0..i.len()).map(|d| i[d] * steps[d] + starts[d] as i64);
+        b.store(y.buf, i, x.at(at));
+    });
+    b.finish();
+    Ok(())
+}
+
+/// One nest, a group of loops per operand.
+pub(super) fn concat(cx: &mut Context<'_, '_>, axis: usize) -> Result<()> {
+    let operands = cx.operands()?;
+    let y = cx.result()?;
+    let mut b = cx.nest("");
+    let mut offset = 0i64;
+    for x in &operands {
+        let shape = x.shape();
+        if !shape.contains(&0) {
+            b.for_each("i", shape, |b, i| {
+                let mut at = affine(i);
+                at[axis] = at[axis].plus(offset);
+                b.store(y.buf, at, x.at(i));
+            });
+        }
+        offset += shape[axis] as i64;
+    }
+    b.finish();
+    Ok(())
+}
+
+/// A nest per part: each is a slice, and merges with the consumers of its part alone.
+pub(super) fn split(cx: &mut Context<'_, '_>, axis: usize, sizes: &[usize]) -> Result<()> {
+    let x = cx.operand(0)?;
+    let mut offset = 0i64;
+    for (part, size) in sizes.iter().enumerate() {
+        if let Some(y) = cx.result_if_used(part)? {
+            let mut b = cx.nest(&part.to_string());
+            b.for_each("i", &y.shape, |b, i| {
+                let mut at = affine(i);
+                at[axis] = at[axis].plus(offset);
+                b.store(y.buf, i, x.at(at));
+            });
+            b.finish();
+        }
+        offset += *size as i64;
+    }
+    Ok(())
+}
+
+pub(super) fn gather(cx: &mut Context<'_, '_>, axis: usize) -> Result<()> {
+    // Indices are checked at run time against the dimension: the data must be a buffer.
+    let (data, indices) = (cx.array(0)?, cx.operand(1)?);
+    let y = cx.result()?;
+    let extent = data.shape[axis] as i64;
+    let count = indices.shape().len();
+    let mut b = cx.nest("");
+    b.for_each("i", &y.shape, |b, i| {
+        let mut at: Vec<Index> = i[..axis].iter().map(|v| Affine::var(*v).into()).collect();
+        at.push(gather_index(&indices, &affine(&i[axis..axis + count]), extent));
+        at.extend(i[axis + count..].iter().map(|v| Index::from(Affine::var(*v))));
+        b.store(y.buf, i, Expr::load(data.buf, at));
+    });
+    b.finish();
+    Ok(())
+}
+
+/// The index that is meant: negative ones count from the end.
+fn gather_index(indices: &Operand, at: &[Affine], extent: i64) -> Index {
+    if let Operand::Literal(value, _) = indices {
+        let index = value.as_f64() as i64;
+        let wrapped = if index < 0 { index.saturating_add(extent) } else { index };
+        // Whatever is outside stays an error of the run.
+        return match (0..extent).contains(&wrapped) {
+            true => Affine::constant(wrapped).into(),
+            false => Index::Value(Box::new(Expr::i64(wrapped))),
+        };
+    }
+    let index = match indices.dtype() {
+        DType::I64 => indices.at(at),
+        _ => indices.at(at).cast(DType::I64),
+    };
+    let wrapped = index.clone() + Expr::i64(extent);
+    index.clone().lt(Expr::i64(0)).select(wrapped, index).into()
+}
