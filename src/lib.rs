@@ -1,5 +1,6 @@
 //! nestjit: a JIT compiler for fused neural-network loop nests.
 
+pub mod codegen;
 pub mod error;
 pub mod graph;
 pub mod laps;

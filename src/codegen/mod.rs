@@ -1,0 +1,15 @@
+//! Code generation: from scheduled nests to native code in one JIT module.
+//!
+//! [`compile`] is all that the rest of the crate sees. `nest` compiles every construct of the IR with
+//! Cranelift, one scalar at a time; what is `f32` and affine and contains vector loops goes through `vcode`,
+//! the SIMD-level code, instead. Nothing outside this module names Cranelift or an instruction set.
+
+mod address;
+mod module;
+mod nest;
+mod runtime_fns;
+mod sharing;
+#[cfg(test)]
+mod tests;
+
+pub use module::{Code, CodegenOptions, CodegenStats, Entry, NestCode, Segment, compile};

@@ -1,0 +1,507 @@
+//! The JIT module: compiles the nests of a unit, in parallel, and places them in memory.
+//!
+//! Functions are compiled to bytes on worker threads and defined on one; nests that are equal are compiled
+//! once. Memory is never writable and executable at once, and is freed with the [`Code`].
+
+use std::collections::HashMap;
+use std::mem::ManuallyDrop;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use cranelift_codegen::control::ControlPlane;
+use cranelift_codegen::ir::{self, AbiParam, UserExternalName, types};
+use cranelift_codegen::isa::{CallConv, OwnedTargetIsa, TargetFrontendConfig, TargetIsa};
+use cranelift_codegen::print_errors::pretty_error;
+use cranelift_codegen::settings::{self, Configurable};
+use cranelift_codegen::{Context, ir::Function};
+use cranelift_frontend::FunctionBuilderContext;
+use cranelift_jit::{ArenaMemoryProvider, JITBuilder, JITModule};
+use cranelift_module::{FuncId, Linkage, Module, ModuleReloc, ModuleRelocTarget, default_libcall_names};
+use nestjit_ir::BufId;
+
+use super::nest::{Check, CompiledNest, compile_nest};
+use super::runtime_fns::{Signature, TABLE};
+use super::sharing;
+use crate::error::{Error, ErrorKind, Result};
+use crate::target::Target;
+use crate::unit::Unit;
+
+/// The native function of a segment: `(buffers, scratch, begin, end) -> status`.
+///
+/// `buffers` points to one storage pointer per [`NestCode::params`]; `scratch` to
+/// [`NestCode::scratch_bytes`] bytes, aligned to 64, that no other thread uses meanwhile; `begin..end` is the
+/// part of `0..extent` to execute (for a serial segment `0..1`). The status is 0, or says which index was
+/// outside its buffer: see [`NestCode::index_error`].
+pub type Entry = unsafe extern "C" fn(buffers: *const *mut u8, scratch: *mut u8, begin: i64, end: i64) -> i32;
+
+/// How to compile.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CodegenOptions {
+    /// Threads that compile.
+    pub threads: usize,
+    /// Run Cranelift's verifier on every function.
+    pub verify: bool,
+    /// Keep the text of every function (Cranelift IR and machine code) for dumps.
+    pub keep_text: bool,
+}
+
+impl Default for CodegenOptions {
+    fn default() -> CodegenOptions {
+        CodegenOptions { threads: 1, verify: cfg!(debug_assertions), keep_text: false }
+    }
+}
+
+/// What compiling cost, and what came out.
+#[derive(Clone, Copy, PartialEq, Default, Debug)]
+pub struct CodegenStats {
+    /// From start to end.
+    pub wall: Duration,
+    /// Building Cranelift IR, summed over the threads.
+    pub build: Duration,
+    /// Cranelift's optimisation, register allocation and emission, summed over the threads.
+    pub cranelift: Duration,
+    /// Linking and making the memory executable.
+    pub link: Duration,
+    /// Functions compiled.
+    pub functions: usize,
+    /// Bytes of machine code.
+    pub code_bytes: usize,
+    /// Nests that use the code of an equal nest.
+    pub shared: usize,
+}
+
+/// A part of a nest that is executed by one function.
+#[derive(Clone, Copy, Debug)]
+pub struct Segment {
+    /// The function.
+    pub entry: Entry,
+    /// The extent of its parallel loop; 1 for a serial segment.
+    pub extent: usize,
+    /// Whether parts of `0..extent` may be executed by different threads.
+    pub parallel: bool,
+}
+
+/// The code of one nest.
+#[derive(Clone, Debug)]
+pub struct NestCode {
+    /// The nest's name.
+    pub name: String,
+    /// The buffers accessed, in the order of the pointer table.
+    pub params: Vec<BufId>,
+    /// The segments, to be executed in order, each after the one before is complete.
+    pub segments: Vec<Segment>,
+    /// Scratch memory that a thread needs to execute any segment.
+    pub scratch_bytes: usize,
+    /// The meaning of nonzero statuses.
+    checks: Vec<(String, Check)>,
+}
+
+impl NestCode {
+    /// The error that a nonzero status stands for.
+    pub fn index_error(&self, status: i32) -> Error {
+        let check = usize::try_from(status).ok().and_then(|s| self.checks.get(s.checked_sub(1)?));
+        match check {
+            Some((buffer, check)) => Error::new(
+                ErrorKind::Index,
+                format!(
+                    "nest @{}: an index of dimension {} of %{buffer} is outside 0..{}",
+                    self.name, check.dim, check.extent
+                ),
+            ),
+            None => Error::internal(format!("nest @{} ended with the unknown status {status}", self.name)),
+        }
+    }
+}
+
+/// The native code of a unit. Dropping it frees the code: no entry may be running or be called afterwards,
+/// which is the reason why entries are `unsafe` to call.
+pub struct Code {
+    module: ManuallyDrop<JITModule>,
+    nests: Vec<NestCode>,
+    stats: CodegenStats,
+    texts: Vec<String>,
+}
+
+// SAFETY: after construction the module is only touched by `drop`, which has exclusive access; the code it
+// owns is immutable, and the entries work on nothing but their arguments.
+unsafe impl Sync for Code {}
+
+impl Code {
+    /// The code of each nest, in the order of the program.
+    pub fn nests(&self) -> &[NestCode] {
+        &self.nests
+    }
+
+    /// What compiling cost.
+    pub fn stats(&self) -> &CodegenStats {
+        &self.stats
+    }
+
+    /// The Cranelift IR and the machine code of a nest as text; empty unless
+    /// [`CodegenOptions::keep_text`] was set or there is no such nest.
+    pub fn disassembly(&self, nest: usize) -> &str {
+        self.texts.get(nest).map_or("", String::as_str)
+    }
+}
+
+impl std::fmt::Debug for Code {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Code").field("nests", &self.nests).field("stats", &self.stats).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Code {
+    fn drop(&mut self) {
+        // SAFETY: the module is not used again, and by the contract of `Entry` no code runs any more.
+        unsafe { ManuallyDrop::take(&mut self.module).free_memory() };
+    }
+}
+
+/// The machine code of one function, its references not yet resolved.
+pub(super) struct CompiledFunction {
+    bytes: Vec<u8>,
+    align: u64,
+    relocs: Vec<ModuleReloc>,
+    text: String,
+}
+
+/// The namespace of references to the runtime table; indices are positions in [`TABLE`].
+const RUNTIME: u32 = 1;
+
+/// What functions are compiled for.
+#[derive(Clone, Copy)]
+pub(super) struct Env<'a> {
+    isa: &'a dyn TargetIsa,
+    /// The machine as passes see it.
+    pub target: &'a Target,
+}
+
+impl Env<'_> {
+    /// The calling convention of generated functions: C's.
+    pub fn call_conv(&self) -> CallConv {
+        self.isa.default_call_conv()
+    }
+
+    pub fn frontend_config(&self) -> TargetFrontendConfig {
+        self.isa.frontend_config()
+    }
+
+    /// Declares a function of the runtime table in `func`.
+    pub fn import_runtime(&self, func: &mut Function, position: usize) -> ir::FuncRef {
+        let mut signature = ir::Signature::new(self.call_conv());
+        let clif = |d| AbiParam::new(super::nest::clif_type(d));
+        match TABLE[position].signature {
+            Signature::Unary(d) => {
+                signature.params.push(clif(d));
+                signature.returns.push(clif(d));
+            }
+            Signature::Binary(d) => {
+                signature.params.extend([clif(d), clif(d)]);
+                signature.returns.push(clif(d));
+            }
+            Signature::Copy => signature.params.extend([AbiParam::new(types::I64); 3]),
+        }
+        let signature = func.import_signature(signature);
+        let name = UserExternalName::new(RUNTIME, position as u32);
+        let name = ir::ExternalName::user(func.declare_imported_user_function(name));
+        func.import_function(ir::ExtFuncData { name, signature, colocated: false, patchable: false })
+    }
+}
+
+/// Compiles functions, one after the other, on one thread.
+pub(super) struct FunctionCompiler<'a> {
+    pub env: Env<'a>,
+    ctx: Context,
+    func_ctx: FunctionBuilderContext,
+    keep_text: bool,
+    build: Duration,
+    cranelift: Duration,
+}
+
+impl<'a> FunctionCompiler<'a> {
+    fn new(env: Env<'a>, options: &CodegenOptions) -> FunctionCompiler<'a> {
+        let mut ctx = Context::new();
+        ctx.set_disasm(options.keep_text);
+        FunctionCompiler {
+            env,
+            ctx,
+            func_ctx: FunctionBuilderContext::new(),
+            keep_text: options.keep_text,
+            build: Duration::ZERO,
+            cranelift: Duration::ZERO,
+        }
+    }
+
+    /// Compiles the function that `build` writes.
+    pub fn compile(
+        &mut self,
+        name: &str,
+        build: impl FnOnce(&mut Function, &mut FunctionBuilderContext) -> Result<()>,
+    ) -> Result<CompiledFunction> {
+        let result = self.build_and_compile(name, build);
+        self.ctx.clear();
+        if result.is_err() {
+            // A builder that was abandoned midway leaves its context dirty.
+            self.func_ctx = FunctionBuilderContext::new();
+        }
+        result
+    }
+
+    fn build_and_compile(
+        &mut self,
+        name: &str,
+        build: impl FnOnce(&mut Function, &mut FunctionBuilderContext) -> Result<()>,
+    ) -> Result<CompiledFunction> {
+        let start = Instant::now();
+        build(&mut self.ctx.func, &mut self.func_ctx)?;
+        self.build += start.elapsed();
+        let mut text = String::new();
+        if self.keep_text {
+            text = format!("; {name}\n{}", self.ctx.func.display());
+        }
+        let start = Instant::now();
+        self.ctx.compile(self.env.isa, &mut ControlPlane::default()).map_err(|e| {
+            Error::internal(format!("cannot compile '{name}': {}", pretty_error(e.func, e.inner)))
+        })?;
+        self.cranelift += start.elapsed();
+        let code = self
+            .ctx
+            .compiled_code()
+            .ok_or_else(|| Error::internal(format!("'{name}' was compiled to nothing")))?;
+        if let Some(machine_code) = &code.vcode {
+            text.push('\n');
+            text.push_str(machine_code);
+        }
+        Ok(CompiledFunction {
+            bytes: code.buffer.data().to_vec(),
+            align: u64::from(code.buffer.alignment),
+            // The id is a placeholder: linking replaces it.
+            relocs: code
+                .buffer
+                .relocs()
+                .iter()
+                .map(|r| ModuleReloc::from_mach_reloc(r, &self.ctx.func, FuncId::from_u32(0)))
+                .collect(),
+            text,
+        })
+    }
+}
+
+/// Compiles every nest of a unit.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] if Cranelift has no backend for this machine; otherwise only for programs that
+/// the verifier rejects.
+pub fn compile(unit: &Unit, target: &Target, options: &CodegenOptions) -> Result<Code> {
+    let start = Instant::now();
+    let program = &unit.program;
+    let isa = make_isa(target, options)?;
+
+    let mut unique: Vec<usize> = Vec::new();
+    let mut keys: HashMap<String, usize> = HashMap::new();
+    let code_of: Vec<usize> = program
+        .nests
+        .iter()
+        .enumerate()
+        .map(|(i, nest)| {
+            *keys.entry(sharing::key(program, nest)).or_insert_with(|| {
+                unique.push(i);
+                unique.len() - 1
+            })
+        })
+        .collect();
+
+    let mut stats = CodegenStats { shared: program.nests.len() - unique.len(), ..Default::default() };
+    let compiled = compile_parallel(unit, &unique, Env { isa: isa.as_ref(), target }, options, &mut stats)?;
+
+    let link = Instant::now();
+    let (module, entries) = link_module(isa, &compiled, &mut stats)?;
+    let mut nests = Vec::with_capacity(program.nests.len());
+    let mut texts = Vec::new();
+    for (nest, &which) in program.nests.iter().zip(&code_of) {
+        let code = &compiled[which];
+        let params = super::nest::params(program, &nest.body)?;
+        let name = |c: &Check| c.param.map_or("local", |p| program.buf(params[p]).name.as_str()).to_owned();
+        nests.push(NestCode {
+            name: nest.name.clone(),
+            segments: code
+                .segments
+                .iter()
+                .zip(&entries[which])
+                .map(|(s, &entry)| Segment { entry, extent: s.extent, parallel: s.parallel })
+                .collect(),
+            scratch_bytes: code.scratch_bytes,
+            checks: code.checks.iter().map(|c| (name(c), c.clone())).collect(),
+            params,
+        });
+        if options.keep_text {
+            texts.push(code.segments.iter().map(|s| s.function.text.as_str()).collect::<Vec<_>>().join("\n"));
+        }
+    }
+    stats.link = link.elapsed();
+    stats.wall = start.elapsed();
+    Ok(Code { module: ManuallyDrop::new(module), nests, stats, texts })
+}
+
+/// Compiles the nests with these positions, in order, on several threads.
+fn compile_parallel(
+    unit: &Unit,
+    unique: &[usize],
+    env: Env<'_>,
+    options: &CodegenOptions,
+    stats: &mut CodegenStats,
+) -> Result<Vec<CompiledNest>> {
+    let results: Vec<Mutex<Option<Result<CompiledNest>>>> = unique.iter().map(|_| Mutex::default()).collect();
+    let next = AtomicUsize::new(0);
+    let times = Mutex::new((Duration::ZERO, Duration::ZERO));
+    let work = || {
+        let mut compiler = FunctionCompiler::new(env, options);
+        loop {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            let Some(&position) = unique.get(i) else { break };
+            let nest = &unit.program.nests[position];
+            let result = compile_nest(&mut compiler, &unit.program, nest);
+            if let Ok(mut slot) = results[i].lock() {
+                *slot = Some(result);
+            }
+        }
+        if let Ok(mut times) = times.lock() {
+            times.0 += compiler.build;
+            times.1 += compiler.cranelift;
+        }
+    };
+    let threads = options.threads.clamp(1, unique.len().max(1));
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(work);
+        }
+        work();
+    });
+    if let Ok(times) = times.into_inner() {
+        (stats.build, stats.cranelift) = times;
+    }
+    results
+        .into_iter()
+        .map(|slot| match slot.into_inner() {
+            Ok(Some(result)) => result,
+            _ => Err(Error::internal("a compile thread ended early")),
+        })
+        .collect()
+}
+
+/// The instruction set: what the host has, capped by the target.
+fn make_isa(target: &Target, options: &CodegenOptions) -> Result<OwnedTargetIsa> {
+    let fail = |e: &dyn std::fmt::Display| Error::internal(format!("Cranelift settings: {e}"));
+    let mut flags = settings::builder();
+    for (name, value) in [
+        ("opt_level", "speed"),
+        ("unwind_info", "false"),
+        ("is_pic", "false"),
+        ("use_colocated_libcalls", "false"),
+        // Loop alignment follows from function alignment: without it, timings depend on unrelated code.
+        ("log2_min_function_alignment", "6"),
+        ("enable_verifier", if options.verify { "true" } else { "false" }),
+    ] {
+        flags.set(name, value).map_err(|e| fail(&e))?;
+    }
+    let mut builder = cranelift_native::builder()
+        .map_err(|e| Error::unsupported(format!("no code generator for this machine: {e}")))?;
+    if cfg!(target_arch = "x86_64") && !target.fma {
+        builder.set("has_fma", "false").map_err(|e| fail(&e))?;
+    }
+    builder.finish(settings::Flags::new(flags)).map_err(|e| fail(&e))
+}
+
+/// Defines all functions in one module, makes them executable, and returns the entries of each nest.
+fn link_module(
+    isa: OwnedTargetIsa,
+    nests: &[CompiledNest],
+    stats: &mut CodegenStats,
+) -> Result<(JITModule, Vec<Vec<Entry>>)> {
+    let fail = |e: &dyn std::fmt::Display| Error::internal(format!("placing code in memory: {e}"));
+    let functions = || nests.iter().flat_map(|n| &n.segments).map(|s| &s.function);
+    stats.functions = functions().count();
+    stats.code_bytes = functions().map(|f| f.bytes.len()).sum();
+    // One contiguous reservation, so that calls between functions always reach.
+    let reserve: usize = functions().map(|f| f.bytes.len() + f.align as usize).sum();
+    let arena = ArenaMemoryProvider::new_with_size(reserve + (1 << 16))
+        .map_err(|e| Error::new(ErrorKind::Limit, format!("no memory for {reserve} bytes of code: {e}")))?;
+    let mut builder = JITBuilder::with_isa(isa, default_libcall_names());
+    builder.memory_provider(Box::new(arena));
+    builder.symbols(TABLE.iter().map(|f| (f.name, f.address.0)));
+    // Owned from here on, so that its memory is freed on errors too.
+    let mut module = FreeOnDrop(ManuallyDrop::new(JITModule::new(builder)));
+
+    let signature = module.0.make_signature();
+    let mut runtime: HashMap<u32, FuncId> = HashMap::new();
+    let mut ids = Vec::new();
+    for nest in nests {
+        for segment in &nest.segments {
+            let function = &segment.function;
+            let id = module.0.declare_anonymous_function(&signature).map_err(|e| fail(&e))?;
+            let mut relocs = function.relocs.clone();
+            for reloc in &mut relocs {
+                match &mut reloc.name {
+                    ModuleRelocTarget::FunctionOffset(f, _) => *f = id,
+                    ModuleRelocTarget::User { namespace, index } if *namespace == RUNTIME => {
+                        let imported = match runtime.get(index) {
+                            Some(imported) => *imported,
+                            None => {
+                                let name = TABLE[*index as usize].name;
+                                let imported = module
+                                    .0
+                                    .declare_function(name, Linkage::Import, &signature)
+                                    .map_err(|e| fail(&e))?;
+                                runtime.insert(*index, imported);
+                                imported
+                            }
+                        };
+                        reloc.name = ModuleRelocTarget::from(imported);
+                    }
+                    _ => {}
+                }
+            }
+            module
+                .0
+                .define_function_bytes(id, function.align, &function.bytes, &relocs)
+                .map_err(|e| fail(&e))?;
+            ids.push(id);
+        }
+    }
+    module.0.finalize_definitions().map_err(|e| fail(&e))?;
+    let mut ids = ids.into_iter();
+    let entries = nests
+        .iter()
+        .map(|n| {
+            n.segments
+                .iter()
+                .zip(&mut ids)
+                .map(|(_, id)| {
+                    let address = module.0.get_finalized_function(id);
+                    // SAFETY: the function was compiled with the signature of `Entry` in C's convention.
+                    unsafe { std::mem::transmute::<*const u8, Entry>(address) }
+                })
+                .collect()
+        })
+        .collect();
+    Ok((module.keep(), entries))
+}
+
+/// Frees the memory of a module that does not come to be used.
+struct FreeOnDrop(ManuallyDrop<JITModule>);
+
+impl FreeOnDrop {
+    fn keep(self) -> JITModule {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: `this` is not dropped, so the module is taken once.
+        unsafe { ManuallyDrop::take(&mut this.0) }
+    }
+}
+
+impl Drop for FreeOnDrop {
+    fn drop(&mut self) {
+        // SAFETY: the module is not used again, and none of its code was ever called.
+        unsafe { ManuallyDrop::take(&mut self.0).free_memory() };
+    }
+}

@@ -1,0 +1,225 @@
+//! Compiles one nest with Cranelift: every construct of the IR, in scalar form.
+//!
+//! A nest becomes one function per *segment*: each top-level parallel loop is a segment of its own, so that
+//! the runtime can split it among threads; everything between two of them is one serial segment. A segment's
+//! function is `fn(buffers, scratch, begin, end) -> status`; see [`super::Entry`].
+//!
+//! `stmt` compiles statements, `access` addresses and bounds checks, `expr` and `arith` values.
+
+mod access;
+mod arith;
+mod expr;
+mod stmt;
+
+use std::collections::HashMap;
+
+use cranelift_codegen::ir::{self, AbiParam, UserFuncName, types};
+use cranelift_codegen::isa::CallConv;
+use cranelift_frontend::{FunctionBuilder, Variable};
+use nestjit_ir::visit::{Extents, declared_temps, walk_exprs, walk_stmts};
+use nestjit_ir::{BufId, Expr, LoopKind, Nest, Program, Role, Stmt, Var};
+
+pub(super) use self::arith::clif_type;
+use super::module::{CompiledFunction, Env, FunctionCompiler};
+use crate::error::{Error, Result};
+
+/// The machine code of a nest, not yet placed in memory.
+pub(super) struct CompiledNest {
+    /// The buffers that the nest accesses, in the order of the pointer table.
+    pub params: Vec<BufId>,
+    /// The segments, in execution order.
+    pub segments: Vec<CompiledSegment>,
+    /// Scratch memory that an execution of any segment needs.
+    pub scratch_bytes: usize,
+    /// What a nonzero status means: status `i + 1` is a failure of check `i`.
+    pub checks: Vec<Check>,
+}
+
+/// The machine code of a segment.
+pub(super) struct CompiledSegment {
+    pub extent: usize,
+    pub parallel: bool,
+    pub function: CompiledFunction,
+}
+
+/// A run-time index check.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Check {
+    /// The position in [`CompiledNest::params`]; `None` for a local buffer.
+    pub param: Option<usize>,
+    /// The dimension.
+    pub dim: usize,
+    /// The extent of the dimension.
+    pub extent: usize,
+}
+
+/// A part of a nest that is compiled to one function.
+pub(super) struct SegmentBody<'a> {
+    pub stmts: &'a [Stmt],
+    /// The parallel loop that the segment consists of, if it is one.
+    pub parallel: Option<&'a nestjit_ir::For>,
+}
+
+/// Cuts a nest into segments. A buffer that is declared at the top level and used by a parallel loop is
+/// shared by several threads' iterations; such a nest is one serial segment.
+pub(super) fn segments(body: &[Stmt]) -> Vec<SegmentBody<'_>> {
+    let shared_local = body.iter().any(|s| matches!(s, Stmt::Temp(_)))
+        && body.iter().any(|s| matches!(s, Stmt::For(l) if l.kind == LoopKind::Parallel));
+    if shared_local {
+        return vec![SegmentBody { stmts: body, parallel: None }];
+    }
+    let mut segments = Vec::new();
+    let mut start = 0;
+    for (i, stmt) in body.iter().enumerate() {
+        if let Stmt::For(l) = stmt
+            && l.kind == LoopKind::Parallel
+        {
+            if start < i {
+                segments.push(SegmentBody { stmts: &body[start..i], parallel: None });
+            }
+            segments.push(SegmentBody { stmts: &body[i..=i], parallel: Some(l) });
+            start = i + 1;
+        }
+    }
+    if start < body.len() {
+        segments.push(SegmentBody { stmts: &body[start..], parallel: None });
+    }
+    segments
+}
+
+/// The buffers that a nest accesses without declaring them, in order of first occurrence.
+pub(super) fn params(program: &Program, body: &[Stmt]) -> Result<Vec<BufId>> {
+    let locals = declared_temps(body);
+    let mut params: Vec<BufId> = Vec::new();
+    let mut add = |b: BufId| {
+        if !locals.contains(&b) && !params.contains(&b) {
+            params.push(b);
+        }
+    };
+    walk_stmts(body, &mut |s| match s {
+        Stmt::Store(s) => add(s.buf),
+        Stmt::Reduce(r) => add(r.buf),
+        Stmt::Call(c) => c.inputs.iter().chain(&c.outputs).for_each(|b| add(*b)),
+        Stmt::For(_) | Stmt::Temp(_) => {}
+    });
+    walk_exprs(body, &mut |e| {
+        if let Expr::Load(l) = e {
+            add(l.buf);
+        }
+    });
+    match params.iter().find(|b| program.buffers.get(b.0 as usize).is_none_or(|b| b.role == Role::Local)) {
+        Some(b) => Err(Error::internal(format!("buffer {} is used but not declared", b.0))),
+        None => Ok(params),
+    }
+}
+
+/// Compiles a nest.
+pub(super) fn compile_nest(
+    compiler: &mut FunctionCompiler<'_>,
+    program: &Program,
+    nest: &Nest,
+) -> Result<CompiledNest> {
+    let params = params(program, &nest.body)?;
+    let mut compiled = CompiledNest { params, segments: Vec::new(), scratch_bytes: 0, checks: Vec::new() };
+    let (extents, env) = (Extents::of(&nest.body), compiler.env);
+    for (i, segment) in segments(&nest.body).into_iter().enumerate() {
+        let name = format!("{}.{i}", nest.name);
+        let function = compiler.compile(&name, |func, func_ctx| {
+            func.signature = entry_signature(env.call_conv());
+            func.name = UserFuncName::user(0, 0);
+            let builder = FunctionBuilder::new(func, func_ctx);
+            let mut emitter = Emitter::new(builder, program, &mut compiled, extents.clone(), env);
+            emitter.segment(&segment)?;
+            let scratch = emitter.scratch_max;
+            emitter.b.seal_all_blocks();
+            emitter.b.finalize(env.frontend_config());
+            compiled.scratch_bytes = compiled.scratch_bytes.max(scratch);
+            Ok(())
+        })?;
+        compiled.segments.push(CompiledSegment {
+            extent: segment.parallel.map_or(1, |l| l.extent),
+            parallel: segment.parallel.is_some(),
+            function,
+        });
+    }
+    Ok(compiled)
+}
+
+/// `fn(buffers, scratch, begin, end) -> status`.
+fn entry_signature(call_conv: CallConv) -> ir::Signature {
+    let mut signature = ir::Signature::new(call_conv);
+    signature.params.extend([AbiParam::new(types::I64); 4]);
+    signature.returns.push(AbiParam::new(types::I32));
+    signature
+}
+
+/// Where a local buffer lives.
+#[derive(Clone, Copy)]
+enum Local {
+    /// A scalar, in a register.
+    Register(Variable),
+    /// At this offset in the scratch memory.
+    Scratch(usize),
+}
+
+/// Emits the code of one segment.
+struct Emitter<'a, 'f> {
+    b: FunctionBuilder<'f>,
+    program: &'a Program,
+    env: Env<'a>,
+    params: Vec<BufId>,
+    checks: &'a mut Vec<Check>,
+    extents: Extents,
+    /// The values of loop variables that are known, because their loops are unrolled.
+    consts: HashMap<Var, i64>,
+    /// The values of the other loop variables.
+    vars: HashMap<Var, ir::Value>,
+    /// The storage of the parameters.
+    pointers: HashMap<BufId, ir::Value>,
+    regions: HashMap<BufId, ir::AliasRegion>,
+    locals: HashMap<BufId, Local>,
+    /// The pointer table and the scratch memory.
+    table: ir::Value,
+    scratch: ir::Value,
+    range: (ir::Value, ir::Value),
+    scratch_top: usize,
+    scratch_max: usize,
+    functions: HashMap<usize, ir::FuncRef>,
+    /// Statements emitted so far: what bounds unrolling.
+    emitted: usize,
+}
+
+impl<'a, 'f> Emitter<'a, 'f> {
+    fn new(
+        mut b: FunctionBuilder<'f>,
+        program: &'a Program,
+        nest: &'a mut CompiledNest,
+        extents: Extents,
+        env: Env<'a>,
+    ) -> Emitter<'a, 'f> {
+        let entry = b.create_block();
+        b.append_block_params_for_function_params(entry);
+        b.switch_to_block(entry);
+        let p = b.block_params(entry).to_vec();
+        Emitter {
+            b,
+            program,
+            env,
+            params: nest.params.clone(),
+            checks: &mut nest.checks,
+            extents,
+            consts: HashMap::new(),
+            vars: HashMap::new(),
+            pointers: HashMap::new(),
+            regions: HashMap::new(),
+            locals: HashMap::new(),
+            table: p[0],
+            scratch: p[1],
+            range: (p[2], p[3]),
+            scratch_top: 0,
+            scratch_max: 0,
+            functions: HashMap::new(),
+            emitted: 0,
+        }
+    }
+}

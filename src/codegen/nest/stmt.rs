@@ -1,0 +1,189 @@
+//! Statements: loops, stores, reductions, local buffers, calls.
+
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{BlockArg, InstBuilder, MemFlagsData, Value, types};
+use nestjit_ir::visit::{count_stmts, walk_exprs, walk_stmts};
+use nestjit_ir::{BufId, Call, Expr, For, Index, LoopKind, ReduceOp, Stmt};
+
+use super::arith::clif_type;
+use super::{Emitter, Local, SegmentBody};
+use crate::codegen::runtime_fns;
+use crate::error::{Error, Result};
+
+/// Statements that a segment may grow to by unrolling; beyond it, unrolled loops stay loops.
+const UNROLL_LIMIT: usize = 2_000;
+
+impl Emitter<'_, '_> {
+    /// The whole function body of a segment.
+    pub(super) fn segment(&mut self, segment: &SegmentBody<'_>) -> Result<()> {
+        self.load_pointers(segment.stmts);
+        match segment.parallel {
+            Some(l) => self.range_loop(l)?,
+            None => self.block(segment.stmts)?,
+        }
+        let ok = self.b.ins().iconst(types::I32, 0);
+        self.b.ins().return_(&[ok]);
+        Ok(())
+    }
+
+    /// Loads the storage pointers of all parameters that the statements use, once, at the entry.
+    fn load_pointers(&mut self, body: &[Stmt]) {
+        let mut used: Vec<BufId> = Vec::new();
+        walk_stmts(body, &mut |s| match s {
+            Stmt::Store(s) => used.push(s.buf),
+            Stmt::Reduce(r) => used.push(r.buf),
+            Stmt::Call(c) => used.extend(c.inputs.iter().chain(&c.outputs)),
+            Stmt::For(_) | Stmt::Temp(_) => {}
+        });
+        walk_exprs(body, &mut |e| {
+            if let Expr::Load(l) = e {
+                used.push(l.buf);
+            }
+        });
+        let flags = MemFlagsData::trusted().with_readonly().with_can_move();
+        for (i, buf) in self.params.clone().into_iter().enumerate() {
+            if used.contains(&buf) {
+                let pointer = self.b.ins().load(types::I64, flags, self.table, (i * 8) as i32);
+                self.pointers.insert(buf, pointer);
+            }
+        }
+    }
+
+    pub(super) fn block(&mut self, body: &[Stmt]) -> Result<()> {
+        let top = self.scratch_top;
+        for stmt in body {
+            self.stmt(stmt)?;
+        }
+        self.scratch_top = top;
+        Ok(())
+    }
+
+    fn stmt(&mut self, stmt: &Stmt) -> Result<()> {
+        self.emitted += 1;
+        match stmt {
+            Stmt::For(l) => self.for_loop(l),
+            Stmt::Temp(buf) => self.declare(*buf),
+            Stmt::Store(s) => self.update(s.buf, &s.index, &s.value, None),
+            Stmt::Reduce(r) => self.update(r.buf, &r.index, &r.value, Some(r.op)),
+            Stmt::Call(c) => self.call(c),
+        }
+    }
+
+    fn for_loop(&mut self, l: &For) -> Result<()> {
+        let size = l.extent.saturating_mul(count_stmts(&l.body));
+        let unroll = l.kind == LoopKind::Unrolled && self.emitted.saturating_add(size) < UNROLL_LIMIT;
+        if l.extent <= 1 || unroll {
+            for i in 0..l.extent {
+                self.consts.insert(l.var, i as i64);
+                self.block(&l.body)?;
+            }
+            self.consts.remove(&l.var);
+            return Ok(());
+        }
+        let zero = self.b.ins().iconst(types::I64, 0);
+        let end = self.b.ins().iconst(types::I64, l.extent as i64);
+        self.do_while(l, zero, end)
+    }
+
+    /// The segment's parallel loop, over the range that the caller asks for.
+    fn range_loop(&mut self, l: &For) -> Result<()> {
+        let (begin, end) = self.range;
+        let (run, done) = (self.b.create_block(), self.b.create_block());
+        let any = self.b.ins().icmp(IntCC::SignedLessThan, begin, end);
+        self.b.ins().brif(any, run, &[], done, &[]);
+        self.b.switch_to_block(run);
+        self.do_while(l, begin, end)?;
+        self.b.ins().jump(done, &[]);
+        self.b.switch_to_block(done);
+        Ok(())
+    }
+
+    /// A loop that is known to run at least once.
+    fn do_while(&mut self, l: &For, begin: Value, end: Value) -> Result<()> {
+        let (head, exit) = (self.b.create_block(), self.b.create_block());
+        let var = self.b.append_block_param(head, types::I64);
+        self.b.ins().jump(head, &[BlockArg::Value(begin)]);
+        self.b.switch_to_block(head);
+        self.vars.insert(l.var, var);
+        self.block(&l.body)?;
+        self.vars.remove(&l.var);
+        let next = self.b.ins().iadd_imm_s(var, 1);
+        let again = self.b.ins().icmp(IntCC::SignedLessThan, next, end);
+        self.b.ins().brif(again, head, &[BlockArg::Value(next)], exit, &[]);
+        self.b.switch_to_block(exit);
+        Ok(())
+    }
+
+    fn declare(&mut self, buf: BufId) -> Result<()> {
+        let buffer = self.program.buf(buf);
+        if buffer.shape.is_empty() {
+            let ty = clif_type(buffer.dtype);
+            let var = match self.locals.get(&buf) {
+                Some(Local::Register(var)) => *var,
+                _ => self.b.declare_var(ty),
+            };
+            let zero = self.zero(buffer.dtype);
+            self.b.def_var(var, zero);
+            self.locals.insert(buf, Local::Register(var));
+            return Ok(());
+        }
+        let offset = self.scratch_top;
+        let top = buffer.storage_bytes().checked_next_multiple_of(64).and_then(|b| b.checked_add(offset));
+        let Some(top) = top.filter(|t| i64::try_from(*t).is_ok()) else {
+            return Err(Error::internal(format!("%{} is too large", buffer.name)));
+        };
+        self.scratch_top = top;
+        self.scratch_max = self.scratch_max.max(top);
+        self.locals.insert(buf, Local::Scratch(offset));
+        Ok(())
+    }
+
+    fn update(&mut self, buf: BufId, index: &[Index], value: &Expr, op: Option<ReduceOp>) -> Result<()> {
+        let dtype = self.program.buf(buf).dtype;
+        let value = self.expr_of(value, dtype)?;
+        if let Some(Local::Register(var)) = self.locals.get(&buf).copied() {
+            let new = match op {
+                None => value,
+                Some(op) => {
+                    let old = self.b.use_var(var);
+                    self.reduce(op, dtype, old, value)
+                }
+            };
+            self.b.def_var(var, new);
+            return Ok(());
+        }
+        let place = self.place(buf, index)?;
+        let new = match op {
+            None => value,
+            Some(op) => {
+                let old = self.read(dtype, place);
+                self.reduce(op, dtype, old, value)
+            }
+        };
+        self.b.ins().store(place.flags, new, place.base, place.displacement);
+        Ok(())
+    }
+
+    fn call(&mut self, call: &Call) -> Result<()> {
+        let unknown = || Error::internal(format!("there is no runtime function '{}'", call.function));
+        match (call.function.as_str(), call.inputs.as_slice(), call.outputs.as_slice()) {
+            ("copy", [from], [to]) => {
+                let (source, target) = (self.program.buf(*from), self.program.buf(*to));
+                let plain = |b: &nestjit_ir::Buffer| b.layout.is_row_major() && b.halo.is_empty();
+                if !plain(source) || !plain(target) || source.logical_bytes() != target.logical_bytes() {
+                    return Err(Error::internal(format!(
+                        "%{} cannot be copied to %{} byte by byte",
+                        source.name, target.name
+                    )));
+                }
+                let bytes = self.b.ins().iconst(types::I64, source.logical_bytes() as i64);
+                let (from, to) = (self.storage(*from)?, self.storage(*to)?);
+                let function = runtime_fns::find("copy").ok_or_else(unknown)?;
+                let function = self.function(function);
+                self.b.ins().call(function, &[to, from, bytes]);
+                Ok(())
+            }
+            _ => Err(unknown()),
+        }
+    }
+}

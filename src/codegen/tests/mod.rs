@@ -1,0 +1,5 @@
+//! Whole nests: native code against the interpreter.
+
+mod harness;
+mod lifetime;
+mod scalar;
