@@ -14,6 +14,7 @@ pub mod ops;
 pub mod parse;
 pub mod print;
 pub mod types;
+pub mod verify;
 pub mod visit;
 
 pub use affine::{Affine, Var};
