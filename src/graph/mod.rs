@@ -11,6 +11,7 @@ use crate::tensor::Tensor;
 
 pub mod builder;
 mod edit;
+pub mod eval;
 pub mod infer;
 mod model;
 pub mod op;
@@ -19,6 +20,7 @@ mod validate;
 
 pub use builder::GraphBuilder;
 pub use edit::Port;
+pub use eval::{Precision, evaluate, evaluate_op};
 pub use infer::infer;
 pub use model::Model;
 pub use op::*;

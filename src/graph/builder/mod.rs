@@ -9,8 +9,10 @@ use std::collections::{HashMap, HashSet};
 use nestjit_ir::{DType, Scalar};
 
 use super::edit::unique;
+use super::infer::Outputs;
 use super::{Graph, Node, Op, ValueId, infer};
 use crate::error::{Error, Result};
+
 use crate::tensor::{Tensor, checked_bytes};
 
 mod arithmetic;
@@ -228,7 +230,7 @@ impl GraphBuilder {
     }
 
     /// The types of the results; `None` if an operand is erroneous.
-    fn try_node(&self, name: &str, op: &Op, inputs: &[ValueId]) -> Result<Option<Vec<(DType, Vec<usize>)>>> {
+    fn try_node(&self, name: &str, op: &Op, inputs: &[ValueId]) -> Result<Option<Outputs>> {
         debug_assert!(!name.is_empty());
         if let Some(position) = inputs.iter().position(|id| !self.known(*id)) {
             return Err(not_of_this_graph(position));
@@ -240,13 +242,7 @@ impl GraphBuilder {
         infer(op, &operands).map(Some)
     }
 
-    fn push_node(
-        &mut self,
-        name: String,
-        op: Op,
-        inputs: &[ValueId],
-        types: Vec<(DType, Vec<usize>)>,
-    ) -> Vec<ValueId> {
+    fn push_node(&mut self, name: String, op: Op, inputs: &[ValueId], types: Outputs) -> Vec<ValueId> {
         let single = types.len() == 1;
         let outputs: Vec<ValueId> = types
             .iter()

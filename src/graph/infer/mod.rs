@@ -18,7 +18,7 @@ mod reduction;
 mod window;
 
 /// The type and shape of each result.
-type Outputs = Vec<(DType, Vec<usize>)>;
+pub type Outputs = Vec<(DType, Vec<usize>)>;
 
 /// The type and shape of each result of `op` applied to `inputs`.
 ///
@@ -26,7 +26,7 @@ type Outputs = Vec<(DType, Vec<usize>)>;
 /// [`crate::ErrorKind::Shape`] if operands do not fit, [`crate::ErrorKind::Invalid`] if an attribute makes no
 /// sense, [`crate::ErrorKind::Limit`] if a result cannot be addressed, [`crate::ErrorKind::Unsupported`] for what
 /// has a meaning but no implementation. The error has no place yet: see [`Error::at`].
-pub fn infer(op: &Op, inputs: &[&Value]) -> Result<Vec<(DType, Vec<usize>)>> {
+pub fn infer(op: &Op, inputs: &[&Value]) -> Result<Outputs> {
     let outputs = match op {
         Op::Unary(unary) => elementwise::unary(*unary, inputs),
         Op::Binary(binary) => elementwise::binary(*binary, inputs),

@@ -80,6 +80,9 @@ pub(super) fn slice(
     Ok(vec![(x.dtype, extents.to_vec())])
 }
 
+/// More could not be added to an index without overflow.
+const MAX_PAD: i64 = i64::MAX / 4;
+
 pub(super) fn pad(begin: &[i64], end: &[i64], mode: PadMode, inputs: &[&Value]) -> Result<Outputs> {
     let [x] = operands(inputs)?;
     expect_per_dimension(x, begin, "begin")?;
@@ -87,6 +90,10 @@ pub(super) fn pad(begin: &[i64], end: &[i64], mode: PadMode, inputs: &[&Value]) 
     let mut shape = Vec::with_capacity(x.shape.len());
     for (d, &extent) in x.shape.iter().enumerate() {
         let (begin, end) = (begin[d] as i128, end[d] as i128);
+        if begin.abs().max(end.abs()) > i128::from(MAX_PAD) {
+            let message = format!("padding of more than {MAX_PAD} in dimension {d}");
+            return Err(Error::new(crate::ErrorKind::Limit, message));
+        }
         let padded = extent as i128 + begin + end;
         let Ok(padded) = usize::try_from(padded) else {
             return Err(Error::shape(format!(

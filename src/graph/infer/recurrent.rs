@@ -42,7 +42,7 @@ pub(super) fn recurrent(
         }
     }
     expect_activations(kind, directions, activations)?;
-    if clip.is_some_and(|clip| !(clip >= 0.0)) {
+    if clip.is_some_and(|clip| clip.is_nan() || clip < 0.0) {
         return Err(Error::invalid("the clip bound must be a number that is not negative"));
     }
     let state = (x.dtype, vec![directions, batch, hidden]);

@@ -1,0 +1,126 @@
+//! Values of the evaluator: all floats as `f64`, all integers and truth values as `i64`.
+
+use ndarray::ArrayD;
+
+use super::{DType, Precision};
+use crate::error::Result;
+use crate::tensor::{Element, Tensor};
+
+/// An array, and the type that the graph gives it.
+#[derive(Clone, Debug)]
+pub(super) struct Array {
+    pub dtype: DType,
+    pub data: Data,
+}
+
+/// Elements.
+#[derive(Clone, Debug)]
+pub(super) enum Data {
+    /// Of a floating-point type.
+    Float(ArrayD<f64>),
+    /// Of an integer type, in its range; or of `bool`, 0 or 1.
+    Int(ArrayD<i64>),
+}
+
+impl Array {
+    pub fn float(dtype: DType, values: ArrayD<f64>) -> Array {
+        Array { dtype, data: Data::Float(values) }
+    }
+
+    /// Integers, brought into the range of the type by wrapping.
+    pub fn int(dtype: DType, values: ArrayD<i64>) -> Array {
+        Array { dtype, data: Data::Int(values.mapv_into(|v| wrap(dtype, v))) }
+    }
+
+    pub fn bool(values: ArrayD<bool>) -> Array {
+        Array { dtype: DType::Bool, data: Data::Int(values.mapv(i64::from)) }
+    }
+
+    pub fn shape(&self) -> &[usize] {
+        match &self.data {
+            Data::Float(values) => values.shape(),
+            Data::Int(values) => values.shape(),
+        }
+    }
+
+    /// The elements of an array that inference says is of a floating-point type.
+    pub fn floats(&self) -> &ArrayD<f64> {
+        match &self.data {
+            Data::Float(values) => values,
+            Data::Int(_) => unreachable!("inference admits floating-point types only"),
+        }
+    }
+
+    /// The elements of an array that inference says is of an integer type or `bool`.
+    pub fn ints(&self) -> &ArrayD<i64> {
+        match &self.data {
+            Data::Int(values) => values,
+            Data::Float(_) => unreachable!("inference admits integers and bool only"),
+        }
+    }
+
+    pub fn with_dtype(self, dtype: DType) -> Array {
+        Array { dtype, ..self }
+    }
+
+    pub fn rounded(mut self, precision: Precision) -> Array {
+        if let (Precision::F32, DType::F32, Data::Float(values)) = (precision, self.dtype, &mut self.data) {
+            values.mapv_inplace(|v| f64::from(v as f32));
+        }
+        self
+    }
+
+    pub fn from_tensor(tensor: &Tensor) -> Result<Array> {
+        fn ints<T: Element + Into<i64>>(tensor: &Tensor) -> Result<Data> {
+            Ok(Data::Int(tensor.view::<T>()?.mapv(Into::into)))
+        }
+        let data = match tensor.dtype() {
+            DType::F32 => Data::Float(tensor.view::<f32>()?.mapv(f64::from)),
+            DType::F64 => Data::Float(tensor.to_array::<f64>()?),
+            DType::I64 => ints::<i64>(tensor)?,
+            DType::I32 => ints::<i32>(tensor)?,
+            DType::I8 => ints::<i8>(tensor)?,
+            DType::U8 => ints::<u8>(tensor)?,
+            DType::Bool => ints::<bool>(tensor)?,
+        };
+        Ok(Array { dtype: tensor.dtype(), data })
+    }
+
+    pub fn to_tensor(&self, precision: Precision) -> Result<Tensor> {
+        Ok(match &self.data {
+            Data::Float(v) if self.dtype == DType::F32 && precision == Precision::F32 => {
+                Tensor::from(v.mapv(|v| v as f32))
+            }
+            Data::Float(v) => Tensor::from(v),
+            Data::Int(v) => match self.dtype {
+                DType::I32 => Tensor::from(v.mapv(|v| v as i32)),
+                DType::I8 => Tensor::from(v.mapv(|v| v as i8)),
+                DType::U8 => Tensor::from(v.mapv(|v| v as u8)),
+                DType::Bool => Tensor::from(v.mapv(|v| v != 0)),
+                _ => Tensor::from(v),
+            },
+        })
+    }
+}
+
+/// `value` modulo the width of the type; `bool` tells whether it is not 0.
+pub(super) fn wrap(dtype: DType, value: i64) -> i64 {
+    match dtype {
+        DType::I32 => i64::from(value as i32),
+        DType::I8 => i64::from(value as i8),
+        DType::U8 => i64::from(value as u8),
+        DType::Bool => i64::from(value != 0),
+        DType::I64 | DType::F32 | DType::F64 => value,
+    }
+}
+
+/// The least and the greatest value of an integer type or `bool`.
+pub(super) fn int_range(dtype: DType) -> (i64, i64) {
+    match dtype {
+        DType::I32 => (i64::from(i32::MIN), i64::from(i32::MAX)),
+        DType::I8 => (i64::from(i8::MIN), i64::from(i8::MAX)),
+        DType::U8 => (0, i64::from(u8::MAX)),
+        DType::Bool => (0, 1),
+        DType::I64 | DType::F32 | DType::F64 => (i64::MIN, i64::MAX),
+    }
+}

@@ -1,0 +1,84 @@
+//! Matrix products.
+
+use ndarray::{ArrayD, ArrayView2, ArrayViewD, Axis, Ix2, IxDyn};
+
+use super::elementwise::spread;
+use super::{Array, Data};
+
+/// An element that can be multiplied and added in a matrix product.
+trait Number: Copy {
+    fn dot(a: ArrayView2<Self>, b: ArrayView2<Self>) -> ArrayD<Self>;
+}
+
+impl Number for f64 {
+    fn dot(a: ArrayView2<f64>, b: ArrayView2<f64>) -> ArrayD<f64> {
+        a.dot(&b).into_dyn()
+    }
+}
+
+impl Number for i64 {
+    /// Wraps, which ndarray's own product does not.
+    fn dot(a: ArrayView2<i64>, b: ArrayView2<i64>) -> ArrayD<i64> {
+        ArrayD::from_shape_fn(IxDyn(&[a.nrows(), b.ncols()]), |index| {
+            let pairs = a.row(index[0]).into_iter().zip(b.column(index[1]));
+            pairs.fold(0i64, |sum, (a, b)| sum.wrapping_add(a.wrapping_mul(*b)))
+        })
+    }
+}
+
+pub(super) fn matmul(a: &Array, b: &Array, shape: &[usize]) -> Array {
+    match (&a.data, &b.data) {
+        (Data::Float(x), Data::Float(y)) => Array::float(a.dtype, batched(x, y, shape)),
+        _ => Array::int(a.dtype, batched(a.ints(), b.ints(), shape)),
+    }
+}
+
+/// NumPy's rule: a 1-D operand becomes a row (left) or a column (right), batch dimensions broadcast.
+fn batched<T: Number>(a: &ArrayD<T>, b: &ArrayD<T>, shape: &[usize]) -> ArrayD<T> {
+    let a = if a.ndim() == 1 { a.clone().insert_axis(Axis(0)) } else { a.clone() };
+    let b = if b.ndim() == 1 { b.clone().insert_axis(Axis(1)) } else { b.clone() };
+    let (m, n) = (a.shape()[a.ndim() - 2], b.shape()[b.ndim() - 1]);
+    let k = a.shape()[a.ndim() - 1];
+    let batch_rank = a.ndim().max(b.ndim()) - 2;
+    let batch = &shape[..batch_rank];
+    let a = spread(&a, &[batch, &[m, k]].concat()).to_owned();
+    let b = spread(&b, &[batch, &[k, n]].concat()).to_owned();
+    let count: usize = batch.iter().product();
+    let a = a.into_shape_with_order((count, m, k)).expect("the batch dimensions are merged");
+    let b = b.into_shape_with_order((count, k, n)).expect("the batch dimensions are merged");
+    let mut values = Vec::with_capacity(count * m * n);
+    for (a, b) in a.outer_iter().zip(b.outer_iter()) {
+        values.extend(T::dot(a, b).iter().copied());
+    }
+    ArrayD::from_shape_vec(IxDyn(shape), values).expect("the result has batch * m * n elements")
+}
+
+pub(super) fn gemm(
+    inputs: &[&Array],
+    alpha: f64,
+    beta: f64,
+    transposed: [bool; 2],
+    shape: &[usize],
+) -> Array {
+    fn matrix<T>(values: &ArrayD<T>, transposed: bool) -> ArrayView2<'_, T> {
+        let view: ArrayViewD<T> = if transposed { values.t() } else { values.view() };
+        view.into_dimensionality::<Ix2>().expect("inference checks that operands are matrices")
+    }
+    let [a, b, rest @ ..] = inputs else { unreachable!("inference counts the operands") };
+    match (&a.data, &b.data) {
+        (Data::Float(x), Data::Float(y)) => {
+            let mut result = f64::dot(matrix(x, transposed[0]), matrix(y, transposed[1])) * alpha;
+            if let [c] = rest {
+                result += &(&spread(c.floats(), shape) * beta);
+            }
+            Array::float(a.dtype, result)
+        }
+        _ => {
+            let mut result = i64::dot(matrix(a.ints(), transposed[0]), matrix(b.ints(), transposed[1]));
+            if let [c] = rest {
+                result.zip_mut_with(&spread(c.ints(), shape), |sum, c| *sum = sum.wrapping_add(*c));
+            }
+            Array::int(a.dtype, result)
+        }
+    }
+}

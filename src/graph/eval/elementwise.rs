@@ -1,0 +1,114 @@
+//! Elementwise operations.
+
+use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, Zip};
+use nestjit_ir::DType;
+
+use super::array::wrap;
+use super::scalar::{
+    binary_float, binary_int, compare, float_to_int, maximum, minimum, unary_float, unary_int,
+};
+use super::{Array, Data, Precision};
+use crate::graph::{Binary, Unary};
+
+pub(super) fn unary(unary: Unary, x: &Array) -> Array {
+    match (&x.data, unary) {
+        (Data::Float(v), Unary::IsNan) => Array::bool(v.mapv(f64::is_nan)),
+        (Data::Float(v), Unary::IsInf) => Array::bool(v.mapv(f64::is_infinite)),
+        (Data::Float(v), _) => Array::float(x.dtype, v.mapv(|v| unary_float(unary, v))),
+        (Data::Int(v), _) => Array::int(x.dtype, v.mapv(|v| unary_int(unary, v))),
+    }
+}
+
+/// `values` broadcast to a shape that inference has found fitting.
+pub(super) fn spread<'a, T>(values: &'a ArrayD<T>, shape: &[usize]) -> ArrayViewD<'a, T> {
+    values.broadcast(IxDyn(shape)).expect("inference checks that shapes broadcast")
+}
+
+fn zip<T: Copy, R>(a: &ArrayD<T>, b: &ArrayD<T>, shape: &[usize], f: impl Fn(T, T) -> R) -> ArrayD<R> {
+    Zip::from(spread(a, shape)).and(spread(b, shape)).map_collect(|a, b| f(*a, *b))
+}
+
+pub(super) fn binary(binary: Binary, a: &Array, b: &Array, shape: &[usize]) -> Array {
+    use Binary::*;
+    let comparison = matches!(binary, Eq | Ne | Lt | Le | Gt | Ge);
+    let dtype = a.dtype;
+    match (&a.data, &b.data) {
+        (Data::Float(a), Data::Float(b)) if comparison => {
+            Array::bool(zip(a, b, shape, |a, b| compare(binary, a, b)))
+        }
+        (Data::Float(a), Data::Float(b)) => {
+            Array::float(dtype, zip(a, b, shape, |a, b| binary_float(binary, a, b)))
+        }
+        _ if comparison => Array::bool(zip(a.ints(), b.ints(), shape, |a, b| compare(binary, a, b))),
+        _ => {
+            let f = |a, b| binary_int(binary, dtype, a, b);
+            Array::int(dtype, zip(a.ints(), b.ints(), shape, f))
+        }
+    }
+}
+
+pub(super) fn select(inputs: &[&Array], shape: &[usize]) -> Array {
+    fn choose<T: Copy>(c: &ArrayD<i64>, a: &ArrayD<T>, b: &ArrayD<T>, shape: &[usize]) -> ArrayD<T> {
+        Zip::from(spread(c, shape))
+            .and(spread(a, shape))
+            .and(spread(b, shape))
+            .map_collect(|c, a, b| if *c != 0 { *a } else { *b })
+    }
+    let [condition, a, b] = inputs else { unreachable!("inference counts the operands") };
+    match (&a.data, &b.data) {
+        (Data::Float(x), Data::Float(y)) => Array::float(a.dtype, choose(condition.ints(), x, y, shape)),
+        _ => Array::int(a.dtype, choose(condition.ints(), a.ints(), b.ints(), shape)),
+    }
+}
+
+pub(super) fn clip(x: &Array, min: Option<f64>, max: Option<f64>) -> Array {
+    match &x.data {
+        Data::Float(values) => Array::float(
+            x.dtype,
+            values.mapv(|v| {
+                let v = min.map_or(v, |min| maximum(v, min));
+                max.map_or(v, |max| minimum(v, max))
+            }),
+        ),
+        Data::Int(values) => {
+            let min = min.map(|min| float_to_int(x.dtype, min));
+            let max = max.map(|max| float_to_int(x.dtype, max));
+            let clip = |v: i64| {
+                let v = min.map_or(v, |min| v.max(min));
+                max.map_or(v, |max| v.min(max))
+            };
+            Array::int(x.dtype, values.mapv(clip))
+        }
+    }
+}
+
+pub(super) fn cast(x: &Array, to: DType, precision: Precision) -> Array {
+    match &x.data {
+        Data::Float(values) if to.is_float() => Array::float(to, values.clone()),
+        Data::Float(values) => Array::int(to, values.mapv(|v| float_to_int(to, v))),
+        // Straight to f32: by way of f64 it would be rounded twice.
+        Data::Int(values) if to == DType::F32 && precision == Precision::F32 => {
+            Array::float(to, values.mapv(|v| f64::from(v as f32)))
+        }
+        Data::Int(values) if to.is_float() => Array::float(to, values.mapv(|v| v as f64)),
+        Data::Int(values) => Array::int(to, values.mapv(|v| wrap(to, v))),
+    }
+}
+
+pub(super) fn bias_add(x: &Array, bias: &Array, axis: usize) -> Array {
+    let mut result = x.clone();
+    match (&mut result.data, &bias.data) {
+        (Data::Float(values), Data::Float(bias)) => {
+            for (mut slice, b) in values.axis_iter_mut(Axis(axis)).zip(bias) {
+                slice.mapv_inplace(|v| v + b);
+            }
+        }
+        (Data::Int(values), Data::Int(bias)) => {
+            for (mut slice, b) in values.axis_iter_mut(Axis(axis)).zip(bias) {
+                slice.mapv_inplace(|v| wrap(x.dtype, v.wrapping_add(*b)));
+            }
+        }
+        _ => unreachable!("inference checks that the operands have one type"),
+    }
+    result
+}

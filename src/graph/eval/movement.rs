@@ -1,0 +1,132 @@
+//! Operations that only move elements.
+
+use ndarray::{ArrayD, Axis, IxDyn};
+
+use super::elementwise::spread;
+use super::scalar::float_to_int;
+use super::{Array, Data, map_data};
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::PadMode;
+
+pub(super) fn reshape(x: &Array, shape: &[usize]) -> Array {
+    map_data!(x, values => values
+        .to_shape(IxDyn(shape))
+        .expect("inference checks the number of elements")
+        .as_standard_layout()
+        .into_owned())
+}
+
+pub(super) fn transpose(x: &Array, perm: &[usize]) -> Array {
+    map_data!(x, values => values.view().permuted_axes(perm).as_standard_layout().into_owned())
+}
+
+/// The tensor of this shape whose element at each index is `x` at `source(index)`.
+fn pick<T: Copy>(x: &ArrayD<T>, shape: &[usize], source: impl Fn(&[usize]) -> Vec<usize>) -> ArrayD<T> {
+    ArrayD::from_shape_fn(IxDyn(shape), |index| {
+        use ndarray::Dimension;
+        x[source(index.as_array_view().as_slice().expect("an index is contiguous")).as_slice()]
+    })
+}
+
+pub(super) fn slice(x: &Array, starts: &[usize], steps: &[i64], shape: &[usize]) -> Array {
+    let source = |index: &[usize]| -> Vec<usize> {
+        let along = |d: usize| (starts[d] as i64 + index[d] as i64 * steps[d]) as usize;
+        (0..index.len()).map(along).collect()
+    };
+    map_data!(x, values => pick(values, shape, source))
+}
+
+pub(super) fn pad(x: &Array, begin: &[i64], end: &[i64], mode: PadMode, shape: &[usize]) -> Array {
+    // Elements are removed first; the border is made of what remains.
+    let removed = |pads: &[i64], d: usize| pads[d].min(0).unsigned_abs() as usize;
+    let starts: Vec<usize> = (0..shape.len()).map(|d| removed(begin, d).min(x.shape()[d])).collect();
+    let remaining: Vec<usize> =
+        (0..shape.len()).map(|d| (x.shape()[d] - starts[d]).saturating_sub(removed(end, d))).collect();
+    // Removing more than there is leaves nothing to copy, and shifts what is added by the excess.
+    let place = |d: usize, index: usize| -> Option<usize> {
+        let at = index as i64 - begin[d] - starts[d] as i64;
+        let n = remaining[d] as i64;
+        let at = match mode {
+            PadMode::Constant(_) => Some(at).filter(|at| (0..n).contains(at)),
+            PadMode::Reflect if at < 0 => Some(-at),
+            PadMode::Reflect if at >= n => Some(2 * (n - 1) - at),
+            PadMode::Reflect => Some(at),
+            PadMode::Edge => Some(at.clamp(0, n - 1)),
+            PadMode::Wrap => Some(at.rem_euclid(n)),
+        };
+        at.map(|at| at as usize + starts[d])
+    };
+    fn padded<T: Copy>(
+        x: &ArrayD<T>,
+        shape: &[usize],
+        constant: T,
+        place: impl Fn(usize, usize) -> Option<usize>,
+    ) -> ArrayD<T> {
+        ArrayD::from_shape_fn(IxDyn(shape), |index| {
+            let source: Option<Vec<usize>> = (0..shape.len()).map(|d| place(d, index[d])).collect();
+            source.map_or(constant, |source| x[source.as_slice()])
+        })
+    }
+    let constant = if let PadMode::Constant(value) = mode { value } else { 0.0 };
+    match &x.data {
+        Data::Float(values) => Array::float(x.dtype, padded(values, shape, constant, place)),
+        Data::Int(values) => {
+            Array::int(x.dtype, padded(values, shape, float_to_int(x.dtype, constant), place))
+        }
+    }
+}
+
+pub(super) fn concat(inputs: &[&Array], axis: usize, shape: &[usize]) -> Array {
+    fn join<T: Copy + Default>(parts: &[&ArrayD<T>], axis: usize, shape: &[usize]) -> ArrayD<T> {
+        let mut result = ArrayD::from_elem(IxDyn(shape), T::default());
+        let mut first = 0;
+        for part in parts {
+            let next = first + part.shape()[axis];
+            result.slice_axis_mut(Axis(axis), (first..next).into()).assign(part);
+            first = next;
+        }
+        result
+    }
+    let dtype = inputs[0].dtype;
+    if dtype.is_float() {
+        let parts: Vec<&ArrayD<f64>> = inputs.iter().map(|x| x.floats()).collect();
+        Array::float(dtype, join(&parts, axis, shape))
+    } else {
+        let parts: Vec<&ArrayD<i64>> = inputs.iter().map(|x| x.ints()).collect();
+        Array::int(dtype, join(&parts, axis, shape))
+    }
+}
+
+pub(super) fn split(x: &Array, axis: usize, sizes: &[usize]) -> Vec<Array> {
+    let mut first = 0;
+    let part = |size: &usize| {
+        let range = first..first + size;
+        first += size;
+        map_data!(x, values => {
+            let part = values.slice_axis(Axis(axis), range.clone().into());
+            part.as_standard_layout().into_owned()
+        })
+    };
+    sizes.iter().map(part).collect()
+}
+
+pub(super) fn gather(data: &Array, indices: &Array, axis: usize) -> Result<Array> {
+    let extent = data.shape()[axis];
+    let resolve = |index: &i64| -> Result<usize> {
+        let from_start = if *index < 0 { index.saturating_add_unsigned(extent as u64) } else { *index };
+        usize::try_from(from_start).ok().filter(|i| *i < extent).ok_or_else(|| {
+            let message = format!("index {index} is outside dimension {axis}, which has {extent} elements");
+            Error::new(ErrorKind::Index, message)
+        })
+    };
+    let resolved: Vec<usize> = indices.ints().iter().map(resolve).collect::<Result<_>>()?;
+    let shape = [&data.shape()[..axis], indices.shape(), &data.shape()[axis + 1..]].concat();
+    Ok(map_data!(data, values => {
+        let picked = values.select(Axis(axis), &resolved);
+        picked.as_standard_layout().into_owned().into_shape_with_order(IxDyn(&shape)).expect("rows in order")
+    }))
+}
+
+pub(super) fn expand(x: &Array, shape: &[usize]) -> Array {
+    map_data!(x, values => spread(values, shape).to_owned())
+}
