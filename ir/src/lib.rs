@@ -9,6 +9,7 @@ pub mod build;
 pub mod canon;
 pub mod expr;
 pub mod interp;
+pub mod layout;
 pub mod nest;
 pub mod ops;
 pub mod parse;

@@ -1,0 +1,325 @@
+//! Where a buffer's elements lie: physical addresses from logical indices.
+//!
+//! All offsets are in elements from the start of the storage, halo and panels included. This module only
+//! computes addresses; which layout is good is decided by passes, and nothing here changes what a program
+//! means.
+
+use std::fmt;
+
+use crate::affine::Affine;
+use crate::nest::Buffer;
+use crate::types::Scalar;
+use crate::visit::Extents;
+
+/// The geometry of a buffer's storage: element `i` lies at
+/// `sum(stride[d] * (i[d] + before[d]))`, where for the panelled dimension `stride * x` is replaced by
+/// `panel.stride * (x / panel.block) + x % panel.block`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Geometry {
+    /// For each logical dimension, how far neighbours are apart (within a panel: 1).
+    pub strides: Vec<usize>,
+    /// For each logical dimension, how many halo elements come first.
+    pub before: Vec<usize>,
+    /// The panelled dimension, if there is one.
+    pub panel: Option<Panel>,
+}
+
+/// A dimension that is cut into blocks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Panel {
+    /// The logical dimension.
+    pub dim: usize,
+    /// How many elements a block holds.
+    pub block: usize,
+    /// How far neighbouring blocks are apart.
+    pub stride: usize,
+}
+
+impl Geometry {
+    /// The geometry of a buffer that [`crate::verify`] accepts.
+    pub fn of(buffer: &Buffer) -> Geometry {
+        let rank = buffer.shape.len();
+        let shape = buffer.padded_shape();
+        let panel = buffer.layout.panel;
+        let mut strides = vec![1; rank];
+        let mut step = panel.map_or(1, |(_, block)| block);
+        for &d in buffer.layout.order.iter().rev().filter(|&&d| panel.is_none_or(|(p, _)| p != d)) {
+            strides[d] = step;
+            step *= shape[d];
+        }
+        Geometry {
+            strides,
+            before: (0..rank).map(|d| buffer.halo.get(d).map_or(0, |h| h.0)).collect(),
+            panel: panel.map(|(dim, block)| Panel { dim, block, stride: step }),
+        }
+    }
+
+    /// The offset of a logical index.
+    pub fn at(&self, index: &[usize]) -> usize {
+        index.iter().enumerate().map(|(d, &i)| self.part(d, i)).sum()
+    }
+
+    /// What dimension `d` contributes to the offset.
+    fn part(&self, d: usize, i: usize) -> usize {
+        let x = i + self.before[d];
+        match self.panel {
+            Some(p) if p.dim == d => p.stride * (x / p.block) + x % p.block,
+            _ => self.strides[d] * x,
+        }
+    }
+}
+
+/// The distances between neighbours in each logical dimension; `None` for panelled buffers, where they are
+/// not constant.
+pub fn strides(buffer: &Buffer) -> Option<Vec<usize>> {
+    let geometry = Geometry::of(buffer);
+    geometry.panel.is_none().then_some(geometry.strides)
+}
+
+/// The offset of an element whose logical index is affine. `None` if the index of a panelled dimension
+/// cannot be split into a block and a place within the block, given the extents of the loops.
+pub fn offset(buffer: &Buffer, index: &[Affine], extents: &Extents) -> Option<Affine> {
+    let geometry = Geometry::of(buffer);
+    let mut sum = Affine::constant(0);
+    for (d, i) in index.iter().enumerate() {
+        let x = i.plus(i64::try_from(geometry.before[d]).ok()?);
+        let part = match geometry.panel {
+            Some(p) if p.dim == d => {
+                let (block, place) = split(&x, i64::try_from(p.block).ok()?, extents)?;
+                Affine::add(&block.scale(i64::try_from(p.stride).ok()?), &place)
+            }
+            _ => x.scale(i64::try_from(geometry.strides[d]).ok()?),
+        };
+        sum = Affine::add(&sum, &part);
+    }
+    Some(sum)
+}
+
+/// `x` as `block * quotient + rest` with `rest` proven to lie in `0..block`.
+pub fn split(x: &Affine, block: i64, extents: &Extents) -> Option<(Affine, Affine)> {
+    let (mut quotient, mut rest) = (Affine::constant(0), Affine::constant(0));
+    for &(v, c) in x.terms() {
+        if c % block == 0 {
+            quotient = Affine::add(&quotient, &Affine::term(v, c / block));
+        } else {
+            rest = Affine::add(&rest, &Affine::term(v, c));
+        }
+    }
+    let (lo, hi) = extents.range(&rest)?;
+    let blocks = lo.checked_add(x.offset())?.div_euclid(block);
+    let place = x.offset() - blocks * block;
+    (hi.checked_add(place)? < block).then(|| (quotient.plus(blocks), rest.plus(place)))
+}
+
+/// The data given to [`pack`] or [`unpack`] has the wrong size.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SizeError {
+    /// The buffer's name.
+    pub buffer: String,
+    /// The bytes needed.
+    pub expected: usize,
+    /// The bytes given.
+    pub found: usize,
+}
+
+impl fmt::Display for SizeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "%{} takes {} bytes, but {} are given", self.buffer, self.expected, self.found)
+    }
+}
+
+impl std::error::Error for SizeError {}
+
+fn check_size(buffer: &Buffer, expected: usize, found: usize) -> Result<(), SizeError> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(SizeError { buffer: buffer.name.clone(), expected, found })
+}
+
+/// The storage of a buffer whose elements in logical row-major order are `data`. The halo holds its fill
+/// value, and so does what pads the last panel.
+pub fn pack(buffer: &Buffer, data: &[u8]) -> Result<Vec<u8>, SizeError> {
+    check_size(buffer, buffer.logical_bytes(), data.len())?;
+    let fill = scalar_bytes(buffer.halo_fill);
+    let mut storage = if fill.iter().all(|&b| b == 0) {
+        vec![0; buffer.storage_bytes()]
+    } else {
+        fill.repeat(buffer.storage_len())
+    };
+    let size = buffer.dtype.size();
+    each_run(buffer, |logical, physical, run, step| match (step, size) {
+        (1, _) => {
+            storage[physical * size..][..run * size].copy_from_slice(&data[logical * size..][..run * size])
+        }
+        (_, 1) => scatter::<1>(&mut storage[physical..], &data[logical..][..run], step),
+        (_, 4) => scatter::<4>(&mut storage[physical * 4..], &data[logical * 4..][..run * 4], step),
+        _ => scatter::<8>(&mut storage[physical * 8..], &data[logical * 8..][..run * 8], step),
+    });
+    Ok(storage)
+}
+
+/// The elements in logical row-major order of a buffer with this storage.
+pub fn unpack(buffer: &Buffer, storage: &[u8]) -> Result<Vec<u8>, SizeError> {
+    check_size(buffer, buffer.storage_bytes(), storage.len())?;
+    let size = buffer.dtype.size();
+    let mut data = vec![0; buffer.logical_bytes()];
+    each_run(buffer, |logical, physical, run, step| {
+        for (i, element) in data[logical * size..][..run * size].chunks_exact_mut(size).enumerate() {
+            element.copy_from_slice(&storage[(physical + i * step) * size..][..size]);
+        }
+    });
+    Ok(data)
+}
+
+fn scatter<const N: usize>(to: &mut [u8], from: &[u8], step: usize) {
+    for (to, from) in to.chunks_mut(N * step).zip(from.chunks_exact(N)) {
+        to[..N].copy_from_slice(from);
+    }
+}
+
+/// Calls `f(logical, physical, run, step)` for runs of elements that together make up the buffer: `run`
+/// elements that are neighbours in logical order from `logical` on lie `step` apart from `physical` on.
+fn each_run(buffer: &Buffer, mut f: impl FnMut(usize, usize, usize, usize)) {
+    if buffer.is_empty() {
+        return;
+    }
+    let geometry = Geometry::of(buffer);
+    let Some((&last, outer)) = buffer.shape.split_last() else { return f(0, 0, 1, 1) };
+    let d = outer.len();
+    let mut index = vec![0; d];
+    let mut logical = 0;
+    loop {
+        let base = geometry.at(&index);
+        match geometry.panel {
+            Some(p) if p.dim == d => {
+                let mut i = 0;
+                while i < last {
+                    let run = (p.block - (i + geometry.before[d]) % p.block).min(last - i);
+                    f(logical + i, base + geometry.part(d, i), run, 1);
+                    i += run;
+                }
+            }
+            _ => f(logical, base + geometry.part(d, 0), last, geometry.strides[d]),
+        }
+        logical += last;
+        // The next index in row-major order.
+        let Some(k) = (0..d).rev().find(|&k| index[k] + 1 < outer[k]) else { return };
+        index[k] += 1;
+        index[k + 1..].fill(0);
+    }
+}
+
+fn scalar_bytes(s: Scalar) -> Vec<u8> {
+    match s {
+        Scalar::F32(v) => v.to_ne_bytes().to_vec(),
+        Scalar::F64(v) => v.to_ne_bytes().to_vec(),
+        Scalar::I64(v) => v.to_ne_bytes().to_vec(),
+        Scalar::I32(v) => v.to_ne_bytes().to_vec(),
+        Scalar::I8(v) => v.to_ne_bytes().to_vec(),
+        Scalar::U8(v) => vec![v],
+        Scalar::Bool(v) => vec![u8::from(v)],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DType, Layout, Role, Var};
+
+    fn buffer(
+        shape: &[usize],
+        order: &[usize],
+        panel: Option<(usize, usize)>,
+        halo: &[(usize, usize)],
+    ) -> Buffer {
+        let mut b = Buffer::new("x", DType::I32, shape, Role::Const);
+        b.layout = Layout { order: order.to_vec(), panel };
+        b.halo = halo.to_vec();
+        b.halo_fill = Scalar::I32(-1);
+        b
+    }
+
+    fn ints(bytes: &[u8]) -> Vec<i32> {
+        bytes.chunks_exact(4).map(|c| i32::from_ne_bytes([c[0], c[1], c[2], c[3]])).collect()
+    }
+
+    fn packed(b: &Buffer) -> Vec<i32> {
+        let data: Vec<u8> = (0..b.len() as i32).flat_map(i32::to_ne_bytes).collect();
+        let storage = pack(b, &data).expect("the right size");
+        assert_eq!(unpack(b, &storage).expect("the right size"), data);
+        ints(&storage)
+    }
+
+    #[test]
+    fn channels_last() {
+        let b = buffer(&[1, 2, 2, 2], &[0, 2, 3, 1], None, &[]);
+        assert_eq!(strides(&b), Some(vec![8, 1, 4, 2]));
+        assert_eq!(packed(&b), [0, 4, 1, 5, 2, 6, 3, 7]);
+    }
+
+    #[test]
+    fn a_halo_is_filled() {
+        let b = buffer(&[2, 2], &[0, 1], None, &[(1, 0), (0, 2)]);
+        assert_eq!(packed(&b), [-1, -1, -1, -1, 0, 1, -1, -1, 2, 3, -1, -1]);
+    }
+
+    #[test]
+    fn panels_are_padded() {
+        let b = buffer(&[2, 3], &[0, 1], Some((1, 2)), &[]);
+        assert_eq!(strides(&b), None);
+        assert_eq!(packed(&b), [0, 1, 3, 4, 2, -1, 5, -1]);
+        let b = buffer(&[3, 2], &[0, 1], Some((0, 2)), &[]);
+        assert_eq!(packed(&b), [0, 2, 1, 3, 4, -1, 5, -1]);
+        assert_eq!(packed(&buffer(&[3], &[0], Some((0, 2)), &[(1, 0)])), [-1, 0, 1, 2]);
+        assert_eq!(packed(&buffer(&[], &[], None, &[])), [0]);
+        assert_eq!(packed(&buffer(&[0, 2], &[0, 1], None, &[])), []);
+    }
+
+    #[test]
+    fn wrong_sizes_are_errors() {
+        let b = buffer(&[2, 3], &[0, 1], Some((1, 2)), &[]);
+        assert_eq!(pack(&b, &[0; 20]).unwrap_err().to_string(), "%x takes 24 bytes, but 20 are given");
+        assert_eq!(unpack(&b, &[0; 24]).unwrap_err().to_string(), "%x takes 32 bytes, but 24 are given");
+    }
+
+    #[test]
+    fn affine_offsets_through_panels() {
+        let b = buffer(&[4, 128], &[0, 1], Some((1, 64)), &[]);
+        let (k, j, jj) = (Var(0), Var(1), Var(2));
+        let mut extents = Extents::default();
+        for (v, n) in [(k, 4), (j, 2), (jj, 64)] {
+            extents.set(v, n);
+        }
+        let at = |index: Affine| offset(&b, &[k.into(), index], &extents);
+        assert_eq!(at(j * 64 + jj), Some(k * 64 + j * 256 + jj));
+        assert_eq!(at(j * 64 + 3), Some(k * 64 + j * 256 + 3));
+        assert_eq!(at(Affine::from(64 + 63)), Some(k * 64 + 256 + 63));
+        assert_eq!(at(jj * -1 + 63), Some(k * 64 - jj + 63));
+        assert_eq!(at(jj + 1), None, "crosses a block");
+        assert_eq!(at(j * 32 + jj), None);
+    }
+
+    #[test]
+    fn affine_offsets_agree_with_addresses() {
+        let orders: [&[usize]; 3] = [&[0, 1, 2], &[2, 0, 1], &[1, 2, 0]];
+        for order in orders {
+            for panel in [None, Some((0, 2)), Some((1, 2)), Some((2, 4))] {
+                for halo in [&[][..], &[(0, 0), (2, 1), (0, 3)]] {
+                    let b = buffer(&[3, 4, 5], order, panel, halo);
+                    let geometry = Geometry::of(&b);
+                    let mut seen = vec![false; b.storage_len()];
+                    for i in 0..b.len() {
+                        let index = [i / 20, i / 5 % 4, i % 5];
+                        let at = geometry.at(&index);
+                        assert!(!std::mem::replace(&mut seen[at], true), "two elements at {at} of {b:?}");
+                        let affine = index.map(|i| Affine::constant(i as i64));
+                        let offset = offset(&b, &affine, &Extents::default()).and_then(|a| a.as_const());
+                        assert_eq!(offset, Some(at as i64));
+                    }
+                    packed(&b);
+                }
+            }
+        }
+    }
+}
