@@ -3,6 +3,7 @@
 pub mod codegen;
 pub mod error;
 pub mod graph;
+pub mod interpret;
 pub mod laps;
 pub mod lower;
 pub mod options;

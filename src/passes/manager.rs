@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::fs;
 
-use super::{PIPELINE, Pass, PassContext, Run};
+use super::{PIPELINE, Pass, PassContext, Run, check};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::Graph;
 use crate::laps::Laps;
@@ -67,8 +67,8 @@ impl<'a> PassManager<'a> {
     /// Runs the nest passes. Every pass is a lap.
     ///
     /// # Errors
-    /// Those of the passes, and [`ErrorKind::Internal`] if a pass (or lowering, before them) leaves an invalid
-    /// program or, where that is checked, one that computes something else.
+    /// Those of the passes, and [`ErrorKind::Internal`] if a pass leaves a program that computes something
+    /// else, where that is checked.
     pub fn run_nest_passes(&mut self, unit: &mut Unit, laps: &mut Laps) -> Result<()> {
         self.record(LOWER, true, "nest", &|| unit.program.to_string())?;
         self.lap_of_records(laps);
@@ -77,8 +77,12 @@ impl<'a> PassManager<'a> {
             if self.disabled.contains(pass.name) {
                 continue;
             }
+            let before = self.options.check_passes.then(|| unit.clone());
             let changed = run(unit, &self.context, &mut self.remarks)?;
             laps.lap(pass.name);
+            if let Some(before) = before.filter(|_| changed) {
+                check::same_results(&before, unit).map_err(|e| broken(pass, &e))?;
+            }
             self.record(pass.name, changed, "nest", &|| unit.program.to_string())?;
             self.lap_of_records(laps);
         }

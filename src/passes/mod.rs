@@ -8,6 +8,7 @@ use crate::graph::Graph;
 use crate::target::Target;
 use crate::unit::{Remark, Unit};
 
+mod check;
 mod fold_batch_norm;
 mod manager;
 mod plan_memory;

@@ -1,0 +1,73 @@
+//! Runs a unit in the interpreter, on tensors: the reference for everything that is compiled.
+//!
+//! What a program means is defined by [`nestjit_ir::interp`]; this only converts.
+
+use std::collections::HashMap;
+
+use nestjit_ir::interp::{self, Data, InterpError, Mode, Value};
+use nestjit_ir::{BufId, DType};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::tensor::Tensor;
+use crate::unit::Unit;
+
+/// Computes the outputs for inputs given in order. With [`Mode::F64`], `f32` outputs are `f64` tensors.
+///
+/// # Errors
+/// [`ErrorKind::Shape`] if inputs do not fit, [`ErrorKind::Index`] if an index is outside its buffer.
+pub fn interpret(unit: &Unit, inputs: &[Tensor], mode: Mode) -> Result<Vec<Tensor>> {
+    if inputs.len() != unit.inputs.len() {
+        return Err(Error::shape(format!(
+            "the program has {} inputs, but {} were given",
+            unit.inputs.len(),
+            inputs.len()
+        )));
+    }
+    let given = unit.inputs.iter().zip(inputs).map(|(id, tensor)| (*id, tensor));
+    let consts = unit.consts.iter().map(|(id, tensor)| (*id, tensor.as_ref()));
+    let values =
+        given.chain(consts).map(|(id, t)| Ok((id, to_value(t)?))).collect::<Result<HashMap<_, _>>>()?;
+    let results =
+        interp::interpret(&unit.program, &values, mode, &interp::no_calls).map_err(|e| error(&e))?;
+    unit.outputs.iter().map(|id| output(&results, *id)).collect()
+}
+
+fn output(results: &HashMap<BufId, Value>, id: BufId) -> Result<Tensor> {
+    let value = results.get(&id).ok_or_else(|| Error::internal("an output is not an `out` buffer"))?;
+    from_value(value)
+}
+
+fn error(e: &InterpError) -> Error {
+    let kind = match e {
+        InterpError::MissingInput { .. } | InterpError::WrongInput { .. } => ErrorKind::Shape,
+        InterpError::OutOfBounds { .. } => ErrorKind::Index,
+        InterpError::Call { .. } => ErrorKind::Unsupported,
+        InterpError::Malformed { .. } => ErrorKind::Internal,
+    };
+    Error::new(kind, e.to_string())
+}
+
+fn to_value(tensor: &Tensor) -> Result<Value> {
+    let data = match tensor.dtype() {
+        DType::F32 => Data::F32(tensor.values()?.to_vec()),
+        DType::F64 => Data::F64(tensor.values()?.to_vec()),
+        DType::I64 => Data::I64(tensor.values()?.to_vec()),
+        DType::I32 => Data::I32(tensor.values()?.to_vec()),
+        DType::I8 => Data::I8(tensor.values()?.to_vec()),
+        DType::U8 => Data::U8(tensor.values()?.to_vec()),
+        DType::Bool => Data::Bool(tensor.values()?.to_vec()),
+    };
+    Ok(Value { shape: tensor.shape().to_vec(), data })
+}
+
+fn from_value(value: &Value) -> Result<Tensor> {
+    match &value.data {
+        Data::F32(v) => Tensor::new(&value.shape, v),
+        Data::F64(v) => Tensor::new(&value.shape, v),
+        Data::I64(v) => Tensor::new(&value.shape, v),
+        Data::I32(v) => Tensor::new(&value.shape, v),
+        Data::I8(v) => Tensor::new(&value.shape, v),
+        Data::U8(v) => Tensor::new(&value.shape, v),
+        Data::Bool(v) => Tensor::new(&value.shape, v),
+    }
+}

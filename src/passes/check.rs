@@ -1,0 +1,107 @@
+//! Translation validation: a nest pass must leave a program that computes what it computed before.
+//!
+//! Both programs are interpreted on the same random inputs, in `f64`, so that the order of a sum hardly
+//! matters and the comparison can be strict.
+
+use nestjit_ir::DType;
+use nestjit_ir::interp::Mode;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::interpret::interpret;
+use crate::tensor::Tensor;
+use crate::unit::Unit;
+
+/// How far results may differ, in relation to the largest magnitude of the output.
+const TOLERANCE: f64 = 1e-9;
+
+/// Whether two units compute the same.
+///
+/// # Errors
+/// [`ErrorKind::Internal`] with the first difference.
+pub(super) fn same_results(before: &Unit, after: &Unit) -> Result<()> {
+    let inputs = random_inputs(before)?;
+    let expected = interpret(before, &inputs, Mode::F64);
+    let found = interpret(after, &inputs, Mode::F64);
+    match (expected, found) {
+        // Random indices may be outside; then both programs must say so.
+        (Err(e), Err(f)) if e.kind() == ErrorKind::Index && f.kind() == ErrorKind::Index => Ok(()),
+        (Err(e), _) => Err(Error::internal(format!("the program before the pass fails: {e}"))),
+        (_, Err(e)) => Err(Error::internal(format!("the program after the pass fails: {e}"))),
+        (Ok(expected), Ok(found)) => {
+            let outputs = expected.iter().zip(&found).zip(&before.outputs);
+            outputs.into_iter().try_for_each(|((e, f), id)| compare(&before.program.buf(*id).name, e, f))
+        }
+    }
+}
+
+fn compare(name: &str, expected: &Tensor, found: &Tensor) -> Result<()> {
+    if expected.dtype() != DType::F64 {
+        return if expected == found { Ok(()) } else { Err(Error::internal(format!("%{name} differs"))) };
+    }
+    let (expected, found) = (expected.values::<f64>()?, found.values::<f64>()?);
+    let largest = expected.iter().filter(|v| v.is_finite()).fold(1.0f64, |m, v| m.max(v.abs()));
+    for (i, (e, f)) in expected.iter().zip(found).enumerate() {
+        let same = e == f || (e.is_nan() && f.is_nan()) || (e - f).abs() <= TOLERANCE * largest;
+        if !same {
+            return Err(Error::internal(format!("element {i} of %{name} is {f} instead of {e}")));
+        }
+    }
+    Ok(())
+}
+
+/// Inputs with a fixed seed: floats around 0, and integers small enough to serve as indices.
+fn random_inputs(unit: &Unit) -> Result<Vec<Tensor>> {
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    let make = |id: &_| {
+        let buffer = unit.program.buf(*id);
+        let mut bits = || rng.next_u32();
+        let n = buffer.len();
+        let shape = &buffer.shape;
+        match buffer.dtype {
+            DType::F32 => {
+                Tensor::new(shape, &(0..n).map(|_| bits() as f32 / 2f32.powi(31) - 1.0).collect::<Vec<_>>())
+            }
+            DType::F64 => Tensor::new(
+                shape,
+                &(0..n).map(|_| f64::from(bits()) / 2f64.powi(31) - 1.0).collect::<Vec<_>>(),
+            ),
+            DType::I64 => Tensor::new(shape, &(0..n).map(|_| i64::from(bits() % 3)).collect::<Vec<_>>()),
+            DType::I32 => Tensor::new(shape, &(0..n).map(|_| (bits() % 3) as i32).collect::<Vec<_>>()),
+            DType::I8 => Tensor::new(shape, &(0..n).map(|_| (bits() % 3) as i8).collect::<Vec<_>>()),
+            DType::U8 => Tensor::new(shape, &(0..n).map(|_| (bits() % 3) as u8).collect::<Vec<_>>()),
+            DType::Bool => Tensor::new(shape, &(0..n).map(|_| bits() % 2 == 1).collect::<Vec<_>>()),
+        }
+    };
+    unit.inputs.iter().map(make).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use nestjit_ir::{Buffer, Expr, NestBuilder, Role};
+
+    use super::*;
+
+    /// `y[i] = x[i] + add`
+    fn unit(add: f32, index: i64) -> Unit {
+        let mut unit = Unit::default();
+        let p = &mut unit.program;
+        let x = p.add_buffer(Buffer::new("x", DType::F32, &[4], Role::In));
+        let y = p.add_buffer(Buffer::new("y", DType::F32, &[4], Role::Out));
+        let mut b = NestBuilder::new(p, "add");
+        b.for_("i", 4, |b, i| b.store(y, [i], Expr::load(x, [i + index]) + Expr::f32(add)));
+        b.finish();
+        (unit.inputs, unit.outputs) = (vec![x], vec![y]);
+        unit
+    }
+
+    #[test]
+    fn a_difference_is_found_and_named() {
+        same_results(&unit(1.0, 0), &unit(1.0, 0)).unwrap();
+        let error = same_results(&unit(1.0, 0), &unit(1.001, 0)).unwrap_err();
+        assert!(error.message().starts_with("element 0 of %y is "), "{error}");
+        let error = same_results(&unit(1.0, 0), &unit(1.0, 1)).unwrap_err();
+        assert!(error.message().contains("outside %x"), "{error}");
+    }
+}

@@ -1,0 +1,86 @@
+//! Inputs of a run, borrowed: from tensors, and from `ndarray` arrays and views without a copy if they are in
+//! standard layout.
+
+use ndarray::{ArrayBase, Data, Dimension, IxDyn};
+use nestjit_ir::DType;
+
+use crate::tensor::{Element, Tensor};
+
+/// A dense row-major array that somebody else owns (unless it had to be copied to be one).
+#[derive(Clone, Debug)]
+pub struct TensorView<'a> {
+    dtype: DType,
+    shape: IxDyn,
+    bytes: Bytes<'a>,
+}
+
+#[derive(Clone, Debug)]
+enum Bytes<'a> {
+    Borrowed(&'a [u8]),
+    Copied(Tensor),
+}
+
+impl TensorView<'_> {
+    /// The element type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The shape.
+    pub fn shape(&self) -> &[usize] {
+        ndarray::Dimension::slice(&self.shape)
+    }
+
+    /// The bytes of the elements, row-major.
+    pub fn bytes(&self) -> &[u8] {
+        match &self.bytes {
+            Bytes::Borrowed(bytes) => bytes,
+            Bytes::Copied(tensor) => tensor.bytes(),
+        }
+    }
+}
+
+impl<'a> From<&'a Tensor> for TensorView<'a> {
+    fn from(tensor: &'a Tensor) -> TensorView<'a> {
+        let bytes = Bytes::Borrowed(tensor.bytes());
+        TensorView { dtype: tensor.dtype(), shape: IxDyn(tensor.shape()), bytes }
+    }
+}
+
+impl<'a> From<&'a TensorView<'_>> for TensorView<'a> {
+    fn from(view: &'a TensorView<'_>) -> TensorView<'a> {
+        TensorView { dtype: view.dtype, shape: view.shape.clone(), bytes: Bytes::Borrowed(view.bytes()) }
+    }
+}
+
+impl<'a, T: Element, S: Data<Elem = T>, D: Dimension> From<&'a ArrayBase<S, D>> for TensorView<'a> {
+    fn from(array: &'a ArrayBase<S, D>) -> TensorView<'a> {
+        let bytes = match array.as_slice() {
+            Some(values) => Bytes::Borrowed(bytemuck::cast_slice(values)),
+            None => Bytes::Copied(Tensor::from(array)),
+        };
+        TensorView { dtype: T::DTYPE, shape: IxDyn(array.shape()), bytes }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{array, s};
+
+    use super::*;
+
+    #[test]
+    fn standard_layout_is_borrowed_and_anything_else_copied() {
+        let a = array![[1.0f32, 2.0, 3.0], [4.0, 5.0, 6.0]];
+        let view = TensorView::from(&a);
+        assert_eq!(view.bytes().as_ptr(), a.as_ptr().cast());
+        assert_eq!((view.dtype(), view.shape()), (DType::F32, &[2usize, 3][..]));
+        let reversed = a.slice(s![..;-1, ..]);
+        let copy = TensorView::from(&reversed);
+        assert_eq!(bytemuck::cast_slice::<u8, f32>(copy.bytes()), [4.0, 5.0, 6.0, 1.0, 2.0, 3.0]);
+        assert_eq!(TensorView::from(&copy).bytes().as_ptr(), copy.bytes().as_ptr());
+        let t = Tensor::scalar(true);
+        assert_eq!(TensorView::from(&t).bytes(), [1]);
+        assert_eq!(TensorView::from(&t).shape(), &[] as &[usize]);
+    }
+}
