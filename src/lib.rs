@@ -1,6 +1,7 @@
 //! nestjit: a JIT compiler for fused neural-network loop nests.
 
 pub mod codegen;
+pub mod compiler;
 pub mod error;
 pub mod graph;
 pub mod interpret;
@@ -14,8 +15,11 @@ pub mod target;
 pub mod tensor;
 pub mod unit;
 
+pub use compiler::Compiler;
 pub use error::{Error, ErrorKind, Result};
 pub use graph::{GraphBuilder, Model};
 pub use nestjit_ir as ir;
 pub use nestjit_ir::DType;
+pub use options::Options;
+pub use runtime::{Executable, TensorView};
 pub use tensor::{Element, Tensor};

@@ -6,8 +6,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use nestjit_ir::{BufId, Program};
+use nestjit_ir::{BufId, Program, Role};
 
+use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
 /// A program with the data and names that are not part of the program itself.
@@ -24,6 +25,46 @@ pub struct Unit {
     pub outputs: Vec<BufId>,
     /// Where each `temp` buffer lies, once memory is planned.
     pub plan: Option<MemoryPlan>,
+}
+
+impl Unit {
+    /// A unit around a program that was parsed or built by hand: its inputs and outputs are the `in` and `out`
+    /// buffers in order, its constants are given by name.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Shape`] if a constant is missing or does not fit its buffer,
+    /// [`crate::ErrorKind::Usage`] if there is no constant of a given name.
+    pub fn from_program<'n>(
+        program: Program,
+        constants: impl IntoIterator<Item = (&'n str, Tensor)>,
+    ) -> Result<Unit> {
+        let with_role =
+            |role| -> Vec<BufId> { program.buf_ids().filter(|id| program.buf(*id).role == role).collect() };
+        let const_bufs = with_role(Role::Const);
+        let mut consts = HashMap::new();
+        for (name, tensor) in constants {
+            let named = |id: &&BufId| program.buf(**id).name == name;
+            let Some(id) = const_bufs.iter().find(named) else {
+                return Err(Error::usage(format!("there is no constant %{}", name.escape_debug())));
+            };
+            let buffer = program.buf(*id);
+            if tensor.dtype() != buffer.dtype || tensor.shape() != buffer.shape {
+                return Err(Error::shape(format!(
+                    "the constant %{name} is {}{:?}, but {}{:?} was given",
+                    buffer.dtype,
+                    buffer.shape,
+                    tensor.dtype(),
+                    tensor.shape()
+                )));
+            }
+            consts.insert(*id, Arc::new(tensor));
+        }
+        if let Some(id) = const_bufs.iter().find(|id| !consts.contains_key(id)) {
+            return Err(Error::shape(format!("the constant %{} is not given", program.buf(*id).name)));
+        }
+        let (inputs, outputs) = (with_role(Role::In), with_role(Role::Out));
+        Ok(Unit { program, consts, inputs, outputs, plan: None })
+    }
 }
 
 /// Offsets of temporaries in one arena.

@@ -6,6 +6,9 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::path::Path;
+
+use nestjit_ir::verify::Stage;
 
 use super::{PIPELINE, Pass, PassContext, Run, check};
 use crate::error::{Error, ErrorKind, Result};
@@ -64,22 +67,29 @@ impl<'a> PassManager<'a> {
         Ok(())
     }
 
-    /// Runs the nest passes. Every pass is a lap.
+    /// Runs the nest passes on a program of stage `from`. Every pass is a lap.
     ///
     /// # Errors
-    /// Those of the passes, and [`ErrorKind::Internal`] if a pass leaves a program that computes something
-    /// else, where that is checked.
-    pub fn run_nest_passes(&mut self, unit: &mut Unit, laps: &mut Laps) -> Result<()> {
+    /// Those of the passes, and [`ErrorKind::Internal`] if a pass leaves an invalid program or, where that is
+    /// checked, one that computes something else.
+    pub fn run_nest_passes(&mut self, unit: &mut Unit, from: Stage, laps: &mut Laps) -> Result<()> {
+        if self.options.verify_passes {
+            let invalid = |e| Error::internal(format!("the program before the first pass is invalid: {e}"));
+            verify(unit, from).map_err(invalid)?;
+        }
         self.record(LOWER, true, "nest", &|| unit.program.to_string())?;
         self.lap_of_records(laps);
         for pass in PIPELINE {
-            let Run::Nest(run) = pass.run else { continue };
+            let Run::Nest(run, stage) = pass.run else { continue };
             if self.disabled.contains(pass.name) {
                 continue;
             }
             let before = self.options.check_passes.then(|| unit.clone());
             let changed = run(unit, &self.context, &mut self.remarks)?;
             laps.lap(pass.name);
+            if changed && self.options.verify_passes {
+                verify(unit, stage.max(from)).map_err(|e| broken(pass, &e))?;
+            }
             if let Some(before) = before.filter(|_| changed) {
                 check::same_results(&before, unit).map_err(|e| broken(pass, &e))?;
             }
@@ -87,6 +97,16 @@ impl<'a> PassManager<'a> {
             self.lap_of_records(laps);
         }
         Ok(())
+    }
+
+    /// Dumps the text of the generated code of each nest, given with its name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] if it cannot be written.
+    pub fn dump_code(&self, nests: &mut dyn Iterator<Item = (&str, &str)>) -> Result<()> {
+        let Some(dir) = &self.options.dump else { return Ok(()) };
+        let text: String = nests.map(|(name, code)| format!("; nest @{name}\n{code}\n")).collect();
+        write(&dir.join(format!("{:02}_code.txt", self.dumped)), &text)
     }
 
     /// Keeps and dumps the text after a pass, as far as the options ask for it.
@@ -125,6 +145,22 @@ impl<'a> PassManager<'a> {
 /// The lap of everything that is done between passes: verifying, checking, keeping text.
 pub const RECORD: &str = "record";
 
+fn write(path: &Path, text: &str) -> Result<()> {
+    let written = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(path, text));
+    written.map_err(|e| Error::new(ErrorKind::Io, format!("cannot write {}: {e}", path.display())))
+}
+
+/// Whether the program is well-formed at a stage.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`] with the first mistake.
+pub fn verify(unit: &Unit, stage: Stage) -> Result<()> {
+    match nestjit_ir::verify::verify(&unit.program, stage).first() {
+        None => Ok(()),
+        Some(e) => Err(Error::invalid(e.to_string())),
+    }
+}
+
 fn broken(pass: &Pass, cause: &dyn std::fmt::Display) -> Error {
     Error::internal(format!("pass {} leaves an invalid program: {cause}", pass.name))
 }
@@ -146,5 +182,26 @@ pub fn find(name: &str) -> Result<&'static str> {
             name.escape_debug(),
             names.join(", ")
         ))
+    })
+}
+
+/// The text after a pass (or [`LOWER`]), among those that were kept.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] if there is no such pass, it was switched off, or programs were not kept.
+pub fn program_of<'p>(
+    programs: &'p [(&'static str, String)],
+    options: &Options,
+    pass: &str,
+) -> Result<&'p str> {
+    let name = if pass == LOWER { LOWER } else { find(pass)? };
+    // A name that stands for a graph pass and a nest pass means the later one.
+    let kept = programs.iter().rev().find(|(n, _)| *n == name);
+    kept.map(|(_, text)| text.as_str()).ok_or_else(|| {
+        Error::usage(if options.keep_programs {
+            format!("there is no program after {name}: the pass is switched off")
+        } else {
+            format!("there is no program after {name}: programs are kept only if the compiler is told to")
+        })
     })
 }

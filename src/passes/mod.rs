@@ -3,6 +3,8 @@
 //! A pass rewrites a [`Graph`] or a [`Unit`] and says why in remarks; passes know nothing of each other. The
 //! [`PassManager`] runs them.
 
+use nestjit_ir::verify::Stage;
+
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::target::Target;
@@ -14,7 +16,7 @@ mod manager;
 mod plan_memory;
 mod simplify;
 
-pub use manager::{LOWER, PassManager, RECORD, find};
+pub use manager::{LOWER, PassManager, RECORD, find, program_of, verify};
 pub use plan_memory::separate as separate_memory;
 
 /// What a pass may look at besides what it rewrites.
@@ -42,8 +44,8 @@ pub struct Pass {
 pub enum Run {
     /// Rewrites the graph, before lowering.
     Graph(fn(&mut Graph, &PassContext<'_>, &mut Vec<Remark>) -> Result<bool>),
-    /// Rewrites the nests.
-    Nest(fn(&mut Unit, &PassContext<'_>, &mut Vec<Remark>) -> Result<bool>),
+    /// Rewrites the nests; the program it leaves is verified for this stage.
+    Nest(fn(&mut Unit, &PassContext<'_>, &mut Vec<Remark>) -> Result<bool>, Stage),
 }
 
 /// Every pass, in order. Graph passes come first; between them and the nest passes, the graph is lowered.
@@ -61,6 +63,6 @@ pub const PIPELINE: &[Pass] = &[
     Pass {
         name: "PlanMemory",
         summary: "temporaries that do not live at the same time share memory",
-        run: Run::Nest(plan_memory::run),
+        run: Run::Nest(plan_memory::run, Stage::Scheduled),
     },
 ];

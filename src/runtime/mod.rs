@@ -2,5 +2,14 @@
 //! is none of this module's business.
 
 pub mod arena;
+mod context;
+pub mod executable;
 pub mod machine;
+pub mod pack;
 pub mod pool;
+pub mod timing;
+pub mod view;
+
+pub use executable::{Executable, TensorSpec};
+pub use timing::CompileTimings;
+pub use view::TensorView;

@@ -47,8 +47,9 @@ pub fn pack_all(unit: &Unit, used: &[BufId], pool: Option<&Pool>) -> Result<Vec<
         None => (0..consts.len()).for_each(work),
     }
     let missing = || Err(Error::internal("a constant was not packed"));
-    let storage =
-        results.into_iter().map(|r| r.into_inner().unwrap_or_else(PoisonError::into_inner).unwrap_or_else(missing));
+    let storage = results
+        .into_iter()
+        .map(|r| r.into_inner().unwrap_or_else(PoisonError::into_inner).unwrap_or_else(missing));
     consts.into_iter().zip(storage).map(|(id, storage)| Ok((id, storage?))).collect()
 }
 

@@ -61,7 +61,16 @@ mod tests {
     #[test]
     fn phases_add_up() {
         let mut laps = Laps::start();
-        for name in [phase::SETUP, "FoldConstant", "record", phase::LOWER, "Tile", "record", phase::CODEGEN, phase::PACK] {
+        for name in [
+            phase::SETUP,
+            "FoldConstant",
+            "record",
+            phase::LOWER,
+            "Tile",
+            "record",
+            phase::CODEGEN,
+            phase::PACK,
+        ] {
             laps.lap(name);
         }
         let t = CompileTimings::of(&laps, "record");

@@ -1,0 +1,269 @@
+//! From a model to an executable: the whole pipeline. Start reading here.
+//!
+//! A [`Compiler`] holds options; [`Compiler::compile`] is the pipeline itself. What each step does is in the
+//! modules it calls.
+
+use nestjit_ir::BufId;
+use nestjit_ir::interp::Mode;
+use nestjit_ir::verify::Stage;
+
+use crate::codegen::{self, CodegenOptions};
+use crate::error::Result;
+use crate::graph::{Graph, Model, ValueId};
+use crate::interpret;
+use crate::laps::Laps;
+use crate::lower::lower;
+use crate::options::{Options, check_threads};
+use crate::passes::{self, PassContext, PassManager};
+use crate::runtime::executable::{Executable, Parts, Records, TensorSpec};
+use crate::runtime::timing::{CompileTimings, phase};
+use crate::target::{Isa, Target};
+use crate::tensor::Tensor;
+use crate::unit::Unit;
+
+/// Compiles models.
+///
+/// ```
+/// use nestjit::Compiler;
+/// # fn main() -> nestjit::Result<()> {
+/// # let graph = nestjit::graph::Graph::new("empty");
+/// # let model = nestjit::graph::Model::from(graph);
+/// let executable = Compiler::new().threads(2).disable_pass("OpFusion").compile(&model)?;
+/// # assert_eq!(executable.threads(), 2);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Compiler {
+    /// An option that makes no sense is reported when something is compiled.
+    options: Result<Options>,
+}
+
+impl Default for Compiler {
+    fn default() -> Compiler {
+        Compiler::new()
+    }
+}
+
+impl Compiler {
+    /// A compiler with the options that the environment asks for: see [`crate::options::ENVIRONMENT`].
+    pub fn new() -> Compiler {
+        Compiler { options: Options::from_env() }
+    }
+
+    /// A compiler with these options, whatever the environment says.
+    pub fn with_options(options: Options) -> Compiler {
+        Compiler { options: Ok(options) }
+    }
+
+    fn set(mut self, f: impl FnOnce(&mut Options) -> Result<()>) -> Compiler {
+        self.options = self.options.and_then(|mut options| f(&mut options).map(|()| options));
+        self
+    }
+
+    /// How many threads a run uses.
+    #[must_use]
+    pub fn threads(self, threads: usize) -> Compiler {
+        self.set(|o| {
+            o.threads = Some(check_threads(threads)?);
+            Ok(())
+        })
+    }
+
+    /// Switches a pass off, by its name in [`passes::PIPELINE`].
+    #[must_use]
+    pub fn disable_pass(self, name: &str) -> Compiler {
+        self.disable_passes([name])
+    }
+
+    /// Switches passes off.
+    #[must_use]
+    pub fn disable_passes<S: AsRef<str>>(self, names: impl IntoIterator<Item = S>) -> Compiler {
+        self.set(|o| {
+            for name in names {
+                o.disabled_passes.push(passes::find(name.as_ref())?.to_owned());
+            }
+            Ok(())
+        })
+    }
+
+    /// Caps the vector instructions.
+    #[must_use]
+    pub fn isa(self, cap: Isa) -> Compiler {
+        self.set(|o| {
+            o.isa = Some(cap);
+            Ok(())
+        })
+    }
+
+    /// Whether to verify the program after each pass.
+    #[must_use]
+    pub fn verify_passes(self, verify: bool) -> Compiler {
+        self.set(|o| {
+            o.verify_passes = verify;
+            Ok(())
+        })
+    }
+
+    /// Whether to keep the text after each pass for [`Executable::program_after`].
+    #[must_use]
+    pub fn keep_programs(self, keep: bool) -> Compiler {
+        self.set(|o| {
+            o.keep_programs = keep;
+            Ok(())
+        })
+    }
+
+    /// Compiles a model.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Usage`] if an option makes no sense; otherwise what is wrong with the model, with the
+    /// node at fault.
+    pub fn compile(&self, model: &Model) -> Result<Executable> {
+        let mut laps = Laps::start();
+        let setup = self.setup()?;
+        let mut manager = setup.manager()?;
+        model.graph.validate()?;
+        let mut graph = model.graph.clone();
+        laps.lap(phase::SETUP);
+
+        manager.run_graph_passes(&mut graph, &mut laps)?;
+        let mut unit = lower(&graph)?;
+        laps.lap(phase::LOWER);
+        manager.run_nest_passes(&mut unit, Stage::Lowered, &mut laps)?;
+        let interface = Interface::of_graph(&graph);
+        generate(unit, interface, manager, &setup, laps)
+    }
+
+    /// Compiles a program of loop nests: one that was parsed, or built by hand. It may be scheduled already.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Invalid`] if the program is not well-formed; otherwise as [`Compiler::compile`].
+    pub fn compile_unit(&self, name: &str, mut unit: Unit) -> Result<Executable> {
+        let mut laps = Laps::start();
+        let setup = self.setup()?;
+        let mut manager = setup.manager()?;
+        // Code is only generated for what is valid, and nobody has checked this program yet.
+        passes::verify(&unit, Stage::Scheduled)?;
+        laps.lap(phase::SETUP);
+
+        manager.run_nest_passes(&mut unit, Stage::Scheduled, &mut laps)?;
+        let interface = Interface::of_unit(name, &unit);
+        generate(unit, interface, manager, &setup, laps)
+    }
+
+    /// The text of the program after a pass: what `compile` works with at that point. [`passes::LOWER`] stands
+    /// for lowering.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Usage`] if there is no such pass or it is switched off; otherwise as
+    /// [`Compiler::compile`].
+    pub fn program_after(&self, model: &Model, pass: &str) -> Result<String> {
+        let setup = self.clone().keep_programs(true).setup()?;
+        let mut manager = setup.manager()?;
+        let mut graph = model.graph.clone();
+        let mut laps = Laps::start();
+        manager.run_graph_passes(&mut graph, &mut laps)?;
+        manager.run_nest_passes(&mut lower(&graph)?, Stage::Lowered, &mut laps)?;
+        passes::program_of(&manager.programs, &setup.options, pass).map(str::to_owned)
+    }
+
+    /// The outputs of a model as the interpreter computes them from the lowered program, before any nest pass.
+    /// With [`Mode::F64`] they are the reference: `f32` is computed, and returned, as `f64`.
+    ///
+    /// # Errors
+    /// As [`Compiler::compile`] and [`Executable::run`].
+    pub fn interpret(&self, model: &Model, inputs: &[Tensor], mode: Mode) -> Result<Vec<Tensor>> {
+        let setup = self.setup()?;
+        model.graph.validate()?;
+        let mut graph = model.graph.clone();
+        setup.manager()?.run_graph_passes(&mut graph, &mut Laps::start())?;
+        interpret::interpret(&lower(&graph)?, inputs, mode)
+    }
+
+    fn setup(&self) -> Result<Setup> {
+        let options = self.options.clone()?;
+        let target = Target::host(options.isa)?;
+        let threads = options.threads.unwrap_or(target.cores);
+        Ok(Setup { options, target, threads })
+    }
+}
+
+/// What is known before the model is looked at.
+struct Setup {
+    options: Options,
+    target: Target,
+    threads: usize,
+}
+
+impl Setup {
+    fn manager(&self) -> Result<PassManager<'_>> {
+        PassManager::new(&self.options, PassContext { target: &self.target, threads: self.threads })
+    }
+}
+
+/// The name of a model and of what goes in and out.
+struct Interface {
+    model: String,
+    inputs: Vec<TensorSpec>,
+    outputs: Vec<TensorSpec>,
+}
+
+impl Interface {
+    fn of_graph(graph: &Graph) -> Interface {
+        let spec = |id: &ValueId| {
+            let v = graph.value(*id);
+            TensorSpec { name: v.name.clone(), dtype: v.dtype, shape: v.shape.clone() }
+        };
+        let specs = |ids: &[ValueId]| ids.iter().map(spec).collect();
+        Interface { model: graph.name.clone(), inputs: specs(&graph.inputs), outputs: specs(&graph.outputs) }
+    }
+
+    fn of_unit(name: &str, unit: &Unit) -> Interface {
+        let spec = |id: &BufId| {
+            let b = unit.program.buf(*id);
+            TensorSpec { name: b.name.clone(), dtype: b.dtype, shape: b.shape.clone() }
+        };
+        let specs = |ids: &[BufId]| ids.iter().map(spec).collect();
+        Interface { model: name.to_owned(), inputs: specs(&unit.inputs), outputs: specs(&unit.outputs) }
+    }
+}
+
+/// The last steps: machine code, constants, memory.
+fn generate(
+    mut unit: Unit,
+    interface: Interface,
+    manager: PassManager<'_>,
+    setup: &Setup,
+    mut laps: Laps,
+) -> Result<Executable> {
+    let Setup { options, target, threads } = setup;
+    let plan = match unit.plan.take() {
+        Some(plan) => plan,
+        None => passes::separate_memory(&unit.program)?,
+    };
+    let codegen_options = CodegenOptions {
+        threads: *threads,
+        verify: options.verify_passes,
+        keep_text: options.dump.is_some(),
+    };
+    let code = codegen::compile(&unit, target, &codegen_options)?;
+    manager.dump_code(
+        &mut (0..code.nests().len()).map(|i| (code.nests()[i].name.as_str(), code.disassembly(i))),
+    )?;
+    laps.lap(phase::CODEGEN);
+
+    let Interface { model, inputs, outputs } = interface;
+    let records = Records {
+        model,
+        options: options.clone(),
+        target: target.clone(),
+        remarks: manager.remarks,
+        programs: manager.programs,
+        timings: CompileTimings::default(),
+    };
+    let parts = Parts { code, plan, unit, inputs, outputs, threads: *threads };
+    let executable = Executable::new(parts, records)?;
+    laps.lap(phase::PACK);
+    Ok(executable.with_timings(CompileTimings::of(&laps, passes::RECORD)))
+}

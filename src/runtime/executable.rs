@@ -1,0 +1,393 @@
+//! A compiled model: machine code with its constants, memory and threads.
+//!
+//! An [`Executable`] may be run by many threads at once. It is the only place where generated code is called.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use nestjit_ir::{BufId, DType, Program};
+
+use super::context::{Bindings, ContextPool, RunContext};
+use super::pack::{Storage, pack_all};
+use super::pool::Pool;
+use super::timing::CompileTimings;
+use super::view::TensorView;
+use crate::codegen::{Code, CodegenStats, NestCode, Segment};
+use crate::error::{Error, ErrorKind, Result};
+use crate::options::Options;
+use crate::target::{Isa, Target};
+use crate::tensor::Tensor;
+use crate::unit::{MemoryPlan, Remark, Unit};
+
+/// An input or an output of a model.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TensorSpec {
+    /// Its name in the model.
+    pub name: String,
+    /// The element type.
+    pub dtype: DType,
+    /// The shape.
+    pub shape: Vec<usize>,
+}
+
+/// What a compilation recorded besides the code.
+#[derive(Clone, Debug)]
+pub(crate) struct Records {
+    pub model: String,
+    pub options: Options,
+    pub target: Target,
+    pub remarks: Vec<Remark>,
+    /// The text after each pass, if it was kept.
+    pub programs: Vec<(&'static str, String)>,
+    pub timings: CompileTimings,
+}
+
+/// A compiled model, ready to run. Clones share everything; the code is freed with the last of them.
+#[derive(Clone)]
+pub struct Executable {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    code: Code,
+    bindings: Bindings,
+    contexts: ContextPool,
+    pool: Option<Arc<Pool>>,
+    inputs: Vec<TensorSpec>,
+    outputs: Vec<TensorSpec>,
+    /// For each output, the first output that is the same buffer: itself, unless a buffer is listed twice.
+    first_mention: Vec<usize>,
+    /// The final program; the constants' data is gone from it.
+    unit: Unit,
+    threads: usize,
+    /// What the addresses in contexts point to.
+    _consts: HashMap<BufId, Storage>,
+    records: Records,
+}
+
+/// The code of a unit with everything it needs to run.
+pub(crate) struct Parts {
+    pub code: Code,
+    pub plan: MemoryPlan,
+    pub unit: Unit,
+    pub inputs: Vec<TensorSpec>,
+    pub outputs: Vec<TensorSpec>,
+    pub threads: usize,
+}
+
+impl Executable {
+    /// Packs constants, allocates the memory of a first run and gets threads.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Limit`] if there is not enough memory or no thread, [`ErrorKind::Internal`] if the unit
+    /// contradicts itself.
+    pub(crate) fn new(parts: Parts, records: Records) -> Result<Executable> {
+        let Parts { code, plan, mut unit, inputs, outputs, threads } = parts;
+        let no_threads =
+            |e| Error::new(ErrorKind::Limit, format!("{threads} threads cannot be started: {e}"));
+        let pool = Pool::shared(threads).map_err(no_threads)?;
+        let used: BTreeSet<BufId> = code.nests().iter().flat_map(|n| n.params.iter().copied()).collect();
+        let used: Vec<BufId> = used.into_iter().collect();
+        let consts: HashMap<_, _> = pack_all(&unit, &used, pool.as_deref())?.into_iter().collect();
+        unit.consts.clear();
+        let bindings = Bindings::new(&unit, &plan, &code, &consts, threads)?;
+        let contexts = ContextPool::default();
+        contexts.put(RunContext::new(&bindings)?);
+        let first = |id: &BufId| unit.outputs.iter().position(|other| other == id).unwrap_or_default();
+        let first_mention = unit.outputs.iter().map(first).collect();
+        unit.plan = Some(plan);
+        let _consts = consts;
+        let inner = Inner {
+            code,
+            bindings,
+            contexts,
+            pool,
+            inputs,
+            outputs,
+            first_mention,
+            unit,
+            threads,
+            _consts,
+            records,
+        };
+        Ok(Executable { inner: Arc::new(inner) })
+    }
+
+    /// Records the timings, which are complete only when the executable exists.
+    pub(crate) fn with_timings(mut self, timings: CompileTimings) -> Executable {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.records.timings = timings;
+        }
+        self
+    }
+
+    /// Computes the outputs for inputs given in order: tensors, `ndarray` arrays or views, or
+    /// [`TensorView`]s where element types differ.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Shape`] if inputs do not fit, [`ErrorKind::Index`] if an index computed at run time is
+    /// outside its tensor, [`ErrorKind::Limit`] if there is not enough memory.
+    pub fn run<'a, T>(&self, inputs: &'a [T]) -> Result<Vec<Tensor>>
+    where
+        TensorView<'a>: From<&'a T>,
+    {
+        let inputs: Vec<TensorView<'a>> = inputs.iter().map(TensorView::from).collect();
+        let mut outputs = self.allocate_outputs()?;
+        self.run_into(&inputs, &mut outputs)?;
+        Ok(outputs)
+    }
+
+    /// Tensors for [`Executable::run_into`] to write to.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Limit`] if there is not enough memory.
+    pub fn allocate_outputs(&self) -> Result<Vec<Tensor>> {
+        self.inner.outputs.iter().map(|spec| Tensor::zeros(spec.dtype, &spec.shape)).collect()
+    }
+
+    /// Computes the outputs into existing tensors and allocates nothing (except where an output's storage is
+    /// shared with another tensor, or when more runs are going on at once than ever before).
+    ///
+    /// # Errors
+    /// As [`Executable::run`]. After an error the outputs hold unspecified values.
+    pub fn run_into(&self, inputs: &[TensorView<'_>], outputs: &mut [Tensor]) -> Result<()> {
+        self.run_and_observe(inputs, outputs, &mut |_| {})
+    }
+
+    /// The median time of each nest over `runs` runs, in the order of execution.
+    ///
+    /// # Errors
+    /// As [`Executable::run`].
+    pub fn profile(&self, inputs: &[TensorView<'_>], runs: usize) -> Result<Vec<(String, Duration)>> {
+        let mut outputs = self.allocate_outputs()?;
+        let nests = self.inner.code.nests();
+        let mut times: Vec<Vec<Duration>> = nests.iter().map(|_| Vec::with_capacity(runs)).collect();
+        for _ in 0..runs {
+            let mut last = Instant::now();
+            self.run_and_observe(inputs, &mut outputs, &mut |nest| {
+                let now = Instant::now();
+                times[nest].push(now - last);
+                last = now;
+            })?;
+        }
+        let median = |times: &mut Vec<Duration>| {
+            times.sort_unstable();
+            times.get(times.len() / 2).copied().unwrap_or_default()
+        };
+        Ok(nests.iter().zip(&mut times).map(|(n, t)| (n.name.clone(), median(t))).collect())
+    }
+
+    /// Runs, and calls `after` with the index of each nest when it is done.
+    fn run_and_observe(
+        &self,
+        inputs: &[TensorView<'_>],
+        outputs: &mut [Tensor],
+        after: &mut dyn FnMut(usize),
+    ) -> Result<()> {
+        let inner = &*self.inner;
+        check("input", &inner.inputs, inputs.iter().map(|t| (t.dtype(), t.shape())))?;
+        check("output", &inner.outputs, outputs.iter().map(|t| (t.dtype(), t.shape())))?;
+        inner.contexts.with(&inner.bindings, |context| {
+            for (entry, input) in &inner.bindings.inputs {
+                // Code never writes to inputs.
+                context.addresses[*entry] = inputs[*input].bytes().as_ptr().cast_mut();
+            }
+            for (entry, output) in &inner.bindings.outputs {
+                context.addresses[*entry] = outputs[*output].bytes_mut().as_mut_ptr();
+            }
+            for (index, nest) in inner.code.nests().iter().enumerate() {
+                inner.execute(nest, inner.bindings.tables[index], context)?;
+                after(index);
+            }
+            Ok(())
+        })?;
+        for (output, first) in inner.first_mention.iter().enumerate() {
+            if *first < output {
+                let (from, to) = outputs.split_at_mut(output);
+                to[0].bytes_mut().copy_from_slice(from[*first].bytes());
+            }
+        }
+        Ok(())
+    }
+
+    /// The model's name.
+    pub fn model(&self) -> &str {
+        &self.inner.records.model
+    }
+
+    /// The inputs, in order.
+    pub fn inputs(&self) -> &[TensorSpec] {
+        &self.inner.inputs
+    }
+
+    /// The outputs, in order.
+    pub fn outputs(&self) -> &[TensorSpec] {
+        &self.inner.outputs
+    }
+
+    /// The threads of a run.
+    pub fn threads(&self) -> usize {
+        self.inner.threads
+    }
+
+    /// The vector tier that code was generated for.
+    pub fn isa(&self) -> Isa {
+        self.inner.records.target.isa
+    }
+
+    /// The machine that code was generated for.
+    pub fn target(&self) -> &Target {
+        &self.inner.records.target
+    }
+
+    /// The options it was compiled with.
+    pub fn options(&self) -> &Options {
+        &self.inner.records.options
+    }
+
+    /// The number of nests, each one native function.
+    pub fn kernels(&self) -> usize {
+        self.inner.code.nests().len()
+    }
+
+    /// The bytes of the arena that temporaries share.
+    pub fn temp_bytes(&self) -> usize {
+        self.inner.unit.plan.as_ref().map_or(0, |plan| plan.bytes)
+    }
+
+    /// What compiling cost.
+    pub fn timings(&self) -> &CompileTimings {
+        &self.inner.records.timings
+    }
+
+    /// What code generation cost in detail.
+    pub fn codegen_stats(&self) -> &CodegenStats {
+        self.inner.code.stats()
+    }
+
+    /// What passes did and declined to do.
+    pub fn remarks(&self) -> &[Remark] {
+        &self.inner.records.remarks
+    }
+
+    /// The program that code was generated from. It displays as text.
+    pub fn program(&self) -> &Program {
+        &self.inner.unit.program
+    }
+
+    /// The compiled unit, without the data of constants.
+    pub fn unit(&self) -> &Unit {
+        &self.inner.unit
+    }
+
+    /// The text of the program after a pass, if it was kept: see [`Options::keep_programs`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] if there is no such pass, it was switched off, or programs were not kept.
+    pub fn program_after(&self, pass: &str) -> Result<&str> {
+        let records = &self.inner.records;
+        crate::passes::program_of(&records.programs, &records.options, pass)
+    }
+
+    /// The machine code of a nest as text, if [`Options::dump`] was set; otherwise empty.
+    pub fn disassembly(&self, nest: usize) -> &str {
+        self.inner.code.disassembly(nest)
+    }
+}
+
+impl std::fmt::Debug for Executable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Executable")
+            .field("model", &self.model())
+            .field("inputs", &self.inputs())
+            .field("outputs", &self.outputs())
+            .field("kernels", &self.kernels())
+            .field("threads", &self.threads())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    /// Executes a nest whose addresses start at `table`.
+    fn execute(&self, nest: &NestCode, table: usize, context: &RunContext) -> Result<()> {
+        for segment in &nest.segments {
+            let parts = if segment.parallel { self.threads.min(segment.extent).max(1) } else { 1 };
+            let part = |part: usize| {
+                let bound = |part: usize| (segment.extent as u128 * part as u128 / parts as u128) as usize;
+                self.call(segment, table, context, part, bound(part)..bound(part + 1))
+            };
+            let status = match &self.pool {
+                Some(pool) if parts > 1 => {
+                    // The error of the first part that has one, so that it does not depend on timing.
+                    let first_error = AtomicU64::new(u64::MAX);
+                    pool.run(parts, &|p| {
+                        let status = part(p);
+                        if status != 0 {
+                            first_error
+                                .fetch_min((p as u64) << 32 | u64::from(status as u32), Ordering::Relaxed);
+                        }
+                    });
+                    match first_error.into_inner() {
+                        u64::MAX => 0,
+                        error => error as u32 as i32,
+                    }
+                }
+                _ => (0..parts).map(part).find(|status| *status != 0).unwrap_or(0),
+            };
+            if status != 0 {
+                return Err(nest.index_error(status));
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls generated code.
+    fn call(
+        &self,
+        segment: &Segment,
+        table: usize,
+        context: &RunContext,
+        part: usize,
+        range: std::ops::Range<usize>,
+    ) -> i32 {
+        // SAFETY: `addresses` holds, from `table` on, one address per parameter of the nest: inputs and outputs
+        // of the checked type and shape (set at the start of this run and borrowed until its end), constants in
+        // the form that the buffer declares, and places in the arena whose bounds `Bindings` has checked. The
+        // context belongs to this run alone; `part` is below `threads`, and each part has its own scratch
+        // memory. Parts of a parallel loop do not write to the same places. The code is alive: `self` owns it.
+        unsafe {
+            (segment.entry)(
+                context.addresses[table..].as_ptr(),
+                context.scratch(part),
+                range.start as i64,
+                range.end as i64,
+            )
+        }
+    }
+}
+
+/// Whether tensors are what a model takes or gives.
+fn check<'a>(
+    what: &str,
+    specs: &[TensorSpec],
+    given: impl ExactSizeIterator<Item = (DType, &'a [usize])>,
+) -> Result<()> {
+    if given.len() != specs.len() {
+        let plural = if specs.len() == 1 { "" } else { "s" };
+        let message = format!("the model has {} {what}{plural}, but {} were given", specs.len(), given.len());
+        return Err(Error::shape(message));
+    }
+    for (spec, (dtype, shape)) in specs.iter().zip(given) {
+        if dtype != spec.dtype || shape != spec.shape {
+            return Err(Error::shape(format!(
+                "the {what} '{}' is {}{:?}, but {dtype}{shape:?} was given",
+                spec.name.escape_debug(),
+                spec.dtype,
+                spec.shape
+            )));
+        }
+    }
+    Ok(())
+}
