@@ -17,7 +17,8 @@ pub mod unit;
 
 pub use compiler::Compiler;
 pub use error::{Error, ErrorKind, Result};
-pub use graph::{GraphBuilder, Model};
+pub use graph::builder::Activation;
+pub use graph::{GraphBuilder, Model, Sequential};
 pub use nestjit_ir as ir;
 pub use nestjit_ir::DType;
 pub use options::Options;

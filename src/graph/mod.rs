@@ -16,7 +16,9 @@ pub mod infer;
 mod model;
 pub mod op;
 mod print;
+pub mod sequential;
 mod validate;
+mod weights;
 
 pub use builder::GraphBuilder;
 pub use edit::Port;
@@ -24,6 +26,8 @@ pub use eval::{Precision, evaluate, evaluate_op};
 pub use infer::infer;
 pub use model::Model;
 pub use op::*;
+pub use sequential::Sequential;
+pub use weights::Weights;
 
 /// A value: an input, a constant, or the result of a node.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]

@@ -15,12 +15,14 @@ use crate::error::{Error, Result};
 
 use crate::tensor::{Tensor, checked_bytes};
 
+mod activation;
 mod arithmetic;
 mod cells;
 mod movement;
 mod neural;
 mod options;
 
+pub use activation::Activation;
 pub use cells::{CellWeights, RecurrentOperands, RecurrentOptions};
 pub use options::{Conv, Conv2d, Gemm, Padding, Pool};
 
@@ -69,6 +71,11 @@ impl GraphBuilder {
             next_name: None,
             errors: Vec::new(),
         }
+    }
+
+    /// Changes the model's name.
+    pub fn rename(&mut self, name: impl Into<String>) {
+        self.graph.name = name.into();
     }
 
     /// An input. Its name must be unique among inputs and outputs.
@@ -276,7 +283,12 @@ impl GraphBuilder {
             Some(name) => self.node_name(&name),
             None => self.auto_name(op),
         };
-        self.fail(error.at(&name, op));
+        self.reject(error.at(&name, op))
+    }
+
+    /// Records an error, and returns what stands for the result that it prevents.
+    pub(super) fn reject(&mut self, error: Error) -> ValueId {
+        self.fail(error);
         self.poison()
     }
 
@@ -334,12 +346,13 @@ impl GraphBuilder {
         name
     }
 
-    /// `relu_3`, and the like.
+    /// `relu_3`, and the like; the first of its kind in a scope has no number.
     fn auto_name(&mut self, op: &str) -> String {
         let base = format!("{}{}", self.prefix, op.to_ascii_lowercase());
         let counter = self.counters.entry(base.clone()).or_default();
         loop {
-            let name = format!("{base}_{counter}");
+            let bare = *counter == 0 && !self.prefix.is_empty();
+            let name = if bare { base.clone() } else { format!("{base}_{counter}") };
             *counter += 1;
             if self.node_names.insert(name.clone()) {
                 return name;

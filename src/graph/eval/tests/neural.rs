@@ -43,7 +43,7 @@ fn eval_channels_last(op: Op, x: &Tensor, rest: &[Tensor]) -> Tensor {
         }
         other => panic!("{} has no format", other.name()),
     };
-    let x = eval(Op::Transpose { perm: last }, from_ref(&x));
+    let x = eval(Op::Transpose { perm: last }, from_ref(x));
     let y = eval(op, &[&[x], rest].concat());
     eval(Op::Transpose { perm: first }, &[y])
 }
@@ -155,7 +155,7 @@ fn formats_differ_in_order_only() {
         (Op::GroupNorm { groups: 2, epsilon: 1e-3, format }, 2),
     ];
     for (op, count) in cases {
-        let first = eval(op.clone(), &[&[x.clone()], &parameters[..count]].concat());
+        let first = eval(op.clone(), &[from_ref(&x), &parameters[..count]].concat());
         let last = eval_channels_last(op, &x, &parameters[..count]);
         assert_close(&last, first.shape(), first.values::<f32>().unwrap());
     }

@@ -158,7 +158,7 @@ fn both_directions_are_one_and_the_other() {
     for (d, direction) in [Direction::Forward, Direction::Reverse].into_iter().enumerate() {
         let part = |tensor: &Tensor, axis: usize| {
             let split = Op::Split { axis, sizes: vec![1, 1] };
-            evaluate_op(&split, from_ref(&tensor)).unwrap().remove(d)
+            evaluate_op(&split, from_ref(tensor)).unwrap().remove(d)
         };
         let operands = [x.clone(), part(&w, 0), part(&r, 0), part(&b, 0), part(&h, 0)];
         let one = evaluate_op(&layer(kind, hidden, direction, Some(0.8)), &operands).unwrap();
