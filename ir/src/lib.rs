@@ -2,7 +2,7 @@
 //!
 //! A [`Program`] is a list of buffers and a list of nests; a [`Nest`] is a tree of `for` loops over stores and
 //! reductions whose indices are affine in the loop variables. This crate says what such a program *is*: how it
-//! is [built](build), [printed](print) and [parsed](parse), what makes it [well-formed](verify), what it
+//! is [built](build), [printed](mod@print) and [parsed](parse), what makes it [well-formed](verify), what it
 //! [means](interp), which transformations its [dependences](access) allow, and where its elements
 //! [lie](layout). It knows nothing of models, passes or machine code.
 //!

@@ -4,8 +4,9 @@
 //! written yet is filled with NaN (or 0x55 in integers), so that reading it is seen.
 //!
 //! [`scalar`] defines the operations on single values, [`value`] holds arrays, `resolve` turns statements into
-//! closures with all names looked up.
+//! closures with all names looked up, and `dot` shortens the way for sums of products.
 
+mod dot;
 mod resolve;
 pub mod scalar;
 #[cfg(test)]

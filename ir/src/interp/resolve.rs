@@ -4,6 +4,7 @@
 //! indices are within bounds for every value of the surrounding loops' variables is checked here once and
 //! then only adds up one offset; every other access checks each index each time.
 
+use super::dot::Dot;
 use super::scalar::{Element, with_element};
 use super::value::{Stored, Value};
 use super::{Calls, InterpError, Mode};
@@ -82,23 +83,23 @@ pub(super) fn nest<'a>(
         .map_err(|e| *e)
 }
 
-struct Resolver<'a> {
-    program: &'a Program,
+/// What is known while a nest is being resolved.
+pub(super) struct Resolver<'a> {
+    pub program: &'a Program,
     nest: &'a Nest,
-    mode: Mode,
+    pub mode: Mode,
     calls: &'a Calls<'a>,
-    extents: Extents,
+    pub extents: Extents,
 }
 
 /// An affine expression with its variables as positions in [`State::vars`].
-#[derive(Clone)]
-struct Sum {
+pub(super) struct Sum {
     terms: Box<[(usize, i64)]>,
     constant: i64,
 }
 
 impl Sum {
-    fn eval(&self, vars: &[i64]) -> i64 {
+    pub(super) fn eval(&self, vars: &[i64]) -> i64 {
         self.terms.iter().fold(self.constant, |acc, &(v, c)| acc.wrapping_add(c.wrapping_mul(vars[v])))
     }
 }
@@ -215,6 +216,12 @@ impl<'a> Resolver<'a> {
             return self.malformed(format!("variable {var} does not exist"));
         }
         let (extent, body) = (l.extent as i64, self.block(&l.body)?);
+        if let Some(dot) = Dot::<f32>::new(self, l) {
+            return self.dot(dot);
+        }
+        if let Some(dot) = Dot::<f64>::new(self, l) {
+            return self.dot(dot);
+        }
         Ok(Box::new(move |state| {
             for i in 0..extent {
                 state.vars[var] = i;
@@ -223,6 +230,19 @@ impl<'a> Resolver<'a> {
                 }
             }
             Ok(())
+        }))
+    }
+
+    fn dot<T>(&self, dot: Dot<T>) -> Result<Step<'a>>
+    where
+        T: Stored + std::ops::Add<Output = T> + std::ops::Mul<Output = T>,
+    {
+        let nest = &self.nest.name;
+        Ok(Box::new(move |state| {
+            dot.run(state).ok_or_else(|| {
+                let message = "an access that was proven to be inside is not".to_owned();
+                Box::new(InterpError::Malformed { nest: nest.clone(), message })
+            })
         }))
     }
 
@@ -296,7 +316,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    fn sum(&self, affine: &Affine) -> Result<Sum> {
+    pub(super) fn sum(&self, affine: &Affine) -> Result<Sum> {
         match affine.vars().find(|&v| self.extents.get(v).is_none()) {
             Some(v) => self.malformed(format!("variable {} is not bound by a loop", v.0)),
             None => Ok(Sum {
@@ -330,7 +350,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// The row-major offset, if every index is within bounds whenever the access is executed.
-    fn inside(&self, buffer: &Buffer, index: &[Index]) -> Option<Affine> {
+    pub(super) fn inside(&self, buffer: &Buffer, index: &[Index]) -> Option<Affine> {
         let mut offset = Affine::constant(0);
         for (i, &extent) in index.iter().zip(&buffer.shape) {
             let i = i.as_affine()?;
