@@ -14,6 +14,7 @@ pub mod runtime;
 pub mod target;
 pub mod tensor;
 pub mod unit;
+pub mod zoo;
 
 pub use compiler::Compiler;
 pub use error::{Error, ErrorKind, Result};
