@@ -141,13 +141,20 @@ fn check_size(buffer: &Buffer, expected: usize, found: usize) -> Result<(), Size
 /// value, and so does what pads the last panel.
 pub fn pack(buffer: &Buffer, data: &[u8]) -> Result<Vec<u8>, SizeError> {
     check_size(buffer, buffer.logical_bytes(), data.len())?;
-    let fill = scalar_bytes(buffer.halo_fill);
-    let mut storage = if fill.iter().all(|&b| b == 0) {
-        vec![0; buffer.storage_bytes()]
-    } else {
-        fill.repeat(buffer.storage_len())
-    };
+    let mut storage = vec![0; buffer.storage_bytes()];
+    pack_into(buffer, data, &mut storage)?;
+    Ok(storage)
+}
+
+/// Like [`pack`], into storage that holds zeros.
+pub fn pack_into(buffer: &Buffer, data: &[u8], storage: &mut [u8]) -> Result<(), SizeError> {
+    check_size(buffer, buffer.logical_bytes(), data.len())?;
+    check_size(buffer, buffer.storage_bytes(), storage.len())?;
     let size = buffer.dtype.size();
+    let fill = scalar_bytes(buffer.halo_fill);
+    if fill.iter().any(|&b| b != 0) {
+        storage.chunks_exact_mut(size).for_each(|element| element.copy_from_slice(&fill));
+    }
     each_run(buffer, |logical, physical, run, step| match (step, size) {
         (1, _) => {
             storage[physical * size..][..run * size].copy_from_slice(&data[logical * size..][..run * size])
@@ -156,7 +163,7 @@ pub fn pack(buffer: &Buffer, data: &[u8]) -> Result<Vec<u8>, SizeError> {
         (_, 4) => scatter::<4>(&mut storage[physical * 4..], &data[logical * 4..][..run * 4], step),
         _ => scatter::<8>(&mut storage[physical * 8..], &data[logical * 8..][..run * 8], step),
     });
-    Ok(storage)
+    Ok(())
 }
 
 /// The elements in logical row-major order of a buffer with this storage.

@@ -12,6 +12,7 @@ use crate::unit::{Remark, Unit};
 
 mod check;
 mod fold_batch_norm;
+mod fold_constant;
 mod manager;
 mod plan_memory;
 mod simplify;
@@ -50,6 +51,11 @@ pub enum Run {
 
 /// Every pass, in order. Graph passes come first; between them and the nest passes, the graph is lowered.
 pub const PIPELINE: &[Pass] = &[
+    Pass {
+        name: "FoldConstant",
+        summary: "nodes whose operands are constant are computed at compile time",
+        run: Run::Graph(fold_constant::run),
+    },
     Pass {
         name: "FoldBatchNorm",
         summary: "BatchNorm with constant parameters goes into the weights before it",

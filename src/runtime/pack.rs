@@ -1,10 +1,10 @@
 //! Constants in memory: in the order and with the border that code wants, made once, at compile time.
 //!
-//! Where an element lies is defined by [`nestjit_ir::Layout`] and [`nestjit_ir::Buffer::halo`].
+//! Where an element lies is defined by [`nestjit_ir::layout`].
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use nestjit_ir::{BufId, Buffer, Role};
+use nestjit_ir::{BufId, Role, layout};
 
 use super::arena::Block;
 use super::pool::Pool;
@@ -64,73 +64,14 @@ fn pack(unit: &Unit, id: BufId) -> Result<Storage> {
         return Ok(Storage::Shared(Arc::clone(tensor)));
     }
     let mut block = Block::zeroed(buffer.storage_bytes())?;
-    match buffer.dtype.size() {
-        1 => permute::<1>(buffer, tensor.bytes(), block.bytes_mut()),
-        4 => permute::<4>(buffer, tensor.bytes(), block.bytes_mut()),
-        _ => permute::<8>(buffer, tensor.bytes(), block.bytes_mut()),
-    }
+    layout::pack_into(buffer, tensor.bytes(), block.bytes_mut())
+        .map_err(|e| Error::internal(e.to_string()))?;
     Ok(Storage::Packed(block))
-}
-
-/// Copies elements of `N` bytes from logical order to where the buffer wants them. Padding of panels stays as
-/// it is; the halo is filled.
-fn permute<const N: usize>(buffer: &Buffer, from: &[u8], to: &mut [u8]) {
-    let (from, to) = (from.as_chunks::<N>().0, to.as_chunks_mut::<N>().0);
-    if !buffer.halo.is_empty() {
-        let fill = buffer.halo_fill.to_bits().to_le_bytes();
-        let mut element = [0; N];
-        element.copy_from_slice(&fill[..N]);
-        if cfg!(target_endian = "big") {
-            element.reverse();
-        }
-        to.fill(element);
-    }
-    let offsets = offsets(buffer);
-    let Some((inner, outer)) = offsets.split_last() else {
-        to.copy_from_slice(from);
-        return;
-    };
-    let mut index = vec![0; outer.len()];
-    for row in from.chunks(inner.len().max(1)) {
-        let base: usize = index.iter().zip(outer).map(|(i, o)| o[*i]).sum();
-        for (element, offset) in row.iter().zip(inner) {
-            to[base + offset] = *element;
-        }
-        // The next row: the last index that is not at its end advances, those after it start again.
-        for (i, o) in index.iter_mut().zip(outer).rev() {
-            *i += 1;
-            if *i < o.len() {
-                break;
-            }
-            *i = 0;
-        }
-    }
-}
-
-/// For each dimension, what each of its indices contributes to the physical offset of an element.
-fn offsets(buffer: &Buffer) -> Vec<Vec<usize>> {
-    let padded = buffer.padded_shape();
-    let panel = buffer.layout.panel;
-    let mut strides = vec![0; padded.len()];
-    let mut stride = panel.map_or(1, |(_, block)| block);
-    for &dim in buffer.layout.order.iter().rev() {
-        if panel.is_none_or(|(panelled, _)| panelled != dim) {
-            strides[dim] = stride;
-            stride *= padded[dim];
-        }
-    }
-    let offset = |dim: usize, i: usize| match panel {
-        Some((panelled, block)) if panelled == dim => i / block * stride + i % block,
-        _ => i * strides[dim],
-    };
-    let before = |dim: usize| buffer.halo.get(dim).map_or(0, |h| h.0);
-    let dims = buffer.shape.iter().enumerate();
-    dims.map(|(dim, extent)| (0..*extent).map(|i| offset(dim, i + before(dim))).collect()).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use nestjit_ir::{DType, Layout, Scalar};
+    use nestjit_ir::{Buffer, DType, Layout, Scalar};
 
     use super::*;
 
@@ -155,22 +96,14 @@ mod tests {
     }
 
     #[test]
-    fn permutations_and_panels() {
+    fn other_orders_are_copied() {
         assert_eq!(packed(buffer(&[2, 3], &[1, 0], None)), [1, 4, 2, 5, 3, 6]);
         // Two blocks of two columns, the second padded.
         assert_eq!(packed(buffer(&[2, 3], &[0, 1], Some((1, 2)))), [1, 2, 4, 5, 3, 0, 6, 0]);
-        // Panels of rows: the rest in order, then the place within the block.
-        assert_eq!(packed(buffer(&[3, 2], &[0, 1], Some((0, 2)))), [1, 3, 2, 4, 5, 0, 6, 0]);
-        let three = packed(buffer(&[2, 2, 2], &[2, 0, 1], None));
-        assert_eq!(three, [1, 3, 5, 7, 2, 4, 6, 8]);
         assert!(packed(buffer(&[2, 0], &[1, 0], None)).is_empty());
-    }
-
-    #[test]
-    fn halos_are_filled() {
-        let mut b = buffer(&[1, 2], &[0, 1], None);
-        (b.halo, b.halo_fill) = (vec![(1, 0), (1, 1)], Scalar::I32(-7));
-        assert_eq!(packed(b), [-7, -7, -7, -7, -7, 1, 2, -7]);
+        let mut haloed = buffer(&[1, 2], &[0, 1], None);
+        (haloed.halo, haloed.halo_fill) = (vec![(1, 0), (1, 1)], Scalar::I32(-7));
+        assert_eq!(packed(haloed), [-7, -7, -7, -7, -7, 1, 2, -7]);
     }
 
     #[test]
