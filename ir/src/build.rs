@@ -24,6 +24,8 @@
 //! assert_eq!(p.nests.len(), 1);
 //! ```
 
+use std::collections::HashSet;
+
 use crate::affine::Var;
 use crate::expr::indices;
 use crate::nest::{
@@ -169,20 +171,23 @@ impl<'p> NestBuilder<'p> {
 impl Program {
     /// `name`, or `name_1`, `name_2`, ... if a buffer already has it.
     pub fn unique_buffer_name(&self, name: &str) -> String {
-        unique(name, |n| self.buffers.iter().any(|b| b.name == n))
+        unique(name, self.buffers.iter().map(|b| b.name.as_str()))
     }
 
     /// `name`, or `name_1`, `name_2`, ... if a nest already has it.
     pub fn unique_nest_name(&self, name: &str) -> String {
-        unique(name, |n| self.nests.iter().any(|b| b.name == n))
+        unique(name, self.nests.iter().map(|n| n.name.as_str()))
     }
 }
 
-fn unique(name: &str, taken: impl Fn(&str) -> bool) -> String {
-    if !taken(name) {
+/// One look at the names taken, however many suffixes are in use: programs have hundreds of locals `%t`.
+fn unique<'a>(name: &str, taken: impl Iterator<Item = &'a str>) -> String {
+    let suffixes: HashSet<&str> = taken.filter_map(|t| t.strip_prefix(name)).collect();
+    if !suffixes.contains("") {
         return name.to_owned();
     }
-    (1..).map(|i| format!("{name}_{i}")).find(|n| !taken(n)).unwrap_or_default()
+    let free = (1usize..).map(|i| format!("_{i}")).find(|s| !suffixes.contains(s.as_str()));
+    format!("{name}{}", free.unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -236,3 +236,32 @@ fn bounds_are_exact_for_affine_indices() {
     });
     assert!(inside.get() > 100 && outside.get() > 100, "{} {}", inside.get(), outside.get());
 }
+
+#[test]
+fn affine_offsets_are_addresses() {
+    let (known, unknown) = (Cell::new(0), Cell::new(0));
+    for_all(1000, 60, |bytes| {
+        let mut c = Choices::new(bytes);
+        let mut p = Program::default();
+        let b = generate::buffer(&mut c, &mut p, Role::Const);
+        let buffer = p.buf(b);
+        let vars = [(Var(0), 3), (Var(1), 2)];
+        let mut extents = Extents::default();
+        vars.iter().for_each(|&(v, n)| extents.set(v, n));
+        let index: Vec<Affine> =
+            buffer.shape.iter().map(|&n| generate::affine_inside(&mut c, &vars, n)).collect();
+        let Some(offset) = layout::offset(buffer, &index, &extents) else {
+            assert!(buffer.layout.panel.is_some(), "only panels can be crossed: {buffer:?}");
+            return unknown.set(unknown.get() + 1);
+        };
+        known.set(known.get() + 1);
+        let geometry = layout::Geometry::of(buffer);
+        for i in 0..6 {
+            let value = |v: Var| if v == vars[0].0 { i % 3 } else { i / 3 };
+            let at: Vec<usize> = index.iter().map(|a| a.eval(value) as usize).collect();
+            assert_eq!(offset.eval(value), geometry.at(&at) as i64, "{buffer:?} {index:?}");
+            assert!(geometry.at(&at) < buffer.storage_len());
+        }
+    });
+    assert!(known.get() > 300 && unknown.get() > 10, "{} {}", known.get(), unknown.get());
+}

@@ -32,7 +32,8 @@ struct Scope {
 
 const NAMES: [&str; 8] = ["x", "x", "t.0", "/conv/Out_0", "a b\"\\", "12", "é\n\u{7f}", ""];
 
-fn buffer(c: &mut Choices<'_>, p: &mut Program, role: Role) -> BufId {
+/// A buffer of any type, shape, layout and halo.
+pub fn buffer(c: &mut Choices<'_>, p: &mut Program, role: Role) -> BufId {
     let dtype = c.pick(&[
         DType::F32,
         DType::F32,
@@ -74,13 +75,18 @@ fn inside(c: &mut Choices<'_>, p: &Program, s: &Scope, extent: usize, depth: usi
         let e = expr(c, p, s, DType::I64, depth - 1);
         return Index::Value(Box::new(e.binary(BinOp::Mod, Expr::i64(extent as i64))));
     }
+    affine_inside(c, &s.vars, extent).into()
+}
+
+/// An affine index that stays in `0..extent`.
+pub fn affine_inside(c: &mut Choices<'_>, vars: &[(Var, usize)], extent: usize) -> Affine {
     let mut sum = Affine::constant(0);
     let mut room = extent - 1;
     for _ in 0..c.below(3) {
-        if s.vars.is_empty() {
+        if vars.is_empty() {
             break;
         }
-        let (v, n) = c.pick(&s.vars);
+        let (v, n) = c.pick(vars);
         let factor = 1 + c.below(2);
         let span = factor * n.saturating_sub(1);
         if span <= room && !sum.uses(v) {
@@ -88,7 +94,7 @@ fn inside(c: &mut Choices<'_>, p: &Program, s: &Scope, extent: usize, depth: usi
             sum = if c.one_in(3) { sum - v * factor as i64 + span as i64 } else { sum + v * factor as i64 };
         }
     }
-    (sum + c.below(room + 1) as i64).into()
+    sum + c.below(room + 1) as i64
 }
 
 fn load(c: &mut Choices<'_>, p: &Program, s: &Scope, b: BufId, depth: usize) -> Expr {
