@@ -6,8 +6,7 @@
 //! graph (inside an operation, such as a matrix product, they are not).
 //!
 //! NaN: every operation propagates NaN, maxima, minima, ReLU, clipping and max pooling included. Where
-//! elements are compared to find one ([`Op::ArgReduce`]), the position found in the presence of NaN is
-//! unspecified.
+//! elements are compared to find one ([`Op::ArgReduce`]), NaN is beyond every other value, as in NumPy.
 
 use std::rc::Rc;
 

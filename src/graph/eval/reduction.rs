@@ -87,10 +87,24 @@ fn reduce_ints(op: Reduction, dtype: DType, row: ArrayView1<i64>) -> i64 {
 
 pub(super) fn arg_reduce(x: &Array, max: bool, axis: usize, keep_dims: bool, last: bool) -> Array {
     fn position<T: PartialOrd>(row: ArrayView1<T>, max: bool, last: bool) -> i64 {
+        // NaN, which differs from itself, is beyond every other value.
+        #[expect(clippy::eq_op, reason = "the type may be an integer: there is no is_nan")]
+        let is_nan = |v: &T| v != v;
         let mut best = 0;
         for (i, value) in row.iter().enumerate() {
-            let better = if max { *value > row[best] } else { *value < row[best] };
-            if better || (last && *value == row[best]) {
+            let (new, old) = (is_nan(value), is_nan(&row[best]));
+            let better = match (new, old) {
+                (false, false) => {
+                    if max {
+                        *value > row[best]
+                    } else {
+                        *value < row[best]
+                    }
+                }
+                (new, old) => new && !old,
+            };
+            let equal = *value == row[best] || (new && old);
+            if better || (last && equal) {
                 best = i;
             }
         }
