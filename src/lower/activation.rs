@@ -81,9 +81,10 @@ pub(super) fn unary(b: &mut NestBuilder<'_>, names: &Names, op: Unary, dtype: DT
             x.relu_as(dtype) + tail
         }
         Softsign => x.clone() / (num(1.0) + x.unary(UnOp::Abs)),
-        ThresholdedRelu { alpha } => x.clone().gt(num(alpha)).select(x, num(0.0)),
+        // Written so that NaN falls through to a side that depends on it.
+        ThresholdedRelu { alpha } => x.clone().le(num(alpha)).select(num(0.0), x),
         Shrink { lambda, bias } => {
-            let above = x.clone().gt(num(lambda)).select(x.clone() - num(bias), num(0.0));
+            let above = x.clone().le(num(lambda)).select(num(0.0), x.clone() - num(bias));
             x.clone().lt(num(-lambda)).select(x + num(bias), above)
         }
         _ => unreachable!("{} has one operation in the IR or mentions its operand once", op.name()),
