@@ -15,6 +15,7 @@ pub mod eval;
 pub mod infer;
 mod model;
 pub mod op;
+mod op_name;
 mod print;
 pub mod sequential;
 mod validate;
@@ -85,3 +86,6 @@ impl Graph {
         (0..self.values.len() as u32).map(ValueId)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -226,3 +226,6 @@ fn expect_epsilon(epsilon: f64) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -98,7 +98,7 @@ fn slide(x: &Value, window: &Window, channels: usize, ceil_mode: bool, format: F
     for (name, list) in lists {
         if list.len() != spatial {
             return Err(Error::invalid(format!(
-                "the {name} has {} entr{}, but {} has {spatial} spatial dimension{}",
+                "{name} has {} entr{}, but {} has {spatial} spatial dimension{}",
                 list.len(),
                 if list.len() == 1 { "y" } else { "ies" },
                 show(x),
@@ -108,7 +108,7 @@ fn slide(x: &Value, window: &Window, channels: usize, ceil_mode: bool, format: F
     }
     for (name, list) in &lists[..3] {
         if list.contains(&0) {
-            return Err(Error::invalid(format!("the {name} must be at least 1, not {list:?}")));
+            return Err(Error::invalid(format!("{name} must be at least 1, not {list:?}")));
         }
     }
     let mut shape = x.shape.clone();
