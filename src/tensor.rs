@@ -39,11 +39,18 @@ impl Tensor {
     /// A tensor of zeros (`false` for `bool`).
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Limit`] if the size overflows.
+    /// [`crate::ErrorKind::Limit`] if the size overflows or there is no memory for it.
     pub fn zeros(dtype: DType, shape: &[usize]) -> Result<Tensor> {
         let bytes = checked_bytes(dtype, shape)?;
-        let lines = vec![Line([0; 64]); bytes.div_ceil(64)].into();
-        Ok(Tensor { dtype, shape: shape.to_vec(), lines })
+        let count = bytes.div_ceil(64);
+        // Reserved first: an allocation that fails elsewhere ends the process.
+        let mut lines = Vec::new();
+        lines.try_reserve_exact(count).map_err(|_| {
+            let message = format!("there is no memory for a tensor of shape {shape:?}");
+            Error::new(crate::ErrorKind::Limit, message)
+        })?;
+        lines.resize(count, Line([0; 64]));
+        Ok(Tensor { dtype, shape: shape.to_vec(), lines: lines.into() })
     }
 
     /// A tensor from values in row-major order.
@@ -233,6 +240,8 @@ mod tests {
     fn sizes_are_checked() {
         assert!(Tensor::zeros(DType::F32, &[usize::MAX, 2]).is_err());
         assert!(Tensor::zeros(DType::F32, &[0, usize::MAX, 2]).is_err());
+        let error = Tensor::zeros(DType::F32, &[1 << 59]).unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::Limit);
         assert!(Tensor::from_bytes(DType::Bool, &[1], &[2]).is_err());
         assert_eq!(Tensor::zeros(DType::F32, &[0, 7]).unwrap().len(), 0);
         assert_eq!(Tensor::scalar(3i64).shape(), &[] as &[usize]);
