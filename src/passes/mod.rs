@@ -13,9 +13,13 @@ use crate::unit::{Remark, Unit};
 mod check;
 mod fold_batch_norm;
 mod fold_constant;
+mod loops;
 mod manager;
+mod parallelize;
 mod plan_memory;
 mod simplify;
+mod tile;
+mod vectorize;
 
 pub use manager::{LOWER, PassManager, RECORD, find, program_of, verify};
 pub use plan_memory::separate as separate_memory;
@@ -65,6 +69,21 @@ pub const PIPELINE: &[Pass] = &[
         name: "Simplify",
         summary: "no-ops, duplicates and dead nodes go; chained reshapes and transposes become one",
         run: Run::Graph(simplify::run),
+    },
+    Pass {
+        name: "Tile",
+        summary: "contractions become register tiles; constant operands are packed for them",
+        run: Run::Nest(tile::run),
+    },
+    Pass {
+        name: "Vectorize",
+        summary: "the loops that Tile left become vector loops",
+        run: Run::Nest(vectorize::run),
+    },
+    Pass {
+        name: "Parallelize",
+        summary: "outermost independent loops with enough work run on several threads",
+        run: Run::Nest(parallelize::run),
     },
     Pass {
         name: "PlanMemory",

@@ -1,0 +1,399 @@
+//! What the scheduling passes share: questions about loops (independence, strides, work) and small rewrites.
+//!
+//! Which loops to tile, vectorise or run in parallel is decided by the passes; nothing here chooses.
+
+use std::collections::{BTreeSet, HashSet};
+
+use nestjit_ir::visit::{Extents, declared_temps, subst_var, walk_expr, walk_exprs, walk_loops, walk_stmts};
+use nestjit_ir::{
+    Affine, BinOp, BufId, Buffer, DType, Expr, For, Index, Load, LoopKind, Program, ReduceOp, Stmt, UnOp, Var,
+};
+
+/// What stands between the iterations of a loop.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Carried {
+    /// Nothing: the iterations are independent.
+    Nothing,
+    /// Only reductions into these buffers, which the loop does not otherwise touch: the iterations may be
+    /// regrouped, but not run at the same time.
+    Reductions(Vec<BufId>),
+    /// Anything else, or it is not known.
+    Other,
+}
+
+/// One access of a buffer.
+struct Access<'a> {
+    buf: BufId,
+    index: &'a [Index],
+    kind: AccessKind,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum AccessKind {
+    Read,
+    Write,
+    Reduce(ReduceOp),
+}
+
+fn accesses(body: &[Stmt]) -> Option<Vec<Access<'_>>> {
+    let mut all = Vec::new();
+    let mut calls = false;
+    walk_stmts(body, &mut |s| match s {
+        Stmt::Store(s) => all.push(Access { buf: s.buf, index: &s.index, kind: AccessKind::Write }),
+        Stmt::Reduce(r) => {
+            all.push(Access { buf: r.buf, index: &r.index, kind: AccessKind::Reduce(r.op) });
+        }
+        Stmt::Call(_) => calls = true,
+        Stmt::For(_) | Stmt::Temp(_) => {}
+    });
+    walk_exprs(body, &mut |e| {
+        if let Expr::Load(l) = e {
+            all.push(Access { buf: l.buf, index: &l.index, kind: AccessKind::Read });
+        }
+    });
+    (!calls).then_some(all)
+}
+
+/// What the iterations of `l` pass to each other. Locals declared in the body are private to an iteration.
+pub fn carried(l: &For) -> Carried {
+    let Some(all) = accesses(&l.body) else { return Carried::Other };
+    let private: HashSet<BufId> = declared_temps(&l.body).into_iter().collect();
+    let inner = Extents::of(&l.body);
+    let written: BTreeSet<BufId> = all
+        .iter()
+        .filter(|a| a.kind != AccessKind::Read && !private.contains(&a.buf))
+        .map(|a| a.buf)
+        .collect();
+    let mut reductions = Vec::new();
+    for buf in written {
+        let of_buf: Vec<&Access<'_>> = all.iter().filter(|a| a.buf == buf).collect();
+        let rank = of_buf[0].index.len();
+        if (0..rank).any(|d| apart(l.var, &inner, of_buf.iter().map(|a| &a.index[d]))) {
+            continue;
+        }
+        let AccessKind::Reduce(op) = of_buf[0].kind else { return Carried::Other };
+        if of_buf.iter().any(|a| a.kind != AccessKind::Reduce(op)) {
+            return Carried::Other;
+        }
+        reductions.push(buf);
+    }
+    if reductions.is_empty() { Carried::Nothing } else { Carried::Reductions(reductions) }
+}
+
+/// Whether the iterations of `l` are independent.
+pub fn independent(l: &For) -> bool {
+    carried(l) == Carried::Nothing
+}
+
+/// Whether these indices into one dimension differ whenever `var` does: all have the form
+/// `c * var + outer + r` with the same `c` and `outer`, and all `r` lie within an interval shorter than `c`.
+fn apart<'a>(var: Var, inner: &Extents, indices: impl Iterator<Item = &'a Index>) -> bool {
+    let mut common: Option<(i64, Affine)> = None;
+    let (mut lo, mut hi) = (i64::MAX, i64::MIN);
+    for index in indices {
+        let Index::Affine(a) = index else { return false };
+        let c = a.coeff(var);
+        let (mut outer, mut rest) = (Affine::default(), Affine::constant(a.offset()));
+        for &(v, k) in a.terms().iter().filter(|t| t.0 != var) {
+            let part = if inner.get(v).is_some() { &mut rest } else { &mut outer };
+            *part = part.add(&Affine::term(v, k));
+        }
+        let Some((l, h)) = inner.range(&rest) else { return false };
+        (lo, hi) = (lo.min(l), hi.max(h));
+        match &common {
+            None => common = Some((c, outer)),
+            Some(seen) if *seen == (c, outer) => {}
+            Some(_) => return false,
+        }
+    }
+    common.is_some_and(|(c, _)| c != 0 && hi - lo < c.abs())
+}
+
+/// The elements between neighbours in each logical dimension, where that is one number: `None` for panels.
+pub fn physical_strides(buffer: &Buffer) -> Option<Vec<i64>> {
+    if buffer.layout.panel.is_some() {
+        return None;
+    }
+    let shape = buffer.padded_shape();
+    let mut strides = vec![0; shape.len()];
+    let mut next = 1i64;
+    for &d in buffer.layout.order.iter().rev() {
+        strides[d] = next;
+        next = next.saturating_mul(i64::try_from(shape[d].max(1)).unwrap_or(i64::MAX));
+    }
+    Some(strides)
+}
+
+/// How far apart in memory the elements are that consecutive values of `var` access; `None` if that is not a
+/// constant (indices loaded at run time, panels).
+pub fn stride(program: &Program, buf: BufId, index: &[Index], var: Var) -> Option<i64> {
+    if !index_uses(index, var) {
+        return Some(0);
+    }
+    let strides = physical_strides(program.buf(buf))?;
+    let mut total = 0i64;
+    for (i, s) in index.iter().zip(strides) {
+        match i {
+            Index::Affine(a) => total = total.saturating_add(a.coeff(var).saturating_mul(s)),
+            Index::Value(_) => return None,
+        }
+    }
+    Some(total)
+}
+
+/// Whether an index depends on `var`.
+pub fn index_uses(index: &[Index], var: Var) -> bool {
+    index.iter().any(|i| match i {
+        Index::Affine(a) => a.uses(var),
+        Index::Value(e) => expr_uses(e, var),
+    })
+}
+
+/// Whether an expression depends on `var` through an index.
+pub fn expr_uses(expr: &Expr, var: Var) -> bool {
+    let mut found = false;
+    walk_expr(expr, &mut |e| match e {
+        Expr::Index(a) => found |= a.uses(var),
+        Expr::Load(l) => {
+            found |= l.index.iter().any(|i| matches!(i, Index::Affine(a) if a.uses(var)));
+        }
+        _ => {}
+    });
+    found
+}
+
+/// Whether every index of the load is inside its buffer for all iterations of the loops in `extents`.
+pub fn provably_inside(program: &Program, extents: &Extents, load: &Load) -> bool {
+    load.index.iter().zip(&program.buf(load.buf).shape).all(|(i, &size)| match i {
+        Index::Affine(a) => extents.range(a).is_some_and(|(lo, hi)| lo >= 0 && hi < size as i64),
+        Index::Value(_) => false,
+    })
+}
+
+/// Whether some load in `body` has an `otherwise` that is taken or not depending on `var`. `extents` knows the
+/// loops around `body` and in it.
+pub fn guarded_by(program: &Program, extents: &Extents, body: &[Stmt], var: Var) -> bool {
+    let mut depends = false;
+    walk_exprs(body, &mut |e| {
+        if let Expr::Load(l) = e
+            && l.otherwise.is_some()
+        {
+            depends |= l.index.iter().zip(&program.buf(l.buf).shape).any(|(i, &size)| match i {
+                Index::Affine(a) => {
+                    a.uses(var) && extents.range(a).is_none_or(|(lo, hi)| lo < 0 || hi >= size as i64)
+                }
+                Index::Value(_) => true,
+            });
+        }
+    });
+    depends
+}
+
+/// Whether there is a loop of this kind in `body`.
+pub fn has_kind(body: &[Stmt], kind: LoopKind) -> bool {
+    let mut found = false;
+    walk_loops(body, &mut |l| found |= l.kind == kind);
+    found
+}
+
+/// Whether there is any loop in `body`.
+pub fn has_loop(body: &[Stmt]) -> bool {
+    body.iter().any(|s| matches!(s, Stmt::For(_)))
+}
+
+/// Whether everything in `body` is computed in `f32` from affinely indexed buffers: what vector loops may hold.
+/// Comparisons and selections between `f32` values are included.
+pub fn vectorizable(program: &Program, body: &[Stmt]) -> bool {
+    let f32_buf = |b: BufId| program.buf(b).dtype == DType::F32;
+    let affine = |index: &[Index]| index.iter().all(|i| i.as_affine().is_some());
+    let mut ok = true;
+    walk_stmts(body, &mut |s| match s {
+        Stmt::Store(s) => ok &= f32_buf(s.buf) && affine(&s.index),
+        Stmt::Reduce(r) => ok &= f32_buf(r.buf) && affine(&r.index),
+        Stmt::Temp(b) => ok &= f32_buf(*b),
+        Stmt::Call(_) => ok = false,
+        Stmt::For(_) => {}
+    });
+    walk_exprs(body, &mut |e| match e {
+        Expr::Load(l) => ok &= f32_buf(l.buf) && affine(&l.index),
+        Expr::Const(c) => ok &= matches!(c.dtype(), DType::F32 | DType::Bool),
+        Expr::Index(_) => ok = false,
+        Expr::Cast(d, _) => ok &= *d == DType::F32,
+        Expr::Unary(..) | Expr::Binary(..) | Expr::Select(..) => {}
+    });
+    ok
+}
+
+/// How much work an expression is, in units of a simple arithmetic operation.
+pub fn expr_work(expr: &Expr) -> f64 {
+    let mut work = 0.0;
+    walk_expr(expr, &mut |e| {
+        work += match e {
+            Expr::Const(_) | Expr::Index(_) => 0.0,
+            Expr::Load(_) | Expr::Select(..) | Expr::Cast(..) => 1.0,
+            Expr::Unary(op, _) => unary_work(*op),
+            Expr::Binary(BinOp::Div, ..) => 4.0,
+            Expr::Binary(BinOp::Pow, ..) => 40.0,
+            Expr::Binary(..) => 1.0,
+        };
+    });
+    work
+}
+
+fn unary_work(op: UnOp) -> f64 {
+    match op {
+        UnOp::Neg | UnOp::Abs | UnOp::Not | UnOp::BitNot | UnOp::IsNan | UnOp::IsInf | UnOp::Sign => 1.0,
+        UnOp::Floor | UnOp::Ceil | UnOp::Round | UnOp::Trunc => 1.0,
+        UnOp::Sqrt => 6.0,
+        _ => 20.0,
+    }
+}
+
+/// Whether an expression has an operation that takes many instructions and temporaries.
+pub fn has_transcendental(expr: &Expr) -> bool {
+    let mut found = false;
+    walk_expr(expr, &mut |e| {
+        found |= match e {
+            Expr::Unary(op, _) => unary_work(*op) > 10.0,
+            Expr::Binary(BinOp::Pow, ..) => true,
+            _ => false,
+        };
+    });
+    found
+}
+
+/// How much work statements are: [`expr_work`] and a store for each, times the loops' extents.
+pub fn work(body: &[Stmt]) -> f64 {
+    body.iter()
+        .map(|s| match s {
+            Stmt::For(l) => l.extent as f64 * work(&l.body),
+            Stmt::Store(s) => 1.0 + expr_work(&s.value),
+            Stmt::Reduce(r) => 1.0 + expr_work(&r.value),
+            Stmt::Temp(_) => 0.0,
+            Stmt::Call(_) => 1000.0,
+        })
+        .sum()
+}
+
+/// Replaces loops that run once by their bodies.
+pub fn drop_unit_loops(body: &mut Vec<Stmt>) -> bool {
+    let mut changed = false;
+    let mut i = 0;
+    while i < body.len() {
+        if let Stmt::For(l) = &mut body[i] {
+            changed |= drop_unit_loops(&mut l.body);
+            if l.extent == 1 {
+                let mut inner = std::mem::take(&mut l.body);
+                subst_var(&mut inner, l.var, &Affine::constant(0));
+                let n = inner.len();
+                body.splice(i..=i, inner);
+                changed = true;
+                i += n;
+                continue;
+            }
+        }
+        i += 1;
+    }
+    changed
+}
+
+/// A serial loop.
+pub fn serial(var: Var, extent: usize, body: Vec<Stmt>) -> Stmt {
+    Stmt::For(For { var, extent, kind: LoopKind::Serial, body })
+}
+
+/// A loop of a certain kind.
+pub fn looped(var: Var, extent: usize, kind: LoopKind, body: Vec<Stmt>) -> Stmt {
+    Stmt::For(For { var, extent, kind, body })
+}
+
+/// The loops of a perfect chain, headers only, and the body of the innermost.
+pub fn unchain(l: For) -> (Vec<For>, Vec<Stmt>) {
+    let mut chain = Vec::new();
+    let mut current = l;
+    loop {
+        let mut body = std::mem::take(&mut current.body);
+        chain.push(current);
+        match body.as_slice() {
+            [Stmt::For(_)] => {
+                let Some(Stmt::For(next)) = body.pop() else { return (chain, body) };
+                current = next;
+            }
+            _ => return (chain, body),
+        }
+    }
+}
+
+/// The inverse of [`unchain`]: loops around a body, outermost first.
+pub fn rechain(chain: Vec<For>, body: Vec<Stmt>) -> Vec<Stmt> {
+    chain.into_iter().rev().fold(body, |body, l| vec![Stmt::For(For { body, ..l })])
+}
+
+/// The extents of the loops in `body` and in `outer`.
+pub fn extents_within(outer: &Extents, body: &[Stmt]) -> Extents {
+    let mut all = outer.clone();
+    all.collect(body);
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nestjit_ir::{NestBuilder, Role, SCALAR};
+
+    fn f32_buf(p: &mut Program, name: &str, shape: &[usize], role: Role) -> BufId {
+        p.add_buffer(Buffer::new(name, DType::F32, shape, role))
+    }
+
+    #[test]
+    fn what_loops_carry() {
+        let mut p = Program::default();
+        let x = f32_buf(&mut p, "x", &[8, 6], Role::In);
+        let y = f32_buf(&mut p, "y", &[8], Role::Out);
+        let mut b = NestBuilder::new(&mut p, "sum");
+        b.for_("o", 4, |b, o| {
+            b.for_("i", 2, |b, i| {
+                let t = b.temp("t", DType::F32, &[]);
+                b.store(t, SCALAR, Expr::f32(0.0));
+                b.for_("k", 6, |b, k| {
+                    b.reduce(ReduceOp::Add, t, SCALAR, Expr::load(x, [o * 2 + i, k.into()]));
+                });
+                b.store(y, [o * 2 + i], Expr::load(t, SCALAR));
+            });
+        });
+        b.finish();
+        let Stmt::For(o) = &p.nests[0].body[0] else { panic!("a loop") };
+        let Stmt::For(i) = &o.body[0] else { panic!("a loop") };
+        let Stmt::For(k) = &i.body[2] else { panic!("a loop") };
+        assert_eq!(carried(o), Carried::Nothing);
+        assert_eq!(carried(i), Carried::Nothing);
+        assert_eq!(carried(k), Carried::Reductions(declared_temps(&i.body)));
+    }
+
+    #[test]
+    fn a_recurrence_is_not_independent() {
+        let mut p = Program::default();
+        let y = f32_buf(&mut p, "y", &[8], Role::Out);
+        let mut b = NestBuilder::new(&mut p, "scan");
+        b.for_("i", 7, |b, i| b.store(y, [i + 1], Expr::load(y, [i])));
+        b.for_("j", 4, |b, j| b.store(y, [j * 2], Expr::load(y, [j * 2 + 1])));
+        b.finish();
+        let Stmt::For(i) = &p.nests[0].body[0] else { panic!("a loop") };
+        let Stmt::For(j) = &p.nests[0].body[1] else { panic!("a loop") };
+        assert_eq!(carried(i), Carried::Other);
+        assert_eq!(carried(j), Carried::Nothing);
+    }
+
+    #[test]
+    fn unit_loops_vanish() {
+        let mut p = Program::default();
+        let y = f32_buf(&mut p, "y", &[1, 3], Role::Out);
+        let mut b = NestBuilder::new(&mut p, "f");
+        b.for_each("i", &[1, 3, 1], |b, v| b.store(y, [v[0], v[1]], Expr::f32(1.0)));
+        b.finish();
+        assert!(drop_unit_loops(&mut p.nests[0].body));
+        let Stmt::For(l) = &p.nests[0].body[0] else { panic!("a loop") };
+        assert_eq!((l.extent, l.body.len()), (3, 1));
+        assert!(!drop_unit_loops(&mut p.nests[0].body));
+    }
+}

@@ -1,0 +1,175 @@
+//! Parallelize: the outermost profitable independent loop of each statement of a nest runs on several threads.
+//!
+//! Only which iterations run where is decided here; the arithmetic stays as it is, so that results do not
+//! depend on the number of threads.
+
+use std::collections::BTreeSet;
+
+use nestjit_ir::visit::{declared_temps, walk_exprs, walk_stmts};
+use nestjit_ir::{BufId, Expr, For, LoopKind, Nest, Program, Role, Stmt};
+
+use super::PassContext;
+use super::loops::{drop_unit_loops, independent, rechain, unchain, work};
+use crate::error::Result;
+use crate::unit::{Remark, Unit};
+
+const NAME: &str = "Parallelize";
+
+/// The least work that a thread must get for waking it to pay, in simple arithmetic operations (some tens of
+/// microseconds of scalar code, a few of vector code).
+const WORK_PER_THREAD: f64 = 96_000.0;
+
+/// Marks parallel loops.
+///
+/// # Errors
+/// None; the signature is the pipeline's.
+pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) -> Result<bool> {
+    let mut changed = false;
+    for n in 0..unit.program.nests.len() {
+        let mut nest = std::mem::take(&mut unit.program.nests[n]);
+        drop_unit_top_loops(&mut nest.body);
+        let mut marked = Vec::new();
+        let mut reasons = BTreeSet::new();
+        for stmt in &mut nest.body {
+            match parallelize(&unit.program, stmt, ctx.threads) {
+                Ok(extent) => marked.push(extent),
+                Err(reason) => {
+                    reasons.insert(reason);
+                }
+            }
+        }
+        if !marked.is_empty() {
+            changed = true;
+            share_outer_locals(&mut unit.program, &mut nest);
+        }
+        remarks.push(remark(&nest, &marked, &reasons));
+        unit.program.nests[n] = nest;
+    }
+    Ok(changed)
+}
+
+/// A loop that runs once around everything hides the loops that could run in parallel.
+fn drop_unit_top_loops(body: &mut Vec<Stmt>) {
+    let hides = |s: &Stmt| {
+        matches!(s, Stmt::For(For { extent: 1, body, .. }) if !body.iter().any(|s| matches!(s, Stmt::Temp(_))))
+    };
+    if body.iter().any(hides) {
+        drop_unit_loops(body);
+    }
+}
+
+/// Marks the best loop of one statement; otherwise says why not.
+fn parallelize(program: &Program, stmt: &mut Stmt, threads: usize) -> Result2 {
+    let Stmt::For(l) = stmt else { return Err("no-loop") };
+    if threads < 2 {
+        return Err("one-thread");
+    }
+    if work(std::slice::from_ref(&Stmt::For(l.clone()))) < WORK_PER_THREAD * threads as f64 {
+        return Err("small");
+    }
+    let empty = For { var: l.var, extent: 0, kind: LoopKind::Serial, body: Vec::new() };
+    let (mut chain, body) = unchain(std::mem::replace(l, empty));
+    let result = choose(program, &chain, &body, threads);
+    if let Ok(at) = result {
+        let mut chosen = chain.remove(at);
+        chosen.kind = LoopKind::Parallel;
+        chain.insert(0, chosen);
+    }
+    let extent = chain[0].extent;
+    if let Some(s) = rechain(chain, body).pop() {
+        *stmt = s;
+    }
+    result.map(|_| extent)
+}
+
+type Result2 = std::result::Result<usize, &'static str>;
+
+/// The position in the chain of the loop to run in parallel: the outermost that splits evenly enough, or else
+/// the one that splits best. Loops may only move outwards over independent ones.
+fn choose(_program: &Program, chain: &[For], body: &[Stmt], threads: usize) -> Result2 {
+    let mut best: Option<(f64, usize)> = None;
+    for at in 0..chain.len() {
+        if chain[at].kind != LoopKind::Serial {
+            break;
+        }
+        let inner = rechain(chain[at + 1..].to_vec(), body.to_vec());
+        if !independent(&For { body: inner, ..chain[at].clone() }) {
+            break;
+        }
+        let extent = chain[at].extent;
+        let even = extent as f64 / (extent.div_ceil(threads) * threads) as f64;
+        if best.is_none_or(|b| even > b.0 + 0.05) {
+            best = Some((even, at));
+        }
+        if even > 0.9 {
+            break;
+        }
+    }
+    match best {
+        Some((even, at)) if chain[at].extent > 1 && even > 0.3 => Ok(at),
+        Some(_) => Err("uneven"),
+        None => Err("dependence"),
+    }
+}
+
+/// Locals declared beside the loops of a nest are shared by the threads of a parallel loop, so they become
+/// temporaries of the program.
+fn share_outer_locals(program: &mut Program, nest: &mut Nest) {
+    let outer: Vec<BufId> = nest
+        .body
+        .iter()
+        .filter_map(|s| match s {
+            Stmt::Temp(b) => Some(*b),
+            _ => None,
+        })
+        .collect();
+    let mut shared = BTreeSet::new();
+    for stmt in &nest.body {
+        if !matches!(stmt, Stmt::For(For { kind: LoopKind::Parallel, .. })) {
+            continue;
+        }
+        let body = std::slice::from_ref(stmt);
+        let private = declared_temps(body);
+        let mut touch = |b: BufId| {
+            if outer.contains(&b) && !private.contains(&b) {
+                shared.insert(b);
+            }
+        };
+        walk_stmts(body, &mut |s| match s {
+            Stmt::Store(s) => touch(s.buf),
+            Stmt::Reduce(r) => touch(r.buf),
+            _ => {}
+        });
+        walk_exprs(body, &mut |e| {
+            if let Expr::Load(l) = e {
+                touch(l.buf);
+            }
+        });
+    }
+    for &b in &shared {
+        program.buf_mut(b).role = Role::Temp;
+    }
+    nest.body.retain(|s| !matches!(s, Stmt::Temp(b) if shared.contains(b)));
+}
+
+fn remark(nest: &Nest, marked: &[usize], reasons: &BTreeSet<&'static str>) -> Remark {
+    let (code, message) = match (marked, reasons.first()) {
+        ([], Some(&"small")) => ("small", "serial: too little work to wake a thread".to_owned()),
+        ([], Some(&"dependence")) => ("dependence", "serial: iterations depend on each other".to_owned()),
+        ([], Some(&code)) => (code, "serial".to_owned()),
+        ([], None) => ("no-loop", "serial: no loop".to_owned()),
+        (extents, _) => {
+            let extents: Vec<String> = extents.iter().map(ToString::to_string).collect();
+            ("parallel", format!("parallel loops of {} iterations", extents.join(", ")))
+        }
+    };
+    Remark {
+        pass: NAME,
+        code,
+        producer: nest.name.clone(),
+        consumer: None,
+        bytes: 0,
+        applied: !marked.is_empty(),
+        message,
+    }
+}

@@ -1,0 +1,289 @@
+//! Choosing register tiles and loop orders, analytically.
+//!
+//! A tile is `rows x columns` accumulators of a contraction, columns in vectors. Its cost is counted in cycles
+//! of a core that issues two vector operations and two loads per cycle with a multiply-add latency of four; all
+//! full and remainder tiles of the loops are added up, so that tiles that divide the shape win. The number of
+//! threads plays no part: results must not depend on it.
+
+use std::collections::HashMap;
+
+use nestjit_ir::visit::Extents;
+use nestjit_ir::{Index, Load, Program, Role, Var};
+
+use super::jam::{PointKind, Split};
+use super::leaf::{Contraction, Leaf, OutputLoop, footprint};
+use crate::passes::loops::{index_uses, stride};
+use crate::target::Target;
+
+/// What the choice depends on of the machine.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Machine {
+    /// `f32` elements of a vector register.
+    pub lanes: usize,
+    /// Vector registers.
+    pub registers: usize,
+    /// Bytes of the first and second level caches.
+    pub caches: [f64; 2],
+}
+
+impl Machine {
+    /// The part of a target that the choice depends on.
+    pub fn of(target: &Target) -> Machine {
+        Machine {
+            lanes: target.isa.f32_lanes(),
+            registers: target.isa.vector_registers(),
+            caches: [target.l1_bytes as f64, target.l2_bytes as f64],
+        }
+    }
+}
+
+/// A chosen register tile.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) struct Tile {
+    /// The vectorised loop and how many of its iterations a tile holds.
+    pub columns: (Var, usize),
+    /// The loop of the rows, if there is one to tile.
+    pub rows: Option<(Var, usize)>,
+    /// Estimated cycles for the whole leaf.
+    pub cost: f64,
+}
+
+impl Tile {
+    /// The splits that make the tile.
+    pub fn splits(&self, machine: &Machine) -> Vec<(Var, Split)> {
+        let vectors = self.columns.1.div_ceil(machine.lanes);
+        let rows = self.rows.map_or(1, |r| r.1);
+        let kind = if vectors > rows { PointKind::Chunks(machine.lanes) } else { PointKind::Vector };
+        let mut splits = vec![(self.columns.0, Split { tile: self.columns.1, kind })];
+        splits.extend(self.rows.map(|(v, tile)| (v, Split { tile, kind: PointKind::Rows })));
+        splits
+    }
+}
+
+/// The best tile for a leaf; `None` if computing the dot products one by one is estimated to be as good.
+/// Loops in `fixed` are already cut.
+pub(super) fn choose(
+    program: &Program,
+    leaf: &Leaf,
+    machine: &Machine,
+    fixed: &HashMap<Var, Split>,
+) -> Option<Tile> {
+    let fixed_rows = leaf.path.iter().find_map(|l| fixed.get(&l.var).map(|s| (l, s.tile)));
+    let mut best: Option<Tile> = None;
+    for columns in leaf.path.iter().filter(|l| usable_columns(l) && !fixed.contains_key(&l.var)) {
+        let model = Model { program, leaf, machine, columns: columns.var };
+        let mut consider = |rows: Option<(&OutputLoop, usize)>| {
+            for vectors in 1..=columns.extent.div_ceil(machine.lanes) {
+                if !model.fits(rows.map_or(1, |r| r.1), vectors) {
+                    break;
+                }
+                let width = (vectors * machine.lanes).min(columns.extent);
+                let cost = model.cost(columns, width, rows);
+                if best.is_none_or(|b| cost < b.cost) {
+                    let rows = rows.map(|(l, tile)| (l.var, tile));
+                    best = Some(Tile { columns: (columns.var, width), rows, cost });
+                }
+            }
+        };
+        if let Some(rows) = fixed_rows {
+            consider(Some(rows));
+            continue;
+        }
+        consider(None);
+        for rows in leaf.path.iter().filter(|l| l.jammable && l.var != columns.var) {
+            for tile in 2..=rows.extent.min(machine.registers) {
+                consider(Some((rows, tile)));
+            }
+        }
+    }
+    let mut best = best.filter(|b| b.cost < untiled(program, leaf, machine))?;
+    if fixed_rows.is_some() {
+        best.rows = None;
+    }
+    Some(best)
+}
+
+fn usable_columns(l: &OutputLoop) -> bool {
+    l.jammable && l.vectorizable && l.extent > 1
+}
+
+/// The cost model for one choice of the vectorised loop.
+struct Model<'a> {
+    program: &'a Program,
+    leaf: &'a Leaf,
+    machine: &'a Machine,
+    columns: Var,
+}
+
+impl Model<'_> {
+    /// Whether accumulators, operands and the epilogue's temporaries fit into the registers.
+    fn fits(&self, rows: usize, vectors: usize) -> bool {
+        let accumulators = self.leaf.contractions.len() * rows * vectors;
+        let operands = rows.min(vectors) + 1;
+        let epilogue = if self.leaf.heavy { 4 } else { 2 };
+        rows * vectors == 1 || accumulators + operands.max(epilogue) <= self.machine.registers
+    }
+
+    /// Cycles for all tiles, full and remaining.
+    fn cost(&self, columns: &OutputLoop, width: usize, rows: Option<(&OutputLoop, usize)>) -> f64 {
+        let others: f64 = self
+            .leaf
+            .path
+            .iter()
+            .filter(|l| l.var != columns.var && rows.is_none_or(|r| r.0.var != l.var))
+            .map(|l| l.extent as f64)
+            .product();
+        let column_parts = parts(columns.extent, width);
+        let row_parts = rows.map_or(vec![(1, 1)], |(l, tile)| parts(l.extent, tile));
+        let mut total = 0.0;
+        for &(width, n) in &column_parts {
+            for &(height, m) in &row_parts {
+                total += (n * m) as f64 * self.tile(width, height, rows.map(|r| r.0.var));
+            }
+        }
+        let pieces = (column_parts.len() * row_parts.len() - 1) as f64;
+        others * total * (1.0 + 0.01 * pieces)
+    }
+
+    fn tile(&self, width: usize, height: usize, rows: Option<Var>) -> f64 {
+        let lanes = self.machine.lanes;
+        // A ragged last vector costs more than a full one: masks, or element by element.
+        let ragged = if width.is_multiple_of(lanes) { 0.0 } else { 0.5 };
+        let (vectors, height) = (width.div_ceil(lanes) as f64 + ragged, height as f64);
+        let products = vectors * height;
+        let mut cycles = 10.0 + products;
+        for c in &self.leaf.contractions {
+            let loads: f64 = c.loads.iter().map(|l| self.load(l, vectors, height, rows)).sum();
+            cycles += c.steps() as f64 * (0.25 + (products * 0.5).max(loads).max(4.0));
+        }
+        for (buf, index) in &self.leaf.epilogue {
+            let cost = match stride(self.program, *buf, index, self.columns) {
+                Some(0 | 1) => 0.5,
+                _ => lanes as f64,
+            };
+            cycles += cost * products;
+        }
+        cycles
+    }
+
+    /// Cycles for a load of one step.
+    fn load(&self, load: &Load, vectors: f64, height: f64, rows: Option<Var>) -> f64 {
+        let times = if rows.is_some_and(|r| index_uses(&load.index, r)) { height } else { 1.0 };
+        let times = times * if index_uses(&load.index, self.columns) { vectors } else { 1.0 };
+        let guard = if load.otherwise.is_some() { 2.0 } else { 1.0 };
+        let contiguous = packable(self.program, load, self.columns).is_some()
+            || matches!(stride(self.program, load.buf, &load.index, self.columns), Some(0 | 1));
+        times * guard * if contiguous { 0.5 } else { 1.5 * self.machine.lanes as f64 }
+    }
+}
+
+/// Tile sizes and how many of each.
+fn parts(extent: usize, tile: usize) -> Vec<(usize, usize)> {
+    let mut parts = Vec::with_capacity(2);
+    if extent / tile > 0 {
+        parts.push((tile, extent / tile));
+    }
+    if !extent.is_multiple_of(tile) {
+        parts.push((extent % tile, 1));
+    }
+    parts
+}
+
+/// The dimension of a constant operand that runs with `var`, if packing can make it contiguous.
+pub(super) fn packable(program: &Program, load: &Load, var: Var) -> Option<usize> {
+    if program.buf(load.buf).role != Role::Const || load.otherwise.is_some() {
+        return None;
+    }
+    let mut found = None;
+    for (d, i) in load.index.iter().enumerate() {
+        let Index::Affine(a) = i else { return None };
+        match a.coeff(var) {
+            0 => {}
+            1 if found.is_none() => found = Some(d),
+            _ => return None,
+        }
+    }
+    found
+}
+
+/// Cycles for the leaf without a tile: each output on its own, vectors along the reduction if they can be.
+fn untiled(program: &Program, leaf: &Leaf, machine: &Machine) -> f64 {
+    let outputs: f64 = leaf.path.iter().map(|l| l.extent as f64).product();
+    let dot = |c: &Contraction| {
+        let Some(&(inner, extent)) = c.reduced.last() else { return 0.0 };
+        let contiguous = c.loads.iter().all(|l| {
+            l.otherwise.is_none() && matches!(stride(program, l.buf, &l.index, inner), Some(0 | 1))
+        });
+        let steps = c.steps() as f64;
+        if contiguous && extent >= machine.lanes {
+            10.0 + steps / machine.lanes as f64 * (c.loads.len() as f64 * 0.5).max(1.0)
+        } else {
+            steps * 4.0
+        }
+    };
+    outputs * (10.0 + leaf.contractions.iter().map(dot).sum::<f64>())
+}
+
+/// The best order of the perfectly nested independent loops at the end of the leaf's path, outermost first:
+/// the one that moves the fewest bytes into the caches. `None` if they stand well already.
+pub(super) fn order(program: &Program, leaf: &Leaf, tile: &Tile, machine: &Machine) -> Option<Vec<Var>> {
+    let mut start = leaf.path.len();
+    while start > 0 {
+        let l = &leaf.path[start - 1];
+        if !l.independent || (start < leaf.path.len() && !l.perfect) {
+            break;
+        }
+        start -= 1;
+    }
+    let chain = &leaf.path[start..];
+    let is = |v: Option<Var>| chain.iter().filter(move |l| Some(l.var) == v).map(|l| l.var);
+    let columns: Vec<Var> = is(Some(tile.columns.0)).collect();
+    let rows: Vec<Var> = is(tile.rows.map(|r| r.0)).collect();
+    let others: Vec<Var> =
+        chain.iter().map(|l| l.var).filter(|v| !columns.contains(v) && !rows.contains(v)).collect();
+    let groups = [&others, &rows, &columns];
+    let current: Vec<Var> = chain.iter().map(|l| l.var).collect();
+    let mut best = (traffic(program, leaf, tile, machine, &current), current.clone());
+    for [a, b, c] in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [2, 0, 1], [1, 2, 0], [2, 1, 0]] {
+        let candidate = [groups[a].as_slice(), groups[b], groups[c]].concat();
+        let cost = traffic(program, leaf, tile, machine, &candidate);
+        if cost < best.0 * 0.95 {
+            best = (cost, candidate);
+        }
+    }
+    (best.1 != current).then_some(best.1)
+}
+
+/// Cycles to bring the operands of the contractions from the cache level below, for both levels, when the
+/// loops of the chain stand in this order.
+fn traffic(program: &Program, leaf: &Leaf, tile: &Tile, machine: &Machine, chain: &[Var]) -> f64 {
+    let mut loads: Vec<&Load> = Vec::new();
+    let mut inner = Extents::default();
+    for c in &leaf.contractions {
+        loads.extend(&c.loads);
+        c.reduced.iter().for_each(|&(v, n)| inner.set(v, n));
+    }
+    let sizes = [Some(tile.columns), tile.rows];
+    for &(var, size) in sizes.iter().flatten() {
+        inner.set(var, size);
+    }
+    let bytes = |inner: &Extents| -> Vec<f64> {
+        loads.iter().map(|l| footprint(l, inner) * program.buf(l.buf).dtype.size() as f64).collect()
+    };
+    let start = bytes(&inner);
+    let mut moved = [start.clone(), start];
+    for &var in chain.iter().rev() {
+        let extent = leaf.output_loop(var).map_or(1, |l| l.extent);
+        let size = sizes.iter().flatten().find(|s| s.0 == var).map_or(1, |s| s.1);
+        inner.set(var, extent);
+        let whole = bytes(&inner);
+        let total: f64 = whole.iter().sum();
+        for (moved, cache) in moved.iter_mut().zip(machine.caches) {
+            for (m, w) in moved.iter_mut().zip(&whole) {
+                *m = if total <= 0.75 * cache { *w } else { *m * extent.div_ceil(size) as f64 };
+            }
+        }
+    }
+    let cycles_per_byte = [1.0 / 32.0, 1.0 / 8.0];
+    moved.iter().zip(cycles_per_byte).map(|(m, c)| m.iter().sum::<f64>() * c).sum()
+}

@@ -1,0 +1,186 @@
+//! Finding contractions and the roles of the loops around them.
+//!
+//! A *leaf* is a block that declares an accumulator and sums products into it in a loop: the loops around the
+//! block index the output, the loops inside are reduced over. Nothing here looks at what operation a nest came
+//! from.
+
+use nestjit_ir::visit::{Extents, walk_exprs};
+use nestjit_ir::{Affine, BinOp, BufId, Expr, For, Index, Load, Program, ReduceOp, Role, Stmt, Var};
+
+use crate::passes::loops::{Carried, carried, guarded_by, has_transcendental, vectorizable};
+
+/// A loop around a leaf.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) struct OutputLoop {
+    /// The variable.
+    pub var: Var,
+    /// The extent.
+    pub extent: usize,
+    /// Whether it may be cut and moved inwards.
+    pub jammable: bool,
+    /// Whether it may change places with its perfectly nested neighbours.
+    pub independent: bool,
+    /// Whether the loop inside it is the only statement of its body.
+    pub perfect: bool,
+    /// Whether everything in it could be computed by vectors along it.
+    pub vectorizable: bool,
+}
+
+/// A sum of products into a local.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Contraction {
+    /// The loads of both factors.
+    pub loads: Vec<Load>,
+    /// The loops reduced over, outermost first.
+    pub reduced: Vec<(Var, usize)>,
+}
+
+impl Contraction {
+    /// How often the product is computed for one output.
+    pub fn steps(&self) -> usize {
+        self.reduced.iter().map(|r| r.1).product()
+    }
+}
+
+/// A block with contractions.
+#[derive(Clone, Debug)]
+pub(super) struct Leaf {
+    /// The loops around the block, outermost first.
+    pub path: Vec<OutputLoop>,
+    /// The contractions in it.
+    pub contractions: Vec<Contraction>,
+    /// What the block loads elsewhere and stores, outside its loops: the epilogue.
+    pub epilogue: Vec<(BufId, Vec<Index>)>,
+    /// Whether the epilogue needs many temporaries.
+    pub heavy: bool,
+}
+
+impl Leaf {
+    /// Multiply-adds in all.
+    pub fn macs(&self) -> f64 {
+        let outputs: f64 = self.path.iter().map(|l| l.extent as f64).product();
+        outputs * self.contractions.iter().map(|c| c.steps() as f64).sum::<f64>()
+    }
+
+    /// The loop of that variable.
+    pub fn output_loop(&self, var: Var) -> Option<&OutputLoop> {
+        self.path.iter().find(|l| l.var == var)
+    }
+}
+
+/// All leaves in `body`, in program order.
+pub(super) fn leaves(program: &Program, body: &[Stmt]) -> Vec<Leaf> {
+    let mut found = Vec::new();
+    for stmt in body {
+        if let Stmt::For(l) = stmt {
+            let outer = Extents::of(body);
+            visit(program, &outer, l, &mut Vec::new(), &mut found);
+        }
+    }
+    found
+}
+
+fn visit(program: &Program, all: &Extents, l: &For, path: &mut Vec<OutputLoop>, found: &mut Vec<Leaf>) {
+    let state = carried(l);
+    path.push(OutputLoop {
+        var: l.var,
+        extent: l.extent,
+        jammable: state != Carried::Other,
+        independent: state == Carried::Nothing,
+        perfect: matches!(l.body.as_slice(), [Stmt::For(_)]),
+        vectorizable: vectorizable(program, &l.body) && !guarded_by(program, all, &l.body, l.var),
+    });
+    if let Some(leaf) = leaf(program, &l.body, path) {
+        found.push(leaf);
+    } else {
+        for stmt in &l.body {
+            if let Stmt::For(inner) = stmt {
+                visit(program, all, inner, path, found);
+            }
+        }
+    }
+    path.pop();
+}
+
+fn leaf(program: &Program, block: &[Stmt], path: &[OutputLoop]) -> Option<Leaf> {
+    let locals: Vec<BufId> = block
+        .iter()
+        .filter_map(|s| match s {
+            Stmt::Temp(b) if program.buf(*b).shape.is_empty() => Some(*b),
+            _ => None,
+        })
+        .collect();
+    let mut contractions = Vec::new();
+    for stmt in block {
+        if let Stmt::For(l) = stmt {
+            collect(l, &locals, &mut Vec::new(), &mut contractions);
+        }
+    }
+    if contractions.is_empty() || !vectorizable(program, block) {
+        return None;
+    }
+    let mut epilogue = Vec::new();
+    let mut heavy = false;
+    for stmt in block {
+        let (buf, index, value) = match stmt {
+            Stmt::Store(s) => (s.buf, &s.index, &s.value),
+            Stmt::Reduce(r) => (r.buf, &r.index, &r.value),
+            _ => continue,
+        };
+        epilogue.push((buf, index.clone()));
+        heavy |= has_transcendental(value);
+        walk_exprs(std::slice::from_ref(stmt), &mut |e| {
+            if let Expr::Load(l) = e {
+                epilogue.push((l.buf, l.index.clone()));
+            }
+        });
+    }
+    epilogue.retain(|(b, _)| program.buf(*b).role != Role::Local || !program.buf(*b).shape.is_empty());
+    Some(Leaf { path: path.to_vec(), contractions, epilogue, heavy })
+}
+
+/// Contractions into `locals` in the loop, with the loops reduced over.
+fn collect(l: &For, locals: &[BufId], reduced: &mut Vec<(Var, usize)>, found: &mut Vec<Contraction>) {
+    reduced.push((l.var, l.extent));
+    for stmt in &l.body {
+        match stmt {
+            Stmt::For(inner) => collect(inner, locals, reduced, found),
+            Stmt::Reduce(r)
+                if r.op == ReduceOp::Add
+                    && locals.contains(&r.buf)
+                    && matches!(r.value, Expr::Binary(BinOp::Mul, ..)) =>
+            {
+                let mut loads = Vec::new();
+                walk_exprs(std::slice::from_ref(stmt), &mut |e| {
+                    if let Expr::Load(l) = e
+                        && !loads.contains(l)
+                    {
+                        loads.push(l.clone());
+                    }
+                });
+                if !loads.is_empty() {
+                    found.push(Contraction { loads, reduced: reduced.clone() });
+                }
+            }
+            _ => {}
+        }
+    }
+    reduced.pop();
+}
+
+/// How many different elements of its buffer a load touches while the variables of `inner` run, at least.
+pub(super) fn footprint(load: &Load, inner: &Extents) -> f64 {
+    load.index
+        .iter()
+        .map(|i| match i {
+            Index::Affine(a) => {
+                let moving = a.terms().iter().filter(|t| inner.get(t.0).is_some());
+                let span: Affine = moving.fold(Affine::default(), |s, &(v, c)| s.add(&Affine::term(v, c)));
+                let values: f64 = span.vars().map(|v| inner.get(v).unwrap_or(1) as f64).product();
+                let range = inner.range(&span).map_or(1.0, |(lo, hi)| (hi - lo + 1) as f64);
+                values.min(range)
+            }
+            Index::Value(_) => 1.0,
+        })
+        .product()
+}

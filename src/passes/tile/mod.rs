@@ -1,0 +1,133 @@
+//! Tile: contractions become register tiles.
+//!
+//! `leaf` finds contractions and the loops around them, `choose` picks tile sizes and the loop order, `pack`
+//! lays out constant operands for them, `jam` rewrites the loops. Loops that are not part of a contraction are
+//! left to Vectorize.
+
+mod choose;
+pub(super) mod jam;
+mod leaf;
+mod pack;
+
+use std::collections::HashMap;
+
+use nestjit_ir::visit::walk_stmts_mut;
+use nestjit_ir::{For, Stmt, Var};
+
+use self::choose::{Machine, Tile};
+use self::jam::{Limits, PointKind, Split};
+use self::leaf::Leaf;
+use super::PassContext;
+use super::loops::{drop_unit_loops, rechain, unchain};
+use crate::error::Result;
+use crate::unit::{Remark, Unit};
+
+/// The name of the pass.
+pub(super) const NAME: &str = "Tile";
+
+/// Tiles every contraction for which that pays.
+///
+/// # Errors
+/// None; the signature is the pipeline's.
+pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) -> Result<bool> {
+    let machine = Machine::of(ctx.target);
+    let limits = Limits { lanes: machine.lanes, unroll: 8 * machine.registers };
+    let mut changed = false;
+    let mut wishes = Vec::new();
+    let mut plans = Vec::new();
+    for n in 0..unit.program.nests.len() {
+        changed |= drop_unit_loops(&mut unit.program.nests[n].body);
+        let mut plan: HashMap<Var, Split> = HashMap::new();
+        let mut leaves = leaf::leaves(&unit.program, &unit.program.nests[n].body);
+        leaves.sort_by(|a, b| b.macs().total_cmp(&a.macs()));
+        for leaf in &leaves {
+            let shared_columns =
+                leaf.path.iter().any(|l| plan.get(&l.var).is_some_and(|s| s.kind != PointKind::Rows));
+            if shared_columns {
+                continue;
+            }
+            let tile = choose::choose(&unit.program, leaf, &machine, &plan);
+            remarks.push(remark(unit, n, leaf, tile.as_ref()));
+            let Some(tile) = tile else { continue };
+            plan.extend(tile.splits(&machine));
+            wishes.extend(pack::wishes(&unit.program, leaf, &tile, n));
+            if let Some(order) = choose::order(&unit.program, leaf, &tile, &machine) {
+                reorder(&mut unit.program.nests[n].body, &order);
+            }
+        }
+        plans.push(plan);
+    }
+    pack::grant(unit, &wishes);
+    for (n, plan) in plans.iter().enumerate() {
+        if plan.is_empty() {
+            continue;
+        }
+        changed = true;
+        let body = std::mem::take(&mut unit.program.nests[n].body);
+        unit.program.nests[n].body = jam::jam(&mut unit.program, plan, limits, body);
+    }
+    Ok(changed)
+}
+
+/// Puts the loops of a perfect chain into this order, outermost first. The chain starts with one of them.
+fn reorder(body: &mut [Stmt], order: &[Var]) {
+    let mut done = false;
+    walk_stmts_mut(body, &mut |s| {
+        let Stmt::For(l) = s else { return };
+        if done || !order.contains(&l.var) || !starts_chain(l, order) {
+            return;
+        }
+        let empty = For { var: l.var, extent: 0, kind: l.kind, body: Vec::new() };
+        let (mut chain, inner) = unchain(std::mem::replace(l, empty));
+        chain.sort_by_key(|l| order.iter().position(|&v| v == l.var).unwrap_or(usize::MAX));
+        if let Some(new) = rechain(chain, inner).pop() {
+            *s = new;
+            done = true;
+        }
+    });
+}
+
+/// Whether the perfect chain from `l` inwards consists of all the loops of `order`, followed by others.
+fn starts_chain(l: &For, order: &[Var]) -> bool {
+    let mut found = 0;
+    let mut current = l;
+    loop {
+        found += usize::from(order.contains(&current.var));
+        match current.body.as_slice() {
+            [Stmt::For(next)] if order.contains(&next.var) => current = next,
+            _ => return found == order.len(),
+        }
+    }
+}
+
+fn remark(unit: &Unit, nest: usize, leaf: &Leaf, tile: Option<&Tile>) -> Remark {
+    let program = &unit.program;
+    let blocked = leaf.path.iter().find(|l| !l.jammable);
+    let (code, message) = match (tile, blocked) {
+        (Some(t), _) => {
+            let rows = t.rows.map_or(1, |r| r.1);
+            let message = format!(
+                "tile {rows}x{} over {}{}",
+                t.columns.1,
+                t.rows.map(|r| format!("{} x ", program.var_name(r.0))).unwrap_or_default(),
+                program.var_name(t.columns.0),
+            );
+            ("tile", message)
+        }
+        (None, Some(l)) => {
+            ("dependence", format!("not tiled: iterations of {} depend on each other", program.var_name(l.var)))
+        }
+        (None, None) => {
+            ("no-unit-stride", "not tiled: no output loop is contiguous in the operands".to_owned())
+        }
+    };
+    Remark {
+        pass: NAME,
+        code,
+        producer: program.nests[nest].name.clone(),
+        consumer: None,
+        bytes: 0,
+        applied: tile.is_some(),
+        message,
+    }
+}

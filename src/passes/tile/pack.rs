@@ -1,0 +1,149 @@
+//! Physical layouts for constant operands, so that register tiles stream them.
+//!
+//! Layouts never change meaning; this module only sees to it that each reader of a constant gets a buffer in
+//! the layout it asked for.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use nestjit_ir::visit::{replace_buf, walk_exprs, walk_stmts, walk_stmts_mut};
+use nestjit_ir::{BufId, Expr, Index, Layout, Load, Program, Role, Stmt, Var};
+
+use super::choose::{Tile, packable};
+use super::leaf::Leaf;
+use crate::unit::Unit;
+
+/// A reader's wish: inside the loop over `within`, `buf` should be laid out like this.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Wish {
+    /// The nest's position.
+    pub nest: usize,
+    /// The innermost loop around all reads that the wish is for.
+    pub within: Var,
+    /// The constant.
+    pub buf: BufId,
+    /// The layout.
+    pub layout: Layout,
+}
+
+/// What a tiled leaf wishes for its constant operands.
+pub(super) fn wishes(program: &Program, leaf: &Leaf, tile: &Tile, nest: usize) -> Vec<Wish> {
+    let Some(within) = leaf.path.last().map(|l| l.var) else { return Vec::new() };
+    let mut wishes: Vec<Wish> = Vec::new();
+    for c in &leaf.contractions {
+        let reduced: Vec<Var> = c.reduced.iter().map(|r| r.0).collect();
+        for load in &c.loads {
+            let wanted = wanted(program, leaf, load, tile, &reduced)
+                .unwrap_or_else(|| program.buf(load.buf).layout.clone());
+            if program.buf(load.buf).role == Role::Const {
+                wishes.push(Wish { nest, within, buf: load.buf, layout: wanted });
+            }
+        }
+    }
+    // Reads of one constant that want different things keep what there is.
+    let all = wishes.clone();
+    wishes.retain(|w| {
+        w.layout != program.buf(w.buf).layout && all.iter().all(|o| o.buf != w.buf || o.layout == w.layout)
+    });
+    wishes.dedup();
+    wishes
+}
+
+fn wanted(program: &Program, leaf: &Leaf, load: &Load, tile: &Tile, reduced: &[Var]) -> Option<Layout> {
+    let (var, size, vector) = match (packable(program, load, tile.columns.0), tile.rows) {
+        (Some(_), _) => (tile.columns.0, tile.columns.1, true),
+        (None, Some((var, size))) => (var, size, false),
+        (None, None) => return None,
+    };
+    let dim = packable(program, load, var)?;
+    let exact = matches!(&load.index[dim], Index::Affine(a) if a.as_var() == Some(var));
+    let many = leaf.output_loop(var).is_some_and(|l| l.extent > size);
+    if !vector && !(exact && many) {
+        return None;
+    }
+    // Dimensions that the reduction runs through lie innermost, in the order of its loops.
+    let depth = |d: usize| match &load.index[d] {
+        Index::Affine(a) => reduced.iter().rposition(|&v| a.uses(v)).map_or(0, |p| p + 1),
+        Index::Value(_) => 0,
+    };
+    let mut order: Vec<usize> = (0..load.index.len()).filter(|&d| d != dim).collect();
+    order.sort_by_key(|&d| depth(d));
+    order.push(dim);
+    Some(Layout { order, panel: (exact && many).then_some((dim, size)) })
+}
+
+/// Fulfils the wishes. A constant whose readers all wish for the same is laid out so; otherwise there will be
+/// a buffer per layout, over the same data.
+pub(super) fn grant(unit: &mut Unit, wishes: &[Wish]) {
+    let mut readers: HashMap<BufId, usize> = HashMap::new();
+    for nest in &unit.program.nests {
+        count_reads(&nest.body, &mut readers);
+    }
+    let mut granted: HashMap<(BufId, Layout), BufId> = HashMap::new();
+    let mut covered: HashMap<BufId, usize> = HashMap::new();
+    for w in wishes {
+        let mut reads = HashMap::new();
+        let body = &unit.program.nests[w.nest].body;
+        walk_stmts(body, &mut |s| {
+            if let Stmt::For(l) = s
+                && l.var == w.within
+            {
+                count_reads(&l.body, &mut reads);
+            }
+        });
+        *covered.entry(w.buf).or_default() += reads.get(&w.buf).copied().unwrap_or(0);
+    }
+    for w in wishes {
+        let key = (w.buf, w.layout.clone());
+        let target = match granted.get(&key) {
+            Some(&b) => b,
+            None => {
+                let taken = granted.keys().any(|k| k.0 == w.buf);
+                let b = if !taken && covered.get(&w.buf) == readers.get(&w.buf) {
+                    unit.program.buf_mut(w.buf).layout = w.layout.clone();
+                    w.buf
+                } else {
+                    copy(unit, w.buf, &w.layout)
+                };
+                granted.insert(key, b);
+                b
+            }
+        };
+        if target != w.buf {
+            walk_stmts_mut(&mut unit.program.nests[w.nest].body, &mut |s| {
+                if let Stmt::For(l) = s
+                    && l.var == w.within
+                {
+                    replace_buf(&mut l.body, w.buf, target);
+                }
+            });
+        }
+    }
+}
+
+fn copy(unit: &mut Unit, buf: BufId, layout: &Layout) -> BufId {
+    let mut buffer = unit.program.buf(buf).clone();
+    buffer.name = unit.program.unique_buffer_name(&format!("{}.packed", buffer.name));
+    buffer.layout = layout.clone();
+    let new = unit.program.add_buffer(buffer);
+    if let Some(data) = unit.consts.get(&buf) {
+        let data = Arc::clone(data);
+        unit.consts.insert(new, data);
+    }
+    new
+}
+
+fn count_reads(body: &[Stmt], reads: &mut HashMap<BufId, usize>) {
+    walk_exprs(body, &mut |e| {
+        if let Expr::Load(l) = e {
+            *reads.entry(l.buf).or_default() += 1;
+        }
+    });
+    walk_stmts(body, &mut |s| {
+        if let Stmt::Call(c) = s {
+            for &b in &c.inputs {
+                *reads.entry(b).or_default() += 1;
+            }
+        }
+    });
+}
