@@ -4,9 +4,10 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use nestjit_ir::layout;
 use nestjit_ir::visit::{Extents, declared_temps, subst_var, walk_expr, walk_exprs, walk_loops, walk_stmts};
 use nestjit_ir::{
-    Affine, BinOp, BufId, Buffer, DType, Expr, For, Index, Load, LoopKind, Program, ReduceOp, Stmt, UnOp, Var,
+    Affine, BinOp, BufId, DType, Expr, For, Index, Load, LoopKind, Program, ReduceOp, Stmt, UnOp, Var,
 };
 
 /// What stands between the iterations of a loop.
@@ -109,32 +110,19 @@ fn apart<'a>(var: Var, inner: &Extents, indices: impl Iterator<Item = &'a Index>
     common.is_some_and(|(c, _)| c != 0 && hi - lo < c.abs())
 }
 
-/// The elements between neighbours in each logical dimension, where that is one number: `None` for panels.
-pub fn physical_strides(buffer: &Buffer) -> Option<Vec<i64>> {
-    if buffer.layout.panel.is_some() {
-        return None;
-    }
-    let shape = buffer.padded_shape();
-    let mut strides = vec![0; shape.len()];
-    let mut next = 1i64;
-    for &d in buffer.layout.order.iter().rev() {
-        strides[d] = next;
-        next = next.saturating_mul(i64::try_from(shape[d].max(1)).unwrap_or(i64::MAX));
-    }
-    Some(strides)
-}
-
 /// How far apart in memory the elements are that consecutive values of `var` access; `None` if that is not a
 /// constant (indices loaded at run time, panels).
 pub fn stride(program: &Program, buf: BufId, index: &[Index], var: Var) -> Option<i64> {
     if !index_uses(index, var) {
         return Some(0);
     }
-    let strides = physical_strides(program.buf(buf))?;
+    let strides = layout::strides(program.buf(buf))?;
     let mut total = 0i64;
     for (i, s) in index.iter().zip(strides) {
         match i {
-            Index::Affine(a) => total = total.saturating_add(a.coeff(var).saturating_mul(s)),
+            Index::Affine(a) => {
+                total = total.saturating_add(a.coeff(var).saturating_mul(i64::try_from(s).ok()?))
+            }
             Index::Value(_) => return None,
         }
     }
@@ -160,14 +148,6 @@ pub fn expr_uses(expr: &Expr, var: Var) -> bool {
         _ => {}
     });
     found
-}
-
-/// Whether every index of the load is inside its buffer for all iterations of the loops in `extents`.
-pub fn provably_inside(program: &Program, extents: &Extents, load: &Load) -> bool {
-    load.index.iter().zip(&program.buf(load.buf).shape).all(|(i, &size)| match i {
-        Index::Affine(a) => extents.range(a).is_some_and(|(lo, hi)| lo >= 0 && hi < size as i64),
-        Index::Value(_) => false,
-    })
 }
 
 /// Whether some load in `body` has an `otherwise` that is taken or not depending on `var`. `extents` knows the
@@ -297,11 +277,6 @@ pub fn drop_unit_loops(body: &mut Vec<Stmt>) -> bool {
     changed
 }
 
-/// A serial loop.
-pub fn serial(var: Var, extent: usize, body: Vec<Stmt>) -> Stmt {
-    Stmt::For(For { var, extent, kind: LoopKind::Serial, body })
-}
-
 /// A loop of a certain kind.
 pub fn looped(var: Var, extent: usize, kind: LoopKind, body: Vec<Stmt>) -> Stmt {
     Stmt::For(For { var, extent, kind, body })
@@ -329,17 +304,10 @@ pub fn rechain(chain: Vec<For>, body: Vec<Stmt>) -> Vec<Stmt> {
     chain.into_iter().rev().fold(body, |body, l| vec![Stmt::For(For { body, ..l })])
 }
 
-/// The extents of the loops in `body` and in `outer`.
-pub fn extents_within(outer: &Extents, body: &[Stmt]) -> Extents {
-    let mut all = outer.clone();
-    all.collect(body);
-    all
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nestjit_ir::{NestBuilder, Role, SCALAR};
+    use nestjit_ir::{Buffer, NestBuilder, Role, SCALAR};
 
     fn f32_buf(p: &mut Program, name: &str, shape: &[usize], role: Role) -> BufId {
         p.add_buffer(Buffer::new(name, DType::F32, shape, role))

@@ -73,17 +73,17 @@ pub const PIPELINE: &[Pass] = &[
     Pass {
         name: "Tile",
         summary: "contractions become register tiles; constant operands are packed for them",
-        run: Run::Nest(tile::run),
+        run: Run::Nest(tile::run, Stage::Scheduled),
     },
     Pass {
         name: "Vectorize",
         summary: "the loops that Tile left become vector loops",
-        run: Run::Nest(vectorize::run),
+        run: Run::Nest(vectorize::run, Stage::Scheduled),
     },
     Pass {
         name: "Parallelize",
         summary: "outermost independent loops with enough work run on several threads",
-        run: Run::Nest(parallelize::run),
+        run: Run::Nest(parallelize::run, Stage::Scheduled),
     },
     Pass {
         name: "PlanMemory",

@@ -31,7 +31,7 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
         let mut marked = Vec::new();
         let mut reasons = BTreeSet::new();
         for stmt in &mut nest.body {
-            match parallelize(&unit.program, stmt, ctx.threads) {
+            match parallelize(stmt, ctx.threads) {
                 Ok(extent) => marked.push(extent),
                 Err(reason) => {
                     reasons.insert(reason);
@@ -50,16 +50,14 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
 
 /// A loop that runs once around everything hides the loops that could run in parallel.
 fn drop_unit_top_loops(body: &mut Vec<Stmt>) {
-    let hides = |s: &Stmt| {
-        matches!(s, Stmt::For(For { extent: 1, body, .. }) if !body.iter().any(|s| matches!(s, Stmt::Temp(_))))
-    };
+    let hides = |s: &Stmt| matches!(s, Stmt::For(For { extent: 1, body, .. }) if !body.iter().any(|s| matches!(s, Stmt::Temp(_))));
     if body.iter().any(hides) {
         drop_unit_loops(body);
     }
 }
 
 /// Marks the best loop of one statement; otherwise says why not.
-fn parallelize(program: &Program, stmt: &mut Stmt, threads: usize) -> Result2 {
+fn parallelize(stmt: &mut Stmt, threads: usize) -> Choice {
     let Stmt::For(l) = stmt else { return Err("no-loop") };
     if threads < 2 {
         return Err("one-thread");
@@ -69,7 +67,7 @@ fn parallelize(program: &Program, stmt: &mut Stmt, threads: usize) -> Result2 {
     }
     let empty = For { var: l.var, extent: 0, kind: LoopKind::Serial, body: Vec::new() };
     let (mut chain, body) = unchain(std::mem::replace(l, empty));
-    let result = choose(program, &chain, &body, threads);
+    let result = choose(&chain, &body, threads);
     if let Ok(at) = result {
         let mut chosen = chain.remove(at);
         chosen.kind = LoopKind::Parallel;
@@ -82,11 +80,12 @@ fn parallelize(program: &Program, stmt: &mut Stmt, threads: usize) -> Result2 {
     result.map(|_| extent)
 }
 
-type Result2 = std::result::Result<usize, &'static str>;
+/// The extent or position of the loop chosen, or the reason code why there is none.
+type Choice = std::result::Result<usize, &'static str>;
 
 /// The position in the chain of the loop to run in parallel: the outermost that splits evenly enough, or else
 /// the one that splits best. Loops may only move outwards over independent ones.
-fn choose(_program: &Program, chain: &[For], body: &[Stmt], threads: usize) -> Result2 {
+fn choose(chain: &[For], body: &[Stmt], threads: usize) -> Choice {
     let mut best: Option<(f64, usize)> = None;
     for at in 0..chain.len() {
         if chain[at].kind != LoopKind::Serial {

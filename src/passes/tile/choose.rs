@@ -70,7 +70,7 @@ pub(super) fn choose(
 ) -> Option<Tile> {
     let fixed_rows = leaf.path.iter().find_map(|l| fixed.get(&l.var).map(|s| (l, s.tile)));
     let mut best: Option<Tile> = None;
-    for columns in leaf.path.iter().filter(|l| usable_columns(l) && !fixed.contains_key(&l.var)) {
+    for columns in leaf.path.iter().rev().filter(|l| usable_columns(l) && !fixed.contains_key(&l.var)) {
         let model = Model { program, leaf, machine, columns: columns.var };
         let mut consider = |rows: Option<(&OutputLoop, usize)>| {
             for vectors in 1..=columns.extent.div_ceil(machine.lanes) {
@@ -90,7 +90,7 @@ pub(super) fn choose(
             continue;
         }
         consider(None);
-        for rows in leaf.path.iter().filter(|l| l.jammable && l.var != columns.var) {
+        for rows in leaf.path.iter().rev().filter(|l| l.jammable && l.var != columns.var) {
             for tile in 2..=rows.extent.min(machine.registers) {
                 consider(Some((rows, tile)));
             }
@@ -211,9 +211,10 @@ fn untiled(program: &Program, leaf: &Leaf, machine: &Machine) -> f64 {
     let outputs: f64 = leaf.path.iter().map(|l| l.extent as f64).product();
     let dot = |c: &Contraction| {
         let Some(&(inner, extent)) = c.reduced.last() else { return 0.0 };
-        let contiguous = c.loads.iter().all(|l| {
-            l.otherwise.is_none() && matches!(stride(program, l.buf, &l.index, inner), Some(0 | 1))
-        });
+        let contiguous = c
+            .loads
+            .iter()
+            .all(|l| l.otherwise.is_none() && matches!(stride(program, l.buf, &l.index, inner), Some(0 | 1)));
         let steps = c.steps() as f64;
         if contiguous && extent >= machine.lanes {
             10.0 + steps / machine.lanes as f64 * (c.loads.len() as f64 * 0.5).max(1.0)

@@ -6,7 +6,9 @@
 
 use std::collections::HashMap;
 
-use nestjit_ir::visit::{fresh_copy, subst_var, walk_exprs, walk_exprs_mut, walk_loops, walk_stmts, walk_stmts_mut};
+use nestjit_ir::visit::{
+    fresh_copy, subst_var, walk_exprs, walk_exprs_mut, walk_loops, walk_stmts, walk_stmts_mut,
+};
 use nestjit_ir::{Affine, BufId, Expr, For, Index, Layout, LoopKind, Program, Stmt, Var};
 
 use crate::passes::loops::{has_loop, looped};
@@ -100,7 +102,8 @@ impl Jam<'_> {
         let mut out = Vec::new();
         if full > 0 {
             let tile_var = self.program.add_var(format!("{name}o"));
-            let base = if full == 1 { Affine::constant(0) } else { Affine::term(tile_var, split.tile as i64) };
+            let base =
+                if full == 1 { Affine::constant(0) } else { Affine::term(tile_var, split.tile as i64) };
             let inner = self.part(l.body, l.var, base, split, split.tile, points);
             self.emit(tile_var, full, inner, points, &mut out);
         }
@@ -266,7 +269,8 @@ impl Jam<'_> {
         if weight * l.extent <= self.limits.unroll {
             return vec![Stmt::For(For { kind: LoopKind::Unrolled, ..l })];
         }
-        let factor = [4, 2].into_iter().find(|&f| l.extent.is_multiple_of(f) && weight * f * 2 <= self.limits.unroll);
+        let factor =
+            [4, 2].into_iter().find(|&f| l.extent.is_multiple_of(f) && weight * f * 2 <= self.limits.unroll);
         let Some(factor) = factor else { return vec![Stmt::For(l)] };
         let name = self.program.var_name(l.var).to_owned();
         let outer = self.program.add_var(format!("{name}o"));

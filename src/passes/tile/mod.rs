@@ -114,9 +114,10 @@ fn remark(unit: &Unit, nest: usize, leaf: &Leaf, tile: Option<&Tile>) -> Remark 
             );
             ("tile", message)
         }
-        (None, Some(l)) => {
-            ("dependence", format!("not tiled: iterations of {} depend on each other", program.var_name(l.var)))
-        }
+        (None, Some(l)) => (
+            "dependence",
+            format!("not tiled: iterations of {} depend on each other", program.var_name(l.var)),
+        ),
         (None, None) => {
             ("no-unit-stride", "not tiled: no output loop is contiguous in the operands".to_owned())
         }

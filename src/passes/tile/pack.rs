@@ -58,7 +58,8 @@ fn wanted(program: &Program, leaf: &Leaf, load: &Load, tile: &Tile, reduced: &[V
     let dim = packable(program, load, var)?;
     let exact = matches!(&load.index[dim], Index::Affine(a) if a.as_var() == Some(var));
     let many = leaf.output_loop(var).is_some_and(|l| l.extent > size);
-    if !vector && !(exact && many) {
+    let panel = (exact && many).then_some((dim, size));
+    if !vector && panel.is_none() {
         return None;
     }
     // Dimensions that the reduction runs through lie innermost, in the order of its loops.
@@ -69,7 +70,7 @@ fn wanted(program: &Program, leaf: &Leaf, load: &Load, tile: &Tile, reduced: &[V
     let mut order: Vec<usize> = (0..load.index.len()).filter(|&d| d != dim).collect();
     order.sort_by_key(|&d| depth(d));
     order.push(dim);
-    Some(Layout { order, panel: (exact && many).then_some((dim, size)) })
+    Some(Layout { order, panel })
 }
 
 /// Fulfils the wishes. A constant whose readers all wish for the same is laid out so; otherwise there will be

@@ -82,6 +82,7 @@ impl Vectorizer<'_> {
                 let body = self.block(body);
                 rechain(chain, body)
             }
+            Plan::Keep => rechain(chain, body),
             Plan::Scalar(reason) => {
                 self.declined = Some(reason);
                 rechain(chain, body)
@@ -93,15 +94,22 @@ impl Vectorizer<'_> {
     fn choose(&self, chain: &[For], body: &[Stmt]) -> Plan {
         let supported = vectorizable(self.program, body);
         let inner_loops = has_loop(body);
+        if !inner_loops && chain.iter().all(|l| l.kind != LoopKind::Serial) {
+            return Plan::Keep;
+        }
         if !supported {
             return if inner_loops { Plan::Inside } else { Plan::Scalar("not-f32") };
         }
         // The cost of leaving it to the loops inside; without any, of scalar code.
-        let mut best = (if inner_loops { self.inside_cost(body) } else { self.cost(body, None) * 0.95 }, None);
+        let mut best =
+            (if inner_loops { self.inside_cost(body) } else { self.cost(body, None) * 0.95 }, None);
         let mut reason = "no-unit-stride";
         for at in (0..chain.len()).rev() {
             let l = For { body: rechain(chain[at + 1..].to_vec(), body.to_vec()), ..chain[at].clone() };
-            if l.kind == LoopKind::Parallel || guarded_by(self.program, &self.extents, &l.body, l.var) {
+            if l.kind != LoopKind::Serial {
+                continue;
+            }
+            if guarded_by(self.program, &self.extents, &l.body, l.var) {
                 reason = "padding";
                 continue;
             }
@@ -153,15 +161,12 @@ impl Vectorizer<'_> {
     fn cost(&self, body: &[Stmt], lane: Option<(Var, usize)>) -> f64 {
         let lanes = self.limits.lanes as f64;
         // Per element: the share of a vector operation, ragged ends included.
-        let share = lane.map_or(1.0, |(_, n)| {
-            let n = n as f64;
-            ((n / lanes).floor() + (n % lanes).min(2.0) * 0.75) / n
-        });
+        let share = lane.map_or(1.0, |(_, n)| (n as f64 / lanes).ceil() / n as f64);
         let access = |buf, index: &[Index]| match lane {
             None => 1.0,
             Some((v, _)) => match stride(self.program, buf, index, v) {
                 Some(0 | 1) => share,
-                _ => 1.5,
+                _ => 2.0,
             },
         };
         let value = |e: &Expr| {
@@ -193,6 +198,7 @@ impl Vectorizer<'_> {
             let scalar = n * self.cost(&l.body, None);
             let fine = carried(l) != Carried::Other
                 && !guarded_by(self.program, &self.extents, &l.body, l.var)
+                && l.kind == LoopKind::Serial
                 && l.extent > 1;
             if fine {
                 let end = if carried(l) == Carried::Nothing { 0.0 } else { 4.0 };
@@ -252,6 +258,8 @@ enum Plan {
     },
     /// The statements of the body are vectorised one by one.
     Inside,
+    /// It is unrolled already.
+    Keep,
     /// It stays scalar, for this reason.
     Scalar(&'static str),
 }

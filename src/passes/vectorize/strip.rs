@@ -97,7 +97,15 @@ pub(super) fn strip(program: &mut Program, request: Strip) -> Vec<Stmt> {
         pieces.push(looped(lane, rest, LoopKind::Vector, tail));
     }
     if singles > 0 {
-        let piece = step_body(program, next(), var, Affine::constant((full * step) as i64), singles, lanes, &reductions);
+        let piece = step_body(
+            program,
+            next(),
+            var,
+            Affine::constant((full * step) as i64),
+            singles,
+            lanes,
+            &reductions,
+        );
         pieces.push(piece);
     }
     let name = program.var_name(var).to_owned();
