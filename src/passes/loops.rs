@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashSet};
 use nestjit_ir::layout;
 use nestjit_ir::visit::{Extents, declared_temps, subst_var, walk_expr, walk_exprs, walk_loops, walk_stmts};
 use nestjit_ir::{
-    Affine, BinOp, BufId, DType, Expr, For, Index, Load, LoopKind, Program, ReduceOp, Stmt, UnOp, Var,
+    Affine, BinOp, BufId, DType, Expr, For, Index, LoopKind, Program, ReduceOp, Stmt, UnOp, Var,
 };
 
 /// What stands between the iterations of a loop.
