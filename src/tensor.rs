@@ -8,6 +8,8 @@ use std::sync::Arc;
 use bytemuck::{AnyBitPattern, CheckedBitPattern, NoUninit, Pod, Zeroable};
 use ndarray::{ArrayBase, ArrayD, ArrayViewD, Data, Dimension, IxDyn};
 use nestjit_ir::DType;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 use crate::error::{Error, Result};
 
@@ -85,6 +87,31 @@ impl Tensor {
     /// A rank-0 tensor.
     pub fn scalar<T: Element>(value: T) -> Tensor {
         Tensor::new(&[], &[value]).expect("one value fills a rank-0 tensor")
+    }
+
+    /// Values that look random, the same for the same seed: floats in `-1.0..=1.0`, and integers in `0..3`, so
+    /// that they may serve as indices.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Limit`] if the size overflows.
+    pub fn random(dtype: DType, shape: &[usize], seed: u64) -> Result<Tensor> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut tensor = Tensor::zeros(dtype, shape)?;
+        match dtype {
+            DType::F32 => tensor.fill_with(|| rng.next_u32() as f32 / 2f32.powi(31) - 1.0)?,
+            DType::F64 => tensor.fill_with(|| f64::from(rng.next_u32()) / 2f64.powi(31) - 1.0)?,
+            DType::I64 => tensor.fill_with(|| i64::from(rng.next_u32() % 3))?,
+            DType::I32 => tensor.fill_with(|| (rng.next_u32() % 3) as i32)?,
+            DType::I8 => tensor.fill_with(|| (rng.next_u32() % 3) as i8)?,
+            DType::U8 => tensor.fill_with(|| (rng.next_u32() % 3) as u8)?,
+            DType::Bool => tensor.bytes_mut().fill_with(|| (rng.next_u32() % 2) as u8),
+        }
+        Ok(tensor)
+    }
+
+    fn fill_with<T: Element + AnyBitPattern>(&mut self, value: impl FnMut() -> T) -> Result<()> {
+        self.values_mut::<T>()?.fill_with(value);
+        Ok(())
     }
 
     /// The element type.
@@ -234,6 +261,18 @@ mod tests {
         assert_eq!(Tensor::from(&a).view::<f32>().unwrap(), a.view().into_dyn());
         assert_eq!(Tensor::from(&a).bytes().as_ptr() as usize % 64, 0);
         assert!(Tensor::from(&a).values::<i32>().is_err());
+    }
+
+    #[test]
+    fn random_values_depend_on_the_seed_and_stay_in_range() {
+        for dtype in DType::ALL {
+            let [a, b, c] = [1, 1, 2].map(|seed| Tensor::random(dtype, &[100], seed).unwrap());
+            assert!(a == b && a != c && a.dtype() == dtype);
+        }
+        let floats = Tensor::random(DType::F32, &[1000], 0).unwrap();
+        assert!(floats.values::<f32>().unwrap().iter().all(|v| (-1.0..=1.0).contains(v)));
+        let ints = Tensor::random(DType::I64, &[1000], 0).unwrap();
+        assert!((0..3).all(|v| ints.values::<i64>().unwrap().contains(&v)));
     }
 
     #[test]

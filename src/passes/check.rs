@@ -3,10 +3,8 @@
 //! Both programs are interpreted on the same random inputs, in `f64`, so that the order of a sum hardly
 //! matters and the comparison can be strict.
 
-use nestjit_ir::DType;
 use nestjit_ir::interp::Mode;
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use nestjit_ir::{BufId, DType};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::interpret::interpret;
@@ -51,30 +49,12 @@ fn compare(name: &str, expected: &Tensor, found: &Tensor) -> Result<()> {
     Ok(())
 }
 
-/// Inputs with a fixed seed: floats around 0, and integers small enough to serve as indices.
 fn random_inputs(unit: &Unit) -> Result<Vec<Tensor>> {
-    let mut rng = ChaCha8Rng::seed_from_u64(7);
-    let make = |id: &_| {
+    let random = |(seed, id): (usize, &BufId)| {
         let buffer = unit.program.buf(*id);
-        let mut bits = || rng.next_u32();
-        let n = buffer.len();
-        let shape = &buffer.shape;
-        match buffer.dtype {
-            DType::F32 => {
-                Tensor::new(shape, &(0..n).map(|_| bits() as f32 / 2f32.powi(31) - 1.0).collect::<Vec<_>>())
-            }
-            DType::F64 => Tensor::new(
-                shape,
-                &(0..n).map(|_| f64::from(bits()) / 2f64.powi(31) - 1.0).collect::<Vec<_>>(),
-            ),
-            DType::I64 => Tensor::new(shape, &(0..n).map(|_| i64::from(bits() % 3)).collect::<Vec<_>>()),
-            DType::I32 => Tensor::new(shape, &(0..n).map(|_| (bits() % 3) as i32).collect::<Vec<_>>()),
-            DType::I8 => Tensor::new(shape, &(0..n).map(|_| (bits() % 3) as i8).collect::<Vec<_>>()),
-            DType::U8 => Tensor::new(shape, &(0..n).map(|_| (bits() % 3) as u8).collect::<Vec<_>>()),
-            DType::Bool => Tensor::new(shape, &(0..n).map(|_| bits() % 2 == 1).collect::<Vec<_>>()),
-        }
+        Tensor::random(buffer.dtype, &buffer.shape, seed as u64)
     };
-    unit.inputs.iter().map(make).collect()
+    unit.inputs.iter().enumerate().map(random).collect()
 }
 
 #[cfg(test)]

@@ -1,0 +1,122 @@
+//! Compiled code against the evaluator: every case of the operator table and every zoo model, with all
+//! passes, without each of them, with none of them, on one and on several threads.
+
+mod common;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use common::cases::{Case, op_cases};
+use common::compare::difference;
+use nestjit::graph::ValueId;
+use nestjit::graph::eval::{Precision, evaluate};
+use nestjit::passes::PIPELINE;
+use nestjit::{Compiler, Options, Tensor, zoo};
+
+/// A way to compile.
+#[derive(Clone, Debug)]
+struct Setting {
+    threads: usize,
+    disabled: Vec<&'static str>,
+}
+
+impl Setting {
+    fn compiler(&self) -> Compiler {
+        Compiler::with_options(Options { verify_passes: true, ..Options::default() })
+            .threads(self.threads)
+            .disable_passes(&self.disabled)
+    }
+}
+
+fn all_passes(threads: usize) -> Setting {
+    Setting { threads, disabled: Vec::new() }
+}
+
+fn pass_names() -> Vec<&'static str> {
+    let mut names: Vec<&str> = PIPELINE.iter().map(|pass| pass.name).collect();
+    names.dedup();
+    names
+}
+
+/// What is wrong with a case, if anything is. The outputs of each setting must agree with the evaluator, and
+/// those of two settings that differ in their threads only must be the same bit by bit.
+fn check(case: &Case, settings: &[Setting]) -> Result<(), String> {
+    let expected =
+        evaluate(&case.graph, &case.inputs, Precision::F64).map_err(|e| format!("evaluator: {e}"))?;
+    let model = case.graph.clone().into();
+    let mut known: Vec<(&[&str], Vec<Tensor>)> = Vec::new();
+    for setting in settings {
+        let executable = setting.compiler().compile(&model).map_err(|e| format!("{setting:?}: {e}"))?;
+        let outputs = executable.run(&case.inputs).map_err(|e| format!("{setting:?}: {e}"))?;
+        for (i, (actual, expected)) in outputs.iter().zip(&expected).enumerate() {
+            let dtype = case.graph.value(case.graph.outputs[i]).dtype;
+            if let Some(difference) = difference(actual, expected, dtype, case.tolerance) {
+                return Err(format!("{setting:?}: output {i}: {difference}"));
+            }
+        }
+        match known.iter().find(|(disabled, _)| *disabled == setting.disabled) {
+            Some((_, others)) if *others != outputs => {
+                return Err(format!("{setting:?}: other bits than with another number of threads"));
+            }
+            Some(_) => {}
+            None => known.push((&setting.disabled, outputs)),
+        }
+    }
+    Ok(())
+}
+
+/// Checks all cases, several at a time, and lists all failures.
+fn check_all(settings: &[Setting]) {
+    let cases = op_cases();
+    assert!(cases.len() > 100);
+    let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(e) = check(case, settings) {
+                        let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
+                        failures.push(format!("{}: {e}", case.name));
+                    }
+                }
+            });
+        }
+    });
+    let mut failures = failures.into_inner().unwrap();
+    failures.sort();
+    assert!(failures.is_empty(), "{} cases fail:\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn with_all_passes() {
+    check_all(&[all_passes(1), all_passes(2), all_passes(3)]);
+}
+
+#[test]
+fn without_any_pass() {
+    check_all(&[Setting { threads: 1, disabled: pass_names() }]);
+}
+
+#[test]
+fn without_each_pass() {
+    let without = |name| Setting { threads: 1, disabled: vec![name] };
+    check_all(&pass_names().into_iter().map(without).collect::<Vec<_>>());
+}
+
+#[test]
+fn zoo_models() {
+    for entry in zoo::list() {
+        let model = zoo::build(entry.name).unwrap();
+        let random = |id: &ValueId| {
+            let value = model.graph.value(*id);
+            Tensor::random(value.dtype, &value.shape, u64::from(id.0)).unwrap()
+        };
+        let inputs = model.graph.inputs.iter().map(random).collect();
+        // Sums of many products, layer after layer.
+        let case = Case { name: entry.name.to_owned(), graph: model.graph, inputs, tolerance: 1e-4 };
+        let fusion = pass_names().into_iter().filter(|name| *name == "OpFusion").collect();
+        let unfused = Setting { threads: 1, disabled: fusion };
+        check(&case, &[all_passes(1), all_passes(2), unfused])
+            .unwrap_or_else(|e| panic!("{}: {e}", entry.name));
+    }
+}
