@@ -64,15 +64,22 @@ pub(super) fn pool(cx: &mut Context<'_, '_>, kind: PoolKind, window: &Window, fo
 /// What the sums of an average are divided by: elements within the tensor, or within the padded tensor. What
 /// lies beyond the padding (in ceil mode) never counts.
 fn count(window: &Window, input: &[usize], output: &[usize], include_pad: bool) -> Count {
+    // Positions are those in the padded tensor; the elements of window `o` that lie in `from..to`.
+    let elements = |d: usize, o: usize, from: usize, to: usize| {
+        let start = o * window.strides[d];
+        let before =
+            |end: usize| end.saturating_sub(start).div_ceil(window.dilations[d]).min(window.kernel[d]);
+        before(to) - before(from)
+    };
     let per_dim: Vec<Vec<usize>> = (0..input.len())
         .map(|d| {
             let begin = window.pads_begin[d];
-            let inside =
-                if include_pad { 0..begin + input[d] + window.pads_end[d] } else { begin..begin + input[d] };
-            // Positions are those in the padded tensor.
-            let elements = |o: usize| (0..window.kernel[d]).map(move |k| (o, k));
-            let at = |(o, k): (usize, usize)| o * window.strides[d] + k * window.dilations[d];
-            (0..output[d]).map(|o| elements(o).filter(|e| inside.contains(&at(*e))).count()).collect()
+            let (from, to) = if include_pad {
+                (0, begin + input[d] + window.pads_end[d])
+            } else {
+                (begin, begin + input[d])
+            };
+            (0..output[d]).map(|o| elements(d, o, from, to)).collect()
         })
         .collect();
     let mut counts = vec![1];
