@@ -7,6 +7,7 @@ use super::*;
 use crate::graph::{Binary, GraphBuilder, Unary};
 
 mod arithmetic;
+mod empty;
 mod movement;
 mod neural;
 mod recurrent;
