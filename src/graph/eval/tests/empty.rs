@@ -3,6 +3,9 @@
 use super::*;
 use crate::graph::{Direction, Format, PadMode, PoolKind, RecurrentKind, Reduction, Window};
 
+/// An operation, the shapes of its operands, and that of its result.
+type Case<'a> = (Op, &'a [&'a [usize]], &'a [usize]);
+
 /// Evaluates with zeros of these shapes, and returns the shapes of the results.
 fn shapes(op: &Op, operands: &[&[usize]]) -> Vec<Vec<usize>> {
     let operands: Vec<Tensor> =
@@ -25,7 +28,7 @@ fn tensors_without_elements_work() {
     let pool = |kind, format| Op::Pool { kind, window: window(1), ceil_mode: true, format };
     let average = PoolKind::Average { count_include_pad: false };
     let gemm = Op::Gemm { alpha: 2.0, beta: 3.0, trans_a: true, trans_b: false };
-    let cases: &[(Op, &[&[usize]], &[usize])] = &[
+    let cases: &[Case] = &[
         (Op::Unary(Unary::Exp), &[&[2, 0]], &[2, 0]),
         (Op::Binary(Binary::Add), &[&[3, 0], &[1, 1]], &[3, 0]),
         (Op::Clip { min: None, max: None }, &[&[0]], &[0]),
