@@ -23,5 +23,5 @@ pub use graph::{GraphBuilder, Model, Sequential};
 pub use nestjit_ir as ir;
 pub use nestjit_ir::DType;
 pub use options::Options;
-pub use runtime::{Executable, TensorView};
+pub use runtime::{Executable, TensorSpec, TensorView};
 pub use tensor::{Element, Tensor};

@@ -1,3 +1,7 @@
-//! The command `nestjit`.
+//! The command `nestjit`: see `cli`.
 
-fn main() {}
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

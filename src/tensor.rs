@@ -34,7 +34,7 @@ struct Line([u8; 64]);
 pub struct Tensor {
     dtype: DType,
     shape: Vec<usize>,
-    lines: Arc<[Line]>,
+    lines: Arc<Vec<Line>>,
 }
 
 impl Tensor {
@@ -52,7 +52,7 @@ impl Tensor {
             Error::new(crate::ErrorKind::Limit, message)
         })?;
         lines.resize(count, Line([0; 64]));
-        Ok(Tensor { dtype, shape: shape.to_vec(), lines: lines.into() })
+        Ok(Tensor { dtype, shape: shape.to_vec(), lines: Arc::new(lines) })
     }
 
     /// A tensor from values in row-major order.
@@ -136,14 +136,14 @@ impl Tensor {
 
     /// The bytes of the elements, row-major.
     pub fn bytes(&self) -> &[u8] {
-        &bytemuck::cast_slice(&self.lines)[..self.len() * self.dtype.size()]
+        &bytemuck::cast_slice(self.lines.as_slice())[..self.len() * self.dtype.size()]
     }
 
     /// The bytes of the elements, to be changed; copies the storage if it is shared. Writing anything but 0
     /// and 1 into a `bool` tensor makes [`Tensor::values`] panic.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         let bytes = self.len() * self.dtype.size();
-        &mut bytemuck::cast_slice_mut(Arc::make_mut(&mut self.lines))[..bytes]
+        &mut bytemuck::cast_slice_mut(Arc::make_mut(&mut self.lines).as_mut_slice())[..bytes]
     }
 
     /// The elements, row-major.

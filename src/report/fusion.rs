@@ -6,6 +6,7 @@ use nestjit_ir::visit::{walk_exprs, walk_stmts};
 use nestjit_ir::{BufId, Expr, Nest, Program, Role, Stmt};
 use serde::Serialize;
 
+use crate::runtime::executable::Executable;
 use crate::unit::{Remark, Unit};
 
 use super::flops;
@@ -82,8 +83,7 @@ pub struct Decision {
 }
 
 impl FusionReport {
-    /// The report of a compiled unit. Kernels are described as they were before scheduling cut their loops into
-    /// tiles, if `unit` is the program of that moment.
+    /// The report of a compiled unit.
     pub fn new(
         model: &str,
         isa: &str,
@@ -166,6 +166,14 @@ fn reasons(decisions: &[&Decision]) -> String {
     }
     let rows = by_code.iter().map(|(code, (n, cost))| [(*code).to_owned(), n.to_string(), bytes(*cost)]);
     format!("\nReasons\n{}", table(["reason", "merges", "bytes"], &[1, 2], rows))
+}
+
+impl Executable {
+    /// What the model became: its kernels, what was merged, and what was not and why.
+    pub fn fusion_report(&self) -> FusionReport {
+        let disabled = &self.options().disabled_passes;
+        FusionReport::new(self.model(), self.isa().name(), disabled, self.unit(), self.remarks())
+    }
 }
 
 impl Totals {

@@ -291,6 +291,11 @@ impl Executable {
         crate::passes::program_of(&records.programs, &records.options, pass)
     }
 
+    /// The text of the program after each pass that ran, in order, if it was kept.
+    pub fn programs(&self) -> &[(&'static str, String)] {
+        &self.inner.records.programs
+    }
+
     /// The machine code of a nest as text, if [`Options::dump`] was set; otherwise empty.
     pub fn disassembly(&self, nest: usize) -> &str {
         self.inner.code.disassembly(nest)

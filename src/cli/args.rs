@@ -1,0 +1,179 @@
+//! The arguments of the command `nestjit`, as clap types.
+//!
+//! Only the syntax lives here; what a command does is in the module of its name.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Compiles neural-network models to fused loop nests, runs them, and shows what fusion brings.
+#[derive(Parser, Debug)]
+#[command(name = "nestjit", version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Measure a model, fused and unfused, the cold first run apart from the warm ones
+    Bench(BenchArgs),
+    /// Run a model once
+    Run(RunArgs),
+    /// Compare fused code, unfused code, the interpreter and the graph evaluator
+    Check(CheckArgs),
+    /// Tell what was fused and, with reasons, what was not
+    Report(ReportArgs),
+    /// Print the loop nests of a model, after any pass
+    Ir(IrArgs),
+    /// List the built-in models
+    Zoo(ZooArgs),
+}
+
+/// What to compile, and how.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct ModelArgs {
+    /// The name of a built-in model (see `nestjit zoo`)
+    pub(crate) model: String,
+    /// Passes to switch off, by name; `nestjit ir --passes` lists them
+    #[arg(long = "disable-pass", value_name = "A,B", value_delimiter = ',')]
+    pub(crate) disable_pass: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BenchArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Warm runs to measure
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) iterations: u32,
+    /// Runs between the cold one and the measured ones
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(crate) warmup: u32,
+    /// Threads of a run [default: the physical cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) threads: Option<u32>,
+    /// Which programs to measure
+    #[arg(long, value_enum, default_value_t = Fusion::Both)]
+    pub(crate) fusion: Fusion,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Which programs `bench` measures.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Fusion {
+    /// Fused and unfused, interleaved.
+    Both,
+    /// Only with fusion.
+    On,
+    /// Only without.
+    Off,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// An input of the model; inputs not given are seeded random values
+    #[arg(long, value_name = "NAME=FILE.npy", value_parser = named_file)]
+    pub(crate) input: Vec<(String, PathBuf)>,
+    /// Write each output as DIR/NAME.npy
+    #[arg(long, value_name = "DIR")]
+    pub(crate) output_dir: Option<PathBuf>,
+    /// Threads of the run [default: the physical cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) threads: Option<u32>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CheckArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// An input of the model; inputs not given are seeded random values
+    #[arg(long, value_name = "NAME=FILE.npy", value_parser = named_file)]
+    pub(crate) input: Vec<(String, PathBuf)>,
+    /// An expected output of the model
+    #[arg(long, value_name = "NAME=FILE.npy", value_parser = named_file)]
+    pub(crate) expect: Vec<(String, PathBuf)>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ReportArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// List at most N kernels and N merges not made
+    #[arg(long, value_name = "N")]
+    pub(crate) max_nodes: Option<usize>,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct IrArgs {
+    /// The name of a built-in model, or a file of nests that ends in .nest
+    #[arg(required_unless_present = "passes")]
+    pub(crate) model: Option<String>,
+    /// Passes to switch off, by name
+    #[arg(long = "disable-pass", value_name = "A,B", value_delimiter = ',')]
+    pub(crate) disable_pass: Vec<String>,
+    /// Print the program as it is after this pass (`Lower`: before the first) [default: after the last]
+    #[arg(long, value_name = "PASS", conflicts_with = "all")]
+    pub(crate) after: Option<String>,
+    /// Print the program after every pass that changes it
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Print only this nest
+    #[arg(long, value_name = "NAME")]
+    pub(crate) nest: Option<String>,
+    /// List the passes, in order
+    #[arg(long, exclusive = true)]
+    pub(crate) passes: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ZooArgs {
+    /// Print only the names, one per line
+    #[arg(long)]
+    pub(crate) names: bool,
+}
+
+/// Splits `NAME=FILE` at the first `=` that leaves both sides non-empty.
+fn named_file(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, file)) if !name.is_empty() && !file.is_empty() => {
+            Ok((name.to_owned(), PathBuf::from(file)))
+        }
+        _ => Err("expected NAME=FILE.npy".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn names_and_files_are_split_at_the_first_equals_sign() {
+        assert_eq!(named_file("x=a=b.npy").unwrap(), ("x".to_owned(), PathBuf::from("a=b.npy")));
+        for bad in ["x", "=a.npy", "x=", ""] {
+            assert!(named_file(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn passes_are_separated_by_commas() {
+        let cli = Cli::try_parse_from(["nestjit", "run", "m", "--disable-pass", "A,B"]).unwrap();
+        let Command::Run(run) = cli.command else { panic!("not run") };
+        assert_eq!(run.model.disable_pass, ["A", "B"]);
+        assert!(Cli::try_parse_from(["nestjit", "bench", "m", "--iterations", "0"]).is_err());
+    }
+}

@@ -1,0 +1,306 @@
+//! `nestjit bench`: what a model costs cold and warm, fused and unfused, measured side by side.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use nestjit::lower;
+use nestjit::report::format::{bytes, ms, name, table};
+use nestjit::report::{Summary, flops};
+use nestjit::runtime::machine::{self, Machine};
+use nestjit::{Error, Result};
+use serde::Serialize;
+
+use super::Outcome;
+use super::args::{BenchArgs, Fusion};
+use super::session::{self, Ready};
+
+/// All figures; serialised, the object that `--json` prints.
+#[derive(Serialize)]
+struct Bench {
+    model: String,
+    threads: usize,
+    isa: String,
+    /// Floating-point operations of one run, counted in the nests before any pass.
+    flops: f64,
+    machine: Core,
+    /// What the first compilation in a process costs once, whatever the model; not part of any run below.
+    startup_ms: f64,
+    runs: Vec<Run>,
+    /// How many times as fast as unfused code fused code is, by medians.
+    speedup: Option<f64>,
+    /// After how many runs fusion has paid for what it adds to the compile time; absent if it never does.
+    payback_runs: Option<u64>,
+}
+
+/// What one core of the machine can do, measured.
+#[derive(Serialize)]
+struct Core {
+    fma_peak_gflops: f64,
+    memory_read_gbytes: f64,
+}
+
+#[derive(Serialize)]
+struct Run {
+    fusion: bool,
+    disabled_passes: Vec<String>,
+    kernels: usize,
+    temp_bytes: usize,
+    cold_ms: Cold,
+    /// The second run.
+    second_ms: f64,
+    warm_ms: Summary,
+    gflops: f64,
+}
+
+/// The phases up to the end of the first run; they add up to `total`.
+#[derive(Serialize, Clone, Copy)]
+struct Cold {
+    load: f64,
+    passes: f64,
+    codegen: f64,
+    pack: f64,
+    first_run: f64,
+    total: f64,
+}
+
+/// A program being measured.
+struct Subject {
+    fusion: bool,
+    ready: Ready,
+    cold: Cold,
+    second_ms: f64,
+    warm_ms: Vec<f64>,
+}
+
+pub(crate) fn execute(args: &BenchArgs) -> Result<Outcome> {
+    let bench = measure(args)?;
+    if args.json {
+        let json = serde_json::to_string(&bench).map_err(|e| Error::internal(e.to_string()))?;
+        return Ok((json + "\n").into());
+    }
+    Ok(bench.to_text(args.warmup).into())
+}
+
+fn measure(args: &BenchArgs) -> Result<Bench> {
+    let startup = Instant::now();
+    session::warm_up_compiler(args.threads.map(|n| n as usize))?;
+    let startup_ms = millis(startup);
+
+    let wanted: &[bool] = match args.fusion {
+        Fusion::Both => &[true, false],
+        Fusion::On => &[true],
+        Fusion::Off => &[false],
+    };
+    let mut subjects = wanted.iter().map(|&on| Subject::cold(args, on)).collect::<Result<Vec<_>>>()?;
+    for subject in &mut subjects {
+        subject.second_ms = subject.ready.timed_run()?;
+    }
+    // Interleaved, so that a disturbance of the machine hits all alike.
+    for _ in 1..args.warmup {
+        for subject in &mut subjects {
+            subject.ready.timed_run()?;
+        }
+    }
+    for _ in 0..args.iterations {
+        for subject in &mut subjects {
+            let time = subject.ready.timed_run()?;
+            subject.warm_ms.push(time);
+        }
+    }
+
+    let (model, first) = (session::load(&args.model.model)?, subjects[0].ready.executable());
+    let (threads, target) = (first.threads(), first.target().clone());
+    let flops = flops::count(&lower::lower(&model.graph)?.program);
+    let Machine { peak_gflops, read_gbytes } = machine::measure(target.isa, target.l3_bytes);
+    let runs = subjects.iter().map(|s| s.summary(flops)).collect::<Result<Vec<_>>>()?;
+    Ok(Bench {
+        model: args.model.model.clone(),
+        threads,
+        isa: target.isa.name().to_owned(),
+        flops,
+        machine: Core { fma_peak_gflops: peak_gflops, memory_read_gbytes: read_gbytes },
+        startup_ms,
+        speedup: speedup(&runs),
+        payback_runs: payback(&runs),
+        runs,
+    })
+}
+
+impl Subject {
+    /// Loads, compiles and runs the model for the first time.
+    fn cold(args: &BenchArgs, fusion: bool) -> Result<Subject> {
+        let start = Instant::now();
+        let model = session::load(&args.model.model)?;
+        let load = millis(start);
+        let (inputs, _) = session::inputs(&model, &[])?;
+        let compile = Instant::now();
+        let threads = args.threads.map(|n| n as usize);
+        let executable = session::compile(&model, threads, &args.model.disable_pass, fusion)?;
+        let first = Instant::now();
+        let mut ready = Ready::new(executable, inputs)?;
+        ready.timed_run()?;
+        let (first_run, total) = (millis(first), load + millis(compile));
+        let timings = ready.executable().timings();
+        let ms = |d: Duration| d.as_secs_f64() * 1e3;
+        let (passes, codegen, pack) = (ms(timings.all_passes()), ms(timings.codegen), ms(timings.pack));
+        let cold = Cold { load, passes, codegen, pack, first_run, total };
+        Ok(Subject { fusion, ready, cold, second_ms: 0.0, warm_ms: Vec::new() })
+    }
+
+    fn summary(&self, flops: f64) -> Result<Run> {
+        let warm_ms = Summary::of(&self.warm_ms).ok_or_else(|| Error::internal("no warm run"))?;
+        let executable = self.ready.executable();
+        Ok(Run {
+            fusion: self.fusion,
+            disabled_passes: executable.options().disabled_passes.clone(),
+            kernels: executable.kernels(),
+            temp_bytes: executable.temp_bytes(),
+            cold_ms: self.cold,
+            second_ms: self.second_ms,
+            warm_ms,
+            gflops: flops / (warm_ms.median * 1e6),
+        })
+    }
+}
+
+fn millis(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
+}
+
+/// The fused and the unfused run, if both were measured.
+fn pair(runs: &[Run]) -> Option<(&Run, &Run)> {
+    Some((runs.iter().find(|r| r.fusion)?, runs.iter().find(|r| !r.fusion)?))
+}
+
+fn speedup(runs: &[Run]) -> Option<f64> {
+    let (fused, unfused) = pair(runs)?;
+    Some(unfused.warm_ms.median / fused.warm_ms.median)
+}
+
+fn payback(runs: &[Run]) -> Option<u64> {
+    let (fused, unfused) = pair(runs)?;
+    let compile = |run: &Run| run.cold_ms.total - run.cold_ms.first_run;
+    payback_runs(compile(fused) - compile(unfused), unfused.warm_ms.median - fused.warm_ms.median)
+}
+
+/// How many runs that each save `gain` make up for `cost`.
+fn payback_runs(cost: f64, gain: f64) -> Option<u64> {
+    match cost {
+        c if c <= 0.0 => Some(0),
+        c if gain > 0.0 => Some((c / gain).ceil() as u64),
+        _ => None,
+    }
+}
+
+impl Bench {
+    fn to_text(&self, warmup: u32) -> String {
+        let mut text = String::new();
+        // Writing to a `String` cannot fail.
+        let _ = self.write(&mut text, warmup);
+        text
+    }
+
+    fn write(&self, text: &mut String, warmup: u32) -> std::fmt::Result {
+        let Core { fma_peak_gflops: peak, memory_read_gbytes: read } = self.machine;
+        writeln!(
+            text,
+            "model {}   threads {}   isa {}   {:.2} MFLOP per run",
+            name(&self.model),
+            self.threads,
+            self.isa,
+            self.flops / 1e6
+        )?;
+        writeln!(
+            text,
+            "one core, measured: {peak:.1} GFLOP/s of {} multiply-add, {read:.1} GB/s read from memory",
+            self.isa
+        )?;
+        writeln!(
+            text,
+            "first compilation of a process, once: {} ms, not included below",
+            ms(self.startup_ms)
+        )?;
+        for run in &self.runs {
+            run.write(text, warmup)?;
+        }
+        writeln!(text, "\nExecution time summary of warm runs (ms):")?;
+        let cores = peak * self.threads as f64;
+        text.push_str(&table(
+            ["", "mean", "median", "max", "min", "std", "p90", "GFLOP/s", "of peak"],
+            &[1, 2, 3, 4, 5, 6, 7, 8],
+            self.runs.iter().map(|run| {
+                let w = &run.warm_ms;
+                let label = if run.fusion { "fused" } else { "unfused" };
+                [
+                    label.to_owned(),
+                    ms(w.mean),
+                    ms(w.median),
+                    ms(w.max),
+                    ms(w.min),
+                    ms(w.std),
+                    ms(w.p90),
+                    format!("{:.1}", run.gflops),
+                    format!("{:.0} %", 100.0 * run.gflops / cores),
+                ]
+            }),
+        ));
+        if let (Some((fused, unfused)), Some(speedup)) = (pair(&self.runs), self.speedup) {
+            writeln!(
+                text,
+                "\nfused against unfused: {speedup:.2}x by medians, {} -> {} kernels, {} -> {} of temporaries",
+                unfused.kernels,
+                fused.kernels,
+                bytes(unfused.temp_bytes),
+                bytes(fused.temp_bytes)
+            )?;
+            match self.payback_runs {
+                Some(0) => {
+                    writeln!(text, "fusion needs no run to pay off: it does not lengthen the compile time")
+                }
+                Some(1) => writeln!(text, "fusion has paid for its compile time after 1 run"),
+                Some(n) => writeln!(text, "fusion has paid for its compile time after {n} runs"),
+                None => writeln!(text, "fusion does not pay for its compile time here"),
+            }?;
+        }
+        Ok(())
+    }
+}
+
+impl Run {
+    fn write(&self, text: &mut String, warmup: u32) -> std::fmt::Result {
+        write!(text, "\nfusion {}", if self.fusion { "on" } else { "off" })?;
+        if !self.disabled_passes.is_empty() {
+            write!(text, " (without {})", self.disabled_passes.join(", "))?;
+        }
+        writeln!(text, ": {} kernels, {} of temporaries", self.kernels, bytes(self.temp_bytes))?;
+        let c = &self.cold_ms;
+        writeln!(
+            text,
+            "  iteration 1 (cold)  {:>9} ms = load {} + passes {} + codegen {} + pack {} + first run {}",
+            ms(c.total),
+            ms(c.load),
+            ms(c.passes),
+            ms(c.codegen),
+            ms(c.pack),
+            ms(c.first_run)
+        )?;
+        writeln!(text, "  iteration 2         {:>9} ms", ms(self.second_ms))?;
+        let first = u64::from(warmup.max(1)) + 2;
+        let label = format!("iterations {first}..{}", first + self.warm_ms.n as u64 - 1);
+        writeln!(text, "  {label:<19} {:>9} ms (median)", ms(self.warm_ms.median))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fusion_pays_back_when_gains_reach_its_cost() {
+        assert_eq!(payback_runs(-1.0, -1.0), Some(0));
+        assert_eq!(payback_runs(1.0, 0.25), Some(4));
+        assert_eq!(payback_runs(1.0, 0.3), Some(4));
+        assert_eq!(payback_runs(1.0, 0.0), None);
+        assert_eq!(payback_runs(1.0, -0.5), None);
+    }
+}

@@ -1,0 +1,101 @@
+//! `nestjit ir`: the text of a program after any pass.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use nestjit::ir::{self, Role};
+use nestjit::passes::{self, LOWER, PIPELINE, Run};
+use nestjit::report::format::{name, table};
+use nestjit::unit::Unit;
+use nestjit::{Compiler, Error, Executable, Result, Tensor};
+
+use super::args::IrArgs;
+use super::{Outcome, npy, session};
+
+pub(crate) fn execute(args: &IrArgs) -> Result<Outcome> {
+    let Some(model) = args.model.as_deref() else {
+        return Ok(list_passes().into());
+    };
+    // Before anything that takes time.
+    if let Some(pass) = args.after.as_deref().filter(|pass| *pass != LOWER) {
+        passes::find(pass)?;
+    }
+    let compiler = session::compiler(None, &args.disable_pass, true).keep_programs(true);
+    let executable = if model.ends_with(".nest") {
+        compile_file(&compiler, Path::new(model))?
+    } else {
+        compiler.compile(&session::load(model)?)?
+    };
+    let nest = args.nest.as_deref();
+    let text = match &args.after {
+        Some(pass) => select(executable.program_after(pass)?, nest)?,
+        None if args.all => every_program(&executable, nest),
+        None => select(&executable.program().to_string(), nest)?,
+    };
+    Ok(text.into())
+}
+
+/// Compiles a file of nests. Its constants are zeros: only the text is of interest.
+fn compile_file(compiler: &Compiler, path: &Path) -> Result<Executable> {
+    let text = fs::read_to_string(path).map_err(|e| npy::io_error(path, "read", &e))?;
+    let in_file = |e: &dyn std::fmt::Display| Error::invalid(format!("{}: {e}", npy::show(path)));
+    let program = ir::parse::parse(&text).map_err(|e| in_file(&e))?;
+    let consts = program.buffers.iter().filter(|b| b.role == Role::Const);
+    let zeros = consts
+        .map(|b| Ok((b.name.clone(), Tensor::zeros(b.dtype, &b.shape)?)))
+        .collect::<Result<Vec<_>>>()?;
+    let unit = Unit::from_program(program, zeros.iter().map(|(name, t)| (name.as_str(), t.clone())))?;
+    let stem = path.file_stem().map_or_else(String::new, |s| s.to_string_lossy().into_owned());
+    compiler.compile_unit(&stem, unit).map_err(|e| in_file(&e))
+}
+
+/// What each pass left, if it changed anything.
+fn every_program(executable: &Executable, nest: Option<&str>) -> String {
+    let mut text = String::new();
+    let mut before: Option<String> = None;
+    for (pass, program) in executable.programs() {
+        // Graphs have no nests, and a nest may appear or vanish on the way.
+        let after = select(program, nest).unwrap_or_default();
+        let changed = before.as_ref().is_none_or(|before| *before != after);
+        // Writing to a `String` cannot fail.
+        let _ = match changed && !after.is_empty() {
+            true => writeln!(text, "// ---- after {pass}\n{}", after.trim_end()),
+            false => writeln!(text, "// ---- after {pass}: unchanged"),
+        };
+        before = Some(after);
+    }
+    text
+}
+
+/// The text, or only one nest of it.
+fn select(text: &str, nest: Option<&str>) -> Result<String> {
+    let Some(wanted) = nest else {
+        return Ok(format!("{}\n", text.trim_end()));
+    };
+    let Ok(program) = ir::parse::parse(text) else {
+        return Err(Error::usage("a graph has no nests; `--nest` works from lowering on"));
+    };
+    let found = program.nests.iter().find(|n| n.name == wanted);
+    found.map(|n| format!("{}\n", program.show_nest(n).to_string().trim_end())).ok_or_else(|| {
+        let names: Vec<String> = program.nests.iter().map(|n| format!("'{}'", name(&n.name))).collect();
+        let wanted = name(wanted);
+        Error::usage(format!("there is no nest '{wanted}' here; the nests are {}", names.join(", ")))
+    })
+}
+
+/// The pipeline as a table.
+fn list_passes() -> String {
+    let mut rows = Vec::new();
+    let mut lowered = false;
+    for pass in PIPELINE {
+        if matches!(pass.run, Run::Nest(..)) && !lowered {
+            let summary = "operations become loop nests (cannot be switched off)";
+            rows.push([LOWER.to_owned(), "graph -> nests".to_owned(), summary.to_owned()]);
+            lowered = true;
+        }
+        let kind = if matches!(pass.run, Run::Graph(_)) { "graph" } else { "nests" };
+        rows.push([pass.name.to_owned(), kind.to_owned(), pass.summary.to_owned()]);
+    }
+    table(["pass", "works on", ""], &[], rows)
+}

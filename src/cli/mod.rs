@@ -1,0 +1,102 @@
+//! The command `nestjit`: from arguments to text and an exit code.
+//!
+//! A file per subcommand; each returns its whole output, so that nothing half-done is printed. The exit code is 0
+//! for success, 1 for failure and 2 for wrong usage; an error is one line on standard error.
+
+mod args;
+mod bench;
+mod check;
+mod compare;
+mod files;
+mod ir;
+mod npy;
+mod report;
+mod run;
+mod session;
+mod zoo;
+
+use std::io::{self, Write};
+use std::panic;
+use std::process::ExitCode;
+
+use clap::Parser;
+use nestjit::{Error, ErrorKind, Result};
+
+use args::{Cli, Command};
+
+/// What a subcommand has to say.
+pub(crate) struct Outcome {
+    /// The text for standard output.
+    pub(crate) text: String,
+    /// Whether what was asked for holds; only `check` can fail without an error.
+    pub(crate) passed: bool,
+}
+
+impl From<String> for Outcome {
+    fn from(text: String) -> Outcome {
+        Outcome { text, passed: true }
+    }
+}
+
+/// Parses the arguments, executes the command, prints its output.
+pub(crate) fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) if e.use_stderr() => return fail(&usage_line(&e.to_string()), 2),
+        // `--help` and `--version`.
+        Err(e) => return print(&e.to_string(), true),
+    };
+    // A panic is a defect of nestjit; it is reported like any other error.
+    panic::set_hook(Box::new(|info| complain(&format!("internal error, please report it: {info}"))));
+    match panic::catch_unwind(|| execute(&cli.command)) {
+        Ok(Ok(outcome)) => print(&outcome.text, outcome.passed),
+        Ok(Err(e)) => fail(&e.to_string(), exit_code(&e)),
+        Err(_) => ExitCode::from(1),
+    }
+}
+
+fn execute(command: &Command) -> Result<Outcome> {
+    match command {
+        Command::Bench(args) => bench::execute(args),
+        Command::Run(args) => run::execute(args),
+        Command::Check(args) => check::execute(args),
+        Command::Report(args) => report::execute(args),
+        Command::Ir(args) => ir::execute(args),
+        Command::Zoo(args) => zoo::execute(args),
+    }
+}
+
+fn exit_code(error: &Error) -> u8 {
+    if error.kind() == ErrorKind::Usage { 2 } else { 1 }
+}
+
+/// The part of clap's message that states the error, in one line.
+fn usage_line(message: &str) -> String {
+    let lines = message.lines().take_while(|line| !line.starts_with("Usage:"));
+    let words: Vec<&str> = lines.flat_map(str::split_whitespace).collect();
+    let line = words.join(" ");
+    let line = line.strip_prefix("error: ").unwrap_or(&line).replace(" tip: ", "; tip: ");
+    format!("{line}; see `nestjit --help`")
+}
+
+fn fail(message: &str, code: u8) -> ExitCode {
+    complain(message);
+    ExitCode::from(code)
+}
+
+/// Writes one line to standard error; that it cannot be written is nobody's concern.
+pub(crate) fn complain(message: &str) {
+    let line = message.split('\n').map(str::trim).collect::<Vec<_>>().join(" ");
+    let _ = writeln!(io::stderr(), "nestjit: {line}");
+}
+
+/// Writes to standard output. A reader that has seen enough (`| head`) is not an error.
+fn print(text: &str, passed: bool) -> ExitCode {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            fail(&format!("cannot write to standard output: {e}"), 1)
+        }
+        _ => ExitCode::from(u8::from(!passed)),
+    }
+}

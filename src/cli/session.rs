@@ -1,0 +1,176 @@
+//! What several subcommands do alike: load a model, find its inputs, compile it, time a run.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use nestjit::graph::ValueId;
+use nestjit::{
+    Compiler, DType, Error, Executable, GraphBuilder, Model, Result, Tensor, TensorSpec, TensorView, zoo,
+};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::npy;
+
+/// The pass that merges nests; `bench` and `check` compile without it for comparison.
+pub(crate) const FUSION: &str = "OpFusion";
+
+/// The built-in model of this name.
+pub(crate) fn load(model: &str) -> Result<Model> {
+    if model.ends_with(".onnx") {
+        return Err(Error::unsupported(format!(
+            "'{}': ONNX files cannot be read yet; `nestjit zoo` lists the built-in models",
+            model.escape_debug()
+        )));
+    }
+    zoo::build(model)
+}
+
+pub(crate) fn inputs_of(model: &Model) -> Vec<TensorSpec> {
+    ports(model, &model.graph.inputs)
+}
+
+pub(crate) fn outputs_of(model: &Model) -> Vec<TensorSpec> {
+    ports(model, &model.graph.outputs)
+}
+
+fn ports(model: &Model, ids: &[ValueId]) -> Vec<TensorSpec> {
+    let port = |id: &ValueId| {
+        let value = model.graph.value(*id);
+        TensorSpec { name: value.name.clone(), dtype: value.dtype, shape: value.shape.clone() }
+    };
+    ids.iter().map(port).collect()
+}
+
+/// The tensors of the files given for ports, each checked against its port.
+pub(crate) fn named_tensors(
+    files: &[(String, PathBuf)],
+    what: &str,
+    ports: &[TensorSpec],
+) -> Result<Vec<Option<Tensor>>> {
+    let mut tensors: Vec<Option<Tensor>> = ports.iter().map(|_| None).collect();
+    for (name, file) in files {
+        let Some(at) = ports.iter().position(|p| p.name == *name) else {
+            let names: Vec<String> = ports.iter().map(|p| format!("'{}'", p.name.escape_debug())).collect();
+            let name = name.escape_debug();
+            return Err(Error::usage(format!("there is no {what} '{name}'; there is {}", names.join(", "))));
+        };
+        let (port, tensor) = (&ports[at], npy::read(file, ports[at].dtype)?);
+        if tensor.shape() != port.shape {
+            let (file, found) = (npy::show(file), tensor.shape());
+            let name = name.escape_debug();
+            let message = format!("{file}: shape {found:?}, but {what} '{name}' has shape {:?}", port.shape);
+            return Err(Error::shape(message));
+        }
+        if tensors[at].replace(tensor).is_some() {
+            return Err(Error::usage(format!("{what} '{}' is given twice", name.escape_debug())));
+        }
+    }
+    Ok(tensors)
+}
+
+/// The inputs of a run, and the names of those that are random because no file was given.
+pub(crate) fn inputs(model: &Model, files: &[(String, PathBuf)]) -> Result<(Vec<Tensor>, Vec<String>)> {
+    let ports = inputs_of(model);
+    let given = named_tensors(files, "input", &ports)?;
+    let mut missing = Vec::new();
+    let mut tensors = Vec::new();
+    for (i, (port, tensor)) in ports.iter().zip(given).enumerate() {
+        if tensor.is_none() {
+            missing.push(port.name.clone());
+        }
+        tensors.push(tensor.map_or_else(|| random(port, i as u64), Ok)?);
+    }
+    Ok((tensors, missing))
+}
+
+/// Seeded values: floats in `-1..1`, integers and truth values 0 or 1 (which index most things).
+fn random(port: &TensorSpec, seed: u64) -> Result<Tensor> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let n: usize = port.shape.iter().product();
+    let mut bits = |n: usize| (0..n).map(|_| rng.random_range(0..2u8)).collect::<Vec<_>>();
+    match port.dtype {
+        DType::I64 => Tensor::new(&port.shape, &bits(n).into_iter().map(i64::from).collect::<Vec<_>>()),
+        DType::I32 => Tensor::new(&port.shape, &bits(n).into_iter().map(i32::from).collect::<Vec<_>>()),
+        DType::I8 | DType::U8 | DType::Bool => Tensor::from_bytes(port.dtype, &port.shape, &bits(n)),
+        DType::F32 => {
+            let values: Vec<f32> = (0..n).map(|_| rng.random_range(-1.0..1.0f32)).collect();
+            Tensor::new(&port.shape, &values)
+        }
+        DType::F64 => {
+            let values: Vec<f64> = (0..n).map(|_| rng.random_range(-1.0..1.0f64)).collect();
+            Tensor::new(&port.shape, &values)
+        }
+    }
+}
+
+/// The elements as `f64`.
+pub(crate) fn to_f64(tensor: &Tensor) -> Result<Vec<f64>> {
+    Ok(match tensor.dtype() {
+        DType::F32 => tensor.values::<f32>()?.iter().map(|v| f64::from(*v)).collect(),
+        DType::F64 => tensor.values::<f64>()?.to_vec(),
+        DType::I64 => tensor.values::<i64>()?.iter().map(|v| *v as f64).collect(),
+        DType::I32 => tensor.values::<i32>()?.iter().map(|v| f64::from(*v)).collect(),
+        DType::I8 => tensor.values::<i8>()?.iter().map(|v| f64::from(*v)).collect(),
+        DType::U8 => tensor.values::<u8>()?.iter().map(|v| f64::from(*v)).collect(),
+        DType::Bool => tensor.values::<bool>()?.iter().map(|v| f64::from(u8::from(*v))).collect(),
+    })
+}
+
+/// The compiler for these options; what they leave open, the environment decides.
+pub(crate) fn compiler(threads: Option<usize>, disabled: &[String], fusion: bool) -> Compiler {
+    let mut compiler = Compiler::new();
+    if let Some(threads) = threads {
+        compiler = compiler.threads(threads);
+    }
+    for pass in disabled {
+        compiler = compiler.disable_pass(pass);
+    }
+    if fusion { compiler } else { compiler.disable_pass(FUSION) }
+}
+
+pub(crate) fn compile(
+    model: &Model,
+    threads: Option<usize>,
+    disabled: &[String],
+    fusion: bool,
+) -> Result<Executable> {
+    compiler(threads, disabled, fusion).compile(model)
+}
+
+/// An executable with everything that a timed run needs.
+pub(crate) struct Ready {
+    executable: Executable,
+    inputs: Vec<Tensor>,
+    outputs: Vec<Tensor>,
+}
+
+impl Ready {
+    /// Allocates the outputs.
+    pub(crate) fn new(executable: Executable, inputs: Vec<Tensor>) -> Result<Ready> {
+        let outputs = executable.allocate_outputs()?;
+        Ok(Ready { executable, inputs, outputs })
+    }
+
+    pub(crate) fn executable(&self) -> &Executable {
+        &self.executable
+    }
+
+    /// Runs once; the time in milliseconds.
+    pub(crate) fn timed_run(&mut self) -> Result<f64> {
+        let views: Vec<TensorView<'_>> = self.inputs.iter().map(TensorView::from).collect();
+        let start = Instant::now();
+        self.executable.run_into(&views, &mut self.outputs)?;
+        Ok(start.elapsed().as_secs_f64() * 1e3)
+    }
+}
+
+/// Compiles and runs a trivial model: what the first compilation of a process pays for once happens here.
+pub(crate) fn warm_up_compiler(threads: Option<usize>) -> Result<()> {
+    let mut g = GraphBuilder::new("warm-up");
+    let x = g.input("x", DType::F32, &[1]);
+    let y = g.relu(x);
+    g.output("y", y);
+    let executable = compile(&Model::from(g.build()?), threads, &[], true)?;
+    executable.run(&[Tensor::new(&[1], &[1.0f32])?]).map(drop)
+}
