@@ -3,4 +3,3 @@
 
 pub mod cases;
 pub mod compare;
-pub mod interpreted;
