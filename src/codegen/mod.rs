@@ -5,11 +5,13 @@
 //! the SIMD-level code, instead. Nothing outside this module names Cranelift or an instruction set.
 
 mod address;
+mod math;
 mod module;
 mod nest;
 mod runtime_fns;
 mod sharing;
 #[cfg(test)]
 mod tests;
+mod vcode;
 
 pub use module::{Code, CodegenOptions, CodegenStats, Entry, NestCode, Segment, compile};

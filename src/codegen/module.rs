@@ -168,11 +168,22 @@ pub(super) struct CompiledFunction {
 
 /// The namespace of references to the runtime table; indices are positions in [`TABLE`].
 const RUNTIME: u32 = 1;
+/// The namespace of references to the nest's kernels, by number.
+const KERNEL: u32 = 2;
+
+impl CompiledFunction {
+    /// Puts another form of the function before its text.
+    pub fn prepend_text(&mut self, text: &str) {
+        self.text = format!("{text}\n{}", self.text);
+    }
+}
 
 /// What functions are compiled for.
 #[derive(Clone, Copy)]
 pub(super) struct Env<'a> {
     isa: &'a dyn TargetIsa,
+    /// The same without the optimiser, for kernels.
+    kernel_isa: &'a dyn TargetIsa,
     /// The machine as passes see it.
     pub target: &'a Target,
 }
@@ -185,6 +196,27 @@ impl Env<'_> {
 
     pub fn frontend_config(&self) -> TargetFrontendConfig {
         self.isa.frontend_config()
+    }
+
+    pub fn is_x86(&self) -> bool {
+        matches!(self.isa.triple().architecture, target_lexicon::Architecture::X86_64)
+    }
+
+    /// Whether generated code may use fused multiply-add. (Without the instruction, Cranelift would call a
+    /// library function per lane.)
+    pub fn fma(&self) -> bool {
+        let flag =
+            |name: &str| self.isa.isa_flags().iter().any(|f| f.name == name && f.as_bool() == Some(true));
+        let x86 = matches!(self.isa.triple().architecture, target_lexicon::Architecture::X86_64);
+        self.target.fma && (!x86 || (flag("has_fma") && flag("has_avx")))
+    }
+
+    /// Declares a kernel of the nest in `func`.
+    pub fn import_kernel(&self, func: &mut Function, number: usize) -> ir::FuncRef {
+        let signature = func.import_signature(super::vcode::clif::signature(self.call_conv()));
+        let name = UserExternalName::new(KERNEL, number as u32);
+        let name = ir::ExternalName::user(func.declare_imported_user_function(name));
+        func.import_function(ir::ExtFuncData { name, signature, colocated: true, patchable: false })
     }
 
     /// Declares a function of the runtime table in `func`.
@@ -233,13 +265,36 @@ impl<'a> FunctionCompiler<'a> {
         }
     }
 
+    /// Whether texts of functions are wanted.
+    pub fn keep_text(&self) -> bool {
+        self.keep_text
+    }
+
     /// Compiles the function that `build` writes.
     pub fn compile(
         &mut self,
         name: &str,
         build: impl FnOnce(&mut Function, &mut FunctionBuilderContext) -> Result<()>,
     ) -> Result<CompiledFunction> {
-        let result = self.build_and_compile(name, build);
+        self.compile_for(self.env.isa, name, build)
+    }
+
+    /// Compiles the function that `build` writes, keeping the order of its instructions.
+    pub fn compile_kernel(
+        &mut self,
+        name: &str,
+        build: impl FnOnce(&mut Function, &mut FunctionBuilderContext) -> Result<()>,
+    ) -> Result<CompiledFunction> {
+        self.compile_for(self.env.kernel_isa, name, build)
+    }
+
+    fn compile_for(
+        &mut self,
+        isa: &dyn TargetIsa,
+        name: &str,
+        build: impl FnOnce(&mut Function, &mut FunctionBuilderContext) -> Result<()>,
+    ) -> Result<CompiledFunction> {
+        let result = self.build_and_compile(isa, name, build);
         self.ctx.clear();
         if result.is_err() {
             // A builder that was abandoned midway leaves its context dirty.
@@ -250,6 +305,7 @@ impl<'a> FunctionCompiler<'a> {
 
     fn build_and_compile(
         &mut self,
+        isa: &dyn TargetIsa,
         name: &str,
         build: impl FnOnce(&mut Function, &mut FunctionBuilderContext) -> Result<()>,
     ) -> Result<CompiledFunction> {
@@ -261,7 +317,7 @@ impl<'a> FunctionCompiler<'a> {
             text = format!("; {name}\n{}", self.ctx.func.display());
         }
         let start = Instant::now();
-        self.ctx.compile(self.env.isa, &mut ControlPlane::default()).map_err(|e| {
+        self.ctx.compile(isa, &mut ControlPlane::default()).map_err(|e| {
             Error::internal(format!("cannot compile '{name}': {}", pretty_error(e.func, e.inner)))
         })?;
         self.cranelift += start.elapsed();
@@ -296,7 +352,8 @@ impl<'a> FunctionCompiler<'a> {
 pub fn compile(unit: &Unit, target: &Target, options: &CodegenOptions) -> Result<Code> {
     let start = Instant::now();
     let program = &unit.program;
-    let isa = make_isa(target, options)?;
+    let isa = make_isa(target, options, "speed")?;
+    let kernel_isa = make_isa(target, options, "none")?;
 
     let mut unique: Vec<usize> = Vec::new();
     let mut keys: HashMap<String, usize> = HashMap::new();
@@ -313,7 +370,13 @@ pub fn compile(unit: &Unit, target: &Target, options: &CodegenOptions) -> Result
         .collect();
 
     let mut stats = CodegenStats { shared: program.nests.len() - unique.len(), ..Default::default() };
-    let compiled = compile_parallel(unit, &unique, Env { isa: isa.as_ref(), target }, options, &mut stats)?;
+    let compiled = compile_parallel(
+        unit,
+        &unique,
+        Env { isa: isa.as_ref(), kernel_isa: kernel_isa.as_ref(), target },
+        options,
+        &mut stats,
+    )?;
 
     let link = Instant::now();
     let (module, entries) = link_module(isa, &compiled, &mut stats)?;
@@ -336,7 +399,7 @@ pub fn compile(unit: &Unit, target: &Target, options: &CodegenOptions) -> Result
             params,
         });
         if options.keep_text {
-            texts.push(code.segments.iter().map(|s| s.function.text.as_str()).collect::<Vec<_>>().join("\n"));
+            texts.push(code.functions().map(|f| f.text.as_str()).collect::<Vec<_>>().join("\n"));
         }
     }
     stats.link = link.elapsed();
@@ -391,11 +454,11 @@ fn compile_parallel(
 }
 
 /// The instruction set: what the host has, capped by the target.
-fn make_isa(target: &Target, options: &CodegenOptions) -> Result<OwnedTargetIsa> {
+fn make_isa(target: &Target, options: &CodegenOptions, opt_level: &str) -> Result<OwnedTargetIsa> {
     let fail = |e: &dyn std::fmt::Display| Error::internal(format!("Cranelift settings: {e}"));
     let mut flags = settings::builder();
     for (name, value) in [
-        ("opt_level", "speed"),
+        ("opt_level", opt_level),
         ("unwind_info", "false"),
         ("is_pic", "false"),
         ("use_colocated_libcalls", "false"),
@@ -420,7 +483,7 @@ fn link_module(
     stats: &mut CodegenStats,
 ) -> Result<(JITModule, Vec<Vec<Entry>>)> {
     let fail = |e: &dyn std::fmt::Display| Error::internal(format!("placing code in memory: {e}"));
-    let functions = || nests.iter().flat_map(|n| &n.segments).map(|s| &s.function);
+    let functions = || nests.iter().flat_map(CompiledNest::functions);
     stats.functions = functions().count();
     stats.code_bytes = functions().map(|f| f.bytes.len()).sum();
     // One contiguous reservation, so that calls between functions always reach.
@@ -437,14 +500,17 @@ fn link_module(
     let mut runtime: HashMap<u32, FuncId> = HashMap::new();
     let mut ids = Vec::new();
     for nest in nests {
-        for segment in &nest.segments {
-            let function = &segment.function;
-            let id = module.0.declare_anonymous_function(&signature).map_err(|e| fail(&e))?;
+        let nest_ids = nest
+            .functions()
+            .map(|_| module.0.declare_anonymous_function(&signature))
+            .collect::<Result<Vec<FuncId>, _>>()
+            .map_err(|e| fail(&e))?;
+        for (function, &id) in nest.functions().zip(&nest_ids) {
             let mut relocs = function.relocs.clone();
             for reloc in &mut relocs {
                 match &mut reloc.name {
                     ModuleRelocTarget::FunctionOffset(f, _) => *f = id,
-                    ModuleRelocTarget::User { namespace, index } if *namespace == RUNTIME => {
+                    ModuleRelocTarget::User { namespace: RUNTIME, index } => {
                         let imported = match runtime.get(index) {
                             Some(imported) => *imported,
                             None => {
@@ -459,6 +525,9 @@ fn link_module(
                         };
                         reloc.name = ModuleRelocTarget::from(imported);
                     }
+                    ModuleRelocTarget::User { namespace: KERNEL, index } => {
+                        reloc.name = ModuleRelocTarget::from(nest_ids[*index as usize]);
+                    }
                     _ => {}
                 }
             }
@@ -466,8 +535,8 @@ fn link_module(
                 .0
                 .define_function_bytes(id, function.align, &function.bytes, &relocs)
                 .map_err(|e| fail(&e))?;
-            ids.push(id);
         }
+        ids.extend(nest_ids.into_iter().skip(nest.kernels.len()));
     }
     module.0.finalize_definitions().map_err(|e| fail(&e))?;
     let mut ids = ids.into_iter();

@@ -21,6 +21,9 @@ use nestjit_ir::{BufId, Expr, LoopKind, Nest, Program, Role, Stmt, Var};
 
 pub(super) use self::arith::clif_type;
 use super::module::{CompiledFunction, Env, FunctionCompiler};
+use super::vcode::clif;
+use super::vcode::select::Machine;
+use super::vcode::select::plan::{Plan, accessed, plan};
 use crate::error::{Error, Result};
 
 /// The machine code of a nest, not yet placed in memory.
@@ -29,10 +32,19 @@ pub(super) struct CompiledNest {
     pub params: Vec<BufId>,
     /// The segments, in execution order.
     pub segments: Vec<CompiledSegment>,
+    /// The kernels that the segments call, by number.
+    pub kernels: Vec<CompiledFunction>,
     /// Scratch memory that an execution of any segment needs.
     pub scratch_bytes: usize,
     /// What a nonzero status means: status `i + 1` is a failure of check `i`.
     pub checks: Vec<Check>,
+}
+
+impl CompiledNest {
+    /// Every function: the kernels, then the segments.
+    pub fn functions(&self) -> impl Iterator<Item = &CompiledFunction> {
+        self.kernels.iter().chain(self.segments.iter().map(|s| &s.function))
+    }
 }
 
 /// The machine code of a segment.
@@ -60,14 +72,22 @@ pub(super) struct SegmentBody<'a> {
     pub parallel: Option<&'a nestjit_ir::For>,
 }
 
-/// Cuts a nest into segments. A buffer that is declared at the top level and used by a parallel loop is
-/// shared by several threads' iterations; such a nest is one serial segment.
+/// Cuts a nest into segments. A local buffer that is declared at the top level must be used by one serial
+/// segment only, because threads have scratch memory of their own; otherwise the nest is one serial segment.
 pub(super) fn segments(body: &[Stmt]) -> Vec<SegmentBody<'_>> {
-    let shared_local = body.iter().any(|s| matches!(s, Stmt::Temp(_)))
-        && body.iter().any(|s| matches!(s, Stmt::For(l) if l.kind == LoopKind::Parallel));
-    if shared_local {
-        return vec![SegmentBody { stmts: body, parallel: None }];
+    let segments = cut(body);
+    let fits = |buf: &BufId| {
+        let mut users = segments.iter().filter(|s| accessed(s.stmts).contains(buf));
+        users.next().is_none_or(|s| s.parallel.is_none()) && users.next().is_none()
+    };
+    if body.iter().all(|s| !matches!(s, Stmt::Temp(buf) if !fits(buf))) {
+        segments
+    } else {
+        vec![SegmentBody { stmts: body, parallel: None }]
     }
+}
+
+fn cut(body: &[Stmt]) -> Vec<SegmentBody<'_>> {
     let mut segments = Vec::new();
     let mut start = 0;
     for (i, stmt) in body.iter().enumerate() {
@@ -120,15 +140,36 @@ pub(super) fn compile_nest(
     nest: &Nest,
 ) -> Result<CompiledNest> {
     let params = params(program, &nest.body)?;
-    let mut compiled = CompiledNest { params, segments: Vec::new(), scratch_bytes: 0, checks: Vec::new() };
+    let mut compiled = CompiledNest {
+        params,
+        segments: Vec::new(),
+        kernels: Vec::new(),
+        scratch_bytes: 0,
+        checks: Vec::new(),
+    };
     let (extents, env) = (Extents::of(&nest.body), compiler.env);
     for (i, segment) in segments(&nest.body).into_iter().enumerate() {
+        let machine = Machine { lanes: clif::LANES, registers: clif::REGISTERS, fma: env.fma() };
+        let plan = plan(program, &extents, segment.stmts, segment.parallel, machine);
+        let first_kernel = compiled.kernels.len();
+        for region in &plan.regions {
+            let name = format!("{}.kernel{}", nest.name, compiled.kernels.len());
+            let mut function = compiler.compile_kernel(&name, |func, func_ctx| {
+                clif::emit(&region.kernel, env, func, func_ctx);
+                Ok(())
+            })?;
+            if compiler.keep_text() {
+                function.prepend_text(&region.kernel.to_string());
+            }
+            compiled.kernels.push(function);
+        }
         let name = format!("{}.{i}", nest.name);
         let function = compiler.compile(&name, |func, func_ctx| {
             func.signature = entry_signature(env.call_conv());
             func.name = UserFuncName::user(0, 0);
             let builder = FunctionBuilder::new(func, func_ctx);
-            let mut emitter = Emitter::new(builder, program, &mut compiled, extents.clone(), env);
+            let mut emitter =
+                Emitter::new(builder, program, &mut compiled, extents.clone(), env, (&plan, first_kernel));
             emitter.segment(&segment)?;
             let scratch = emitter.scratch_max;
             emitter.b.seal_all_blocks();
@@ -187,6 +228,9 @@ struct Emitter<'a, 'f> {
     functions: HashMap<usize, ir::FuncRef>,
     /// Statements emitted so far: what bounds unrolling.
     emitted: usize,
+    /// What kernels execute, and the number of the first of them.
+    plan: &'a Plan,
+    first_kernel: usize,
 }
 
 impl<'a, 'f> Emitter<'a, 'f> {
@@ -196,6 +240,7 @@ impl<'a, 'f> Emitter<'a, 'f> {
         nest: &'a mut CompiledNest,
         extents: Extents,
         env: Env<'a>,
+        (plan, first_kernel): (&'a Plan, usize),
     ) -> Emitter<'a, 'f> {
         let entry = b.create_block();
         b.append_block_params_for_function_params(entry);
@@ -220,6 +265,8 @@ impl<'a, 'f> Emitter<'a, 'f> {
             scratch_max: 0,
             functions: HashMap::new(),
             emitted: 0,
+            plan,
+            first_kernel,
         }
     }
 }

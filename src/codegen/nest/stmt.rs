@@ -1,13 +1,16 @@
 //! Statements: loops, stores, reductions, local buffers, calls.
 
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{BlockArg, InstBuilder, MemFlagsData, Value, types};
+use cranelift_codegen::ir::{
+    BlockArg, InstBuilder, MemFlagsData, StackSlotData, StackSlotKind, Value, types,
+};
 use nestjit_ir::visit::{count_stmts, walk_exprs, walk_stmts};
 use nestjit_ir::{BufId, Call, Expr, For, Index, LoopKind, ReduceOp, Stmt};
 
 use super::arith::clif_type;
 use super::{Emitter, Local, SegmentBody};
 use crate::codegen::runtime_fns;
+use crate::codegen::vcode::Arg;
 use crate::error::{Error, Result};
 
 /// Statements that a segment may grow to by unrolling; beyond it, unrolled loops stay loops.
@@ -18,8 +21,10 @@ impl Emitter<'_, '_> {
     pub(super) fn segment(&mut self, segment: &SegmentBody<'_>) -> Result<()> {
         self.load_pointers(segment.stmts);
         match segment.parallel {
-            Some(l) => self.range_loop(l)?,
-            None => self.block(segment.stmts)?,
+            Some(l) if segment.stmts.first().and_then(|s| self.plan.region(s)).is_none() => {
+                self.range_loop(l)?
+            }
+            _ => self.block(segment.stmts)?,
         }
         let ok = self.b.ins().iconst(types::I32, 0);
         self.b.ins().return_(&[ok]);
@@ -51,11 +56,55 @@ impl Emitter<'_, '_> {
 
     pub(super) fn block(&mut self, body: &[Stmt]) -> Result<()> {
         let top = self.scratch_top;
-        for stmt in body {
-            self.stmt(stmt)?;
+        let mut rest = body;
+        while let [first, others @ ..] = rest {
+            rest = match self.plan.region(first) {
+                Some(region) => self.region(region, rest)?,
+                None => {
+                    self.stmt(first)?;
+                    others
+                }
+            };
         }
         self.scratch_top = top;
         Ok(())
+    }
+
+    /// Calls the kernel of a region that starts here; returns the statements after it.
+    fn region<'s>(&mut self, position: usize, body: &'s [Stmt]) -> Result<&'s [Stmt]> {
+        let plan = self.plan;
+        let region = &plan.regions[position];
+        let (body, rest) = body.split_at(region.len);
+        for stmt in body {
+            if let Stmt::Temp(buf) = stmt
+                && plan.shared_locals.contains(buf)
+            {
+                self.declare(*buf)?;
+            }
+        }
+        let size = (region.kernel.args.len() * 8) as u32;
+        let slot = self.b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, size, 3));
+        let table = self.b.ins().stack_addr(types::I64, slot, 0);
+        for (i, arg) in region.kernel.args.iter().enumerate() {
+            let value = match arg {
+                Arg::Pointer(buf, offset) => {
+                    let (base, offset) = (self.storage(*buf)?, self.affine(offset)?);
+                    self.b.ins().iadd(base, offset)
+                }
+                Arg::Scratch => {
+                    let top = self.scratch_top + region.kernel.scratch_bytes;
+                    self.scratch_max = self.scratch_max.max(top);
+                    self.b.ins().iadd_imm_s(self.scratch, self.scratch_top as i64)
+                }
+                Arg::Int(value) => self.affine(value)?,
+                Arg::Begin => self.range.0,
+                Arg::End => self.range.1,
+            };
+            self.b.ins().store(MemFlagsData::trusted(), value, table, (i * 8) as i32);
+        }
+        let kernel = self.env.import_kernel(self.b.func, self.first_kernel + position);
+        self.b.ins().call(kernel, &[table]);
+        Ok(rest)
     }
 
     fn stmt(&mut self, stmt: &Stmt) -> Result<()> {
@@ -116,7 +165,7 @@ impl Emitter<'_, '_> {
 
     fn declare(&mut self, buf: BufId) -> Result<()> {
         let buffer = self.program.buf(buf);
-        if buffer.shape.is_empty() {
+        if buffer.shape.is_empty() && !self.plan.shared_locals.contains(&buf) {
             let ty = clif_type(buffer.dtype);
             let var = match self.locals.get(&buf) {
                 Some(Local::Register(var)) => *var,

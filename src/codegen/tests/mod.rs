@@ -3,3 +3,4 @@
 mod harness;
 mod lifetime;
 mod scalar;
+mod vector;

@@ -1,0 +1,282 @@
+//! Building kernels: instructions are appended to the open block, and what the block has computed before is
+//! used again.
+//!
+//! Values are registers that are assigned once; *variables* (accumulators, local buffers) are registers that
+//! [`Builder::assign`] changes. Reuse is per straight-line block and knows about both.
+
+use std::collections::HashMap;
+
+use super::hoist::hoist;
+use super::{
+    Access, Arg, ArgId, BinaryOp, Bound, Class, Cmp, Combine, Counter, Guard, Inst, Int, Kernel, Reg,
+    ShiftOp, UnaryOp,
+};
+
+/// A register and how often it had been assigned.
+type Version = (Reg, u32);
+
+/// What identifies a computed value within a block.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Key {
+    Const(Class, u32),
+    Load(Access),
+    Guarded(Access, Vec<Guard>, Version),
+    Unary(UnaryOp, Version),
+    Binary(BinaryOp, Version, Version),
+    Shift(ShiftOp, Version, u8),
+    Fma(Version, Version, Version),
+    Compare(Cmp, Version, Version),
+    Select(Version, Version, Version),
+    Iota(Int, i64),
+}
+
+/// Builds one kernel.
+pub(in crate::codegen) struct Builder {
+    kernel: Kernel,
+    /// Whether the machine has fused multiply-add.
+    fma: bool,
+    /// The open blocks, innermost last.
+    blocks: Vec<Vec<Inst>>,
+    /// What has been computed in each open block.
+    known: Vec<HashMap<Key, Reg>>,
+    versions: HashMap<Reg, u32>,
+    count: usize,
+}
+
+impl Builder {
+    pub fn new(lanes: usize, fma: bool) -> Builder {
+        Builder {
+            kernel: Kernel { lanes, ..Kernel::default() },
+            fma,
+            blocks: vec![Vec::new()],
+            known: vec![HashMap::new()],
+            versions: HashMap::new(),
+            count: 0,
+        }
+    }
+
+    pub fn lanes(&self) -> usize {
+        self.kernel.lanes
+    }
+
+    pub fn has_fma(&self) -> bool {
+        self.fma
+    }
+
+    pub fn class(&self, reg: Reg) -> Class {
+        self.kernel.class(reg)
+    }
+
+    /// Instructions so far.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The kernel, for a machine with this many vector registers.
+    pub fn finish(mut self, scratch_bytes: usize, registers: usize) -> Kernel {
+        self.kernel.scratch_bytes = scratch_bytes;
+        self.kernel.body = hoist(self.blocks.pop().unwrap_or_default(), registers);
+        self.kernel
+    }
+
+    /// The position of an argument, which is added if it is new.
+    pub fn arg(&mut self, arg: Arg) -> ArgId {
+        let args = &mut self.kernel.args;
+        let position = args.iter().position(|a| *a == arg).unwrap_or_else(|| {
+            args.push(arg);
+            args.len() - 1
+        });
+        ArgId(position as u32)
+    }
+
+    pub fn new_counter(&mut self) -> Counter {
+        self.kernel.counters += 1;
+        Counter(self.kernel.counters - 1)
+    }
+
+    /// A register to be assigned later.
+    pub fn variable(&mut self, class: Class) -> Reg {
+        self.kernel.regs.push(class);
+        Reg(self.kernel.regs.len() as u32 - 1)
+    }
+
+    fn push(&mut self, inst: Inst) {
+        self.count += 1;
+        if let Some(block) = self.blocks.last_mut() {
+            block.push(inst);
+        }
+    }
+
+    fn version(&self, reg: Reg) -> Version {
+        (reg, self.versions.get(&reg).copied().unwrap_or(0))
+    }
+
+    fn changed(&mut self, reg: Reg) {
+        *self.versions.entry(reg).or_default() += 1;
+    }
+
+    fn value(&mut self, class: Class, key: Key, make: impl FnOnce(Reg) -> Inst) -> Reg {
+        if let Some(reg) = self.known.last().and_then(|k| k.get(&key)) {
+            return *reg;
+        }
+        let dst = self.variable(class);
+        self.push(make(dst));
+        if let Some(known) = self.known.last_mut() {
+            known.insert(key, dst);
+        }
+        dst
+    }
+
+    pub fn constant(&mut self, class: Class, bits: u32) -> Reg {
+        self.value(class, Key::Const(class, bits), |dst| Inst::Const { dst, bits })
+    }
+
+    pub fn load(&mut self, from: Access) -> Reg {
+        self.value(Class::F32, Key::Load(from.clone()), |dst| Inst::Load { dst, from })
+    }
+
+    pub fn load_guarded(&mut self, from: Access, guards: Vec<Guard>, otherwise: Reg) -> Reg {
+        let key = Key::Guarded(from.clone(), guards.clone(), self.version(otherwise));
+        self.value(Class::F32, key, |dst| Inst::LoadGuarded { dst, from, guards, otherwise })
+    }
+
+    pub fn store(&mut self, src: Reg, to: Access) {
+        let buf = to.buf;
+        if !self.kernel.written.contains(&buf) {
+            self.kernel.written.push(buf);
+        }
+        for known in &mut self.known {
+            known.retain(|k, _| match k {
+                Key::Load(a) | Key::Guarded(a, ..) => a.buf != buf,
+                _ => true,
+            });
+        }
+        self.push(Inst::Store { src, to });
+    }
+
+    pub fn unary(&mut self, op: UnaryOp, a: Reg) -> Reg {
+        let class = match op {
+            UnaryOp::Bits => Class::I32,
+            UnaryOp::ToFloat | UnaryOp::FromBits => Class::F32,
+            _ => self.kernel.class(a),
+        };
+        let key = Key::Unary(op, self.version(a));
+        self.value(class, key, |dst| Inst::Unary { op, dst, a })
+    }
+
+    pub fn binary(&mut self, op: BinaryOp, a: Reg, b: Reg) -> Reg {
+        let (class, key) = (self.kernel.class(a), Key::Binary(op, self.version(a), self.version(b)));
+        self.value(class, key, |dst| Inst::Binary { op, dst, a, b })
+    }
+
+    pub fn shift(&mut self, op: ShiftOp, a: Reg, amount: u8) -> Reg {
+        let key = Key::Shift(op, self.version(a), amount);
+        self.value(Class::I32, key, |dst| Inst::Shift { op, dst, a, amount })
+    }
+
+    /// `a * b + c`, rounded once if the machine can, twice otherwise.
+    pub fn fma(&mut self, a: Reg, b: Reg, c: Reg) -> Reg {
+        if !self.fma {
+            let product = self.binary(BinaryOp::Mul, a, b);
+            return self.binary(BinaryOp::Add, product, c);
+        }
+        let key = Key::Fma(self.version(a), self.version(b), self.version(c));
+        self.value(Class::F32, key, |dst| Inst::Fma { dst, a, b, c })
+    }
+
+    pub fn compare(&mut self, op: Cmp, a: Reg, b: Reg) -> Reg {
+        let key = Key::Compare(op, self.version(a), self.version(b));
+        self.value(Class::Mask, key, |dst| Inst::Compare { op, dst, a, b })
+    }
+
+    pub fn select(&mut self, mask: Reg, a: Reg, b: Reg) -> Reg {
+        let key = Key::Select(self.version(mask), self.version(a), self.version(b));
+        self.value(self.kernel.class(a), key, |dst| Inst::Select { dst, mask, a, b })
+    }
+
+    pub fn reduce(&mut self, op: Combine, a: Reg, lanes: usize) -> Reg {
+        let dst = self.variable(Class::F32);
+        self.push(Inst::Reduce { op, dst, a, lanes });
+        dst
+    }
+
+    pub fn iota(&mut self, value: Int, step: i64) -> Reg {
+        self.value(Class::I32, Key::Iota(value.clone(), step), |dst| Inst::Iota { dst, value, step })
+    }
+
+    pub fn call(&mut self, function: usize, args: Vec<Reg>) -> Reg {
+        let dst = self.variable(Class::F32);
+        self.push(Inst::Call { function, dst, args });
+        dst
+    }
+
+    /// Assigns a variable.
+    pub fn assign(&mut self, dst: Reg, a: Reg) {
+        if dst != a {
+            self.push(Inst::Copy { dst, a });
+            self.changed(dst);
+        }
+    }
+
+    /// `dst = a * b + dst` for a variable, rounded once if the machine can.
+    pub fn multiply_accumulate(&mut self, dst: Reg, a: Reg, b: Reg) {
+        if self.fma {
+            self.push(Inst::Fma { dst, a, b, c: dst });
+            self.changed(dst);
+        } else {
+            let product = self.binary(BinaryOp::Mul, a, b);
+            self.update(BinaryOp::Add, dst, product);
+        }
+    }
+
+    /// `dst = dst op b` for a variable.
+    pub fn update(&mut self, op: BinaryOp, dst: Reg, b: Reg) {
+        self.push(Inst::Binary { op, dst, a: dst, b });
+        self.changed(dst);
+    }
+
+    fn open(&mut self) {
+        self.blocks.push(Vec::new());
+        self.known.push(HashMap::new());
+    }
+
+    fn close(&mut self) -> Vec<Inst> {
+        self.known.pop();
+        self.blocks.pop().unwrap_or_default()
+    }
+
+    /// Opens a loop's block; [`Builder::end_loop`] closes it.
+    pub fn begin_loop(&mut self) {
+        self.open();
+    }
+
+    /// The instructions of the open block, if there is no loop among them.
+    pub fn straight_line(&self) -> Option<usize> {
+        let block = self.blocks.last()?;
+        (!block.iter().any(|i| matches!(i, Inst::Loop { .. } | Inst::IfAny { .. }))).then_some(block.len())
+    }
+
+    /// Drops the block that [`Builder::begin_loop`] opened.
+    pub fn abandon_loop(&mut self) {
+        let body = self.close();
+        self.count -= body.len();
+    }
+
+    /// Closes the block that [`Builder::begin_loop`] opened.
+    pub fn end_loop(&mut self, counter: Counter, begin: Bound, end: Bound) {
+        let body = self.close();
+        // A constant from before the loop would occupy a register throughout it.
+        if let Some(known) = self.known.last_mut() {
+            known.retain(|k, _| !matches!(k, Key::Const(..)));
+        }
+        self.push(Inst::Loop { counter, begin, end, body });
+    }
+
+    /// What `body` appends is executed if the mask is true in any lane.
+    pub fn if_any(&mut self, mask: Reg, body: impl FnOnce(&mut Builder)) {
+        self.open();
+        body(self);
+        let body = self.close();
+        self.push(Inst::IfAny { mask, body });
+    }
+}

@@ -1,0 +1,505 @@
+//! Kernels as Cranelift functions with 4 lanes: on every machine that Cranelift compiles for.
+//!
+//! The function's only argument points to the kernel's arguments. Loops test at the bottom and keep one
+//! pointer per distinct address pattern, so that an access is a pointer plus a constant. Instructions must
+//! stay in the order of the kernel, which is chosen for register pressure, so kernels are compiled without
+//! Cranelift's optimiser: it would order arithmetic by demand. `memory` emits accesses, `order` arranges
+//! register tiles.
+
+mod memory;
+mod order;
+
+use std::collections::{BTreeSet, HashMap};
+
+use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
+use cranelift_codegen::ir::{
+    self, AbiParam, AliasRegion, BlockArg, ConstantData, FuncRef, Function, InstBuilder, MemFlagsData, Type,
+    Value, types,
+};
+use cranelift_codegen::isa::CallConv;
+use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
+use nestjit_ir::BufId;
+
+use super::{
+    Access, ArgId, BinaryOp, Bound, Class, Cmp, Combine, Counter, Inst, Int, Kernel, Reg, ShiftOp, UnaryOp,
+};
+use crate::codegen::module::Env;
+
+/// Lanes of the kernels that this emitter takes.
+pub(in crate::codegen) const LANES: usize = 4;
+/// Vector registers that Cranelift allocates (on x86; other machines have more).
+pub(in crate::codegen) const REGISTERS: usize = 16;
+
+/// `fn(arguments)`.
+pub(in crate::codegen) fn signature(call_conv: CallConv) -> ir::Signature {
+    let mut signature = ir::Signature::new(call_conv);
+    signature.params.push(AbiParam::new(types::I64));
+    signature
+}
+
+/// Writes a kernel as a Cranelift function.
+pub(in crate::codegen) fn emit(
+    kernel: &Kernel,
+    env: Env<'_>,
+    func: &mut Function,
+    func_ctx: &mut FunctionBuilderContext,
+) {
+    func.signature = signature(env.call_conv());
+    let mut b = FunctionBuilder::new(func, func_ctx);
+    let entry = b.create_block();
+    b.append_block_params_for_function_params(entry);
+    b.switch_to_block(entry);
+    b.seal_block(entry);
+    let table = b.block_params(entry)[0];
+    let flags = MemFlagsData::trusted().with_readonly().with_can_move();
+    let args: Vec<Value> =
+        (0..kernel.args.len()).map(|i| b.ins().load(types::I64, flags, table, (i * 8) as i32)).collect();
+    let mut e = Emitter {
+        slots: slots(kernel, &mut b),
+        b,
+        kernel,
+        env,
+        args,
+        counters: vec![None; kernel.counters as usize],
+        pointers: HashMap::new(),
+        regions: HashMap::new(),
+        functions: HashMap::new(),
+        innermost: false,
+        broadcasts: HashMap::new(),
+    };
+    e.block(&kernel.body);
+    e.b.ins().return_(&[]);
+    e.b.finalize(env.frontend_config());
+}
+
+/// What a virtual register is in Cranelift.
+#[derive(Clone, Copy)]
+enum Slot {
+    /// Assigned once, by an instruction that dominates every use.
+    Value(Option<Value>),
+    /// Assigned more than once, or maybe not at all.
+    Variable(Variable),
+}
+
+/// Chooses between values and variables.
+fn slots(kernel: &Kernel, b: &mut FunctionBuilder<'_>) -> Vec<Slot> {
+    let mut assigned = vec![0u32; kernel.regs.len()];
+    count_assignments(&kernel.body, &mut assigned);
+    kernel
+        .regs
+        .iter()
+        .zip(assigned)
+        .map(|(class, n)| match n {
+            1 => Slot::Value(None),
+            _ => Slot::Variable(b.declare_var(vector_type(*class))),
+        })
+        .collect()
+}
+
+/// Counts a register that is copied to, or assigned from itself, as assigned twice: it is a variable.
+fn count_assignments(body: &[Inst], assigned: &mut [u32]) {
+    for inst in body {
+        if let Inst::IfAny { body, .. } | Inst::Loop { body, .. } = inst {
+            count_assignments(body, assigned);
+        } else if let Some(dst) = inst.dst() {
+            let variable = matches!(inst, Inst::Copy { .. }) || inst.operands().contains(&dst);
+            assigned[dst.0 as usize] += if variable { 2 } else { 1 };
+        }
+    }
+}
+
+fn vector_type(class: Class) -> Type {
+    match class {
+        Class::F32 => types::F32X4,
+        Class::I32 | Class::Mask => types::I32X4,
+    }
+}
+
+/// Addresses that differ only by a constant have one pattern, and share a pointer.
+type Pattern = (ArgId, Vec<(Counter, i64)>);
+
+struct Emitter<'a, 'f> {
+    b: FunctionBuilder<'f>,
+    kernel: &'a Kernel,
+    env: Env<'a>,
+    args: Vec<Value>,
+    slots: Vec<Slot>,
+    /// The counters of the loops around.
+    counters: Vec<Option<Value>>,
+    pointers: HashMap<Pattern, Value>,
+    regions: HashMap<BufId, AliasRegion>,
+    functions: HashMap<usize, FuncRef>,
+    /// Whether the code being emitted is in a loop without inner loops.
+    innermost: bool,
+    /// The broadcast loads of that loop that may happen where their value is needed.
+    broadcasts: HashMap<Reg, &'a Access>,
+}
+
+impl<'a> Emitter<'a, '_> {
+    fn get(&mut self, reg: Reg) -> Value {
+        match self.slots[reg.0 as usize] {
+            Slot::Value(Some(value)) => value,
+            Slot::Value(None) => match self.broadcasts.get(&reg) {
+                Some(from) => {
+                    let value = self.load(from);
+                    self.set(reg, value);
+                    value
+                }
+                // Read before it is assigned: undefined, so any value will do.
+                None => self.vector_const(reg, [0; LANES]),
+            },
+            Slot::Variable(var) => self.b.use_var(var),
+        }
+    }
+
+    fn set(&mut self, reg: Reg, value: Value) {
+        match &mut self.slots[reg.0 as usize] {
+            Slot::Value(slot) => *slot = Some(value),
+            Slot::Variable(var) => self.b.def_var(*var, value),
+        }
+    }
+
+    fn vector_const(&mut self, like: Reg, lanes: [u32; LANES]) -> Value {
+        let bytes: Vec<u8> = lanes.iter().flat_map(|l| l.to_le_bytes()).collect();
+        let constant = self.b.func.dfg.constants.insert(ConstantData::from(bytes));
+        self.b.ins().vconst(vector_type(self.kernel.class(like)), constant)
+    }
+
+    fn as_float(&mut self, v: Value) -> Value {
+        self.b.ins().bitcast(types::F32X4, MemFlagsData::new(), v)
+    }
+
+    fn as_int(&mut self, v: Value) -> Value {
+        self.b.ins().bitcast(types::I32X4, MemFlagsData::new(), v)
+    }
+
+    fn block(&mut self, body: &'a [Inst]) {
+        for inst in body {
+            self.inst(inst);
+        }
+    }
+
+    fn inst(&mut self, inst: &'a Inst) {
+        let (dst, value) = match inst {
+            Inst::Store { src, to } => {
+                let value = self.get(*src);
+                return self.store(value, to);
+            }
+            Inst::IfAny { mask, body } => return self.if_any(*mask, body),
+            Inst::Loop { counter, begin, end, body } => return self.for_loop(*counter, *begin, *end, body),
+            Inst::Const { dst, bits } => (dst, self.vector_const(*dst, [*bits; LANES])),
+            Inst::Load { dst, from } if from.stride == 0 && self.is_constant(from) => {
+                self.broadcasts.insert(*dst, from);
+                return;
+            }
+            Inst::Load { dst, from } => (dst, self.load(from)),
+            Inst::LoadGuarded { dst, from, guards, otherwise } => {
+                let otherwise = self.get(*otherwise);
+                (dst, self.load_guarded(from, guards, otherwise))
+            }
+            Inst::Copy { dst, a } => (dst, self.get(*a)),
+            Inst::Unary { op, dst, a } => (dst, self.unary(*op, *a)),
+            Inst::Binary { op, dst, a, b } => {
+                let (a, b) = (self.get(*a), self.get(*b));
+                (dst, self.binary(*op, a, b))
+            }
+            Inst::Shift { op, dst, a, amount } => {
+                let (a, amount) = (self.get(*a), i64::from(*amount));
+                let amount = self.b.ins().iconst(types::I32, amount);
+                let value = match op {
+                    ShiftOp::Left => self.b.ins().ishl(a, amount),
+                    ShiftOp::Right => self.b.ins().ushr(a, amount),
+                    ShiftOp::SignedRight => self.b.ins().sshr(a, amount),
+                };
+                (dst, value)
+            }
+            Inst::Fma { dst, a, b, c } => {
+                let (a, b) = if self.broadcasts.contains_key(b) { (b, a) } else { (a, b) };
+                let (a, b, c) = (self.multiplicand(*a), self.get(*b), self.get(*c));
+                (dst, self.b.ins().fma(a, b, c))
+            }
+            Inst::Compare { op, dst, a, b } => (dst, self.compare(*op, *a, *b)),
+            Inst::Select { dst, mask, a, b } => {
+                let float = self.kernel.class(*a) == Class::F32;
+                let (mut mask, a, b) = (self.get(*mask), self.get(*a), self.get(*b));
+                if float {
+                    mask = self.as_float(mask);
+                }
+                (dst, self.b.ins().bitselect(mask, a, b))
+            }
+            Inst::Reduce { op, dst, a, lanes } => {
+                let a = self.get(*a);
+                (dst, self.reduce(*op, a, *lanes))
+            }
+            Inst::Iota { dst, value, step } => {
+                let first = self.int(value);
+                let first = self.b.ins().ireduce(types::I32, first);
+                let first = self.b.ins().splat(types::I32X4, first);
+                let steps = [0, 1, 2, 3].map(|l| (l * *step) as u32);
+                let steps = self.vector_const(*dst, steps);
+                (dst, self.b.ins().iadd(first, steps))
+            }
+            Inst::Call { function, dst, args } => (dst, self.call(*function, args)),
+        };
+        self.set(*dst, value);
+    }
+
+    /// Whether a load in an innermost loop reads what the kernel does not write.
+    fn is_constant(&self, from: &Access) -> bool {
+        self.innermost && !self.kernel.written.contains(&from.buf)
+    }
+
+    /// The first operand of a fused multiply-add, which x86 code overwrites: Cranelift emits no form that
+    /// overwrites the addend. To load a broadcast operand again is cheaper than to copy it.
+    fn multiplicand(&mut self, a: Reg) -> Value {
+        match self.broadcasts.get(&a) {
+            Some(from) if self.env.is_x86() => self.load(from),
+            _ => self.get(a),
+        }
+    }
+
+    fn unary(&mut self, op: UnaryOp, a: Reg) -> Value {
+        let a = self.get(a);
+        match op {
+            UnaryOp::Neg => self.b.ins().fneg(a),
+            UnaryOp::Abs => self.b.ins().fabs(a),
+            UnaryOp::Sqrt => self.b.ins().sqrt(a),
+            UnaryOp::Floor => self.b.ins().floor(a),
+            UnaryOp::Ceil => self.b.ins().ceil(a),
+            UnaryOp::Round => self.b.ins().nearest(a),
+            UnaryOp::Trunc => self.b.ins().trunc(a),
+            UnaryOp::ToFloat => self.b.ins().fcvt_from_sint(types::F32X4, a),
+            UnaryOp::Bits => self.as_int(a),
+            UnaryOp::FromBits => self.as_float(a),
+            UnaryOp::Not => self.b.ins().bnot(a),
+        }
+    }
+
+    fn binary(&mut self, op: BinaryOp, a: Value, b: Value) -> Value {
+        match op {
+            BinaryOp::Add => self.b.ins().fadd(a, b),
+            BinaryOp::Sub => self.b.ins().fsub(a, b),
+            BinaryOp::Mul => self.b.ins().fmul(a, b),
+            BinaryOp::Div => self.b.ins().fdiv(a, b),
+            // The two shapes that x86's maxps and minps are recognised by.
+            BinaryOp::Max => {
+                let less = self.b.ins().fcmp(FloatCC::LessThan, b, a);
+                let less = self.as_float(less);
+                self.b.ins().bitselect(less, a, b)
+            }
+            BinaryOp::Min => {
+                let less = self.b.ins().fcmp(FloatCC::LessThan, a, b);
+                let less = self.as_float(less);
+                self.b.ins().bitselect(less, a, b)
+            }
+            BinaryOp::IntAdd => self.b.ins().iadd(a, b),
+            BinaryOp::IntSub => self.b.ins().isub(a, b),
+            BinaryOp::And => self.b.ins().band(a, b),
+            BinaryOp::Or => self.b.ins().bor(a, b),
+            BinaryOp::Xor => self.b.ins().bxor(a, b),
+        }
+    }
+
+    fn compare(&mut self, op: Cmp, a: Reg, b: Reg) -> Value {
+        let float = self.kernel.class(a) == Class::F32;
+        let (a, b) = (self.get(a), self.get(b));
+        if float {
+            let cc = match op {
+                Cmp::Eq => FloatCC::Equal,
+                Cmp::Ne => FloatCC::NotEqual,
+                Cmp::Lt => FloatCC::LessThan,
+                Cmp::Le => FloatCC::LessThanOrEqual,
+                Cmp::Gt => FloatCC::GreaterThan,
+                Cmp::Ge => FloatCC::GreaterThanOrEqual,
+                Cmp::Unordered => FloatCC::Unordered,
+            };
+            return self.b.ins().fcmp(cc, a, b);
+        }
+        let cc = match op {
+            Cmp::Eq => IntCC::Equal,
+            Cmp::Ne | Cmp::Unordered => IntCC::NotEqual,
+            Cmp::Lt => IntCC::SignedLessThan,
+            Cmp::Le => IntCC::SignedLessThanOrEqual,
+            Cmp::Gt => IntCC::SignedGreaterThan,
+            Cmp::Ge => IntCC::SignedGreaterThanOrEqual,
+        };
+        self.b.ins().icmp(cc, a, b)
+    }
+
+    /// Combines lanes in pairs, `(0 op 2) op (1 op 3)`, in scalar registers.
+    fn reduce(&mut self, op: Combine, a: Value, lanes: usize) -> Value {
+        let mut parts: Vec<Value> = (0..lanes).map(|l| self.b.ins().extractlane(a, l as u8)).collect();
+        while parts.len() > 1 {
+            let half = parts.len().div_ceil(2);
+            for i in 0..parts.len() - half {
+                let (x, y) = (parts[i], parts[i + half]);
+                parts[i] = match op {
+                    Combine::Add => self.b.ins().fadd(x, y),
+                    Combine::Mul => self.b.ins().fmul(x, y),
+                    Combine::Max => self.b.ins().fmax(x, y),
+                    Combine::Min => self.b.ins().fmin(x, y),
+                };
+            }
+            parts.truncate(half);
+        }
+        self.b.ins().splat(types::F32X4, parts[0])
+    }
+
+    fn call(&mut self, function: usize, args: &[Reg]) -> Value {
+        let callee = match self.functions.get(&function) {
+            Some(f) => *f,
+            None => {
+                let f = self.env.import_runtime(self.b.func, function);
+                self.functions.insert(function, f);
+                f
+            }
+        };
+        let args: Vec<Value> = args.iter().map(|a| self.get(*a)).collect();
+        let mut result = args[0];
+        for lane in 0..LANES as u8 {
+            let lanes: Vec<Value> = args.iter().map(|a| self.b.ins().extractlane(*a, lane)).collect();
+            let call = self.b.ins().call(callee, &lanes);
+            let value = self.b.inst_results(call)[0];
+            result = self.b.ins().insertlane(result, value, lane);
+        }
+        result
+    }
+
+    fn int(&mut self, value: &Int) -> Value {
+        let mut sum = value.arg.map(|a| self.args[a.0 as usize]);
+        for &(counter, c) in &value.terms {
+            let Some(at) = self.counters[counter.0 as usize] else { continue };
+            let term = if c == 1 { at } else { self.b.ins().imul_imm_s(at, c) };
+            sum = Some(match sum {
+                None => term,
+                Some(sum) => self.b.ins().iadd(sum, term),
+            });
+        }
+        match sum {
+            None => self.b.ins().iconst(types::I64, value.offset),
+            Some(sum) if value.offset == 0 => sum,
+            Some(sum) => self.b.ins().iadd_imm_s(sum, value.offset),
+        }
+    }
+
+    fn if_any(&mut self, mask: Reg, body: &'a [Inst]) {
+        let mask = self.get(mask);
+        let any = self.b.ins().vany_true(mask);
+        let (yes, join) = (self.b.create_block(), self.b.create_block());
+        self.b.set_cold_block(yes);
+        self.b.ins().brif(any, yes, &[], join, &[]);
+        self.b.switch_to_block(yes);
+        self.b.seal_block(yes);
+        self.block(body);
+        self.b.ins().jump(join, &[]);
+        self.b.switch_to_block(join);
+        self.b.seal_block(join);
+    }
+
+    fn for_loop(&mut self, counter: Counter, begin: Bound, end: Bound, body: &'a [Inst]) {
+        let bound = |e: &mut Self, bound| match bound {
+            Bound::Const(c) => e.b.ins().iconst(types::I64, c),
+            Bound::Arg(a) => e.args[a.0 as usize],
+        };
+        let (begin_value, end_value) = (bound(self, begin), bound(self, end));
+        // A loop of constant extent runs at least once; another one is guarded.
+        let done = match (begin, end) {
+            (Bound::Const(from), Bound::Const(to)) if from < to => None,
+            _ => {
+                let (run, done) = (self.b.create_block(), self.b.create_block());
+                let any = self.b.ins().icmp(IntCC::SignedLessThan, begin_value, end_value);
+                self.b.ins().brif(any, run, &[], done, &[]);
+                self.b.switch_to_block(run);
+                self.b.seal_block(run);
+                Some(done)
+            }
+        };
+        let mut patterns = BTreeSet::new();
+        self.patterns(body, counter, &mut patterns);
+        let mut starts = vec![BlockArg::Value(begin_value)];
+        for (base, terms) in &patterns {
+            let outer: Vec<_> = terms.iter().copied().filter(|t| t.0 != counter).collect();
+            let mut start = self.pointer(&(*base, outer));
+            if begin != Bound::Const(0) {
+                let moved = self.b.ins().imul_imm_s(begin_value, coefficient(terms, counter));
+                start = self.b.ins().iadd(start, moved);
+            }
+            starts.push(BlockArg::Value(start));
+        }
+        let (head, exit) = (self.b.create_block(), self.b.create_block());
+        let at = self.b.append_block_param(head, types::I64);
+        let pointers: Vec<Value> =
+            patterns.iter().map(|_| self.b.append_block_param(head, types::I64)).collect();
+        self.b.ins().jump(head, &starts);
+        self.b.switch_to_block(head);
+        self.counters[counter.0 as usize] = Some(at);
+        for (pattern, pointer) in patterns.iter().zip(&pointers) {
+            self.pointers.insert(pattern.clone(), *pointer);
+        }
+        let outer = self.innermost;
+        self.innermost = !body.iter().any(|i| matches!(i, Inst::Loop { .. }));
+        match order::by_vector_operand(body) {
+            Some(ordered) => ordered.into_iter().for_each(|i| self.inst(i)),
+            None => self.block(body),
+        }
+        self.innermost = outer;
+        self.broadcasts.clear();
+        let mut nexts = vec![BlockArg::Value(self.b.ins().iadd_imm_s(at, 1))];
+        for (pattern, pointer) in patterns.iter().zip(&pointers) {
+            let next = self.b.ins().iadd_imm_s(*pointer, coefficient(&pattern.1, counter));
+            nexts.push(BlockArg::Value(next));
+            self.pointers.remove(pattern);
+        }
+        self.counters[counter.0 as usize] = None;
+        let BlockArg::Value(next) = nexts[0] else { return };
+        let again = self.b.ins().icmp(IntCC::SignedLessThan, next, end_value);
+        self.b.ins().brif(again, head, &nexts, exit, &[]);
+        self.b.seal_block(head);
+        self.b.switch_to_block(exit);
+        self.b.seal_block(exit);
+        if let Some(done) = done {
+            self.b.ins().jump(done, &[]);
+            self.b.switch_to_block(done);
+            self.b.seal_block(done);
+        }
+    }
+
+    /// The patterns of the accesses in `body` that move with `counter`, cut to the counters known there.
+    fn patterns(&self, body: &[Inst], counter: Counter, patterns: &mut BTreeSet<Pattern>) {
+        let add = |access: &Access, patterns: &mut BTreeSet<Pattern>| {
+            let address = &access.address;
+            if address.terms.iter().any(|t| t.0 == counter) {
+                let known = |c: Counter| c == counter || self.counters[c.0 as usize].is_some();
+                let terms = address.terms.iter().copied().filter(|t| known(t.0)).collect();
+                patterns.insert((address.base, terms));
+            }
+        };
+        for inst in body {
+            match inst {
+                Inst::Load { from, .. } | Inst::LoadGuarded { from, .. } => add(from, patterns),
+                Inst::Store { to, .. } => add(to, patterns),
+                Inst::Loop { body, .. } => self.patterns(body, counter, patterns),
+                _ => {}
+            }
+        }
+    }
+
+    /// The address of a pattern.
+    fn pointer(&mut self, pattern: &Pattern) -> Value {
+        if let Some(pointer) = self.pointers.get(pattern) {
+            return *pointer;
+        }
+        let mut sum = self.args[pattern.0.0 as usize];
+        for &(counter, c) in &pattern.1 {
+            if let Some(at) = self.counters[counter.0 as usize] {
+                let term = self.b.ins().imul_imm_s(at, c);
+                sum = self.b.ins().iadd(sum, term);
+            }
+        }
+        sum
+    }
+}
+
+fn coefficient(terms: &[(Counter, i64)], counter: Counter) -> i64 {
+    terms.iter().find(|t| t.0 == counter).map_or(0, |t| t.1)
+}

@@ -1,0 +1,334 @@
+//! `vcode`: code at the level of SIMD registers, between nests and machine code.
+//!
+//! A [`Kernel`] is structured code (counted loops, no jumps) on virtual registers that are mutable and hold
+//! [`Kernel::lanes`] lanes each; addresses are a kernel argument plus an affine expression of loop counters.
+//! `select` makes kernels from nests, once for all instruction sets; an emitter (`clif`: Cranelift, 4 lanes)
+//! turns them into machine code. A new instruction set is a new emitter, and nothing else.
+
+pub(super) mod build;
+pub(super) mod clif;
+mod hoist;
+mod print;
+pub(super) mod select;
+
+use nestjit_ir::{Affine, BufId};
+
+/// A virtual vector register.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub(super) struct Reg(pub u32);
+
+/// A loop counter; counts up from its loop's start.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub(super) struct Counter(pub u32);
+
+/// A position in [`Kernel::args`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub(super) struct ArgId(pub u32);
+
+/// What the lanes of a register are.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Class {
+    /// Floating-point numbers of 32 bits.
+    F32,
+    /// Integers of 32 bits.
+    I32,
+    /// Truth values.
+    Mask,
+}
+
+/// A value that the caller of a kernel passes: 64 bits each.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Arg {
+    /// The address of a buffer plus these bytes; the variables are those of loops around the kernel.
+    Pointer(BufId, Affine),
+    /// The address of [`Kernel::scratch_bytes`] bytes, aligned to 64.
+    Scratch,
+    /// An integer that the loops around the kernel determine.
+    Int(Affine),
+    /// The start of the segment's range.
+    Begin,
+    /// The end of the segment's range.
+    End,
+}
+
+/// `args[base] + sum(coefficient * counter) + offset`, in bytes. Terms are sorted by counter.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Address {
+    pub base: ArgId,
+    pub terms: Vec<(Counter, i64)>,
+    pub offset: i64,
+}
+
+/// `args[arg] + sum(coefficient * counter) + offset`.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Int {
+    pub arg: Option<ArgId>,
+    pub terms: Vec<(Counter, i64)>,
+    pub offset: i64,
+}
+
+/// A condition on each lane: `lo <= value + lane * step <= hi`.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Guard {
+    pub value: Int,
+    pub step: i64,
+    pub lo: i64,
+    pub hi: i64,
+}
+
+/// Where the lanes of an access lie: the first at `address`, each `stride` bytes after the one before; only
+/// the first `lanes` exist. Stride 4 is contiguous; stride 0 is one element for all lanes.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Access {
+    pub address: Address,
+    pub stride: i64,
+    pub lanes: usize,
+    /// The buffer accessed, for alias analysis. Different buffers
+    /// do not overlap.
+    pub buf: BufId,
+}
+
+/// Operations on one register.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum UnaryOp {
+    Neg,
+    Abs,
+    Sqrt,
+    Floor,
+    Ceil,
+    Round,
+    Trunc,
+    /// `i32` to `f32`.
+    ToFloat,
+    /// The bits of `f32` as `i32`.
+    Bits,
+    /// The bits of `i32` as `f32`.
+    FromBits,
+    /// On masks.
+    Not,
+}
+
+/// Operations on two registers of one class.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum BinaryOp {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    /// `a > b ? a : b`: the second operand if one is NaN or both are zero, as x86 does.
+    Max,
+    /// `a < b ? a : b`.
+    Min,
+    /// On `i32`, wrapping.
+    IntAdd,
+    /// On `i32`, wrapping.
+    IntSub,
+    /// Bitwise, on `i32` and masks.
+    And,
+    /// Bitwise, on `i32` and masks.
+    Or,
+    /// Bitwise, on `i32` and masks.
+    Xor,
+}
+
+/// Shifts of `i32` lanes by a constant.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum ShiftOp {
+    Left,
+    /// Zeros come in.
+    Right,
+    /// The sign comes in.
+    SignedRight,
+}
+
+/// Comparisons; false if an operand is NaN, except `Ne` and `Unordered`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Cmp {
+    Eq,
+    Ne,
+    Lt,
+    Le,
+    Gt,
+    Ge,
+    /// Whether an operand is NaN.
+    Unordered,
+}
+
+/// How lanes are combined; NaN if any lane is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Combine {
+    Add,
+    Mul,
+    Max,
+    Min,
+}
+
+/// A bound of a loop.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Bound {
+    Const(i64),
+    Arg(ArgId),
+}
+
+/// An instruction.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Inst {
+    /// All lanes are this constant, given by its bits.
+    Const {
+        dst: Reg,
+        bits: u32,
+    },
+    /// Lanes that do not exist are 0 (with stride 0, all lanes exist).
+    Load {
+        dst: Reg,
+        from: Access,
+    },
+    /// Lanes for which a guard fails are those of `otherwise`, and memory is not touched for them.
+    LoadGuarded {
+        dst: Reg,
+        from: Access,
+        guards: Vec<Guard>,
+        otherwise: Reg,
+    },
+    /// Stores the lanes that exist. With stride 0, lane 0.
+    Store {
+        src: Reg,
+        to: Access,
+    },
+    Copy {
+        dst: Reg,
+        a: Reg,
+    },
+    Unary {
+        op: UnaryOp,
+        dst: Reg,
+        a: Reg,
+    },
+    Binary {
+        op: BinaryOp,
+        dst: Reg,
+        a: Reg,
+        b: Reg,
+    },
+    Shift {
+        op: ShiftOp,
+        dst: Reg,
+        a: Reg,
+        amount: u8,
+    },
+    /// `a * b + c`, rounded once.
+    Fma {
+        dst: Reg,
+        a: Reg,
+        b: Reg,
+        c: Reg,
+    },
+    /// Compares `f32` lanes, or `i32` lanes as signed.
+    Compare {
+        op: Cmp,
+        dst: Reg,
+        a: Reg,
+        b: Reg,
+    },
+    /// `mask ? a : b`.
+    Select {
+        dst: Reg,
+        mask: Reg,
+        a: Reg,
+        b: Reg,
+    },
+    /// All lanes of the result are the combination of the first `lanes` of `a`.
+    Reduce {
+        op: Combine,
+        dst: Reg,
+        a: Reg,
+        lanes: usize,
+    },
+    /// Lane `l` is `value + l * step`, as `i32`.
+    Iota {
+        dst: Reg,
+        value: Int,
+        step: i64,
+    },
+    /// Applies a function of the runtime table to each lane.
+    Call {
+        function: usize,
+        dst: Reg,
+        args: Vec<Reg>,
+    },
+    /// Executes `body` if the mask is true in any lane.
+    IfAny {
+        mask: Reg,
+        body: Vec<Inst>,
+    },
+    /// Executes `body` for each value of `counter` in `begin..end`.
+    Loop {
+        counter: Counter,
+        begin: Bound,
+        end: Bound,
+        body: Vec<Inst>,
+    },
+}
+
+impl Inst {
+    /// The register assigned, if there is one.
+    pub fn dst(&self) -> Option<Reg> {
+        match self {
+            Inst::Store { .. } | Inst::IfAny { .. } | Inst::Loop { .. } => None,
+            Inst::Const { dst, .. }
+            | Inst::Load { dst, .. }
+            | Inst::LoadGuarded { dst, .. }
+            | Inst::Copy { dst, .. }
+            | Inst::Unary { dst, .. }
+            | Inst::Binary { dst, .. }
+            | Inst::Shift { dst, .. }
+            | Inst::Fma { dst, .. }
+            | Inst::Compare { dst, .. }
+            | Inst::Select { dst, .. }
+            | Inst::Reduce { dst, .. }
+            | Inst::Iota { dst, .. }
+            | Inst::Call { dst, .. } => Some(*dst),
+        }
+    }
+
+    /// The registers read, those of inner instructions aside.
+    pub fn operands(&self) -> Vec<Reg> {
+        match self {
+            Inst::Const { .. } | Inst::Load { .. } | Inst::Iota { .. } | Inst::Loop { .. } => Vec::new(),
+            Inst::LoadGuarded { otherwise: a, .. }
+            | Inst::Store { src: a, .. }
+            | Inst::Copy { a, .. }
+            | Inst::Unary { a, .. }
+            | Inst::Shift { a, .. }
+            | Inst::Reduce { a, .. }
+            | Inst::IfAny { mask: a, .. } => vec![*a],
+            Inst::Binary { a, b, .. } | Inst::Compare { a, b, .. } => vec![*a, *b],
+            Inst::Fma { a, b, c, .. } => vec![*a, *b, *c],
+            Inst::Select { mask, a, b, .. } => vec![*mask, *a, *b],
+            Inst::Call { args, .. } => args.clone(),
+        }
+    }
+}
+
+/// A function at the SIMD level.
+#[derive(Clone, PartialEq, Default, Debug)]
+pub(super) struct Kernel {
+    /// Lanes of a register.
+    pub lanes: usize,
+    pub args: Vec<Arg>,
+    /// The class of each register.
+    pub regs: Vec<Class>,
+    pub counters: u32,
+    /// Scratch memory that [`Arg::Scratch`] points to.
+    pub scratch_bytes: usize,
+    /// Buffers that the kernel writes.
+    pub written: Vec<BufId>,
+    pub body: Vec<Inst>,
+}
+
+impl Kernel {
+    /// The class of a register.
+    pub fn class(&self, reg: Reg) -> Class {
+        self.regs[reg.0 as usize]
+    }
+}

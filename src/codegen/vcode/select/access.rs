@@ -1,0 +1,107 @@
+//! Addresses: from indices to a kernel argument, loop counters and a constant; guards of padded loads.
+
+use nestjit_ir::{Affine, BufId, DType, Expr, Index};
+
+use super::locals::Local;
+use super::{LANE, Result, Selector, unsupported};
+use crate::codegen::address::{allowed, inside, offset};
+use crate::codegen::vcode::{Access, Address, Arg, Counter, Guard, Int};
+
+const ELEMENT: i64 = 4;
+
+/// An affine expression, taken apart.
+struct Parts {
+    outer: Affine,
+    counters: Vec<(Counter, i64)>,
+    lane: i64,
+    constant: i64,
+}
+
+impl Selector<'_> {
+    /// The indices of an access in terms of counters, [`LANE`] and the variables around the region.
+    pub(super) fn resolve(&self, buf: BufId, index: &[Index]) -> Result<Vec<Affine>> {
+        if index.len() != self.region.program.buf(buf).shape.len() {
+            return unsupported("a wrong rank");
+        }
+        index
+            .iter()
+            .map(|i| match i {
+                Index::Affine(a) => Ok(self.in_counters(a)),
+                Index::Value(_) => unsupported("an index that is not affine"),
+            })
+            .collect()
+    }
+
+    pub(super) fn in_counters(&self, a: &Affine) -> Affine {
+        a.terms().iter().fold(Affine::constant(a.offset()), |sum, &(v, c)| {
+            let term = self.bound.get(&v).map_or_else(|| Affine::term(v, c), |b| b.scale(c));
+            Affine::add(&sum, &term)
+        })
+    }
+
+    fn parts(&self, a: &Affine) -> Parts {
+        let mut parts =
+            Parts { outer: Affine::constant(0), counters: Vec::new(), lane: 0, constant: a.offset() };
+        for &(v, c) in a.terms() {
+            if v == LANE {
+                parts.lane = c;
+            } else if let Some(counter) = self.counters.get(&v) {
+                parts.counters.push((*counter, c));
+            } else {
+                parts.outer = Affine::add(&parts.outer, &Affine::term(v, c));
+            }
+        }
+        parts.counters.sort_unstable();
+        parts
+    }
+
+    /// An integer, and how much it grows per lane.
+    pub(super) fn int(&mut self, a: &Affine) -> (Int, i64) {
+        let parts = self.parts(a);
+        let arg = (!parts.outer.terms().is_empty()).then(|| self.b.arg(Arg::Int(parts.outer)));
+        (Int { arg, terms: parts.counters, offset: parts.constant }, parts.lane)
+    }
+
+    /// An access to memory and the guards it needs.
+    pub(super) fn access(
+        &mut self,
+        buf: BufId,
+        index: &[Index],
+        otherwise: Option<&Expr>,
+    ) -> Result<(Access, Vec<Guard>)> {
+        let buffer = self.region.program.buf(buf);
+        if buffer.dtype != DType::F32 {
+            return unsupported("an access to a buffer that is not f32");
+        }
+        let index = self.resolve(buf, index)?;
+        let mut guards = Vec::new();
+        for (dim, i) in index.iter().enumerate() {
+            let (lo, hi) = allowed(buffer, dim, otherwise);
+            if !inside(i, (lo, hi), &self.extents) {
+                let (value, step) = self.int(i);
+                guards.push(Guard { value, step, lo, hi });
+            }
+        }
+        let Some(at) = offset(buffer, &index, &self.extents) else {
+            return unsupported("an address that is not affine");
+        };
+        let parts = self.parts(&at.scale(ELEMENT));
+        let (base, start, buf) = match self.locals.get(&buf) {
+            Some(Local::Memory(start)) if parts.outer.terms().is_empty() => {
+                (self.b.arg(Arg::Scratch), *start as i64, buf)
+            }
+            Some(_) => return unsupported("a local buffer indexed from outside"),
+            None => (self.b.arg(Arg::Pointer(buf, parts.outer)), 0, buf),
+        };
+        let address = Address { base, terms: parts.counters, offset: parts.constant + start };
+        // One element for all lanes is the same access whatever the lanes.
+        let lanes = if parts.lane == 0 { 1 } else { self.lanes() };
+        Ok((Access { address, stride: parts.lane, lanes, buf }, guards))
+    }
+
+    /// An access that must be known to be inside its buffer.
+    pub(super) fn inside(&mut self, buf: BufId, index: &[Index]) -> Result<Access> {
+        let (access, guards) = self.access(buf, index, None)?;
+        if guards.is_empty() { Ok(access) } else { unsupported("an index that needs a check") }
+    }
+}

@@ -1,0 +1,418 @@
+//! From nests to kernels: one selection for all instruction sets.
+//!
+//! Takes statements that are `f32` (and `bool` as masks) with affine indices. Serial loops become counted
+//! loops, unrolled ones are replicated, a vector loop becomes as many registers as it has lanes for, the last
+//! one partly filled. A statement of a vector loop is emitted for all of its registers before the next
+//! statement, which is legal because lanes are independent. Local buffers that are only accessed at known
+//! places become registers. Whatever does not fit is [`Unsupported`]: the scalar compiler takes it.
+//!
+//! `expr` selects expressions, `access` addresses, `locals` places local buffers, `plan` finds the
+//! statements to select.
+
+mod access;
+mod expr;
+mod locals;
+pub(in crate::codegen) mod plan;
+
+use std::collections::{HashMap, HashSet};
+
+use nestjit_ir::visit::Extents;
+use nestjit_ir::{
+    Affine, BinOp, BufId, Expr, For, Index, LoopKind, Program, Reduce, ReduceOp, Stmt, Store, Var,
+};
+
+use self::locals::Local;
+use super::build::Builder;
+use super::{Arg, BinaryOp, Bound, Cmp, Combine, Counter, Kernel, Reg};
+
+/// Registers that a vector loop may spread over; a longer loop is emitted as a counted loop of groups.
+const MAX_CHUNKS: usize = 16;
+/// Registers of a group of such a loop.
+const GROUP_CHUNKS: usize = 4;
+/// Instructions above which a region is left to the scalar compiler.
+const MAX_INSTRUCTIONS: usize = 20_000;
+
+/// Instructions up to which the body of an innermost loop is emitted several times per iteration, and how
+/// often. (The loop of a register tile is long enough, and its registers are scarce.)
+const UNROLL: [(usize, usize); 2] = [(8, 4), (16, 2)];
+
+/// The variable that stands for the lane within a register.
+const LANE: Var = Var(u32::MAX);
+
+/// Why a selection was given up.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::codegen) enum Stop {
+    /// The construct has no SIMD form.
+    Unsupported(&'static str),
+    /// A local buffer cannot live in registers; selection starts again with it in memory.
+    Spill(BufId),
+}
+
+type Result<T> = std::result::Result<T, Stop>;
+
+fn unsupported<T>(why: &'static str) -> Result<T> {
+    Err(Stop::Unsupported(why))
+}
+
+/// What to select for.
+#[derive(Clone, Copy)]
+pub(in crate::codegen) struct Machine {
+    /// Lanes of a vector register.
+    pub lanes: usize,
+    /// Vector registers.
+    pub registers: usize,
+    /// Whether there is fused multiply-add.
+    pub fma: bool,
+}
+
+/// The statements to select, and what surrounds them.
+pub(in crate::codegen) struct Region<'a> {
+    pub program: &'a Program,
+    /// The extents of all loops of the nest.
+    pub extents: &'a Extents,
+    pub body: &'a [Stmt],
+    /// The loop of the segment's range, if the body is that loop.
+    pub range: Option<Var>,
+    /// Locals that nothing outside the body accesses.
+    pub private: &'a HashSet<BufId>,
+}
+
+/// Selects a kernel.
+///
+/// # Errors
+/// [`Stop::Unsupported`] if the region has no SIMD form.
+pub(in crate::codegen) fn select(region: &Region<'_>, machine: Machine) -> Result<Kernel> {
+    let mut spilled = HashSet::new();
+    loop {
+        let mut selector = Selector {
+            b: Builder::new(machine.lanes, machine.fma),
+            region,
+            extents: region.extents.clone(),
+            bound: HashMap::new(),
+            counters: HashMap::new(),
+            group: None,
+            chunk: 0,
+            locals: HashMap::new(),
+            spilled: &spilled,
+            scratch_top: 0,
+            scratch_max: 0,
+        };
+        match selector.block(region.body) {
+            Ok(()) => return Ok(selector.b.finish(selector.scratch_max, machine.registers)),
+            // Each round spills one more local, so this ends.
+            Err(Stop::Spill(buf)) if !spilled.contains(&buf) => {
+                spilled.insert(buf);
+            }
+            Err(stop) => return Err(stop),
+        }
+    }
+}
+
+/// The vector loop around the current statement, or a part of it.
+#[derive(Clone)]
+struct Group {
+    var: Var,
+    /// The value of the loop variable at the first lane.
+    start: Affine,
+    lanes: usize,
+}
+
+/// A value in a register, and whether lanes differ.
+#[derive(Clone, Copy)]
+struct Val {
+    reg: Reg,
+    varying: bool,
+}
+
+struct Selector<'a> {
+    b: Builder,
+    region: &'a Region<'a>,
+    extents: Extents,
+    /// What the variables of the region's loops are, in terms of counters and [`LANE`].
+    bound: HashMap<Var, Affine>,
+    /// The variables that stand for counters.
+    counters: HashMap<Var, Counter>,
+    group: Option<Group>,
+    /// The register of the group that is being emitted.
+    chunk: usize,
+    locals: HashMap<BufId, Local>,
+    spilled: &'a HashSet<BufId>,
+    scratch_top: usize,
+    scratch_max: usize,
+}
+
+impl Selector<'_> {
+    fn block(&mut self, body: &[Stmt]) -> Result<()> {
+        let top = self.scratch_top;
+        for stmt in body {
+            if self.b.count() > MAX_INSTRUCTIONS {
+                return unsupported("too many instructions");
+            }
+            match stmt {
+                Stmt::For(l) => self.for_loop(l)?,
+                Stmt::Temp(buf) => self.declare(*buf)?,
+                Stmt::Store(s) => self.store(s)?,
+                Stmt::Reduce(r) => self.reduce(r)?,
+                Stmt::Call(_) => return unsupported("a call"),
+            }
+        }
+        self.scratch_top = top;
+        Ok(())
+    }
+
+    fn for_loop(&mut self, l: &For) -> Result<()> {
+        if self.region.range == Some(l.var) {
+            let (begin, end) = (self.b.arg(Arg::Begin), self.b.arg(Arg::End));
+            return self.counted(l, Bound::Arg(begin), Bound::Arg(end));
+        }
+        match l.kind {
+            LoopKind::Vector => self.vector_loop(l),
+            LoopKind::Serial | LoopKind::Parallel if l.extent > 1 => {
+                self.counted(l, Bound::Const(0), Bound::Const(l.extent as i64))
+            }
+            _ => {
+                for i in 0..l.extent {
+                    self.bound.insert(l.var, Affine::constant(i as i64));
+                    self.block(&l.body)?;
+                }
+                self.bound.remove(&l.var);
+                Ok(())
+            }
+        }
+    }
+
+    fn counted(&mut self, l: &For, begin: Bound, end: Bound) -> Result<()> {
+        let (var, counter) = self.new_counter(l.extent);
+        self.bound.insert(l.var, Affine::var(var));
+        self.b.begin_loop();
+        self.block(&l.body)?;
+        let factor = match (end, self.b.straight_line()) {
+            (Bound::Const(_), Some(size)) => {
+                UNROLL.iter().find(|u| size <= u.0 && l.extent >= 2 * u.1).map(|u| u.1)
+            }
+            _ => None,
+        };
+        if let Some(factor) = factor {
+            self.b.abandon_loop();
+            self.unrolled(l, factor)?;
+        } else {
+            self.b.end_loop(counter, begin, end);
+        }
+        self.bound.remove(&l.var);
+        Ok(())
+    }
+
+    /// A loop with `factor` iterations of `l` in each of its own, and the remaining iterations.
+    fn unrolled(&mut self, l: &For, factor: usize) -> Result<()> {
+        let rounds = l.extent / factor;
+        let (var, counter) = self.new_counter(rounds);
+        self.b.begin_loop();
+        for i in 0..factor {
+            self.bound.insert(l.var, Affine::term(var, factor as i64).plus(i as i64));
+            self.block(&l.body)?;
+        }
+        self.b.end_loop(counter, Bound::Const(0), Bound::Const(rounds as i64));
+        for i in rounds * factor..l.extent {
+            self.bound.insert(l.var, Affine::constant(i as i64));
+            self.block(&l.body)?;
+        }
+        Ok(())
+    }
+
+    /// A counter, and the variable that stands for it.
+    fn new_counter(&mut self, extent: usize) -> (Var, Counter) {
+        let counter = self.b.new_counter();
+        let var = Var(self.region.program.vars.len() as u32 + counter.0);
+        self.extents.set(var, extent);
+        self.counters.insert(var, counter);
+        (var, counter)
+    }
+
+    fn vector_loop(&mut self, l: &For) -> Result<()> {
+        if self.group.is_some() {
+            return unsupported("a vector loop in a vector loop");
+        }
+        let vl = self.b.lanes();
+        if l.extent <= MAX_CHUNKS * vl {
+            return self.group(l, Affine::constant(0), l.extent);
+        }
+        let size = GROUP_CHUNKS * vl;
+        let groups = l.extent / size;
+        let (var, counter) = self.new_counter(groups);
+        self.b.begin_loop();
+        self.group(l, Affine::term(var, size as i64), size)?;
+        self.b.end_loop(counter, Bound::Const(0), Bound::Const(groups as i64));
+        match l.extent % size {
+            0 => Ok(()),
+            rest => self.group(l, Affine::constant((groups * size) as i64), rest),
+        }
+    }
+
+    fn group(&mut self, l: &For, start: Affine, lanes: usize) -> Result<()> {
+        if lanes == 0 {
+            return Ok(());
+        }
+        self.group = Some(Group { var: l.var, start, lanes });
+        let result = self.block(&l.body);
+        self.group = None;
+        self.bound.remove(&l.var);
+        result
+    }
+
+    /// The registers that the current statement is emitted for.
+    fn chunks(&self) -> usize {
+        self.group.as_ref().map_or(1, |g| g.lanes.div_ceil(self.b.lanes()))
+    }
+
+    /// Turns to one of them.
+    fn set_chunk(&mut self, chunk: usize) {
+        self.chunk = chunk;
+        if let Some(group) = &self.group {
+            let first = chunk * self.b.lanes();
+            let at = Affine::add(&group.start.plus(first as i64), &Affine::var(LANE));
+            self.bound.insert(group.var, at);
+            self.extents.set(LANE, (group.lanes - first).min(self.b.lanes()));
+        }
+    }
+
+    /// The lanes in use of the current register.
+    fn lanes(&self) -> usize {
+        match &self.group {
+            Some(_) => self.extents.get(LANE).unwrap_or(1),
+            None => 1,
+        }
+    }
+
+    fn store(&mut self, s: &Store) -> Result<()> {
+        for chunk in 0..self.chunks() {
+            self.set_chunk(chunk);
+            let value = self.expr(&s.value)?;
+            if let Some(cell) = self.cell(s.buf, &s.index)? {
+                if value.varying && !cell.varying {
+                    return unsupported("lanes that store to one element");
+                }
+                self.b.assign(cell.reg, value.reg);
+                continue;
+            }
+            let access = self.inside(s.buf, &s.index)?;
+            if access.stride == 0 {
+                if value.varying {
+                    return unsupported("lanes that store to one element");
+                }
+                if chunk > 0 {
+                    continue;
+                }
+            }
+            self.b.store(value.reg, access);
+        }
+        Ok(())
+    }
+
+    fn reduce(&mut self, r: &Reduce) -> Result<()> {
+        if self.group.is_some() && !self.target_varies(r.buf, &r.index)? {
+            return self.reduce_lanes(r);
+        }
+        for chunk in 0..self.chunks() {
+            self.set_chunk(chunk);
+            if let Some(cell) = self.cell(r.buf, &r.index)? {
+                self.accumulate(r.op, cell.reg, &r.value)?;
+                continue;
+            }
+            let access = self.inside(r.buf, &r.index)?;
+            let new = if let (ReduceOp::Add, Expr::Binary(BinOp::Mul, a, b)) = (r.op, &r.value) {
+                let (a, b) = (self.float(a)?, self.float(b)?);
+                let old = self.b.load(access.clone());
+                self.b.fma(a.reg, b.reg, old)
+            } else {
+                let value = self.float(&r.value)?;
+                let old = self.b.load(access.clone());
+                self.combine(r.op, value.reg, old)
+            };
+            self.b.store(new, access);
+        }
+        Ok(())
+    }
+
+    /// Whether different lanes have different targets.
+    fn target_varies(&mut self, buf: BufId, index: &[Index]) -> Result<bool> {
+        self.set_chunk(0);
+        match self.cell(buf, index)? {
+            Some(cell) => Ok(cell.varying),
+            None => Ok(self.inside(buf, index)?.stride != 0),
+        }
+    }
+
+    /// `variable = variable op value`.
+    fn accumulate(&mut self, op: ReduceOp, variable: Reg, value: &Expr) -> Result<()> {
+        if let (ReduceOp::Add, Expr::Binary(BinOp::Mul, a, b)) = (op, value) {
+            let (a, b) = (self.float(a)?, self.float(b)?);
+            self.b.multiply_accumulate(variable, a.reg, b.reg);
+            return Ok(());
+        }
+        let value = self.float(value)?;
+        self.accumulate_value(op, variable, value.reg);
+        Ok(())
+    }
+
+    fn accumulate_value(&mut self, op: ReduceOp, variable: Reg, value: Reg) {
+        match op {
+            ReduceOp::Add => self.b.update(BinaryOp::Add, variable, value),
+            ReduceOp::Mul => self.b.update(BinaryOp::Mul, variable, value),
+            ReduceOp::Max | ReduceOp::Min => {
+                let new = self.combine(op, value, variable);
+                self.b.assign(variable, new);
+            }
+        }
+    }
+
+    /// `a op b`; for max and min NaN if either is.
+    fn combine(&mut self, op: ReduceOp, a: Reg, b: Reg) -> Reg {
+        let op = match op {
+            ReduceOp::Add => return self.b.binary(BinaryOp::Add, a, b),
+            ReduceOp::Mul => return self.b.binary(BinaryOp::Mul, a, b),
+            ReduceOp::Max => BinaryOp::Max,
+            ReduceOp::Min => BinaryOp::Min,
+        };
+        // The instruction yields `b` if one is NaN, so only a NaN in `a` needs care.
+        let chosen = self.b.binary(op, a, b);
+        let nan = self.b.compare(Cmp::Unordered, a, a);
+        self.b.select(nan, a, chosen)
+    }
+
+    /// All lanes of the group are combined into one element.
+    fn reduce_lanes(&mut self, r: &Reduce) -> Result<()> {
+        let vl = self.b.lanes();
+        let op = match r.op {
+            ReduceOp::Add => Combine::Add,
+            ReduceOp::Mul => Combine::Mul,
+            ReduceOp::Max => Combine::Max,
+            ReduceOp::Min => Combine::Min,
+        };
+        let (mut full, mut rest) = (None, None);
+        for chunk in 0..self.chunks() {
+            self.set_chunk(chunk);
+            let value = self.float(&r.value)?.reg;
+            if self.lanes() < vl {
+                rest = Some(self.b.reduce(op, value, self.lanes()));
+            } else {
+                full = Some(match full {
+                    None => value,
+                    Some(sum) => self.combine(r.op, value, sum),
+                });
+            }
+        }
+        let full = full.map(|v| self.b.reduce(op, v, vl));
+        self.set_chunk(0);
+        for value in [full, rest].into_iter().flatten() {
+            if let Some(cell) = self.cell(r.buf, &r.index)? {
+                self.accumulate_value(r.op, cell.reg, value);
+            } else {
+                let access = self.inside(r.buf, &r.index)?;
+                let old = self.b.load(access.clone());
+                let new = self.combine(r.op, value, old);
+                self.b.store(new, access);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,161 @@
+//! Which statements of a segment are worth a kernel: the largest runs that can be selected and contain a
+//! vector loop.
+
+use std::collections::{HashMap, HashSet};
+
+use nestjit_ir::visit::{Extents, declared_temps, walk_exprs, walk_loops, walk_stmts};
+use nestjit_ir::{BufId, Expr, For, LoopKind, Program, Stmt};
+
+use super::{Machine, Region, select};
+use crate::codegen::vcode::Kernel;
+
+/// A run of statements that a kernel executes.
+pub(in crate::codegen) struct PlannedRegion {
+    /// The number of statements.
+    pub len: usize,
+    pub kernel: Kernel,
+}
+
+/// The kernels of a segment.
+#[derive(Default)]
+pub(in crate::codegen) struct Plan {
+    /// The regions, in the order of the program.
+    pub regions: Vec<PlannedRegion>,
+    /// Their positions, by the address of their first statement.
+    starts: HashMap<*const Stmt, usize>,
+    /// Locals that kernels share with other code: they must be in memory.
+    pub shared_locals: HashSet<BufId>,
+}
+
+impl Plan {
+    /// The position of the region that starts with this statement.
+    pub fn region(&self, first: &Stmt) -> Option<usize> {
+        self.starts.get(&std::ptr::from_ref(first)).copied()
+    }
+}
+
+/// Plans a segment: its statements, and the parallel loop that it consists of, if it is one.
+pub(in crate::codegen) fn plan(
+    program: &Program,
+    extents: &Extents,
+    body: &[Stmt],
+    parallel: Option<&For>,
+    machine: Machine,
+) -> Plan {
+    let mut planner = Planner { program, extents, machine, plan: Plan::default() };
+    match parallel {
+        Some(l) if l.extent == 0 => {}
+        Some(l) => {
+            if !planner.try_region(body, &[], Some(l)) {
+                planner.block(&l.body);
+            }
+        }
+        None => planner.block(body),
+    }
+    planner.plan
+}
+
+struct Planner<'a> {
+    program: &'a Program,
+    extents: &'a Extents,
+    machine: Machine,
+    plan: Plan,
+}
+
+impl Planner<'_> {
+    fn block(&mut self, body: &[Stmt]) {
+        if !has_vector_loop(body) || self.try_region(body, &[], None) {
+            return;
+        }
+        let selectable: Vec<bool> = body
+            .iter()
+            .map(|s| match s {
+                Stmt::Temp(_) => true,
+                Stmt::Call(_) => false,
+                s => self.select(std::slice::from_ref(s), &[], None).is_some(),
+            })
+            .collect();
+        let mut i = 0;
+        while i < body.len() {
+            if !selectable[i] {
+                if let Stmt::For(l) = &body[i] {
+                    self.block(&l.body);
+                }
+                i += 1;
+                continue;
+            }
+            let end = (i..body.len()).find(|&j| !selectable[j]).unwrap_or(body.len());
+            let (run, after) = (&body[i..end], &body[end..]);
+            if !self.try_region(run, after, None) {
+                for (k, stmt) in run.iter().enumerate() {
+                    if !matches!(stmt, Stmt::Temp(_)) {
+                        self.try_region(&run[k..=k], &[], None);
+                    }
+                }
+            }
+            i = end;
+        }
+    }
+
+    /// Makes `body` a region if it can be selected; `after` is what follows in its block.
+    fn try_region(&mut self, body: &[Stmt], after: &[Stmt], range: Option<&For>) -> bool {
+        if !has_vector_loop(body) {
+            return false;
+        }
+        let Some((first, kernel)) = body.first().zip(self.select(body, after, range)) else { return false };
+        let private = self.private(body, after);
+        for buf in accessed(body) {
+            if !private.contains(&buf) {
+                self.plan.shared_locals.insert(buf);
+            }
+        }
+        self.plan.starts.insert(first, self.plan.regions.len());
+        self.plan.regions.push(PlannedRegion { len: body.len(), kernel });
+        true
+    }
+
+    fn select(&self, body: &[Stmt], after: &[Stmt], range: Option<&For>) -> Option<Kernel> {
+        let private = self.private(body, after);
+        let region = Region {
+            program: self.program,
+            extents: self.extents,
+            body,
+            range: range.map(|l| l.var),
+            private: &private,
+        };
+        select(&region, self.machine).ok()
+    }
+
+    /// The locals that are declared in `body` and not accessed in `after`.
+    fn private(&self, body: &[Stmt], after: &[Stmt]) -> HashSet<BufId> {
+        let outside = accessed(after);
+        declared_temps(body).into_iter().filter(|b| !outside.contains(b)).collect()
+    }
+}
+
+fn has_vector_loop(body: &[Stmt]) -> bool {
+    let mut found = false;
+    walk_loops(body, &mut |l| found |= l.kind == LoopKind::Vector && l.extent > 0);
+    found
+}
+
+/// The buffers that statements access.
+pub(in crate::codegen) fn accessed(body: &[Stmt]) -> HashSet<BufId> {
+    let mut bufs = HashSet::new();
+    walk_stmts(body, &mut |s| match s {
+        Stmt::Store(s) => {
+            bufs.insert(s.buf);
+        }
+        Stmt::Reduce(r) => {
+            bufs.insert(r.buf);
+        }
+        Stmt::Call(c) => bufs.extend(c.inputs.iter().chain(&c.outputs)),
+        Stmt::For(_) | Stmt::Temp(_) => {}
+    });
+    walk_exprs(body, &mut |e| {
+        if let Expr::Load(l) = e {
+            bufs.insert(l.buf);
+        }
+    });
+    bufs
+}
