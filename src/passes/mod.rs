@@ -11,13 +11,16 @@ use crate::target::Target;
 use crate::unit::{Remark, Unit};
 
 mod check;
+mod contract_temps;
 mod fold_batch_norm;
 mod fold_constant;
 mod loops;
 mod manager;
+mod op_fusion;
 mod parallelize;
 mod plan_memory;
 mod simplify;
+mod simplify_nest;
 mod tile;
 mod vectorize;
 
@@ -69,6 +72,21 @@ pub const PIPELINE: &[Pass] = &[
         name: "Simplify",
         summary: "no-ops, duplicates and dead nodes go; chained reshapes and transposes become one",
         run: Run::Graph(simplify::run),
+    },
+    Pass {
+        name: "SimplifyNests",
+        summary: "loops of one iteration, constants, no-ops and dead temporaries go",
+        run: Run::Nest(simplify_nest::run, Stage::Fused),
+    },
+    Pass {
+        name: "OpFusion",
+        summary: "producers and consumers are merged at the deepest loop level that is legal and pays",
+        run: Run::Nest(op_fusion::run, Stage::Fused),
+    },
+    Pass {
+        name: "ContractTemps",
+        summary: "buffers used in one nest only become registers, rows and tiles",
+        run: Run::Nest(contract_temps::run, Stage::Fused),
     },
     Pass {
         name: "Tile",

@@ -1,0 +1,305 @@
+//! ContractTemps: a buffer used in one nest only lives where it is used, as small as its uses allow.
+//!
+//! Before (what OpFusion leaves) and after:
+//!
+//! ```text
+//! for n < 64 { for m < 512 {              for n < 64 { for m < 512 {
+//!   temp %acc: f32 ..                       temp %acc: f32 ..
+//!   %t[n,m] = %acc                          %y[n,m] = max(%acc + %b[m], 0.0)
+//!   %y[n,m] = max(%t[n,m] + %b[m], 0.0)   } }
+//! } }
+//! ```
+//!
+//! The buffer is declared at the deepest block that contains all its uses and each iteration of which uses
+//! elements of its own ([`window`]). There, the loops around the block are constant: what they add to an index
+//! is dropped, and each dimension shrinks to the range that remains, down to scalars. Values of elements that
+//! must be stored (outputs, buffers that other nests read) are kept in a scalar for those who read them in the
+//! same iteration. Scalars are then forwarded into their use by [`super::simplify_nest`].
+//!
+//! Buffers used by several top-level statements of a nest stay in memory: those may run on different threads.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use nestjit_ir::access::accesses;
+use nestjit_ir::visit::{self, Extents};
+use nestjit_ir::{
+    Affine, BufId, Buffer, Expr, For, Index, Layout, Load, Program, Role, SCALAR, Stmt, Store, Var,
+};
+
+use super::{PassContext, simplify_nest};
+use crate::error::Result;
+use crate::unit::{Remark, Unit};
+
+/// The pass.
+pub(super) fn run(unit: &mut Unit, _: &PassContext<'_>, remarks: &mut Vec<Remark>) -> Result<bool> {
+    let mut changed = false;
+    let mut users: BTreeMap<BufId, BTreeSet<usize>> = BTreeMap::new();
+    let program = &mut unit.program;
+    for (at, nest) in program.nests.iter().enumerate() {
+        for access in accesses(&nest.body) {
+            users.entry(access.buf).or_default().insert(at);
+        }
+    }
+    let mut own: Vec<Vec<BufId>> = vec![Vec::new(); program.nests.len()];
+    for (buf, nests) in users {
+        if let (Role::Temp, Some(at), 1) = (program.buf(buf).role, nests.first(), nests.len()) {
+            own[*at].push(buf);
+        }
+    }
+    for (at, bufs) in own.into_iter().enumerate() {
+        let mut body = std::mem::take(&mut program.nests[at].body);
+        let mut touched = false;
+        for buf in bufs {
+            let before = program.buf(buf).logical_bytes();
+            if contract(program, &mut body, buf) {
+                touched = true;
+                remarks.push(Remark {
+                    pass: "ContractTemps",
+                    code: "contracted",
+                    producer: program.buf(buf).name.clone(),
+                    consumer: None,
+                    bytes: before,
+                    applied: true,
+                    message: format!("{before} bytes became {}", program.buf(buf).logical_bytes()),
+                });
+            }
+        }
+        touched |= keep_in_scalars(program, &mut body);
+        if touched {
+            simplify_nest::simplify_body(program, &mut body);
+        }
+        program.nests[at].body = body;
+        changed |= touched;
+    }
+    Ok(changed)
+}
+
+/// Where a buffer can be declared, and what remains of it there.
+#[derive(Clone, Debug)]
+pub(super) struct Window {
+    /// The loops around the declaration, outermost first.
+    pub loops: Vec<Var>,
+    /// The bytes that remain.
+    pub bytes: usize,
+    dims: Vec<Dim>,
+}
+
+/// What becomes of a dimension.
+#[derive(Clone, PartialEq, Debug)]
+enum Dim {
+    /// It stays as it is.
+    Whole(usize),
+    /// Indices lose `base`; `extent` elements remain.
+    Part { base: Affine, extent: usize },
+}
+
+impl Dim {
+    fn extent(&self) -> usize {
+        match self {
+            Dim::Whole(extent) | Dim::Part { extent, .. } => *extent,
+        }
+    }
+}
+
+/// The deepest loops of `body` around all uses of a buffer such that each iteration uses elements of its own.
+/// `None` if that is not possible within any loop.
+pub(super) fn window(program: &Program, body: &[Stmt], buf: BufId) -> Option<Window> {
+    let mut path: Vec<&For> = Vec::new();
+    let mut block = body;
+    let uses = |s: &Stmt| accesses(std::slice::from_ref(s)).iter().any(|a| a.buf == buf);
+    loop {
+        let mut using = block.iter().filter(|s| uses(s));
+        match (using.next(), using.next()) {
+            (Some(Stmt::For(l)), None) => {
+                path.push(l);
+                block = &l.body;
+            }
+            (Some(_), _) => break,
+            (None, _) => return None,
+        }
+    }
+    let outermost = path.first()?;
+    let extents = Extents::of(std::slice::from_ref(&Stmt::For((*outermost).clone())));
+    let list: Vec<_> = accesses(block).into_iter().filter(|a| a.buf == buf).collect();
+    let indices: Option<Vec<&[Index]>> = list.iter().map(|a| a.index).collect();
+    let indices = indices?;
+    let vars: Vec<Var> = path.iter().map(|l| l.var).collect();
+    let rank = program.buf(buf).shape.len();
+    let own = (0..vars.len()).take_while(|at| (0..rank).any(|d| separates(&indices, d, &vars[..=*at], &extents)));
+    let loops: Vec<Var> = vars[..own.count()].to_vec();
+    if loops.is_empty() {
+        return None;
+    }
+    let shape = &program.buf(buf).shape;
+    let guarded = list.iter().any(|a| a.has_otherwise);
+    let dims: Vec<Dim> =
+        (0..rank).map(|d| shrink(&indices, d, shape[d], guarded, &loops, &extents)).collect();
+    let elements: usize = dims.iter().map(Dim::extent).product();
+    Some(Window { loops, bytes: elements * program.buf(buf).dtype.size(), dims })
+}
+
+/// Whether dimension `d` shows that different iterations of the last of `vars` (in the same iteration of the
+/// others) use different elements.
+fn separates(indices: &[&[Index]], d: usize, vars: &[Var], extents: &Extents) -> bool {
+    let Some((own, outer)) = vars.split_last() else { return false };
+    let Some(Index::Affine(sample)) = indices.first().map(|i| &i[d]) else { return false };
+    let step = sample.coeff(*own);
+    let (mut lo, mut hi) = (i64::MAX, i64::MIN);
+    for index in indices {
+        let Index::Affine(a) = &index[d] else { return false };
+        if a.coeff(*own) != step || outer.iter().any(|v| a.coeff(*v) != sample.coeff(*v)) {
+            return false;
+        }
+        let rest = vars.iter().fold(a.clone(), |a, v| a.subst(*v, &Affine::constant(0)));
+        let Some(range) = extents.range(&rest) else { return false };
+        (lo, hi) = (lo.min(range.0), hi.max(range.1));
+    }
+    hi.saturating_sub(lo) < step.abs()
+}
+
+fn shrink(
+    indices: &[&[Index]],
+    d: usize,
+    size: usize,
+    guarded: bool,
+    loops: &[Var],
+    extents: &Extents,
+) -> Dim {
+    let whole = Dim::Whole(size);
+    let (mut base, mut lo, mut hi) = (None, i64::MAX, i64::MIN);
+    for index in indices {
+        let Index::Affine(a) = &index[d] else { return whole };
+        // An index that may lie outside is compared with the bounds of the whole buffer.
+        let inside = |(lo, hi): (i64, i64)| lo >= 0 && usize::try_from(hi).is_ok_and(|hi| hi < size);
+        if guarded && !extents.range(a).is_some_and(inside) {
+            return whole;
+        }
+        let rest = loops.iter().fold(a.clone(), |a, v| a.subst(*v, &Affine::constant(0)));
+        let fixed = a.clone() - rest.clone();
+        if base.get_or_insert_with(|| fixed.clone()) != &fixed {
+            return whole;
+        }
+        let Some(range) = extents.range(&rest) else { return whole };
+        (lo, hi) = (lo.min(range.0), hi.max(range.1));
+    }
+    match (base, usize::try_from(hi.saturating_sub(lo))) {
+        (Some(base), Ok(span)) if span < size => Dim::Part { base: base.plus(lo), extent: span + 1 },
+        _ => whole,
+    }
+}
+
+/// Makes a buffer local, if it can be.
+fn contract(program: &mut Program, body: &mut Vec<Stmt>, buf: BufId) -> bool {
+    let Some(window) = window(program, body, buf) else {
+        // Outside all loops, a scalar may still be a register.
+        let uses = |s: &Stmt| accesses(std::slice::from_ref(s)).iter().any(|a| a.buf == buf);
+        let scalar = program.buf(buf).shape.is_empty();
+        let simple = body.iter().all(|s| !uses(s) || matches!(s, Stmt::Store(_) | Stmt::Reduce(_)));
+        if scalar && simple {
+            declare(program, body, buf);
+        }
+        return scalar && simple;
+    };
+    let rewrite = |index: &mut Vec<Index>| {
+        let old = std::mem::take(index);
+        for (i, dim) in old.into_iter().zip(&window.dims) {
+            match (i, dim) {
+                (Index::Affine(a), Dim::Part { base, extent }) => {
+                    if *extent > 1 {
+                        index.push(Index::Affine(a - base.clone()));
+                    }
+                }
+                (i, _) => index.push(i),
+            }
+        }
+    };
+    visit::walk_stmts_mut(body, &mut |s| match s {
+        Stmt::Store(s) if s.buf == buf => rewrite(&mut s.index),
+        Stmt::Reduce(r) if r.buf == buf => rewrite(&mut r.index),
+        _ => {}
+    });
+    visit::walk_exprs_mut(body, &mut |e| {
+        if let Expr::Load(l) = e
+            && l.buf == buf
+        {
+            rewrite(&mut l.index);
+            if l.index.is_empty() {
+                l.otherwise = None;
+            }
+        }
+    });
+    let kept = window.dims.iter().filter(|d| matches!(d, Dim::Whole(_)) || d.extent() > 1);
+    program.buf_mut(buf).shape = kept.map(Dim::extent).collect();
+    declare(program, block_within(body, &window.loops), buf);
+    true
+}
+
+/// The innermost of nested blocks, given the loops around it.
+fn block_within<'a>(block: &'a mut Vec<Stmt>, loops: &[Var]) -> &'a mut Vec<Stmt> {
+    let within = loops.first().and_then(|var| {
+        block.iter().position(|s| matches!(s, Stmt::For(l) if l.var == *var))
+    });
+    let Some(at) = within else { return block };
+    if let Stmt::For(_) = block[at]
+        && let Stmt::For(l) = &mut block[at]
+    {
+        return block_within(&mut l.body, &loops[1..]);
+    }
+    block
+}
+
+/// Declares a buffer in a block, before its first use.
+fn declare(program: &mut Program, block: &mut Vec<Stmt>, buf: BufId) {
+    let buffer = program.buf_mut(buf);
+    buffer.role = Role::Local;
+    buffer.layout = Layout::row_major(buffer.shape.len());
+    let uses = |s: &Stmt| accesses(std::slice::from_ref(s)).iter().any(|a| a.buf == buf);
+    let at = block.iter().position(uses).unwrap_or(0);
+    block.insert(at, Stmt::Temp(buf));
+}
+
+/// Where an element of a buffer that stays in memory is stored and then loaded in the same block, the load
+/// takes the value from a scalar.
+fn keep_in_scalars(program: &mut Program, block: &mut Vec<Stmt>) -> bool {
+    let mut changed = false;
+    let mut at = 0;
+    while at < block.len() {
+        if let Stmt::For(l) = &mut block[at] {
+            changed |= keep_in_scalars(program, &mut l.body);
+        }
+        let Stmt::Store(store) = &block[at] else {
+            at += 1;
+            continue;
+        };
+        let (buf, index) = (store.buf, store.index.clone());
+        let same = |l: &Load| l.buf == buf && l.index == index;
+        let writes = |s: &Stmt| {
+            let mut found = false;
+            visit::walk_stmts(std::slice::from_ref(s), &mut |s| {
+                found |= matches!(s, Stmt::Store(Store { buf: b, .. }) if *b == buf);
+                found |= matches!(s, Stmt::Reduce(r) if r.buf == buf);
+            });
+            found
+        };
+        let end = (at + 1..block.len()).find(|i| writes(&block[*i])).unwrap_or(block.len());
+        let mut loaded = false;
+        visit::walk_exprs(&block[at + 1..end], &mut |e| loaded |= matches!(e, Expr::Load(l) if same(l)));
+        let affine = index.iter().all(|i| matches!(i, Index::Affine(_)));
+        if program.buf(buf).role == Role::Local || !loaded || !affine {
+            at += 1;
+            continue;
+        }
+        let buffer = program.buf(buf);
+        let name = program.unique_buffer_name(&format!("{}_value", buffer.name));
+        let scalar = program.add_buffer(Buffer::new(name, buffer.dtype, &[], Role::Local));
+        visit::map_loads(&mut block[at + 1..end], &mut |l| same(l).then(|| Expr::load(scalar, SCALAR)));
+        if let Stmt::Store(store) = &mut block[at] {
+            let value = std::mem::replace(&mut store.value, Expr::load(scalar, SCALAR));
+            let keep = Stmt::Store(Store { buf: scalar, index: Vec::new(), value });
+            block.splice(at..at, [Stmt::Temp(scalar), keep]);
+        }
+        changed = true;
+        at += 3;
+    }
+    changed
+}

@@ -1,0 +1,329 @@
+//! OpFusion: producers and consumers are merged at the deepest loop level that is legal and pays.
+//!
+//! One idea covers epilogues, row-wise work and siblings: *put the consumer's statements behind the producer's
+//! and fuse sibling loops, recursively* ([`merge`]). A bias and an activation behind a contraction:
+//!
+//! ```text
+//! for n < 64 { for m < 512 { temp %acc ..; for k < 512 { .. }; %t[n,m] = %acc } }
+//! for i < 64 { for j < 512 { %u[i,j] = %t[i,j] + %b[j] } }
+//! for i < 64 { for j < 512 { %y[i,j] = max(%u[i,j], 0.0) } }
+//! ```
+//!
+//! becomes
+//!
+//! ```text
+//! for n < 64 { for m < 512 {
+//!   temp %acc ..; for k < 512 { .. }; %t[n,m] = %acc; %u[n,m] = %t[n,m] + %b[m]; %y[n,m] = max(%u[n,m], 0.0)
+//! } }
+//! ```
+//!
+//! Where only the outer loops agree, only they are shared, and a row of the buffer lies between: softmax and
+//! layer normalisation become one nest each. Producers that compute every element by itself are substituted
+//! into their consumers instead ([`inline`]).
+//!
+//! Nests are visited in execution order, each with its producers, the one that hands over most bytes first. A
+//! merge needs matching loops ([`align`]), no dependence that it would turn round, no other nest on a path
+//! between the two ([`order`]), and a profit ([`profit`]). Every merge leaves a remark, and so does every
+//! buffer that stays in memory between two nests. Requested outputs are always stored.
+//!
+//! The buffers in between become registers and rows in ContractTemps.
+
+mod align;
+mod inline;
+mod merge;
+mod order;
+mod profit;
+
+use std::collections::{HashMap, HashSet};
+
+use nestjit_ir::{BufId, Nest, Program, Role, Stmt};
+
+use self::inline::Pointwise;
+use self::merge::Depth;
+use self::order::NestGraph;
+use super::{PassContext, simplify_nest};
+use crate::error::Result;
+use crate::unit::{Remark, Unit};
+
+const PASS: &str = "OpFusion";
+
+/// Why a merge was not made.
+#[derive(Clone, PartialEq, Debug)]
+struct Refusal {
+    code: &'static str,
+    message: String,
+}
+
+impl Refusal {
+    fn new(code: &'static str, message: impl Into<String>) -> Refusal {
+        Refusal { code, message: message.into() }
+    }
+}
+
+/// The pass.
+pub(super) fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) -> Result<bool> {
+    let nests = std::mem::take(&mut unit.program.nests);
+    let (nests, parts) = distribute(nests);
+    let mut fusion = Fusion {
+        program: &unit.program,
+        ctx,
+        graph: NestGraph::new(nests),
+        refusals: HashMap::new(),
+        applied: Vec::new(),
+    };
+    fusion.inline_movement();
+    fusion.merge_all();
+    fusion.rejoin(&parts);
+    fusion.explain();
+    let changed = !fusion.applied.iter().all(|r| !r.applied);
+    let Fusion { graph, applied, .. } = fusion;
+    remarks.extend(applied);
+    let mut nests = graph.into_nests();
+    for nest in &mut nests {
+        simplify_nest::simplify_body(&unit.program, &mut nest.body);
+    }
+    unit.program.nests = nests;
+    Ok(changed)
+}
+
+/// Cuts nests with several independent loops (concatenation: a loop per operand) into a nest per loop, so that
+/// each can merge with its own producer. Also returns, for each nest, which one it came from.
+fn distribute(nests: Vec<Nest>) -> (Vec<Nest>, Vec<usize>) {
+    let (mut result, mut parts) = (Vec::new(), Vec::new());
+    for (origin, nest) in nests.into_iter().enumerate() {
+        let loops = nest.body.len() > 1 && nest.body.iter().all(|s| matches!(s, Stmt::For(_)));
+        if !loops || !independent(&nest.body) {
+            result.push(nest);
+            parts.push(origin);
+            continue;
+        }
+        for (i, stmt) in nest.body.into_iter().enumerate() {
+            let name = if i == 0 { nest.name.clone() } else { format!("{}.{i}", nest.name) };
+            result.push(Nest { name, body: vec![stmt], ops: nest.ops.clone() });
+            parts.push(origin);
+        }
+    }
+    (result, parts)
+}
+
+/// Whether no statement reads what another writes.
+fn independent(body: &[Stmt]) -> bool {
+    let scopes: Vec<_> = body.iter().map(|s| order::touched(std::slice::from_ref(s))).collect();
+    let written: HashSet<BufId> = scopes.iter().flat_map(|s| s.1.iter().copied()).collect();
+    scopes.iter().all(|s| s.0.iter().all(|b| !written.contains(b)))
+}
+
+struct Fusion<'a> {
+    program: &'a Program,
+    ctx: &'a PassContext<'a>,
+    graph: NestGraph,
+    /// Why the reader of a buffer (an original nest) was not merged with its writer.
+    refusals: HashMap<(BufId, usize), Refusal>,
+    applied: Vec<Remark>,
+}
+
+impl Fusion<'_> {
+    /// Substitutes nests that only move elements into all their consumers.
+    fn inline_movement(&mut self) {
+        for id in self.graph.ids() {
+            let Some(node) = self.graph.get(id) else { continue };
+            let Some(pointwise) = Pointwise::of(self.program, &node.nest.body) else { continue };
+            if pointwise.moves() {
+                self.inline(id, &pointwise);
+            }
+        }
+    }
+
+    /// Substitutes a nest into all its consumers and removes it; does nothing if one of them declines.
+    fn inline(&mut self, id: usize, pointwise: &Pointwise) -> bool {
+        let buf = pointwise.buf;
+        if self.program.buf(buf).role != Role::Temp || self.graph.writers(buf).count() != 1 {
+            return false;
+        }
+        let readers: Vec<usize> = self.graph.readers(buf).collect();
+        let mut bodies = Vec::new();
+        for &reader in &readers {
+            let Some(node) = self.graph.get(reader) else { continue };
+            let called = node.nest.body.iter().any(|s| matches!(s, Stmt::Call(_)));
+            let result = match called {
+                true => Err(Refusal::new("call", "the consumer is a call of a runtime function")),
+                false => pointwise.inline(self.program, &node.nest.body),
+            };
+            match result {
+                Ok(body) => bodies.push((reader, body)),
+                Err(refusal) => {
+                    self.refuse(&[buf], reader, refusal);
+                    return false;
+                }
+            }
+        }
+        if bodies.is_empty() {
+            return false;
+        }
+        let Some(node) = self.graph.remove(id) else { return false };
+        for (i, (reader, body)) in bodies.into_iter().enumerate() {
+            self.graph.set_body(reader, body);
+            let ops = if i == 0 { node.nest.ops.as_slice() } else { &[] };
+            self.graph.prepend(reader, ops, if i == 0 { &node.members } else { &[] });
+            let bytes = 2 * self.program.buf(buf).logical_bytes();
+            let message = format!("computed where it is read: %{}", self.program.buf(buf).name);
+            self.apply("prologue", &node.nest.name, reader, bytes, message);
+        }
+        true
+    }
+
+    fn merge_all(&mut self) {
+        for id in self.graph.ids() {
+            let mut tried: HashSet<usize> = HashSet::new();
+            // Each merge gives the nest new producers.
+            while let Some((producer, flow)) = self.next_producer(id, &tried) {
+                tried.insert(producer);
+                if !self.try_inline(producer, id) {
+                    self.try_merge(producer, id, &flow);
+                }
+            }
+        }
+    }
+
+    /// The producer that hands over most bytes and has not been tried; of equal ones, the latest.
+    fn next_producer(&self, id: usize, tried: &HashSet<usize>) -> Option<(usize, Vec<BufId>)> {
+        let bytes = |flow: &[BufId]| -> usize {
+            flow.iter().map(|b| self.program.buf(*b).logical_bytes()).sum()
+        };
+        let all = self.graph.producers(id);
+        all.into_iter().filter(|p| !tried.contains(&p.0)).max_by_key(|p| bytes(&p.1))
+    }
+
+    fn try_inline(&mut self, producer: usize, consumer: usize) -> bool {
+        let Some(node) = self.graph.get(producer) else { return false };
+        let Some(pointwise) = Pointwise::of(self.program, &node.nest.body) else { return false };
+        let only = self.graph.readers(pointwise.buf).all(|r| r == consumer);
+        only && self.inline(producer, &pointwise)
+    }
+
+    fn try_merge(&mut self, producer: usize, consumer: usize, flow: &[BufId]) {
+        let (Some(first), Some(second)) = (self.graph.get(producer), self.graph.get(consumer)) else { return };
+        if let Some(between) = self.graph.between(producer, consumer) {
+            let name = self.graph.get(between).map_or("", |n| n.nest.name.as_str());
+            let refusal = Refusal::new("cycle", format!("@{name} comes between them"));
+            self.refuse(flow, consumer, refusal);
+            return;
+        }
+        let (first, second) = (first.nest.clone(), second.nest.clone());
+        let merged = merge::merge(self.program, self.ctx.target, &first.body, &second.body, flow);
+        match merged {
+            Err(refusal) => self.refuse(flow, consumer, refusal),
+            Ok((body, depth)) => {
+                let contracts = |n: &Nest| !profit::contractions(&n.body).is_empty();
+                let siblings = contracts(&first) && contracts(&second);
+                let anchor = if contracts(&first) { &first } else { &second };
+                let name = anchor.name.clone();
+                let ops = first.ops.iter().chain(&second.ops).cloned().collect();
+                self.graph.join(producer, consumer, Nest { name, body, ops });
+                let (code, how) = match depth {
+                    _ if siblings => ("sibling", "computed side by side"),
+                    Depth::All => ("epilogue", "computed on each element at once"),
+                    Depth::Outer => ("row", "computed row by row"),
+                    Depth::Sequence => ("row", "computed one after the other in one nest"),
+                };
+                let alive = |b: &BufId| self.graph.readers(*b).any(|r| r != consumer);
+                let bytes = flow
+                    .iter()
+                    .map(|b| {
+                        let kept = self.program.buf(*b).role != Role::Temp || alive(b);
+                        self.program.buf(*b).logical_bytes() * if kept { 1 } else { 2 }
+                    })
+                    .sum();
+                let names: Vec<String> =
+                    flow.iter().map(|b| format!("%{}", self.program.buf(*b).name)).collect();
+                let message = format!("{how}: {}", names.join(", "));
+                let target = second.name.clone();
+                self.apply_named(code, &first.name, target, bytes, message);
+            }
+        }
+    }
+
+    /// Puts parts of one nest that merged with nothing together again.
+    fn rejoin(&mut self, parts: &[usize]) {
+        let mut last: Option<(usize, usize)> = None;
+        for id in self.graph.ids() {
+            let Some(node) = self.graph.get(id) else { continue };
+            let &[member] = node.members.as_slice() else { continue };
+            let origin = parts[member];
+            match last {
+                Some((before, o)) if o == origin && self.graph.between(before, id).is_none() => {
+                    let (Some(first), Some(second)) = (self.graph.get(before), self.graph.get(id)) else {
+                        continue;
+                    };
+                    let mut nest = first.nest.clone();
+                    nest.body.extend(second.nest.body.iter().cloned());
+                    self.graph.join(before, id, nest);
+                }
+                _ => {}
+            }
+            last = Some((id, origin));
+        }
+    }
+
+    fn refuse(&mut self, flow: &[BufId], consumer: usize, refusal: Refusal) {
+        let members = self.graph.get(consumer).map(|n| n.members.clone()).unwrap_or_default();
+        for &buf in flow {
+            for &member in &members {
+                self.refusals.insert((buf, member), refusal.clone());
+            }
+        }
+    }
+
+    fn apply(&mut self, code: &'static str, producer: &str, consumer: usize, bytes: usize, message: String) {
+        let name = self.graph.get(consumer).map(|n| n.nest.name.clone()).unwrap_or_default();
+        self.apply_named(code, producer, name, bytes, message);
+    }
+
+    fn apply_named(
+        &mut self,
+        code: &'static str,
+        producer: &str,
+        consumer: String,
+        bytes: usize,
+        message: String,
+    ) {
+        self.applied.push(Remark {
+            pass: PASS,
+            code,
+            producer: producer.to_owned(),
+            consumer: Some(consumer),
+            bytes,
+            applied: true,
+            message,
+        });
+    }
+
+    /// A remark for every buffer that stays in memory between two nests.
+    fn explain(&mut self) {
+        let mut declined = Vec::new();
+        for id in self.graph.ids() {
+            let Some(node) = self.graph.get(id) else { continue };
+            for (producer, flow) in self.graph.producers(id) {
+                let Some(source) = self.graph.get(producer) else { continue };
+                for buf in flow {
+                    let refusal = node.members.iter().find_map(|m| self.refusals.get(&(buf, *m)));
+                    let buffer = self.program.buf(buf);
+                    let (code, message) = match refusal {
+                        Some(r) => (r.code, format!("not fused: %{}: {}", buffer.name, r.message)),
+                        None => ("multi-consumer", format!("not fused: %{} has other consumers", buffer.name)),
+                    };
+                    declined.push(Remark {
+                        pass: PASS,
+                        code,
+                        producer: source.nest.name.clone(),
+                        consumer: Some(node.nest.name.clone()),
+                        bytes: 2 * buffer.logical_bytes(),
+                        applied: false,
+                        message,
+                    });
+                }
+            }
+        }
+        self.applied.extend(declined);
+    }
+}

@@ -1,0 +1,208 @@
+//! The graph of nests: who writes and reads which buffer, and an execution order that stays topological while
+//! nests are merged.
+//!
+//! Merging two nests is possible only if no third nest lies on a path between them; [`NestGraph::join`] finds
+//! out by a walk over the part of the order between the two, and reorders that part alone.
+
+use std::collections::{BTreeSet, HashMap};
+
+use nestjit_ir::access::{AccessKind, accesses};
+use nestjit_ir::{BufId, Nest, Stmt};
+
+/// A nest and the buffers that it touches. Scoped buffers do not count.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    pub nest: Nest,
+    pub reads: BTreeSet<BufId>,
+    pub writes: BTreeSet<BufId>,
+    /// The original nests that were merged into this one.
+    pub members: Vec<usize>,
+}
+
+/// What a statement list reads and writes, without what it declares itself.
+pub(super) fn touched(body: &[Stmt]) -> (BTreeSet<BufId>, BTreeSet<BufId>) {
+    let locals: BTreeSet<BufId> = nestjit_ir::visit::declared_temps(body).into_iter().collect();
+    let (mut reads, mut writes) = (BTreeSet::new(), BTreeSet::new());
+    for access in accesses(body) {
+        if locals.contains(&access.buf) {
+            continue;
+        }
+        if access.kind != AccessKind::Write {
+            reads.insert(access.buf);
+        }
+        if access.kind != AccessKind::Read {
+            writes.insert(access.buf);
+        }
+    }
+    (reads, writes)
+}
+
+/// Nests in execution order.
+#[derive(Debug, Default)]
+pub(super) struct NestGraph {
+    nodes: Vec<Option<Node>>,
+    /// Node ids in execution order; merged nests leave a hole.
+    order: Vec<Option<usize>>,
+    place: Vec<usize>,
+    writers: HashMap<BufId, BTreeSet<usize>>,
+    readers: HashMap<BufId, BTreeSet<usize>>,
+}
+
+impl NestGraph {
+    /// The graph of nests in execution order.
+    pub fn new(nests: Vec<Nest>) -> NestGraph {
+        let mut graph = NestGraph::default();
+        for (id, nest) in nests.into_iter().enumerate() {
+            let (reads, writes) = touched(&nest.body);
+            graph.nodes.push(Some(Node { nest, reads, writes, members: vec![id] }));
+            graph.order.push(Some(id));
+            graph.place.push(id);
+            graph.link(id);
+        }
+        graph
+    }
+
+    fn link(&mut self, id: usize) {
+        let Some(node) = &self.nodes[id] else { return };
+        for b in &node.reads {
+            self.readers.entry(*b).or_default().insert(id);
+        }
+        for b in &node.writes {
+            self.writers.entry(*b).or_default().insert(id);
+        }
+    }
+
+    fn unlink(&mut self, id: usize) {
+        let Some(node) = &self.nodes[id] else { return };
+        for (buffers, map) in [(&node.reads, &mut self.readers), (&node.writes, &mut self.writers)] {
+            for b in buffers {
+                if let Some(users) = map.get_mut(b) {
+                    users.remove(&id);
+                }
+            }
+        }
+    }
+
+    /// Ids of all nodes, in execution order.
+    pub fn ids(&self) -> Vec<usize> {
+        self.order.iter().flatten().copied().collect()
+    }
+
+    /// The node, if it has not been merged into another.
+    pub fn get(&self, id: usize) -> Option<&Node> {
+        self.nodes.get(id).and_then(Option::as_ref)
+    }
+
+    /// The nodes that write a buffer.
+    pub fn writers(&self, buf: BufId) -> impl Iterator<Item = usize> + '_ {
+        self.writers.get(&buf).into_iter().flatten().copied()
+    }
+
+    /// The nodes that read a buffer.
+    pub fn readers(&self, buf: BufId) -> impl Iterator<Item = usize> + '_ {
+        self.readers.get(&buf).into_iter().flatten().copied()
+    }
+
+    /// The nodes whose results a node reads, with those buffers, in execution order.
+    pub fn producers(&self, id: usize) -> Vec<(usize, Vec<BufId>)> {
+        let Some(node) = self.get(id) else { return Vec::new() };
+        let mut result: Vec<(usize, Vec<BufId>)> = Vec::new();
+        for &buf in &node.reads {
+            for writer in self.writers(buf).filter(|w| *w != id) {
+                match result.iter_mut().find(|r| r.0 == writer) {
+                    Some(entry) => entry.1.push(buf),
+                    None => result.push((writer, vec![buf])),
+                }
+            }
+        }
+        result.sort_by_key(|r| self.place[r.0]);
+        result
+    }
+
+    /// Gives a node new statements.
+    pub fn set_body(&mut self, id: usize, body: Vec<Stmt>) {
+        self.unlink(id);
+        if let Some(node) = self.nodes[id].as_mut() {
+            (node.reads, node.writes) = touched(&body);
+            node.nest.body = body;
+        }
+        self.link(id);
+    }
+
+    /// Puts operation names and members of another node before those of `id`.
+    pub fn prepend(&mut self, id: usize, ops: &[String], members: &[usize]) {
+        if let Some(node) = self.nodes[id].as_mut() {
+            node.nest.ops.splice(0..0, ops.iter().cloned());
+            node.members.extend(members);
+        }
+    }
+
+    /// Removes a node.
+    pub fn remove(&mut self, id: usize) -> Option<Node> {
+        self.unlink(id);
+        self.order[self.place[id]] = None;
+        self.nodes[id].take()
+    }
+
+    /// The nest that stands on a path from `first` to the later `second`, if there is one.
+    pub fn between(&self, first: usize, second: usize) -> Option<usize> {
+        let dependent = self.dependent(first, second);
+        let node = self.get(second)?;
+        dependent.into_iter().find(|id| {
+            self.get(*id).is_some_and(|n| {
+                n.writes.iter().any(|b| node.reads.contains(b) || node.writes.contains(b))
+                    || n.reads.iter().any(|b| node.writes.contains(b))
+            })
+        })
+    }
+
+    /// The nodes between two places that depend on `first`.
+    fn dependent(&self, first: usize, second: usize) -> Vec<usize> {
+        let (mut written, mut read) = match self.get(first) {
+            Some(node) => (node.writes.clone(), node.reads.clone()),
+            None => return Vec::new(),
+        };
+        let mut dependent = Vec::new();
+        for id in self.order[self.place[first] + 1..self.place[second]].iter().flatten() {
+            let Some(node) = self.get(*id) else { continue };
+            let flows = node.reads.iter().any(|b| written.contains(b));
+            if flows || node.writes.iter().any(|b| written.contains(b) || read.contains(b)) {
+                written.extend(&node.writes);
+                read.extend(&node.reads);
+                dependent.push(*id);
+            }
+        }
+        dependent
+    }
+
+    /// Merges two nodes into one with the given nest; there must be no node [`NestGraph::between`] them. The
+    /// result keeps the id of `second`.
+    pub fn join(&mut self, first: usize, second: usize, nest: Nest) {
+        let dependent: BTreeSet<usize> = self.dependent(first, second).into_iter().collect();
+        let (from, to) = (self.place[first], self.place[second]);
+        let between: Vec<usize> = self.order[from + 1..to].iter().flatten().copied().collect();
+        let mut members = self.get(first).map(|n| n.members.clone()).unwrap_or_default();
+        self.unlink(first);
+        self.unlink(second);
+        self.nodes[first] = None;
+        members.extend(self.nodes[second].take().map(|n| n.members).unwrap_or_default());
+        let (reads, writes) = touched(&nest.body);
+        self.nodes[second] = Some(Node { nest, reads, writes, members });
+        self.link(second);
+
+        let before = between.iter().copied().filter(|id| !dependent.contains(id));
+        let after = between.iter().copied().filter(|id| dependent.contains(id));
+        let order: Vec<usize> = before.chain([second]).chain(after).collect();
+        self.order[from..=to].fill(None);
+        for (slot, id) in (from..=to).zip(order) {
+            self.order[slot] = Some(id);
+            self.place[id] = slot;
+        }
+    }
+
+    /// The nests in execution order.
+    pub fn into_nests(mut self) -> Vec<Nest> {
+        let order = std::mem::take(&mut self.order);
+        order.into_iter().flatten().filter_map(|id| self.nodes[id].take()).map(|n| n.nest).collect()
+    }
+}

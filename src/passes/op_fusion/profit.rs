@@ -1,0 +1,230 @@
+//! Whether a legal merge pays: what it saves in bytes against what it costs.
+//!
+//! A merge saves writing and reading the buffers between the nests. It costs when it
+//! - takes away the loops that a contraction needs for its register tile: with rows `n` shared with the row-wise
+//!   work of another nest, each row reads the whole weights again (`breaks-tile`),
+//! - makes a second contraction do the same (`second-contraction`),
+//! - leaves too few independent iterations for the threads (`parallelism`).
+//!
+//! Whether what stays between the nests fits the caches is judged on the merged nest, in [`super::merge`].
+
+use std::collections::{BTreeSet, HashMap};
+
+use nestjit_ir::{BinOp, BufId, Expr, For, Index, Load, Program, ReduceOp, Stmt, Var, visit};
+
+use super::Refusal;
+use crate::target::Target;
+
+/// Work below which a nest runs on one thread anyway, in innermost iterations.
+pub(super) const SERIAL_WORK: usize = 1 << 15;
+
+/// Sharing rows with other work is free as long as the weights take at most this part of the first cache.
+const TILE_SHARE: (usize, usize) = (3, 4);
+
+/// A sum of products, `%acc += a * b`, in which some output loop indexes one operand only.
+#[derive(Debug)]
+pub(super) struct Contraction<'a> {
+    /// The loops around it that index the result.
+    pub outputs: Vec<Var>,
+    /// The loads of the operand that the innermost output loop indexes alone, and those loops.
+    pub column: (Vec<&'a Load>, Vec<Var>),
+    /// The loads of the other operand, and the output loops that only it has.
+    pub row: (Vec<&'a Load>, Vec<Var>),
+}
+
+/// The contractions in a statement list.
+pub(super) fn contractions(body: &[Stmt]) -> Vec<Contraction<'_>> {
+    let mut found = Vec::new();
+    collect(body, &mut Vec::new(), &mut HashMap::new(), &mut found);
+    found
+}
+
+fn collect<'a>(
+    body: &'a [Stmt],
+    path: &mut Vec<(Var, usize)>,
+    declared: &mut HashMap<BufId, usize>,
+    found: &mut Vec<Contraction<'a>>,
+) {
+    for stmt in body {
+        match stmt {
+            Stmt::Temp(b) => {
+                declared.insert(*b, path.len());
+            }
+            Stmt::For(l) => {
+                path.push((l.var, l.extent));
+                collect(&l.body, path, declared, found);
+                path.pop();
+            }
+            Stmt::Reduce(r) if r.op == ReduceOp::Add => {
+                let Expr::Binary(BinOp::Mul, a, b) = &r.value else { continue };
+                let depth = declared.get(&r.buf).copied();
+                let index: BTreeSet<Var> =
+                    r.index.iter().filter_map(Index::as_affine).flat_map(|i| i.vars()).collect();
+                let outputs: Vec<Var> = path
+                    .iter()
+                    .enumerate()
+                    .filter(|(at, (v, n))| *n > 1 && (depth.is_some_and(|d| *at < d) || index.contains(v)))
+                    .map(|(_, (v, _))| *v)
+                    .collect();
+                found.extend(contraction(outputs, a, b));
+            }
+            Stmt::Reduce(_) | Stmt::Store(_) | Stmt::Call(_) => {}
+        }
+    }
+}
+
+fn contraction<'a>(outputs: Vec<Var>, a: &'a Expr, b: &'a Expr) -> Option<Contraction<'a>> {
+    let operand = |e: &'a Expr| {
+        let mut loads = Vec::new();
+        visit::walk_expr(e, &mut |e| {
+            if let Expr::Load(l) = e {
+                loads.push(l);
+            }
+        });
+        (loads, visit::expr_vars(e))
+    };
+    let ((a, a_vars), (b, b_vars)) = (operand(a), operand(b));
+    let only = |mine: &[Var], other: &[Var]| -> Vec<Var> {
+        outputs.iter().copied().filter(|v| mine.contains(v) && !other.contains(v)).collect()
+    };
+    let (a_only, b_only) = (only(&a_vars, &b_vars), only(&b_vars, &a_vars));
+    if a_only.is_empty() && b_only.is_empty() {
+        return None;
+    }
+    let innermost = outputs.iter().rev().find(|v| a_only.contains(v) || b_only.contains(v))?;
+    let (column, row) = match a_only.contains(innermost) {
+        true => ((a, a_only), (b, b_only)),
+        false => ((b, b_only), (a, a_only)),
+    };
+    Some(Contraction { outputs, column, row })
+}
+
+/// How many bytes a load touches while the loops `fixed` stand still.
+pub(super) fn footprint(
+    program: &Program,
+    load: &Load,
+    fixed: &[Var],
+    extent: &dyn Fn(Var) -> usize,
+) -> usize {
+    let buffer = program.buf(load.buf);
+    let elements: usize = load
+        .index
+        .iter()
+        .zip(&buffer.shape)
+        .map(|(index, size)| match index {
+            Index::Affine(a) => {
+                let moving = |v| if fixed.contains(&v) { 1 } else { extent(v) };
+                let (lo, hi) = a.range(moving).unwrap_or((0, 0));
+                usize::try_from(hi.saturating_sub(lo)).map_or(*size, |n| (n + 1).min(*size))
+            }
+            Index::Value(_) => *size,
+        })
+        .product();
+    elements * buffer.dtype.size()
+}
+
+/// How often innermost statements run.
+pub(super) fn work(body: &[Stmt]) -> usize {
+    body.iter()
+        .map(|s| match s {
+            Stmt::For(l) => l.extent.saturating_mul(work(&l.body)),
+            Stmt::Temp(_) => 0,
+            Stmt::Store(_) | Stmt::Reduce(_) | Stmt::Call(_) => 1,
+        })
+        .fold(0, usize::saturating_add)
+}
+
+/// Whether all loops in `body` are there to reduce: nothing is stored in them.
+pub(super) fn only_reduces(body: &[Stmt]) -> bool {
+    let mut pure = true;
+    visit::walk_loops(body, &mut |l| {
+        pure &= l.body.iter().all(|s| matches!(s, Stmt::Reduce(_) | Stmt::For(_)));
+    });
+    pure
+}
+
+/// One side of a merge: the loop as it is, its matched loops (by its own names), and what they enclose.
+pub(super) struct Side<'a> {
+    pub whole: &'a For,
+    pub matched: &'a [Var],
+    pub rest: &'a [Stmt],
+}
+
+/// Refuses merges that cost more than they save; see the module's description.
+pub(super) fn check(
+    program: &Program,
+    target: &Target,
+    first: &Side<'_>,
+    second: &Side<'_>,
+    flow: &[BufId],
+) -> Result<(), Refusal> {
+    let whole = std::slice::from_ref;
+    let (s1, s2) = (Stmt::For(first.whole.clone()), Stmt::For(second.whole.clone()));
+    restreams(program, whole(&s2), second.matched, flow)?;
+    // Statements that run once per iteration of all output loops are an epilogue, whatever they are.
+    if only_reduces(first.rest) && only_reduces(second.rest) {
+        return Ok(());
+    }
+    for (body, side) in [(whole(&s1), first), (whole(&s2), second)] {
+        keeps_tile(program, target, body, side.matched)?;
+    }
+    Ok(())
+}
+
+/// A consumer that is itself a contraction over what it consumes must not read its weights once per iteration
+/// of the matched loops.
+pub(super) fn restreams(
+    program: &Program,
+    body: &[Stmt],
+    matched: &[Var],
+    flow: &[BufId],
+) -> Result<(), Refusal> {
+    let extents = visit::Extents::of(body);
+    let extent = |v| extents.get(v).unwrap_or(1);
+    for c in contractions(body) {
+        for (mine, other) in [(&c.column.0, &c.row.0), (&c.row.0, &c.column.0)] {
+            for load in mine.iter().filter(|l| flow.contains(&l.buf)) {
+                let again = c.outputs.iter().any(|v| {
+                    !matched.contains(v) && !load.index.iter().filter_map(Index::as_affine).any(|a| a.uses(*v))
+                });
+                if !again {
+                    continue;
+                }
+                let bytes: usize = other.iter().map(|l| footprint(program, l, matched, &extent)).sum();
+                let times: usize = matched.iter().map(|v| extent(*v)).product();
+                let weights = other.first().map_or("", |l| program.buf(l.buf).name.as_str());
+                return Err(Refusal::new(
+                    "second-contraction",
+                    format!(
+                        "the consumer contracts %{} and would read {bytes} bytes of %{weights} {times} times",
+                        program.buf(load.buf).name
+                    ),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn keeps_tile(program: &Program, target: &Target, body: &[Stmt], matched: &[Var]) -> Result<(), Refusal> {
+    let extents = visit::Extents::of(body);
+    let extent = |v| extents.get(v).unwrap_or(1);
+    let lost = |loops: &[Var]| !loops.is_empty() && loops.iter().all(|v| matched.contains(v));
+    for c in contractions(body) {
+        if lost(&c.column.1) {
+            return Err(Refusal::new(
+                "breaks-tile",
+                "the contraction would lose the loops that its vectors run along",
+            ));
+        }
+        let bytes: usize = c.column.0.iter().map(|l| footprint(program, l, matched, &extent)).sum();
+        if lost(&c.row.1) && bytes > target.l1_bytes * TILE_SHARE.0 / TILE_SHARE.1 {
+            let times: usize = c.row.1.iter().map(|v| extent(*v)).product();
+            return Err(Refusal::new(
+                "breaks-tile",
+                format!("row by row, the contraction would read {bytes} bytes {times} times"),
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! SimplifyNests: what can be said more simply without changing a single bit of any result.
+//!
+//! Loops that run once become their body and loops that never run vanish; constants are folded; operations
+//! that change no value go (`x * 1`, `x / 1`, `x - 0`, but not `x + 0`, which turns -0 into 0); loads that
+//! provably stay inside lose their `otherwise`; scalars that are stored once are forwarded into their only use;
+//! locals, buffers and nests whose values nobody reads go.
+//!
+//! Before: `for i < 1 { temp %t: f32; %t = %x[i] * 1.0; %y[i] = exp(%t) }`, after: `%y[0] = exp(%x[0])`.
+//! Graph-level simplification is another pass.
+
+mod expr;
+mod scalars;
+
+use std::collections::HashSet;
+
+use nestjit_ir::access::accesses;
+use nestjit_ir::visit::{self, Extents};
+use nestjit_ir::{Affine, BufId, Program, Role, Stmt};
+
+use super::PassContext;
+use crate::error::Result;
+use crate::unit::{Remark, Unit};
+
+/// The pass.
+pub(super) fn run(unit: &mut Unit, _: &PassContext<'_>, _: &mut Vec<Remark>) -> Result<bool> {
+    let before = unit.program.nests.clone();
+    let program = &mut unit.program;
+    for at in 0..program.nests.len() {
+        let mut body = std::mem::take(&mut program.nests[at].body);
+        simplify_body(program, &mut body);
+        program.nests[at].body = body;
+    }
+    remove_dead(program);
+    Ok(unit.program.nests != before)
+}
+
+/// Simplifies the statements of one nest.
+pub(super) fn simplify_body(program: &Program, body: &mut Vec<Stmt>) {
+    remove_trivial_loops(body);
+    let extents = Extents::of(body);
+    visit::walk_exprs_mut(body, &mut |e| expr::simplify(program, &extents, e));
+    scalars::forward(program, body);
+    remove_empty_loops(body);
+}
+
+/// Loops that run once or never.
+fn remove_trivial_loops(body: &mut Vec<Stmt>) {
+    let old = std::mem::take(body);
+    for stmt in old {
+        match stmt {
+            Stmt::For(l) if l.extent == 0 => {}
+            Stmt::For(mut l) => {
+                remove_trivial_loops(&mut l.body);
+                if l.extent == 1 {
+                    visit::subst_var(&mut l.body, l.var, &Affine::constant(0));
+                    body.append(&mut l.body);
+                } else {
+                    body.push(Stmt::For(l));
+                }
+            }
+            stmt => body.push(stmt),
+        }
+    }
+}
+
+fn remove_empty_loops(body: &mut Vec<Stmt>) {
+    body.retain_mut(|s| match s {
+        Stmt::For(l) => {
+            remove_empty_loops(&mut l.body);
+            !l.body.is_empty()
+        }
+        _ => true,
+    });
+}
+
+/// Removes statements that only write `temp` buffers that no nest reads, and nests that are empty then.
+fn remove_dead(program: &mut Program) {
+    // A reader comes after the writers, so one backward walk finds chains of dead nests.
+    let mut read: HashSet<BufId> = HashSet::new();
+    let buffers = &program.buffers;
+    for nest in program.nests.iter_mut().rev() {
+        let dead = |b: BufId, read: &HashSet<BufId>| {
+            buffers[b.0 as usize].role == Role::Temp && !read.contains(&b)
+        };
+        let own: HashSet<BufId> = reads(&nest.body).collect();
+        prune(&mut nest.body, &mut |s| match s {
+            Stmt::Store(s) => !dead(s.buf, &read) || own.contains(&s.buf),
+            Stmt::Reduce(r) => !dead(r.buf, &read) || own.contains(&r.buf),
+            Stmt::Call(c) => c.outputs.is_empty() || !c.outputs.iter().all(|b| dead(*b, &read)),
+            Stmt::For(_) | Stmt::Temp(_) => true,
+        });
+        scalars::remove_dead_locals(&mut nest.body, buffers);
+        remove_empty_loops(&mut nest.body);
+        read.extend(reads(&nest.body));
+    }
+    program.nests.retain(|n| !n.body.is_empty());
+}
+
+fn reads(body: &[Stmt]) -> impl Iterator<Item = BufId> {
+    accesses(body).into_iter().filter(|a| a.kind == nestjit_ir::access::AccessKind::Read).map(|a| a.buf)
+}
+
+fn prune(body: &mut Vec<Stmt>, keep: &mut dyn FnMut(&Stmt) -> bool) {
+    body.retain_mut(|s| {
+        if let Stmt::For(l) = s {
+            prune(&mut l.body, keep);
+        }
+        keep(s)
+    });
+}
