@@ -125,7 +125,8 @@ pub(super) fn window(program: &Program, body: &[Stmt], buf: BufId) -> Option<Win
     let indices = indices?;
     let vars: Vec<Var> = path.iter().map(|l| l.var).collect();
     let rank = program.buf(buf).shape.len();
-    let own = (0..vars.len()).take_while(|at| (0..rank).any(|d| separates(&indices, d, &vars[..=*at], &extents)));
+    let own =
+        (0..vars.len()).take_while(|at| (0..rank).any(|d| separates(&indices, d, &vars[..=*at], &extents)));
     let loops: Vec<Var> = vars[..own.count()].to_vec();
     if loops.is_empty() {
         return None;
@@ -230,22 +231,20 @@ fn contract(program: &mut Program, body: &mut Vec<Stmt>, buf: BufId) -> bool {
     });
     let kept = window.dims.iter().filter(|d| matches!(d, Dim::Whole(_)) || d.extent() > 1);
     program.buf_mut(buf).shape = kept.map(Dim::extent).collect();
-    declare(program, block_within(body, &window.loops), buf);
+    declare_within(program, body, &window.loops, buf);
     true
 }
 
-/// The innermost of nested blocks, given the loops around it.
-fn block_within<'a>(block: &'a mut Vec<Stmt>, loops: &[Var]) -> &'a mut Vec<Stmt> {
-    let within = loops.first().and_then(|var| {
-        block.iter().position(|s| matches!(s, Stmt::For(l) if l.var == *var))
-    });
-    let Some(at) = within else { return block };
-    if let Stmt::For(_) = block[at]
-        && let Stmt::For(l) = &mut block[at]
-    {
-        return block_within(&mut l.body, &loops[1..]);
+/// Declares a buffer within nested loops.
+fn declare_within(program: &mut Program, block: &mut Vec<Stmt>, loops: &[Var], buf: BufId) {
+    let Some((var, inner)) = loops.split_first() else { return declare(program, block, buf) };
+    for stmt in block {
+        if let Stmt::For(l) = stmt
+            && l.var == *var
+        {
+            declare_within(program, &mut l.body, inner, buf);
+        }
     }
-    block
 }
 
 /// Declares a buffer in a block, before its first use.

@@ -79,9 +79,8 @@ fn remove_dead(program: &mut Program) {
     let mut read: HashSet<BufId> = HashSet::new();
     let buffers = &program.buffers;
     for nest in program.nests.iter_mut().rev() {
-        let dead = |b: BufId, read: &HashSet<BufId>| {
-            buffers[b.0 as usize].role == Role::Temp && !read.contains(&b)
-        };
+        let dead =
+            |b: BufId, read: &HashSet<BufId>| buffers[b.0 as usize].role == Role::Temp && !read.contains(&b);
         let own: HashSet<BufId> = reads(&nest.body).collect();
         prune(&mut nest.body, &mut |s| match s {
             Stmt::Store(s) => !dead(s.buf, &read) || own.contains(&s.buf),

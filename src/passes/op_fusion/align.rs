@@ -75,9 +75,10 @@ pub(super) fn heads(l: &For) -> Vec<Head> {
 
 /// `body` within loops.
 pub(super) fn wrap(heads: &[Head], body: Vec<Stmt>) -> Vec<Stmt> {
-    heads.iter().rev().fold(body, |body, h| {
-        vec![Stmt::For(For { var: h.var, extent: h.extent, kind: h.kind, body })]
-    })
+    heads
+        .iter()
+        .rev()
+        .fold(body, |body, h| vec![Stmt::For(For { var: h.var, extent: h.extent, kind: h.kind, body })])
 }
 
 /// Loops that index the same dimensions of the same buffers.
@@ -131,8 +132,11 @@ fn match_terms(first: (&[Head], &Affine), second: (&[Head], &Affine), result: &m
         });
         match candidate {
             Some(v2) => result.pairs.push((v1, v2)),
-            None if second.1.vars().any(|v| second.0.iter().any(|h| h.var == v)) => result.window = true,
-            None => {}
+            None => {
+                let loops = || second.1.terms().iter().filter(|t| second.0.iter().any(|h| h.var == t.0));
+                // The same step over another range is a slice, not a window.
+                result.window |= loops().next().is_some() && loops().all(|t| t.1 != c1);
+            }
         }
     }
 }

@@ -13,7 +13,7 @@
 
 use nestjit_ir::access::accesses;
 use nestjit_ir::visit::{self, Extents};
-use nestjit_ir::{Affine, BufId, Expr, Index, Load, Program, Stmt, Store, Var};
+use nestjit_ir::{Affine, BufId, Expr, Index, Load, LoopKind, Program, Stmt, Store, Var};
 
 use super::Refusal;
 use super::align::{Chain, Head};
@@ -40,6 +40,9 @@ impl Pointwise {
             _ => return None,
         };
         let [Stmt::Store(Store { buf, index, value })] = chain.body.as_slice() else { return None };
+        if chain.heads.iter().any(|h| h.kind != LoopKind::Serial) {
+            return None;
+        }
         let shape = &program.buf(*buf).shape;
         let mut free: Vec<Head> = chain.heads;
         let mut dims = Vec::with_capacity(index.len());
@@ -133,7 +136,10 @@ impl Pointwise {
             if along {
                 return Err(Refusal::new(
                     "stride",
-                    format!("the vectors of the contraction would gather from %{}", program.buf(load.buf).name),
+                    format!(
+                        "the vectors of the contraction would gather from %{}",
+                        program.buf(load.buf).name
+                    ),
                 ));
             }
         }

@@ -16,11 +16,9 @@
 
 use std::collections::BTreeSet;
 
-use nestjit_ir::access::{
-    Access, AccessKind, Reductions, accesses, carried_by, dependences,
-};
+use nestjit_ir::access::{Access, AccessKind, Reductions, accesses, carried_by, dependences};
 use nestjit_ir::visit::Extents;
-use nestjit_ir::{BufId, For, Program, Stmt, Var};
+use nestjit_ir::{BufId, For, LoopKind, Program, Stmt, Var, visit};
 
 use super::Refusal;
 use super::align::{Alignment, Chain, align, heads, wrap};
@@ -51,6 +49,13 @@ pub(super) fn merge(
     if called(first) || called(second) {
         return Err(Refusal::new("call", "one of them is a call of a runtime function"));
     }
+    let mut scheduled = false;
+    for body in [first, second] {
+        visit::walk_loops(body, &mut |l| scheduled |= l.kind != LoopKind::Serial);
+    }
+    if scheduled {
+        return Err(Refusal::new("scheduled", "one of them has a schedule already"));
+    }
     let mut merger = Merger {
         program,
         target,
@@ -79,17 +84,20 @@ fn sequence(
     flow: &[BufId],
     refusal: Option<Refusal>,
 ) -> Result<(), Refusal> {
-    if let Some(refusal) = refusal {
+    let misfit = |r: &Refusal| r.code == "shape-mismatch";
+    if let Some(refusal) = refusal.clone().filter(|r| !misfit(r)) {
         return Err(refusal);
     }
     profit::restreams(program, second, &[], flow)?;
     let bytes: usize = flow.iter().map(|b| program.buf(*b).logical_bytes()).sum();
     let work = profit::work(second);
     if bytes > target.l1_bytes / 2 || work > SERIAL_WORK {
-        return Err(Refusal::new(
-            "outer-extent-1",
-            format!("no loop is common to both, and {bytes} bytes pass between them"),
-        ));
+        return Err(refusal.unwrap_or_else(|| {
+            Refusal::new(
+                "outer-extent-1",
+                format!("no loop is common to both, and {bytes} bytes pass between them"),
+            )
+        }));
     }
     Ok(())
 }
@@ -191,10 +199,13 @@ impl Merger<'_> {
             }
         }
         if pairs.is_empty() {
+            profit::restreams(self.program, std::slice::from_ref(&s2), &[], self.flow)?;
             return Err(conflict);
         }
         let prefix: Vec<(Var, Var)> =
             pairs.iter().zip(&h1).take_while(|(p, h)| p.0 == h.var).map(|(p, _)| *p).collect();
+        let matched: Vec<Var> = pairs.iter().map(|p| p.1).collect();
+        profit::restreams(self.program, std::slice::from_ref(&s2), &matched, self.flow)?;
         let mut refusal = conflict.filter(|c| c.code == "window");
         let mut choices = vec![pairs];
         if !prefix.is_empty() && prefix.len() < choices[0].len() {
@@ -222,9 +233,7 @@ impl Merger<'_> {
             let Some(at) = first.position(v1) else { continue };
             outer.set(v1, first.heads[at].extent);
             outer.set(v2, first.heads[at].extent);
-            let inside = |c: &Chain, own: Var| {
-                c.within(|v| v != own && !pairs.iter().any(|p| p.0 == v))
-            };
+            let inside = |c: &Chain, own: Var| c.within(|v| v != own && !pairs.iter().any(|p| p.0 == v));
             let (f, s) = (inside(&first, v1), inside(&second, v2));
             let list = dependences(self.program, &f, v1, &s, v2, &outer);
             match list.iter().find(|d| d.min != 0 || d.max != 0) {
@@ -276,9 +285,9 @@ impl Merger<'_> {
         let (first, second) = (Chain::of(l1), Chain::of(l2));
         for (chain, matched, whole) in [(&first, &m1, l1), (&second, &m2, l2)] {
             let innermost = chain.heads.last().is_some_and(|h| matched.contains(&h.var));
-            if innermost && matched.len() < chain.heads.len() {
+            if innermost && matched.len() < chain.heads.len() && !self.mostly_shared(l1, l2) {
                 return Err(Refusal::new(
-                    "shape-mismatch",
+                    "stride",
                     "the loop along contiguous elements would become an outer one",
                 ));
             }
@@ -288,15 +297,38 @@ impl Merger<'_> {
         }
         let rest1 = first.within(|v| !m1.contains(&v));
         let rest2 = second.within(|v| !m2.contains(&v));
-        let sides = (
-            Side { whole: l1, matched: &m1, rest: &rest1 },
-            Side { whole: l2, matched: &m2, rest: &rest2 },
-        );
+        let sides =
+            (Side { whole: l1, matched: &m1, rest: &rest1 }, Side { whole: l2, matched: &m2, rest: &rest2 });
         profit::check(self.program, self.target, &sides.0, &sides.1, self.flow)?;
+        for (contracting, other) in [(&sides.0, &sides.1), (&sides.1, &sides.0)] {
+            let body = [Stmt::For(contracting.whole.clone())];
+            let outputs: Vec<Var> = profit::contractions(&body).into_iter().flat_map(|c| c.outputs).collect();
+            if contracting.matched.iter().any(|v| outputs.contains(v)) {
+                self.independent(other.whole, other.matched).map_err(|_| {
+                    Refusal::new(
+                        "breaks-tile",
+                        "a reduction would run along the loops of the contraction's tile",
+                    )
+                })?;
+            }
+        }
         if self.depth == 0 {
             self.keeps_threads(&sides.0, &sides.1)?;
         }
         Ok(Plan { pairs, first, second })
+    }
+
+    /// Whether most of what the second loop touches is touched by the first too. Then sharing it is worth
+    /// walking along another dimension, with vectors along the common loops.
+    fn mostly_shared(&self, l1: &For, l2: &For) -> bool {
+        let all = |l: &For| -> BTreeSet<BufId> {
+            let (reads, writes) = touched(&l.body);
+            reads.into_iter().chain(writes).collect()
+        };
+        let (first, second) = (all(l1), all(l2));
+        let bytes = |b: &BufId| self.program.buf(*b).logical_bytes();
+        let shared: usize = second.intersection(&first).map(bytes).sum();
+        2 * shared >= second.iter().map(bytes).sum()
     }
 
     /// Loops can be exchanged if their iterations are independent.
@@ -335,7 +367,8 @@ impl Merger<'_> {
             false => 1,
         };
         let whole = |side: &Side<'_>| -> Vec<Var> { heads(side.whole).iter().map(|h| h.var).collect() };
-        let before = |side: &Side<'_>| free(side, &whole(side)) && side.matched.len() < heads(side.whole).len();
+        let before =
+            |side: &Side<'_>| free(side, &whole(side)) && side.matched.len() < heads(side.whole).len();
         let lost = !shared || before(first) || before(second);
         if lost && extent < 2 * self.target.cores.max(2) {
             return Err(Refusal::new(
@@ -419,7 +452,8 @@ fn shared_buffers(first: &[Access<'_>], second: &[Access<'_>]) -> (Vec<BufId>, b
     };
     let (w1, w2) = (set(first, true), set(second, true));
     let (t1, t2) = (set(first, false), set(second, false));
-    let flow: Vec<BufId> = t1.intersection(&t2).copied().filter(|b| w1.contains(b) || w2.contains(b)).collect();
+    let flow: Vec<BufId> =
+        t1.intersection(&t2).copied().filter(|b| w1.contains(b) || w2.contains(b)).collect();
     match flow.is_empty() {
         false => (flow, true),
         true => (t1.intersection(&t2).copied().collect(), false),

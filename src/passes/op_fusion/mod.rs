@@ -187,9 +187,8 @@ impl Fusion<'_> {
 
     /// The producer that hands over most bytes and has not been tried; of equal ones, the latest.
     fn next_producer(&self, id: usize, tried: &HashSet<usize>) -> Option<(usize, Vec<BufId>)> {
-        let bytes = |flow: &[BufId]| -> usize {
-            flow.iter().map(|b| self.program.buf(*b).logical_bytes()).sum()
-        };
+        let bytes =
+            |flow: &[BufId]| -> usize { flow.iter().map(|b| self.program.buf(*b).logical_bytes()).sum() };
         let all = self.graph.producers(id);
         all.into_iter().filter(|p| !tried.contains(&p.0)).max_by_key(|p| bytes(&p.1))
     }
@@ -202,7 +201,9 @@ impl Fusion<'_> {
     }
 
     fn try_merge(&mut self, producer: usize, consumer: usize, flow: &[BufId]) {
-        let (Some(first), Some(second)) = (self.graph.get(producer), self.graph.get(consumer)) else { return };
+        let (Some(first), Some(second)) = (self.graph.get(producer), self.graph.get(consumer)) else {
+            return;
+        };
         if let Some(between) = self.graph.between(producer, consumer) {
             let name = self.graph.get(between).map_or("", |n| n.nest.name.as_str());
             let refusal = Refusal::new("cycle", format!("@{name} comes between them"));
@@ -218,7 +219,8 @@ impl Fusion<'_> {
                 let siblings = contracts(&first) && contracts(&second);
                 let anchor = if contracts(&first) { &first } else { &second };
                 let name = anchor.name.clone();
-                let ops = first.ops.iter().chain(&second.ops).cloned().collect();
+                let mut ops = first.ops.clone();
+                ops.extend(second.ops.iter().filter(|op| !first.ops.contains(op)).cloned());
                 self.graph.join(producer, consumer, Nest { name, body, ops });
                 let (code, how) = match depth {
                     _ if siblings => ("sibling", "computed side by side"),
@@ -269,7 +271,7 @@ impl Fusion<'_> {
         let members = self.graph.get(consumer).map(|n| n.members.clone()).unwrap_or_default();
         for &buf in flow {
             for &member in &members {
-                self.refusals.insert((buf, member), refusal.clone());
+                self.refusals.entry((buf, member)).or_insert_with(|| refusal.clone());
             }
         }
     }
@@ -310,7 +312,9 @@ impl Fusion<'_> {
                     let buffer = self.program.buf(buf);
                     let (code, message) = match refusal {
                         Some(r) => (r.code, format!("not fused: %{}: {}", buffer.name, r.message)),
-                        None => ("multi-consumer", format!("not fused: %{} has other consumers", buffer.name)),
+                        None => {
+                            ("multi-consumer", format!("not fused: %{} has other consumers", buffer.name))
+                        }
                     };
                     declined.push(Remark {
                         pass: PASS,

@@ -132,7 +132,8 @@ impl NestGraph {
     /// Puts operation names and members of another node before those of `id`.
     pub fn prepend(&mut self, id: usize, ops: &[String], members: &[usize]) {
         if let Some(node) = self.nodes[id].as_mut() {
-            node.nest.ops.splice(0..0, ops.iter().cloned());
+            let new: Vec<String> = ops.iter().filter(|op| !node.nest.ops.contains(op)).cloned().collect();
+            node.nest.ops.splice(0..0, new);
             node.members.extend(members);
         }
     }

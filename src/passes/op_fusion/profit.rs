@@ -185,7 +185,8 @@ pub(super) fn restreams(
         for (mine, other) in [(&c.column.0, &c.row.0), (&c.row.0, &c.column.0)] {
             for load in mine.iter().filter(|l| flow.contains(&l.buf)) {
                 let again = c.outputs.iter().any(|v| {
-                    !matched.contains(v) && !load.index.iter().filter_map(Index::as_affine).any(|a| a.uses(*v))
+                    !matched.contains(v)
+                        && !load.index.iter().filter_map(Index::as_affine).any(|a| a.uses(*v))
                 });
                 if !again {
                     continue;

@@ -84,10 +84,8 @@ fn binary(program: &Program, op: BinOp, a: &mut Expr, b: &mut Expr) -> Option<Ex
     }
     let dtype = a.dtype(program);
     let right = y.is_some_and(|y| neutral(op, dtype, y));
-    let commutes = matches!(
-        op,
-        BinOp::Add | BinOp::Mul | BinOp::Max | BinOp::Min | BinOp::And | BinOp::Or | BinOp::Xor
-    );
+    let commutes =
+        matches!(op, BinOp::Add | BinOp::Mul | BinOp::Max | BinOp::Min | BinOp::And | BinOp::Or | BinOp::Xor);
     let left = commutes && x.is_some_and(|x| neutral(op, dtype, x));
     // max(max(x, c), c): relu after relu.
     let again = matches!(op, BinOp::Max | BinOp::Min)
