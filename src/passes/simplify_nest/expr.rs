@@ -2,7 +2,7 @@
 
 use nestjit_ir::interp::{eval_binary, eval_cast, eval_unary};
 use nestjit_ir::visit::Extents;
-use nestjit_ir::{BinOp, DType, Expr, Index, Program, Scalar, UnOp};
+use nestjit_ir::{Affine, BinOp, DType, Expr, Index, Program, Scalar, UnOp};
 
 /// Simplifies an expression whose operands are simple already.
 pub(super) fn simplify(program: &Program, extents: &Extents, e: &mut Expr) {
@@ -10,7 +10,12 @@ pub(super) fn simplify(program: &Program, extents: &Extents, e: &mut Expr) {
         Expr::Const(_) => None,
         Expr::Index(a) => a.as_const().map(Expr::i64),
         Expr::Load(l) => {
-            for index in &mut l.index {
+            let shape = &program.buf(l.buf).shape;
+            let inside = |a: &Affine, extent: usize| {
+                let range = extents.range(a);
+                range.is_some_and(|(lo, hi)| lo >= 0 && usize::try_from(hi).is_ok_and(|hi| hi < extent))
+            };
+            for (index, extent) in l.index.iter_mut().zip(shape) {
                 let affine = match index {
                     Index::Value(v) => match v.as_ref() {
                         Expr::Index(a) => Some(a.clone()),
@@ -19,19 +24,12 @@ pub(super) fn simplify(program: &Program, extents: &Extents, e: &mut Expr) {
                     },
                     Index::Affine(_) => None,
                 };
-                if let Some(affine) = affine {
-                    // A constant that is out of range is reported when it runs: it must stay a value.
-                    let inside = extents.range(&affine).is_some_and(|(lo, _)| lo >= 0);
-                    if inside || l.otherwise.is_some() {
-                        *index = Index::Affine(affine);
-                    }
+                // What may be out of range is reported when it runs: it must stay a value.
+                if let Some(affine) = affine.filter(|a| l.otherwise.is_some() || inside(a, *extent)) {
+                    *index = Index::Affine(affine);
                 }
             }
-            let shape = &program.buf(l.buf).shape;
-            let inside = l.index.iter().zip(shape).all(|(i, n)| {
-                let range = i.as_affine().and_then(|a| extents.range(a));
-                range.is_some_and(|(lo, hi)| lo >= 0 && usize::try_from(hi).is_ok_and(|hi| hi < *n))
-            });
+            let inside = l.index.iter().zip(shape).all(|(i, n)| i.as_affine().is_some_and(|a| inside(a, *n)));
             if inside {
                 l.otherwise = None;
             }
