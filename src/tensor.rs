@@ -45,13 +45,11 @@ impl Tensor {
     pub fn zeros(dtype: DType, shape: &[usize]) -> Result<Tensor> {
         let bytes = checked_bytes(dtype, shape)?;
         let count = bytes.div_ceil(64);
-        // Reserved first: an allocation that fails elsewhere ends the process.
-        let mut lines = Vec::new();
-        lines.try_reserve_exact(count).map_err(|_| {
+        // Zeroed by the system, so that large tensors cost nothing until they are touched.
+        let lines = bytemuck::try_zeroed_vec(count).map_err(|()| {
             let message = format!("there is no memory for a tensor of shape {shape:?}");
             Error::new(crate::ErrorKind::Limit, message)
         })?;
-        lines.resize(count, Line([0; 64]));
         Ok(Tensor { dtype, shape: shape.to_vec(), lines: Arc::new(lines) })
     }
 

@@ -120,3 +120,14 @@ fn zoo_models() {
             .unwrap_or_else(|e| panic!("{}: {e}", entry.name));
     }
 }
+
+#[test]
+fn every_pass_keeps_the_meaning() {
+    for case in op_cases() {
+        let options = Options { verify_passes: true, check_passes: true, ..Options::default() };
+        let compiled = Compiler::with_options(options).threads(1).compile(&case.graph.into());
+        if let Err(e) = compiled {
+            panic!("{}: {e}", case.name);
+        }
+    }
+}
