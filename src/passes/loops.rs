@@ -257,12 +257,22 @@ pub fn work(body: &[Stmt]) -> f64 {
 
 /// Replaces loops that run once by their bodies.
 pub fn drop_unit_loops(body: &mut Vec<Stmt>) -> bool {
+    drop_loops(body, &|l| l.extent == 1)
+}
+
+/// Replaces loops that run once by their bodies, unless locals are declared there: such a loop may be there to
+/// keep their scope small.
+pub fn drop_bare_unit_loops(body: &mut Vec<Stmt>) -> bool {
+    drop_loops(body, &|l| l.extent == 1 && !l.body.iter().any(|s| matches!(s, Stmt::Temp(_))))
+}
+
+fn drop_loops(body: &mut Vec<Stmt>, goes: &dyn Fn(&For) -> bool) -> bool {
     let mut changed = false;
     let mut i = 0;
     while i < body.len() {
         if let Stmt::For(l) = &mut body[i] {
-            changed |= drop_unit_loops(&mut l.body);
-            if l.extent == 1 {
+            changed |= drop_loops(&mut l.body, goes);
+            if goes(l) {
                 let mut inner = std::mem::take(&mut l.body);
                 subst_var(&mut inner, l.var, &Affine::constant(0));
                 let n = inner.len();

@@ -18,6 +18,7 @@ mod loops;
 mod manager;
 mod op_fusion;
 mod parallelize;
+mod peel_borders;
 mod plan_memory;
 mod simplify;
 mod simplify_nest;
@@ -87,6 +88,9 @@ pub const PIPELINE: &[Pass] = &[
         name: "ContractTemps",
         summary: "buffers used in one nest only become registers, rows and tiles",
         run: Run::Nest(contract_temps::run, Stage::Fused),
+        name: "PeelBorders",
+        summary: "padding leaves the inner loops: padded copies, or loops cut into border and interior",
+        run: Run::Nest(peel_borders::run, Stage::Scheduled),
     },
     Pass {
         name: "Tile",

@@ -9,7 +9,7 @@ use nestjit_ir::visit::{declared_temps, walk_exprs, walk_stmts};
 use nestjit_ir::{BufId, Expr, For, LoopKind, Nest, Program, Role, Stmt};
 
 use super::PassContext;
-use super::loops::{drop_unit_loops, independent, rechain, unchain, work};
+use super::loops::{drop_bare_unit_loops, independent, rechain, unchain, work};
 use crate::error::Result;
 use crate::unit::{Remark, Unit};
 
@@ -27,7 +27,7 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
     let mut changed = false;
     for n in 0..unit.program.nests.len() {
         let mut nest = std::mem::take(&mut unit.program.nests[n]);
-        drop_unit_top_loops(&mut nest.body);
+        drop_bare_unit_loops(&mut nest.body);
         let mut marked = Vec::new();
         let mut reasons = BTreeSet::new();
         for stmt in &mut nest.body {
@@ -46,14 +46,6 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
         unit.program.nests[n] = nest;
     }
     Ok(changed)
-}
-
-/// A loop that runs once around everything hides the loops that could run in parallel.
-fn drop_unit_top_loops(body: &mut Vec<Stmt>) {
-    let hides = |s: &Stmt| matches!(s, Stmt::For(For { extent: 1, body, .. }) if !body.iter().any(|s| matches!(s, Stmt::Temp(_))));
-    if body.iter().any(hides) {
-        drop_unit_loops(body);
-    }
 }
 
 /// Marks the best loop of one statement; otherwise says why not.

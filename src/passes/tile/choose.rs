@@ -12,7 +12,7 @@ use nestjit_ir::{Index, Load, Program, Role, Var};
 
 use super::jam::{PointKind, Split};
 use super::leaf::{Contraction, Leaf, OutputLoop, footprint};
-use crate::passes::loops::{index_uses, stride};
+use crate::passes::loops::stride;
 use crate::target::Target;
 
 /// What the choice depends on of the machine.
@@ -90,7 +90,7 @@ pub(super) fn choose(
             continue;
         }
         consider(None);
-        for rows in leaf.path.iter().rev().filter(|l| l.jammable && l.var != columns.var) {
+        for rows in leaf.path.iter().rev().filter(|l| l.var != columns.var && usable_rows(leaf, l)) {
             for tile in 2..=rows.extent.min(machine.registers) {
                 consider(Some((rows, tile)));
             }
@@ -105,6 +105,12 @@ pub(super) fn choose(
 
 fn usable_columns(l: &OutputLoop) -> bool {
     l.jammable && l.vectorizable && l.extent > 1
+}
+
+/// Rows that share no operand would only cost registers.
+fn usable_rows(leaf: &Leaf, l: &OutputLoop) -> bool {
+    let shared = |load: &Load| !leaf.varies(load, l.var);
+    l.jammable && leaf.contractions.iter().all(|c| c.loads.iter().any(shared))
 }
 
 /// The cost model for one choice of the vectorised loop.
@@ -168,8 +174,8 @@ impl Model<'_> {
 
     /// Cycles for a load of one step.
     fn load(&self, load: &Load, vectors: f64, height: f64, rows: Option<Var>) -> f64 {
-        let times = if rows.is_some_and(|r| index_uses(&load.index, r)) { height } else { 1.0 };
-        let times = times * if index_uses(&load.index, self.columns) { vectors } else { 1.0 };
+        let times = if rows.is_some_and(|r| self.leaf.varies(load, r)) { height } else { 1.0 };
+        let times = times * if self.leaf.varies(load, self.columns) { vectors } else { 1.0 };
         let guard = if load.otherwise.is_some() { 2.0 } else { 1.0 };
         let contiguous = packable(self.program, load, self.columns).is_some()
             || matches!(stride(self.program, load.buf, &load.index, self.columns), Some(0 | 1));

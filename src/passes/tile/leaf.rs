@@ -7,11 +7,11 @@
 use nestjit_ir::visit::{Extents, walk_exprs};
 use nestjit_ir::{Affine, BinOp, BufId, Expr, For, Index, Load, Program, ReduceOp, Role, Stmt, Var};
 
-use crate::passes::loops::{Carried, carried, guarded_by, has_transcendental, vectorizable};
+use crate::passes::loops::{Carried, carried, guarded_by, has_transcendental, index_uses, vectorizable};
 
 /// A loop around a leaf.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) struct OutputLoop {
+pub(in crate::passes) struct OutputLoop {
     /// The variable.
     pub var: Var,
     /// The extent.
@@ -28,7 +28,7 @@ pub(super) struct OutputLoop {
 
 /// A sum of products into a local.
 #[derive(Clone, PartialEq, Debug)]
-pub(super) struct Contraction {
+pub(in crate::passes) struct Contraction {
     /// The loads of both factors.
     pub loads: Vec<Load>,
     /// The loops reduced over, outermost first.
@@ -44,7 +44,7 @@ impl Contraction {
 
 /// A block with contractions.
 #[derive(Clone, Debug)]
-pub(super) struct Leaf {
+pub(in crate::passes) struct Leaf {
     /// The loops around the block, outermost first.
     pub path: Vec<OutputLoop>,
     /// The contractions in it.
@@ -53,6 +53,8 @@ pub(super) struct Leaf {
     pub epilogue: Vec<(BufId, Vec<Index>)>,
     /// Whether the epilogue needs many temporaries.
     pub heavy: bool,
+    /// Locals declared on the way, and how many loops of the path are around the declaration.
+    locals: Vec<(BufId, usize)>,
 }
 
 impl Leaf {
@@ -62,6 +64,16 @@ impl Leaf {
         outputs * self.contractions.iter().map(|c| c.steps() as f64).sum::<f64>()
     }
 
+    /// Whether a load reads something else in each iteration of this loop of the path: its index depends on it,
+    /// or the local that it reads is declared inside.
+    pub(in crate::passes) fn varies(&self, load: &Load, var: Var) -> bool {
+        let declared_inside = || {
+            let depth = self.locals.iter().find(|l| l.0 == load.buf).map_or(0, |l| l.1);
+            self.path.iter().take(depth).any(|l| l.var == var)
+        };
+        index_uses(&load.index, var) || declared_inside()
+    }
+
     /// The loop of that variable.
     pub fn output_loop(&self, var: Var) -> Option<&OutputLoop> {
         self.path.iter().find(|l| l.var == var)
@@ -69,20 +81,27 @@ impl Leaf {
 }
 
 /// All leaves in `body`, in program order.
-pub(super) fn leaves(program: &Program, body: &[Stmt]) -> Vec<Leaf> {
+pub(in crate::passes) fn leaves(program: &Program, body: &[Stmt]) -> Vec<Leaf> {
     let mut found = Vec::new();
     for stmt in body {
         if let Stmt::For(l) = stmt {
             let outer = Extents::of(body);
-            visit(program, &outer, l, &mut Vec::new(), &mut found);
+            visit(program, &outer, l, &mut Way::default(), &mut found);
         }
     }
     found
 }
 
-fn visit(program: &Program, all: &Extents, l: &For, path: &mut Vec<OutputLoop>, found: &mut Vec<Leaf>) {
+/// The loops around a block and the locals declared between them.
+#[derive(Default)]
+struct Way {
+    path: Vec<OutputLoop>,
+    locals: Vec<(BufId, usize)>,
+}
+
+fn visit(program: &Program, all: &Extents, l: &For, way: &mut Way, found: &mut Vec<Leaf>) {
     let state = carried(l);
-    path.push(OutputLoop {
+    way.path.push(OutputLoop {
         var: l.var,
         extent: l.extent,
         jammable: state != Carried::Other,
@@ -90,19 +109,29 @@ fn visit(program: &Program, all: &Extents, l: &For, path: &mut Vec<OutputLoop>, 
         perfect: matches!(l.body.as_slice(), [Stmt::For(_)]),
         vectorizable: vectorizable(program, &l.body) && !guarded_by(program, all, &l.body, l.var),
     });
-    if let Some(leaf) = leaf(program, &l.body, path) {
-        found.push(leaf);
-    } else {
-        for stmt in &l.body {
-            if let Stmt::For(inner) = stmt {
-                visit(program, all, inner, path, found);
-            }
+    let outer_locals = way.locals.len();
+    for stmt in &l.body {
+        if let Stmt::Temp(b) = stmt {
+            way.locals.push((*b, way.path.len()));
         }
     }
-    path.pop();
+    let mut inside = Vec::new();
+    for stmt in &l.body {
+        if let Stmt::For(inner) = stmt {
+            visit(program, all, inner, way, &mut inside);
+        }
+    }
+    // A block beside whose own contractions there are larger ones further in (a border, say) is not a leaf.
+    let inner_macs: f64 = inside.iter().map(Leaf::macs).sum();
+    match leaf(program, &l.body, way) {
+        Some(leaf) if leaf.macs() >= inner_macs => found.push(leaf),
+        _ => found.append(&mut inside),
+    }
+    way.locals.truncate(outer_locals);
+    way.path.pop();
 }
 
-fn leaf(program: &Program, block: &[Stmt], path: &[OutputLoop]) -> Option<Leaf> {
+fn leaf(program: &Program, block: &[Stmt], way: &Way) -> Option<Leaf> {
     let locals: Vec<BufId> = block
         .iter()
         .filter_map(|s| match s {
@@ -136,7 +165,8 @@ fn leaf(program: &Program, block: &[Stmt], path: &[OutputLoop]) -> Option<Leaf> 
         });
     }
     epilogue.retain(|(b, _)| program.buf(*b).role != Role::Local || !program.buf(*b).shape.is_empty());
-    Some(Leaf { path: path.to_vec(), contractions, epilogue, heavy })
+    let (path, locals) = (way.path.clone(), way.locals.clone());
+    Some(Leaf { path, contractions, epilogue, heavy, locals })
 }
 
 /// Contractions into `locals` in the loop, with the loops reduced over.
@@ -169,7 +199,7 @@ fn collect(l: &For, locals: &[BufId], reduced: &mut Vec<(Var, usize)>, found: &m
 }
 
 /// How many different elements of its buffer a load touches while the variables of `inner` run, at least.
-pub(super) fn footprint(load: &Load, inner: &Extents) -> f64 {
+pub(in crate::passes) fn footprint(load: &Load, inner: &Extents) -> f64 {
     load.index
         .iter()
         .map(|i| match i {

@@ -6,7 +6,7 @@
 
 mod choose;
 pub(super) mod jam;
-mod leaf;
+pub(super) mod leaf;
 mod pack;
 
 use std::collections::HashMap;

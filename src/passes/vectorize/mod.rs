@@ -13,7 +13,9 @@ use nestjit_ir::{Expr, For, Index, LoopKind, Nest, Program, Stmt, Var};
 
 use self::strip::{Strip, strip};
 use super::PassContext;
-use super::loops::{Carried, carried, drop_unit_loops, expr_work, guarded_by, has_kind, has_loop, rechain};
+use super::loops::{
+    Carried, carried, drop_bare_unit_loops, expr_work, guarded_by, has_kind, has_loop, rechain,
+};
 use super::loops::{stride, unchain, vectorizable};
 use super::tile::jam::{Limits, PointKind, Split, jam};
 use crate::error::Result;
@@ -31,7 +33,7 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
     let mut changed = false;
     for n in 0..unit.program.nests.len() {
         let mut nest = std::mem::take(&mut unit.program.nests[n]);
-        changed |= drop_unit_loops(&mut nest.body);
+        changed |= drop_bare_unit_loops(&mut nest.body);
         let before = vector_loops(&nest);
         let extents = Extents::of(&nest.body);
         let mut pass = Vectorizer { program: &mut unit.program, limits, extents, declined: None };
@@ -166,7 +168,7 @@ impl Vectorizer<'_> {
             None => 1.0,
             Some((v, _)) => match stride(self.program, buf, index, v) {
                 Some(0 | 1) => share,
-                _ => 2.0,
+                _ => 1.25,
             },
         };
         let value = |e: &Expr| {
@@ -201,7 +203,8 @@ impl Vectorizer<'_> {
                 && l.kind == LoopKind::Serial
                 && l.extent > 1;
             if fine {
-                let end = if carried(l) == Carried::Nothing { 0.0 } else { 4.0 };
+                // Adding up the lanes of a vector takes as long as some steps.
+                let end = if carried(l) == Carried::Nothing { 0.0 } else { 8.0 };
                 scalar.min(end + n * self.cost(&l.body, Some((l.var, l.extent))))
             } else {
                 scalar

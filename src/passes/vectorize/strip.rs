@@ -60,7 +60,10 @@ pub(super) fn strip(program: &mut Program, request: Strip) -> Vec<Stmt> {
     let Strip { outer, var, extent, body, limits } = request;
     let lanes = limits.lanes;
     if extent < lanes {
-        let kind = if extent * 2 >= lanes { LoopKind::Vector } else { LoopKind::Unrolled };
+        // Adding up the lanes of a few elements takes longer than adding the elements.
+        let reduces = body.iter().any(|s| matches!(s, Stmt::Reduce(_)));
+        let vector = extent * 2 >= lanes && !(reduces && extent < 8);
+        let kind = if vector { LoopKind::Vector } else { LoopKind::Unrolled };
         let stmts = vec![looped(var, extent, kind, body)];
         return wrap(outer, stmts);
     }

@@ -1,0 +1,201 @@
+//! PeelBorders: padding leaves the inner loops.
+//!
+//! A load with `otherwise` is guarded wherever its index may leave the buffer. Three ways out, by what the loads
+//! are for: an operand that is read many times is copied into a padded temporary (`pad`); a small plane that a
+//! vector loop would cross the border of is copied into a padded local (`pad`); otherwise the loops are cut into
+//! border, interior, border (`split`). What remains guarded stays correct.
+
+mod pad;
+mod split;
+
+use std::collections::HashSet;
+
+use nestjit_ir::visit::{Extents, map_loads, walk_exprs};
+use nestjit_ir::{BufId, Expr, For, Index, Load, Program, Role, Scalar, Stmt};
+
+use super::PassContext;
+use super::loops::{drop_unit_loops, rechain, unchain};
+use super::tile::leaf::leaves;
+use crate::error::Result;
+use crate::unit::{Remark, Unit};
+
+const NAME: &str = "PeelBorders";
+
+/// How often each element of an operand must be used at least for a padded copy to cost next to nothing.
+const REUSE: f64 = 64.0;
+
+/// Takes guards out of inner loops.
+///
+/// # Errors
+/// None; the signature is the pipeline's.
+pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) -> Result<bool> {
+    let mut changed = false;
+    for n in 0..unit.program.nests.len() {
+        if !has_guards(&unit.program.nests[n].body) {
+            continue;
+        }
+        let mut nest = std::mem::take(&mut unit.program.nests[n]);
+        drop_unit_loops(&mut nest.body);
+        let mut done: Vec<&'static str> = Vec::new();
+        resolve(&unit.program, &Extents::of(&nest.body), &mut nest.body);
+        let mut body = Vec::new();
+        for stmt in nest.body {
+            body.extend(copy_operands(&mut unit.program, stmt, &mut done));
+        }
+        let extents = Extents::of(&body);
+        let planes =
+            pad::PlaneLimits { bytes: ctx.target.l1_bytes / 2, width: 8 * ctx.target.isa.f32_lanes() };
+        let mut peeler = Peeler { program: &mut unit.program, planes, done: &mut done };
+        nest.body = peeler.within(body, &extents);
+        let left = has_guards(&nest.body);
+        remarks.push(remark(&nest.name, &done, left));
+        changed |= !done.is_empty();
+        unit.program.nests[n] = nest;
+    }
+    Ok(changed)
+}
+
+/// Whether there is a load with `otherwise`.
+fn has_guards(body: &[Stmt]) -> bool {
+    let mut found = false;
+    walk_exprs(body, &mut |e| found |= matches!(e, Expr::Load(Load { otherwise: Some(_), .. })));
+    found
+}
+
+/// The guarded loads in `body`, each once.
+fn guarded_loads(body: &[Stmt]) -> Vec<Load> {
+    let mut found: Vec<Load> = Vec::new();
+    walk_exprs(body, &mut |e| {
+        if let Expr::Load(l) = e
+            && l.otherwise.is_some()
+            && !found.contains(l)
+        {
+            found.push(l.clone());
+        }
+    });
+    found
+}
+
+/// Drops `otherwise` where the index is always inside, and the load where it is always outside.
+fn resolve(program: &Program, extents: &Extents, body: &mut [Stmt]) {
+    map_loads(body, &mut |l| {
+        let otherwise = l.otherwise.as_ref()?;
+        let mut inside = true;
+        for (i, &size) in l.index.iter().zip(&program.buf(l.buf).shape) {
+            match i.as_affine().and_then(|a| extents.range(a)) {
+                Some((_, hi)) if hi < 0 => return Some((**otherwise).clone()),
+                Some((lo, _)) if lo >= size as i64 => return Some((**otherwise).clone()),
+                Some((lo, hi)) => inside &= lo >= 0 && hi < size as i64,
+                None => inside = false,
+            }
+        }
+        inside.then(|| Expr::Load(Load { otherwise: None, ..l.clone() }))
+    });
+}
+
+/// How far an index leaves a dimension below and above; `None` if that is not known.
+fn excess(extents: &Extents, index: &Index, size: usize) -> Option<(usize, usize)> {
+    let (lo, hi) = extents.range(index.as_affine()?)?;
+    let beyond = hi.saturating_sub(i64::try_from(size).ok()?.saturating_sub(1));
+    Some((usize::try_from(lo.saturating_neg()).unwrap_or(0), usize::try_from(beyond).unwrap_or(0)))
+}
+
+/// The constant that a guarded load yields outside.
+fn fill_of(load: &Load) -> Option<Scalar> {
+    load.otherwise.as_ref()?.as_const()
+}
+
+/// Padded copies for operands of contractions that are used often; the statements that make them come first.
+fn copy_operands(program: &mut Program, stmt: Stmt, done: &mut Vec<&'static str>) -> Vec<Stmt> {
+    let mut stmts = vec![stmt];
+    let extents = Extents::of(&stmts);
+    let written: HashSet<BufId> = nestjit_ir::access::writes(&stmts).into_iter().collect();
+    let mut wanted: Vec<Load> = Vec::new();
+    for leaf in leaves(program, &stmts) {
+        for load in leaf.contractions.iter().flat_map(|c| &c.loads) {
+            let buffer = program.buf(load.buf);
+            let reuse = leaf.macs() / buffer.len().max(1) as f64;
+            let outside = !written.contains(&load.buf) && buffer.role != Role::Local;
+            if load.otherwise.is_some() && outside && reuse >= REUSE && !wanted.contains(load) {
+                wanted.push(load.clone());
+            }
+        }
+    }
+    let mut copies = Vec::new();
+    for load in wanted {
+        if let Some(padded) = pad::whole(program, &extents, &load, &mut copies) {
+            pad::redirect(&mut stmts, &load, &padded);
+            done.push("padded-copy");
+        }
+    }
+    let mut out: Vec<Stmt> = copies.into_iter().flat_map(|c| c.stmts).collect();
+    drop_unit_loops(&mut out);
+    out.append(&mut stmts);
+    out
+}
+
+struct Peeler<'a> {
+    program: &'a mut Program,
+    planes: pad::PlaneLimits,
+    done: &'a mut Vec<&'static str>,
+}
+
+impl Peeler<'_> {
+    /// `extents` knows all loops of the nest.
+    fn within(&mut self, stmts: Vec<Stmt>, extents: &Extents) -> Vec<Stmt> {
+        let mut out = Vec::new();
+        for stmt in stmts {
+            match stmt {
+                Stmt::For(l) if has_guards(&l.body) => out.extend(self.nest(l, extents)),
+                other => out.push(other),
+            }
+        }
+        out
+    }
+
+    fn nest(&mut self, l: For, extents: &Extents) -> Vec<Stmt> {
+        let (chain, body) = unchain(l);
+        let loads = guarded_loads(&body);
+        if let Some((at, padded)) = pad::planes(self.program, extents, &chain, &body, self.planes) {
+            self.done.push("padded-plane");
+            let (outer, inner) = (chain[..at].to_vec(), chain[at..].to_vec());
+            let mut inner = rechain(inner, body);
+            let mut stmts = Vec::new();
+            for (load, padded) in padded {
+                pad::redirect(&mut inner, &load, &padded);
+                stmts.extend(padded.stmts);
+            }
+            stmts.extend(inner);
+            return rechain(outer, stmts);
+        }
+        let cuts = split::cuts(self.program, extents, &chain, &loads);
+        if cuts.is_empty() {
+            let body = self.within(body, extents);
+            return rechain(chain, body);
+        }
+        self.done.push("peeled");
+        let mut stmts = split::split(self.program, chain, body, &cuts);
+        split::shorten(self.program, &mut stmts, extents);
+        stmts
+    }
+}
+
+fn remark(nest: &str, done: &[&'static str], left: bool) -> Remark {
+    let message = match (done.first(), left) {
+        (Some(&"padded-copy"), _) => "padding: the operand is copied into a padded temporary",
+        (Some(&"padded-plane"), _) => "padding: each plane is copied into a padded local",
+        (Some(_), false) => "padding: loops are cut into border and interior",
+        (Some(_), true) => "padding: loops are cut into border and interior; guards remain in the border",
+        (None, false) => "padding: no access leaves its buffer",
+        (None, true) => "padding: guards remain",
+    };
+    Remark {
+        pass: NAME,
+        code: done.first().copied().unwrap_or(if left { "guards-remain" } else { "inside" }),
+        producer: nest.to_owned(),
+        consumer: None,
+        bytes: 0,
+        applied: !done.is_empty() || !left,
+        message: message.to_owned(),
+    }
+}
