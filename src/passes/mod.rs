@@ -88,6 +88,8 @@ pub const PIPELINE: &[Pass] = &[
         name: "ContractTemps",
         summary: "buffers used in one nest only become registers, rows and tiles",
         run: Run::Nest(contract_temps::run, Stage::Fused),
+    },
+    Pass {
         name: "PeelBorders",
         summary: "padding leaves the inner loops: padded copies, or loops cut into border and interior",
         run: Run::Nest(peel_borders::run, Stage::Scheduled),
