@@ -11,6 +11,7 @@ use super::arith::clif_type;
 use super::{Emitter, Local, SegmentBody};
 use crate::codegen::runtime_fns;
 use crate::codegen::vcode::Arg;
+use crate::codegen::vcode::select::plan::accessed;
 use crate::error::{Error, Result};
 
 /// Statements that a segment may grow to by unrolling; beyond it, unrolled loops stay loops.
@@ -75,9 +76,11 @@ impl Emitter<'_, '_> {
         let plan = self.plan;
         let region = &plan.regions[position];
         let (body, rest) = body.split_at(region.len);
+        let used = accessed(body);
         for stmt in body {
+            // A local that the kernel does not keep to itself, or that only what follows uses.
             if let Stmt::Temp(buf) = stmt
-                && plan.shared_locals.contains(buf)
+                && (plan.shared_locals.contains(buf) || !used.contains(buf))
             {
                 self.declare(*buf)?;
             }
