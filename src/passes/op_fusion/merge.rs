@@ -34,7 +34,7 @@ pub(super) enum Depth {
     /// Some outer loops are shared.
     Outer,
     /// No loop is shared: the statements follow each other in one nest.
-    Sequence,
+    None,
 }
 
 /// Merges the statements of two nests. `flow` are the buffers that the first writes and the second reads.
@@ -71,35 +71,28 @@ pub(super) fn merge(
         fits(program, target, &body, flow)?;
         return Ok((body, if merger.all { Depth::All } else { Depth::Outer }));
     }
-    sequence(program, target, second, flow, merger.refusal)?;
-    Ok((body, Depth::Sequence))
+    let bytes: usize = flow.iter().map(|b| program.buf(*b).logical_bytes()).sum();
+    Err(merger.refusal.unwrap_or_else(|| {
+        Refusal::new(
+            "outer-extent-1",
+            format!("no loop is common to both, and {bytes} bytes pass between them"),
+        )
+    }))
 }
 
-/// Whether nests that share no loop may follow each other in one nest: if little passes between them and the
-/// second has little to do, a nest of its own costs more than it brings.
-fn sequence(
+/// Puts nests that share no loop behind each other in one nest. That pays if little passes between them and
+/// the second has little to do: starting a kernel costs more than it.
+pub(super) fn sequence(
     program: &Program,
     target: &Target,
+    first: &[Stmt],
     second: &[Stmt],
     flow: &[BufId],
-    refusal: Option<Refusal>,
-) -> Result<(), Refusal> {
-    let misfit = |r: &Refusal| r.code == "shape-mismatch";
-    if let Some(refusal) = refusal.clone().filter(|r| !misfit(r)) {
-        return Err(refusal);
-    }
-    profit::restreams(program, second, &[], flow)?;
+) -> Option<(Vec<Stmt>, Depth)> {
+    profit::restreams(program, second, &[], flow).ok()?;
     let bytes: usize = flow.iter().map(|b| program.buf(*b).logical_bytes()).sum();
-    let work = profit::work(second);
-    if bytes > target.l1_bytes / 2 || work > SERIAL_WORK {
-        return Err(refusal.unwrap_or_else(|| {
-            Refusal::new(
-                "outer-extent-1",
-                format!("no loop is common to both, and {bytes} bytes pass between them"),
-            )
-        }));
-    }
-    Ok(())
+    let small = bytes <= target.l1_bytes / 2 && profit::work(second) <= SERIAL_WORK;
+    small.then(|| ([first, second].concat(), Depth::None))
 }
 
 /// What one iteration of the common loops leaves for a later statement must fit the second-level cache.
@@ -351,14 +344,8 @@ impl Merger<'_> {
 
     /// Enough iterations of the common loops must remain independent.
     fn keeps_threads(&self, first: &Side<'_>, second: &Side<'_>) -> Result<(), Refusal> {
-        let work = profit::work(&first.whole.body).saturating_mul(first.whole.extent)
-            + profit::work(&second.whole.body).saturating_mul(second.whole.extent);
-        if work <= SERIAL_WORK {
-            return Ok(());
-        }
         let free = |side: &Side<'_>, loops: &[Var]| self.independent(side.whole, loops).is_ok();
-        let shared = free(first, first.matched) && free(second, second.matched);
-        let extent: usize = match shared {
+        let extent: usize = match free(first, first.matched) && free(second, second.matched) {
             true => heads(first.whole)
                 .iter()
                 .filter(|h| first.matched.contains(&h.var))
@@ -366,11 +353,17 @@ impl Merger<'_> {
                 .product(),
             false => 1,
         };
-        let whole = |side: &Side<'_>| -> Vec<Var> { heads(side.whole).iter().map(|h| h.var).collect() };
-        let before =
-            |side: &Side<'_>| free(side, &whole(side)) && side.matched.len() < heads(side.whole).len();
-        let lost = !shared || before(first) || before(second);
-        if lost && extent < 2 * self.target.cores.max(2) {
+        if extent >= 2 * self.target.cores.max(2) {
+            return Ok(());
+        }
+        let lost = |side: &Side<'_>| -> usize {
+            let loops = heads(side.whole);
+            let was = free(side, &[side.whole.var]);
+            let stays = extent > 1 && side.matched.len() == loops.len();
+            let work = profit::work(&side.whole.body).saturating_mul(side.whole.extent);
+            if was && !stays { work } else { 0 }
+        };
+        if lost(first).saturating_add(lost(second)) > SERIAL_WORK {
             return Err(Refusal::new(
                 "parallelism",
                 format!("only {extent} iterations of the common loops would be independent"),

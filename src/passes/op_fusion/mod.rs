@@ -73,6 +73,7 @@ pub(super) fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Rema
     };
     fusion.inline_movement();
     fusion.merge_all();
+    fusion.sequence_all();
     fusion.rejoin(&parts);
     fusion.explain();
     let changed = !fusion.applied.iter().all(|r| !r.applied);
@@ -214,35 +215,68 @@ impl Fusion<'_> {
         let merged = merge::merge(self.program, self.ctx.target, &first.body, &second.body, flow);
         match merged {
             Err(refusal) => self.refuse(flow, consumer, refusal),
-            Ok((body, depth)) => {
-                let contracts = |n: &Nest| !profit::contractions(&n.body).is_empty();
-                let siblings = contracts(&first) && contracts(&second);
-                let anchor = if contracts(&first) { &first } else { &second };
-                let name = anchor.name.clone();
-                let mut ops = first.ops.clone();
-                ops.extend(second.ops.iter().filter(|op| !first.ops.contains(op)).cloned());
-                self.graph.join(producer, consumer, Nest { name, body, ops });
-                let (code, how) = match depth {
-                    _ if siblings => ("sibling", "computed side by side"),
-                    Depth::All => ("epilogue", "computed on each element at once"),
-                    Depth::Outer => ("row", "computed row by row"),
-                    Depth::Sequence => ("row", "computed one after the other in one nest"),
+            Ok(merged) => self.join(producer, consumer, flow, merged),
+        }
+    }
+
+    /// Small nests that could be merged but for loops in common follow each other in one nest.
+    fn sequence_all(&mut self) {
+        for id in self.graph.ids() {
+            for (producer, flow) in self.graph.producers(id) {
+                let misfit = |r: &Refusal| matches!(r.code, "shape-mismatch" | "outer-extent-1");
+                let (Some(first), Some(second)) = (self.graph.get(producer), self.graph.get(id)) else {
+                    continue;
                 };
-                let alive = |b: &BufId| self.graph.readers(*b).any(|r| r != consumer);
-                let bytes = flow
+                let fits = second
+                    .members
                     .iter()
-                    .map(|b| {
-                        let kept = self.program.buf(*b).role != Role::Temp || alive(b);
-                        self.program.buf(*b).logical_bytes() * if kept { 1 } else { 2 }
-                    })
-                    .sum();
-                let names: Vec<String> =
-                    flow.iter().map(|b| format!("%{}", self.program.buf(*b).name)).collect();
-                let message = format!("{how}: {}", names.join(", "));
-                let target = second.name.clone();
-                self.apply_named(code, &first.name, target, bytes, message);
+                    .any(|m| flow.iter().all(|b| self.refusals.get(&(*b, *m)).is_some_and(misfit)));
+                if !fits || self.graph.between(producer, id).is_some() {
+                    continue;
+                }
+                let (first, second) = (&first.nest.body, &second.nest.body);
+                if let Some(merged) = merge::sequence(self.program, self.ctx.target, first, second, &flow) {
+                    self.join(producer, id, &flow, merged);
+                }
             }
         }
+    }
+
+    fn join(&mut self, producer: usize, consumer: usize, flow: &[BufId], (body, depth): (Vec<Stmt>, Depth)) {
+        let (Some(first), Some(second)) = (self.graph.get(producer), self.graph.get(consumer)) else {
+            return;
+        };
+        let (first, second) = (first.nest.clone(), second.nest.clone());
+        let contracts = |n: &Nest| !profit::contractions(&n.body).is_empty();
+        let siblings = contracts(&first) && contracts(&second);
+        let anchor = if contracts(&first) { &first } else { &second };
+        let name = anchor.name.clone();
+        let mut ops = first.ops.clone();
+        ops.extend(second.ops.iter().filter(|op| !first.ops.contains(op)).cloned());
+        self.graph.join(producer, consumer, Nest { name, body, ops });
+        let (code, how) = match depth {
+            _ if siblings => ("sibling", "computed side by side"),
+            Depth::All => ("epilogue", "computed on each element at once"),
+            Depth::Outer => ("row", "computed row by row"),
+            Depth::None => ("row", "computed one after the other in one nest"),
+        };
+        let alive = |b: &BufId| self.graph.readers(*b).any(|r| r != consumer);
+        let bytes = flow
+            .iter()
+            .map(|b| {
+                let kept = self.program.buf(*b).role != Role::Temp || alive(b);
+                let times = match depth {
+                    Depth::None => 0,
+                    _ if kept => 1,
+                    _ => 2,
+                };
+                self.program.buf(*b).logical_bytes() * times
+            })
+            .sum();
+        let names: Vec<String> = flow.iter().map(|b| format!("%{}", self.program.buf(*b).name)).collect();
+        let message = format!("{how}: {}", names.join(", "));
+        let target = second.name.clone();
+        self.apply_named(code, &first.name, target, bytes, message);
     }
 
     /// Puts parts of one nest that merged with nothing together again.
