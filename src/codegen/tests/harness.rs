@@ -13,7 +13,7 @@ use crate::target::{Isa, Target};
 use crate::unit::Unit;
 
 /// The machine that tests compile for.
-pub(super) fn target() -> Target {
+pub(in crate::codegen) fn target() -> Target {
     let fma = std::is_x86_feature_detected!("fma");
     Target { isa: Isa::Simd128, fma, l1_bytes: 32 << 10, l2_bytes: 1 << 20, l3_bytes: 8 << 20, cores: 1 }
 }
@@ -103,7 +103,7 @@ fn get(memory: &mut Memory, at: usize, dtype: DType) -> Scalar {
 }
 
 /// Compiles with text and verification.
-pub(super) fn compile_program(program: &Program, target: &Target) -> Result<Code> {
+pub(in crate::codegen) fn compile_program(program: &Program, target: &Target) -> Result<Code> {
     let unit = Unit { program: program.clone(), ..Unit::default() };
     let code = compile(&unit, target, &CodegenOptions { threads: 2, verify: true, keep_text: true })?;
     assert_eq!(code.nests().len(), program.nests.len());
@@ -134,7 +134,7 @@ unsafe fn run_nest(nest: &NestCode, pointers: &[*mut u8]) -> Result<()> {
 }
 
 /// Runs a program natively: the values of its `out` buffers.
-pub(super) fn run(
+pub(in crate::codegen) fn run(
     program: &Program,
     code: &Code,
     inputs: &HashMap<BufId, Value>,
@@ -186,7 +186,7 @@ fn value_of(buffer: &Buffer, elements: &[Scalar]) -> Value {
 }
 
 /// Deterministic inputs: small numbers of both signs for every `in` and `const` buffer.
-pub(super) fn inputs(program: &Program) -> HashMap<BufId, Value> {
+pub(in crate::codegen) fn inputs(program: &Program) -> HashMap<BufId, Value> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = move || {
         state ^= state << 13;
@@ -212,7 +212,7 @@ pub(super) fn inputs(program: &Program) -> HashMap<BufId, Value> {
 
 /// Checks that native code and the interpreter agree to `tolerance` (relative, absolute below 1; 0 means
 /// equal numbers, NaN where NaN).
-pub(super) fn check_with(
+pub(in crate::codegen) fn check_with(
     program: &Program,
     target: &Target,
     inputs: &HashMap<BufId, Value>,
@@ -237,6 +237,6 @@ pub(super) fn check_with(
 }
 
 /// [`check_with`] on the inputs that [`inputs`] makes.
-pub(super) fn check(program: &Program, tolerance: f64) -> Code {
+pub(in crate::codegen) fn check(program: &Program, tolerance: f64) -> Code {
     check_with(program, &target(), &inputs(program), tolerance)
 }

@@ -1,6 +1,6 @@
 //! Whole nests: native code against the interpreter.
 
-mod harness;
+pub(super) mod harness;
 mod lifetime;
 mod scalar;
 mod vector;

@@ -135,8 +135,6 @@ pub(super) enum BinaryOp {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum ShiftOp {
     Left,
-    /// Zeros come in.
-    Right,
     /// The sign comes in.
     SignedRight,
 }

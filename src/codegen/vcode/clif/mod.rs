@@ -13,12 +13,10 @@ use std::collections::{BTreeSet, HashMap};
 
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{
-    self, AbiParam, AliasRegion, BlockArg, ConstantData, FuncRef, Function, InstBuilder, MemFlagsData, Type,
-    Value, types,
+    self, AbiParam, BlockArg, ConstantData, FuncRef, Function, InstBuilder, MemFlagsData, Type, Value, types,
 };
 use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
-use nestjit_ir::BufId;
 
 use super::{
     Access, ArgId, BinaryOp, Bound, Class, Cmp, Combine, Counter, Inst, Int, Kernel, Reg, ShiftOp, UnaryOp,
@@ -62,7 +60,6 @@ pub(in crate::codegen) fn emit(
         args,
         counters: vec![None; kernel.counters as usize],
         pointers: HashMap::new(),
-        regions: HashMap::new(),
         functions: HashMap::new(),
         innermost: false,
         broadcasts: HashMap::new(),
@@ -127,7 +124,6 @@ struct Emitter<'a, 'f> {
     /// The counters of the loops around.
     counters: Vec<Option<Value>>,
     pointers: HashMap<Pattern, Value>,
-    regions: HashMap<BufId, AliasRegion>,
     functions: HashMap<usize, FuncRef>,
     /// Whether the code being emitted is in a loop without inner loops.
     innermost: bool,
@@ -208,7 +204,6 @@ impl<'a> Emitter<'a, '_> {
                 let amount = self.b.ins().iconst(types::I32, amount);
                 let value = match op {
                     ShiftOp::Left => self.b.ins().ishl(a, amount),
-                    ShiftOp::Right => self.b.ins().ushr(a, amount),
                     ShiftOp::SignedRight => self.b.ins().sshr(a, amount),
                 };
                 (dst, value)

@@ -198,6 +198,11 @@ impl Selector<'_> {
             BinOp::Pow => match right.as_const() {
                 Some(Scalar::F32(1.0)) => a,
                 Some(Scalar::F32(2.0)) => self.b.binary(BinaryOp::Mul, a, a),
+                Some(Scalar::F32(3.0)) => {
+                    let square = self.b.binary(BinaryOp::Mul, a, a);
+                    self.b.binary(BinaryOp::Mul, square, a)
+                }
+                Some(Scalar::F32(0.5)) => self.square_root_power(a),
                 Some(Scalar::F32(-1.0)) => {
                     let one = self.number(1.0);
                     self.b.binary(BinaryOp::Div, one, a)
@@ -206,6 +211,16 @@ impl Selector<'_> {
             },
             _ => self.call_binary(op, a, b)?,
         })
+    }
+
+    /// `a` to the power 1/2: the square root, but +0 for -0 and infinity for minus infinity.
+    fn square_root_power(&mut self, a: Reg) -> Reg {
+        let (zero, infinity) = (self.number(0.0), self.number(f32::INFINITY));
+        let minus_infinity = self.number(f32::NEG_INFINITY);
+        let positive_zero = self.b.binary(BinaryOp::Add, a, zero);
+        let root = self.b.unary(UnaryOp::Sqrt, positive_zero);
+        let special = self.b.compare(Cmp::Eq, a, minus_infinity);
+        self.b.select(special, infinity, root)
     }
 
     fn call_binary(&mut self, op: BinOp, a: Reg, b: Reg) -> Result<Reg> {
