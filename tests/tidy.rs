@@ -9,10 +9,6 @@ use nestjit::options::ENVIRONMENT;
 /// No file is longer than this.
 const MAX_LINES: usize = 500;
 
-/// Files that are longer, and why they are not split.
-const LONG: [(&str, &str); 1] =
-    [("ir/src/interp/scalar.rs", "what each operation computes, with a test for each")];
-
 /// The only folders with `unsafe`: where generated code is made, called, and given memory.
 const UNSAFE: [&str; 2] = ["src/codegen/", "src/runtime/"];
 
@@ -106,10 +102,10 @@ fn files_are_short() {
     let long = sources(&["src", "ir/src"])
         .iter()
         .map(|s| (s, s.text.lines().count()))
-        .filter(|(s, lines)| (*lines > MAX_LINES) != LONG.iter().any(|(path, _)| *path == s.path))
+        .filter(|(_, lines)| *lines > MAX_LINES)
         .map(|(s, lines)| format!("{}: {lines} lines", s.path))
         .collect();
-    assert_none("files to split by purpose (or to strike from the list of exceptions)", long);
+    assert_none("files to split by purpose", long);
 }
 
 #[test]

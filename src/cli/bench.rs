@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use nestjit::lower;
 use nestjit::report::format::{bytes, ms, name, table};
+use nestjit::report::fusion::Totals;
 use nestjit::report::{Summary, flops};
 use nestjit::runtime::machine::{self, Machine};
 use nestjit::{Error, Result};
@@ -44,7 +45,10 @@ struct Run {
     fusion: bool,
     disabled_passes: Vec<String>,
     kernels: usize,
+    /// The bytes of the buffers between kernels.
     temp_bytes: usize,
+    /// The memory that they share.
+    arena_bytes: usize,
     cold_ms: Cold,
     /// The second run.
     second_ms: f64,
@@ -150,11 +154,13 @@ impl Subject {
     fn summary(&self, flops: f64) -> Result<Run> {
         let warm_ms = Summary::of(&self.warm_ms).ok_or_else(|| Error::internal("no warm run"))?;
         let executable = self.ready.executable();
+        let totals = Totals::of(executable.unit());
         Ok(Run {
             fusion: self.fusion,
             disabled_passes: executable.options().disabled_passes.clone(),
-            kernels: executable.kernels(),
-            temp_bytes: executable.temp_bytes(),
+            kernels: totals.kernels,
+            temp_bytes: totals.temporary_bytes,
+            arena_bytes: totals.arena_bytes,
             cold_ms: self.cold,
             second_ms: self.second_ms,
             warm_ms,
@@ -179,7 +185,7 @@ fn speedup(runs: &[Run]) -> Option<f64> {
 
 fn payback(runs: &[Run]) -> Option<u64> {
     let (fused, unfused) = pair(runs)?;
-    let compile = |run: &Run| run.cold_ms.total - run.cold_ms.first_run;
+    let compile = |run: &Run| run.cold_ms.passes + run.cold_ms.codegen + run.cold_ms.pack;
     payback_runs(compile(fused) - compile(unfused), unfused.warm_ms.median - fused.warm_ms.median)
 }
 
@@ -272,7 +278,8 @@ impl Run {
         if !self.disabled_passes.is_empty() {
             write!(text, " (without {})", self.disabled_passes.join(", "))?;
         }
-        writeln!(text, ": {} kernels, {} of temporaries", self.kernels, bytes(self.temp_bytes))?;
+        let (temps, arena) = (bytes(self.temp_bytes), bytes(self.arena_bytes));
+        writeln!(text, ": {} kernels, temporaries of {temps} in {arena} of memory", self.kernels)?;
         let c = &self.cold_ms;
         writeln!(
             text,

@@ -13,18 +13,19 @@ use nestjit::laps::Laps;
 use nestjit::passes::{PassContext, PassManager};
 use nestjit::report::format::{name, table};
 use nestjit::unit::Unit;
-use nestjit::{Error, Executable, Model, Result, Tensor, lower};
+use nestjit::{DType, Error, Executable, Model, Result, Tensor, TensorSpec, lower};
 
 use super::args::CheckArgs;
-use super::compare::{difference, tolerance};
+use super::compare::{difference, tolerance, tolerance_of_reference};
 use super::{Outcome, session};
 
 /// The number of threads whose results must not differ by a bit.
 const THREADS: [usize; 2] = [1, 2];
 
-/// The lines of the table, and whether all is well so far.
+/// The lines of the table, and how many of them are failures.
 #[derive(Default)]
 struct Verdicts {
+    outputs: Vec<TensorSpec>,
     rows: Vec<[String; 6]>,
     failures: usize,
 }
@@ -38,24 +39,20 @@ pub(crate) fn execute(args: &CheckArgs) -> Result<Outcome> {
     let (unfused, unfused_on_two) = (compile(false, THREADS[0])?, compile(false, THREADS[1])?);
 
     let (reference, exact) = interpretations(&model, &fused, &inputs)?;
-    let mut verdicts = Verdicts::default();
-    let names: Vec<String> = session::outputs_of(&model).into_iter().map(|port| port.name).collect();
-    let mut near =
-        |what: &str, values: &[Tensor]| verdicts.near(what, "f64 reference", &names, values, &reference);
-    near("graph evaluator, f64", &evaluate(&model.graph, &inputs, Precision::F64)?)?;
-    near("interpreter, f32, after all passes", &exact)?;
+    let mut verdicts = Verdicts { outputs: session::outputs_of(&model), ..Verdicts::default() };
+    let evaluated = evaluate(&model.graph, &inputs, Precision::F64)?;
+    verdicts.near("graph evaluator, f64", &evaluated, &reference, tolerance_of_reference)?;
+    verdicts.near("interpreter, f32, after all passes", &exact, &reference, tolerance)?;
     let outputs = fused.run(&inputs)?;
-    near("fused code", &outputs)?;
+    verdicts.near("fused code", &outputs, &reference, tolerance)?;
     let unfused_outputs = unfused.run(&inputs)?;
-    near("unfused code", &unfused_outputs)?;
-    verdicts.same("fused, 2 threads", "1 thread", &names, &fused_on_two.run(&inputs)?, &outputs);
-    verdicts.same("fused, second run", "first run", &names, &fused.run(&inputs)?, &outputs);
-    let two = unfused_on_two.run(&inputs)?;
-    verdicts.same("unfused, 2 threads", "1 thread", &names, &two, &unfused_outputs);
-    for ((name, given), output) in names.iter().zip(&expected).zip(&outputs) {
+    verdicts.near("unfused code", &unfused_outputs, &reference, tolerance)?;
+    verdicts.same("fused code, 2 threads", "1 thread", &fused_on_two.run(&inputs)?, &outputs);
+    verdicts.same("fused code, run again", "first run", &fused.run(&inputs)?, &outputs);
+    verdicts.same("unfused code, 2 threads", "1 thread", &unfused_on_two.run(&inputs)?, &unfused_outputs);
+    for (output, given) in expected.iter().enumerate() {
         if let Some(given) = given {
-            let (name, given, output) = (name.clone(), given.clone(), output.clone());
-            verdicts.near("fused code", "expected", &[name], &[output], &[given])?;
+            verdicts.near_one("fused code", "expected", output, &outputs[output], given, tolerance)?;
         }
     }
     Ok(verdicts.outcome(&model.graph.name))
@@ -90,28 +87,41 @@ fn transformed(model: &Model, executable: &Executable) -> Result<Unit> {
 }
 
 impl Verdicts {
-    /// Values must be within the tolerance of their type.
+    /// All outputs must be close to the reference.
     fn near(
         &mut self,
         what: &str,
-        against: &str,
-        names: &[String],
         values: &[Tensor],
         reference: &[Tensor],
+        tolerance: fn(DType) -> f64,
     ) -> Result<()> {
-        for ((output, value), reference) in names.iter().zip(values).zip(reference) {
-            let d = difference(&session::to_f64(value)?, &session::to_f64(reference)?);
-            let limit = tolerance(value.dtype());
-            let holds = value.shape() == reference.shape() && d.relative <= limit;
-            let numbers = [format!("{:.2e}", d.max_abs), format!("{:.2e}", d.relative)];
-            self.add(what, against, output, numbers, &format!("<= {limit:.0e}"), holds);
+        for (output, (value, reference)) in values.iter().zip(reference).enumerate() {
+            self.near_one(what, "f64 reference", output, value, reference, tolerance)?;
         }
         Ok(())
     }
 
-    /// Values must be the same, bit for bit.
-    fn same(&mut self, what: &str, against: &str, names: &[String], values: &[Tensor], reference: &[Tensor]) {
-        for ((output, value), reference) in names.iter().zip(values).zip(reference) {
+    /// An output must be within the tolerance of its type.
+    fn near_one(
+        &mut self,
+        what: &str,
+        against: &str,
+        output: usize,
+        value: &Tensor,
+        reference: &Tensor,
+        tolerance: fn(DType) -> f64,
+    ) -> Result<()> {
+        let d = difference(&session::to_f64(value)?, &session::to_f64(reference)?);
+        let limit = tolerance(self.outputs[output].dtype);
+        let holds = value.shape() == reference.shape() && d.relative <= limit;
+        let numbers = [format!("{:.2e}", d.max_abs), format!("{:.2e}", d.relative)];
+        self.add(what, against, output, numbers, &format!("<= {limit:.0e}"), holds);
+        Ok(())
+    }
+
+    /// All outputs must be the same, bit for bit.
+    fn same(&mut self, what: &str, against: &str, values: &[Tensor], reference: &[Tensor]) {
+        for (output, (value, reference)) in values.iter().zip(reference).enumerate() {
             let numbers = [String::new(), String::new()];
             self.add(what, against, output, numbers, "same bits", value == reference);
         }
@@ -121,15 +131,15 @@ impl Verdicts {
         &mut self,
         what: &str,
         against: &str,
-        output: &str,
-        numbers: [String; 2],
+        output: usize,
+        [max_abs, relative]: [String; 2],
         rule: &str,
         holds: bool,
     ) {
-        let [max_abs, relative] = numbers;
         let verdict = if holds { rule.to_owned() } else { format!("{rule} FAILED") };
         self.failures += usize::from(!holds);
-        self.rows.push([what.to_owned(), against.to_owned(), name(output), max_abs, relative, verdict]);
+        let output = name(&self.outputs[output].name);
+        self.rows.push([what.to_owned(), against.to_owned(), output, max_abs, relative, verdict]);
     }
 
     fn outcome(self, model: &str) -> Outcome {

@@ -72,7 +72,8 @@ fn exit_code(error: &Error) -> u8 {
 
 /// The part of clap's message that states the error, in one line.
 fn usage_line(message: &str) -> String {
-    let lines = message.lines().take_while(|line| !line.starts_with("Usage:"));
+    let is_cause = |line: &&str| !line.starts_with("Usage:") && !line.starts_with("For more information");
+    let lines = message.lines().take_while(is_cause);
     let words: Vec<&str> = lines.flat_map(str::split_whitespace).collect();
     let line = words.join(" ");
     let line = line.strip_prefix("error: ").unwrap_or(&line).replace(" tip: ", "; tip: ");

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use nestjit::graph::ValueId;
+use nestjit::graph::{ValueId, Weights};
 use nestjit::{
     Compiler, DType, Error, Executable, GraphBuilder, Model, Result, Tensor, TensorSpec, TensorView, zoo,
 };
@@ -93,10 +93,7 @@ fn random(port: &TensorSpec, seed: u64) -> Result<Tensor> {
         DType::I64 => Tensor::new(&port.shape, &bits(n).into_iter().map(i64::from).collect::<Vec<_>>()),
         DType::I32 => Tensor::new(&port.shape, &bits(n).into_iter().map(i32::from).collect::<Vec<_>>()),
         DType::I8 | DType::U8 | DType::Bool => Tensor::from_bytes(port.dtype, &port.shape, &bits(n)),
-        DType::F32 => {
-            let values: Vec<f32> = (0..n).map(|_| rng.random_range(-1.0..1.0f32)).collect();
-            Tensor::new(&port.shape, &values)
-        }
+        DType::F32 => Weights::new(seed).uniform(&port.shape, -1.0, 1.0),
         DType::F64 => {
             let values: Vec<f64> = (0..n).map(|_| rng.random_range(-1.0..1.0f64)).collect();
             Tensor::new(&port.shape, &values)

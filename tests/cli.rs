@@ -1,0 +1,376 @@
+//! The command: its output, its exit codes, its messages.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use nestjit::{DType, Tensor, zoo};
+use serde_json::Value;
+
+const SMALL: &str = "rnn_cell";
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nestjit"));
+    command.args(args);
+    // The environment of the tests must not decide what they see.
+    for variable in nestjit::options::ENVIRONMENT {
+        command.env_remove(variable.name);
+    }
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("the output is text")
+}
+
+/// Standard output of a command that succeeds.
+fn stdout(args: &[&str]) -> String {
+    let output = command(args).output().unwrap();
+    assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+fn json(args: &[&str]) -> Value {
+    serde_json::from_str(&stdout(args)).expect("one JSON value")
+}
+
+/// Exit code and standard error of a command that fails, which prints nothing else.
+fn failure(args: &[&str]) -> (i32, String) {
+    let output: Output = command(args).output().unwrap();
+    assert_eq!(text(&output.stdout), "", "{args:?}");
+    (output.status.code().expect("an exit code"), text(&output.stderr))
+}
+
+#[track_caller]
+fn assert_fails(args: &[&str], code: i32, message: &str) {
+    assert_eq!(failure(args), (code, format!("nestjit: {message}\n")), "{args:?}");
+}
+
+fn numbers<'a>(object: &'a Value, keys: &[&str]) -> Vec<f64> {
+    let number = |key: &&str| object[*key].as_f64().unwrap_or_else(|| panic!("no number {key} in {object}"));
+    keys.iter().map(number).collect()
+}
+
+#[test]
+fn zoo_lists_the_built_in_models() {
+    let names = stdout(&["zoo", "--names"]);
+    let expected: Vec<&str> = zoo::list().iter().map(|entry| entry.name).collect();
+    assert_eq!(names.lines().collect::<Vec<_>>(), expected);
+    let table = stdout(&["zoo"]);
+    for entry in zoo::list() {
+        let line = table.lines().find(|l| l.split_whitespace().next() == Some(entry.name));
+        assert!(line.is_some_and(|l| l.ends_with(entry.summary)), "{}: {line:?}", entry.name);
+    }
+    assert!(table.contains("input: f32[64,512]"), "{table}");
+}
+
+#[test]
+fn bench_prints_one_json_object() {
+    let bench = json(&["bench", SMALL, "--iterations", "7", "--warmup", "2", "--threads", "1", "--json"]);
+    assert_eq!((&bench["model"], &bench["threads"]), (&SMALL.into(), &1.into()));
+    assert!(["simd128", "avx2", "avx512"].iter().any(|isa| bench["isa"] == *isa), "{bench}");
+    let runs = bench["runs"].as_array().unwrap();
+    assert_eq!(runs.iter().map(|r| r["fusion"].as_bool().unwrap()).collect::<Vec<_>>(), [true, false]);
+    assert_eq!(runs[0]["disabled_passes"], serde_json::json!([]));
+    assert_eq!(runs[1]["disabled_passes"], serde_json::json!(["OpFusion"]));
+    for run in runs {
+        let cold = numbers(&run["cold_ms"], &["load", "passes", "codegen", "pack", "first_run", "total"]);
+        let sum: f64 = cold[..5].iter().sum();
+        assert!(cold.iter().all(|ms| *ms >= 0.0), "{run}");
+        // What is not in any phase: clocks being read, a few allocations.
+        assert!((cold[5] - sum).abs() <= 0.02 * cold[5] + 0.05, "{sum} of {run}");
+        let warm = numbers(&run["warm_ms"], &["min", "median", "p90", "max"]);
+        assert!(warm.is_sorted() && warm[0] > 0.0, "{run}");
+        let [mean, std] = numbers(&run["warm_ms"], &["mean", "std"])[..] else { unreachable!() };
+        assert!(warm[0] <= mean && mean <= warm[3] && std >= 0.0, "{run}");
+        assert_eq!(run["warm_ms"]["n"], 7);
+    }
+    let [fused, unfused] = [&runs[0], &runs[1]].map(|r| r["kernels"].as_u64().unwrap());
+    assert!(fused < unfused, "{fused} and {unfused} kernels");
+    let [fused, unfused] = [&runs[0], &runs[1]].map(|r| r["temp_bytes"].as_u64().unwrap());
+    assert!(fused <= unfused, "{fused} and {unfused} bytes");
+}
+
+#[test]
+fn bench_measures_one_side_if_asked() {
+    for (which, fusion) in [("on", true), ("off", false)] {
+        let bench =
+            json(&["bench", SMALL, "--iterations", "1", "--warmup", "0", "--fusion", which, "--json"]);
+        let runs = bench["runs"].as_array().unwrap();
+        assert_eq!((runs.len(), &runs[0]["fusion"]), (1, &Value::Bool(fusion)));
+        assert_eq!((&bench["speedup"], &bench["payback_runs"]), (&Value::Null, &Value::Null));
+    }
+}
+
+#[test]
+fn bench_as_text_has_cold_and_warm_apart() {
+    let out = stdout(&["bench", SMALL, "--iterations", "5", "--warmup", "3", "--disable-pass", "Tile"]);
+    for part in [
+        "model rnn_cell   threads ",
+        "\nfusion on (without Tile): ",
+        "\nfusion off (without Tile, OpFusion): ",
+        "  iteration 1 (cold) ",
+        " = load ",
+        " + first run ",
+        "  iteration 2  ",
+        "  iterations 5..9  ",
+        "\nExecution time summary of warm runs (ms):\n",
+        "\nfused against unfused: ",
+        "\nfusion ",
+    ] {
+        assert!(out.contains(part), "no {part:?} in\n{out}");
+    }
+    let header = out.lines().find(|l| l.contains("median  ")).unwrap();
+    let columns: Vec<&str> = header.split_whitespace().collect();
+    assert_eq!(columns[..5], ["mean", "median", "max", "min", "std"], "{header}");
+}
+
+#[test]
+fn check_passes_for_small_models() {
+    for model in [SMALL, "lstm_cell"] {
+        let out = stdout(&["check", model]);
+        let last = out.lines().last().unwrap();
+        assert!(last.starts_with("PASSED: ") && !out.contains("FAILED"), "{out}");
+        for row in [
+            "graph evaluator, f64",
+            "interpreter, f32",
+            "fused code",
+            "unfused code",
+            "fused code, 2 threads",
+        ] {
+            assert!(out.contains(row), "no {row:?} in\n{out}");
+        }
+    }
+}
+
+#[test]
+fn check_fails_if_an_expectation_is_not_met() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().to_str().unwrap();
+    stdout(&["run", SMALL, "--output-dir", out]);
+    let file = fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path();
+    let name = file.file_stem().unwrap().to_str().unwrap();
+    let expect = format!("{name}={}", file.display());
+    let passed = stdout(&["check", SMALL, "--expect", &expect]);
+    assert!(passed.contains("expected") && passed.lines().last().unwrap().starts_with("PASSED"), "{passed}");
+
+    let mut bytes = fs::read(&file).unwrap();
+    let end = bytes.len();
+    bytes[end - 4..].copy_from_slice(&9.0f32.to_le_bytes());
+    fs::write(&file, bytes).unwrap();
+    let output = command(&["check", SMALL, "--expect", &expect]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let out = text(&output.stdout);
+    assert!(out.lines().last().unwrap().starts_with("FAILED: 1 of "), "{out}");
+    assert_eq!(text(&output.stderr), "");
+}
+
+#[test]
+fn run_reads_and_writes_npy_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let model = zoo::build(SMALL).unwrap();
+    let port = model.graph.value(model.graph.inputs[0]);
+    let input = ndarray::ArrayD::<f32>::from_elem(port.shape.clone(), 0.5);
+    ndarray_npy::write_npy(path("in.npy"), &input).unwrap();
+    let given = format!("{}={}", port.name, path("in.npy"));
+
+    let output = command(&["run", SMALL, "--input", &given, "--output-dir", &path("out")]).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let note = text(&output.stderr);
+    let other = &model.graph.value(model.graph.inputs[1]).name;
+    assert_eq!(note, format!("nestjit: no file given for '{other}': seeded random values\n"));
+    let result = model.graph.value(model.graph.outputs[0]);
+    let file = Path::new(&path("out")).join(format!("{}.npy", result.name));
+    let written: ndarray::ArrayD<f32> = ndarray_npy::read_npy(&file).unwrap();
+    assert_eq!(written.shape(), result.shape);
+    assert!(text(&output.stdout).contains(&format!("{:?}", result.shape)));
+
+    // Seeded: the same again, whatever the threads; and another input gives something else.
+    let again = |args: &[&str]| {
+        let dir = path("again");
+        stdout(&[&["run", SMALL, "--output-dir", &dir], args].concat());
+        ndarray_npy::read_npy::<_, ndarray::ArrayD<f32>>(
+            Path::new(&path("again")).join(file.file_name().unwrap()),
+        )
+        .unwrap()
+    };
+    assert_eq!(again(&["--input", &given, "--threads", "1"]), written);
+    assert_ne!(again(&[]), written);
+}
+
+#[test]
+fn report_tells_kernels_and_decisions() {
+    let out = stdout(&["report", "mlp10"]);
+    for part in ["model mlp10", "without fusion", "\nKernels\n", "\nMerged\n", "MatMul"] {
+        assert!(out.contains(part), "no {part:?} in\n{out}");
+    }
+    let short = stdout(&["report", "mlp10", "--max-nodes", "2"]);
+    assert!(short.contains(" more\n") && short.len() < out.len(), "{short}");
+
+    let report = json(&["report", "mlp10", "--json"]);
+    let kernels = report["kernels"].as_array().unwrap();
+    let [compiled, unfused] =
+        [&report["compiled"], &report["unfused"]].map(|t| t["kernels"].as_u64().unwrap());
+    assert_eq!(kernels.len() as u64, compiled);
+    assert!(compiled <= 11 && unfused > 30, "{compiled} and {unfused} kernels");
+    for kernel in kernels {
+        assert!(!kernel["operations"].as_array().unwrap().is_empty(), "{kernel}");
+    }
+    let merged = report["decisions"].as_array().unwrap().iter().filter(|d| d["pass"] == "OpFusion");
+    assert!(merged.clone().any(|d| d["applied"] == true));
+    assert!(merged.clone().all(|d| !d["code"].as_str().unwrap().is_empty()));
+    let unmerged = json(&["report", "mlp10", "--json", "--disable-pass", "OpFusion"]);
+    assert_eq!(unmerged["compiled"]["kernels"].as_u64(), Some(unfused));
+    assert_eq!(unmerged["unfused"], Value::Null);
+}
+
+#[test]
+fn ir_prints_the_program_after_any_pass() {
+    let parse = |text: &str| nestjit::ir::parse::parse(text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    let lowered = parse(&stdout(&["ir", "mlp10", "--after", "Lower"]));
+    let fused = parse(&stdout(&["ir", "mlp10", "--after", "OpFusion"]));
+    assert!(fused.nests.len() < lowered.nests.len());
+    // GEMM, bias and ReLU are in one nest.
+    let first = &fused.nests[0];
+    let ops = first.ops.join(" ");
+    assert!(ops.contains("MatMul") && ops.contains("BiasAdd") && ops.contains("Relu"), "{ops}");
+    let one = stdout(&["ir", "mlp10", "--after", "OpFusion", "--nest", &first.name]);
+    assert_eq!(one.matches("nest @").count(), 1);
+    assert!(one.contains("max(") && one.contains("+="), "{one}");
+
+    let last = stdout(&["ir", SMALL]);
+    let all = stdout(&["ir", SMALL, "--all"]);
+    assert!(all.contains("// ---- after Lower\n") && all.contains("// ---- after OpFusion\n"), "{all}");
+    assert!(all.contains(last.trim_end()), "{all}\n{last}");
+    let passes = stdout(&["ir", "--passes"]);
+    for pass in nestjit::passes::PIPELINE {
+        assert!(passes.contains(pass.name), "{passes}");
+    }
+}
+
+#[test]
+fn ir_takes_files_of_nests() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("scale.nest");
+    let source =
+        "nest @scale(in %x: f32[8], out %y: f32[8]) {\n  for i < 8 {\n    %y[i] = %x[i] * 2.0\n  }\n}\n";
+    fs::write(&path, source).unwrap();
+    let file = path.to_str().unwrap();
+    assert_eq!(stdout(&["ir", file, "--after", "Lower"]), source);
+    let scheduled = stdout(&["ir", file]);
+    assert!(scheduled.contains("nest @scale("), "{scheduled}");
+
+    fs::write(&path, source.replace("%x[i]", "%z[i]")).unwrap();
+    let (code, message) = failure(&["ir", file]);
+    assert_eq!(code, 1);
+    assert!(message.contains("scale.nest': 3:") && message.contains("%z"), "{message}");
+    fs::write(&path, source.replace("i < 8", "i < 9")).unwrap();
+    let (code, message) = failure(&["ir", file]);
+    assert_eq!(code, 1, "{message}");
+    assert!(message.contains("scale") && message.lines().count() == 1, "{message}");
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2_and_one_line() {
+    let passes: Vec<&str> = nestjit::passes::PIPELINE.iter().map(|pass| pass.name).collect();
+    for args in
+        [&["bench", SMALL][..], &["run", SMALL], &["check", SMALL], &["report", SMALL], &["ir", SMALL]]
+    {
+        let (code, message) = failure(&[args, &["--disable-pass", "OpFusion,Fuse"]].concat());
+        assert_eq!((code, message.lines().count()), (2, 1), "{message}");
+        assert!(message.starts_with("nestjit: there is no pass 'Fuse'; the passes are "), "{message}");
+        assert!(passes.iter().all(|pass| message.contains(pass)), "{message}");
+    }
+    let (code, message) = failure(&["ir", SMALL, "--after", "Fuse"]);
+    assert!(code == 2 && message.starts_with("nestjit: there is no pass 'Fuse'; "), "{message}");
+    let (code, message) = failure(&["bench", "resnet"]);
+    assert_eq!((code, message.lines().count()), (2, 1));
+    assert!(
+        message.starts_with("nestjit: there is no built-in model 'resnet'; there are: mlp10, "),
+        "{message}"
+    );
+    for (args, message) in [
+        (&["bench"][..], "the following required arguments were not provided: <MODEL>; see `nestjit --help`"),
+        (
+            &["bench", SMALL, "--iterations", "0"],
+            "invalid value '0' for '--iterations <N>': 0 is not in 1..=4294967295; see `nestjit --help`",
+        ),
+        (
+            &["run", SMALL, "--input", "x"],
+            "invalid value 'x' for '--input <NAME=FILE.npy>': expected NAME=FILE.npy; see `nestjit --help`",
+        ),
+        (&["run", SMALL, "--input", "nope=x.npy"], "there is no input 'nope'; there is 'input', 'hidden'"),
+        (&["run", SMALL, "--threads", "5000"], "5000 threads: the number must be in 1..=1024"),
+    ] {
+        assert_fails(args, 2, message);
+    }
+    assert_eq!(failure(&["frobnicate"]).0, 2);
+    assert_eq!(failure(&[]).0, 2);
+    assert!(stdout(&["--help"]).contains("bench"));
+    assert!(stdout(&["--version"]).starts_with("nestjit "));
+}
+
+#[test]
+fn failures_are_exit_code_1_and_name_the_place() {
+    assert_fails(
+        &["bench", "model.onnx"],
+        1,
+        "'model.onnx': ONNX files cannot be read yet; `nestjit zoo` lists the built-in models",
+    );
+    assert_fails(
+        &["ir", "missing.nest"],
+        1,
+        "cannot read 'missing.nest': No such file or directory (os error 2)",
+    );
+
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x.npy");
+    let model = zoo::build(SMALL).unwrap();
+    let port = model.graph.value(model.graph.inputs[0]);
+    let given = format!("{}={}", port.name, file.display());
+    let shown = file.display();
+    let (name, shape) = (&port.name, &port.shape);
+    assert_fails(
+        &["run", SMALL, "--input", &given],
+        1,
+        &format!("cannot read '{shown}': No such file or directory (os error 2)"),
+    );
+    ndarray_npy::write_npy(&file, &ndarray::Array1::<f32>::zeros(3)).unwrap();
+    assert_fails(
+        &["run", SMALL, "--input", &given],
+        1,
+        &format!("'{shown}': shape [3], but input '{name}' has shape {shape:?}"),
+    );
+    ndarray_npy::write_npy(&file, &ndarray::ArrayD::<f64>::zeros(shape.clone())).unwrap();
+    let (code, message) = failure(&["run", SMALL, "--input", &given]);
+    assert_eq!(code, 1);
+    assert!(message.contains("x.npy': holds elements of type") && message.contains("f32"), "{message}");
+    fs::write(&file, Tensor::zeros(DType::U8, &[100]).unwrap().bytes()).unwrap();
+    let (code, message) = failure(&["run", SMALL, "--input", &given]);
+    assert_eq!((code, message.lines().count()), (1, 1));
+    assert!(message.contains("x.npy': not a readable .npy file"), "{message}");
+}
+
+#[test]
+fn bad_environment_variables_are_named() {
+    for (variable, value) in
+        [("NESTJIT_ISA", "mmx"), ("NESTJIT_THREADS", "0"), ("NESTJIT_DISABLE_PASS", "Nope")]
+    {
+        let output = command(&["report", SMALL]).env(variable, value).output().unwrap();
+        let message = text(&output.stderr);
+        assert_eq!((output.status.code(), message.lines().count()), (Some(2), 1), "{variable}: {message}");
+    }
+    let off = command(&["report", SMALL, "--json"]).env("NESTJIT_DISABLE_PASS", "OpFusion").output().unwrap();
+    let report: Value = serde_json::from_slice(&off.stdout).unwrap();
+    assert_eq!(report["disabled_passes"], serde_json::json!(["OpFusion"]));
+}
+
+#[test]
+fn a_reader_that_stops_reading_is_no_error() {
+    let mut child =
+        command(&["ir", "mlp10", "--all"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+}
