@@ -1,4 +1,7 @@
 //! nestjit: a JIT compiler for fused neural-network loop nests.
+//!
+//! A [`Model`] comes from [`GraphBuilder`], [`Sequential`] or the [`zoo`]; a [`Compiler`] makes an [`Executable`] of
+//! it; the executable runs, and tells what was done and what it cost. [`compiler`] is the place to start reading.
 
 pub mod codegen;
 pub mod compiler;
@@ -16,6 +19,8 @@ pub mod tensor;
 pub mod unit;
 pub mod zoo;
 
+pub use ndarray;
+
 pub use compiler::Compiler;
 pub use error::{Error, ErrorKind, Result};
 pub use graph::builder::Activation;
@@ -25,3 +30,8 @@ pub use nestjit_ir::DType;
 pub use options::Options;
 pub use runtime::{Executable, TensorSpec, TensorView};
 pub use tensor::{Element, Tensor};
+
+/// The code in README.md, as documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use nestjit::{DType, Tensor, zoo};
+use nestjit::{Compiler, DType, Tensor, zoo};
 use serde_json::Value;
 
 const SMALL: &str = "rnn_cell";
@@ -373,4 +373,20 @@ fn a_reader_that_stops_reading_is_no_error() {
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+}
+
+#[test]
+fn fusion_makes_fewer_kernels_of_every_model() {
+    for entry in zoo::list() {
+        let model = (entry.build)().unwrap();
+        let [fused, unfused] = [Compiler::new(), Compiler::new().disable_pass("OpFusion")]
+            .map(|compiler| compiler.compile(&model).unwrap().kernels());
+        let (most, least) = match entry.name {
+            "mlp10" => (11, 31),
+            "weenet" | "weenet_nhwc" => (1, 2),
+            "lstm_cell" => (2, 3),
+            _ => (unfused - 1, 2),
+        };
+        assert!(fused <= most && unfused >= least, "{}: {unfused} -> {fused} kernels", entry.name);
+    }
 }
