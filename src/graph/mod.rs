@@ -1,7 +1,7 @@
 //! The graph: a model as operations on tensors, before it becomes loop nests.
 //!
 //! Every front end (builder, zoo, ONNX) makes a [`Graph`]; graph passes rewrite it; lowering reads it. Shapes
-//! and types are known for every value: [`infer`] computes them when a node is added.
+//! and types are known for every value: [`infer()`] computes them when a node is added.
 
 use std::sync::Arc;
 
