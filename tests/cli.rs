@@ -301,6 +301,10 @@ fn wrong_usage_is_exit_code_2_and_one_line() {
             "invalid value 'x' for '--input <NAME=FILE.npy>': expected NAME=FILE.npy; see `nestjit --help`",
         ),
         (&["run", SMALL, "--input", "nope=x.npy"], "there is no input 'nope'; there is 'input', 'hidden'"),
+        (
+            &["bench", SMALL, "--disable-pass", "OpFusion"],
+            "OpFusion is switched off, so there is no fused code: add `--fusion off`",
+        ),
         (&["run", SMALL, "--threads", "5000"], "5000 threads: the number must be in 1..=1024"),
     ] {
         assert_fails(args, 2, message);
