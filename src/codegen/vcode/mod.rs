@@ -7,6 +7,7 @@
 
 pub(super) mod build;
 pub(super) mod clif;
+pub(super) mod x86;
 mod hoist;
 mod print;
 pub(super) mod select;

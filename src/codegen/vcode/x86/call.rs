@@ -1,0 +1,90 @@
+//! Calls of runtime functions, lane by lane. They change every vector and mask register, so what is needed
+//! afterwards goes through the stack.
+
+use iced_x86::{Code, Instruction, MemoryOperand, Register};
+
+use super::assembler::{Operand, Place};
+use super::codes::{self, INTEGERS, VOLATILE, mask, xmm};
+use super::emit::{Emitter, SCRATCH, TABLE};
+use super::pointers::Home;
+use crate::codegen::runtime_fns;
+use crate::codegen::vcode::Reg;
+
+impl Emitter<'_, '_> {
+    pub fn call(&mut self, function: usize, dst: Reg, args: &[Reg]) -> Result<(), String> {
+        let address = runtime_fns::TABLE.get(function).ok_or("an unknown function")?.address.0 as u64;
+        let tier = self.tier;
+        let vector = tier.lanes() * 4;
+        let result = args.len() * vector;
+        let registers = result + vector;
+        let masks = registers + tier.registers() * vector;
+        let integers = masks + 64;
+        for (i, arg) in args.iter().enumerate() {
+            let arg = self.vector(*arg)?;
+            self.asm.op(codes::STORE.of(tier), &[self.working_place(i * vector).into(), arg.into()]);
+        }
+        let live: Vec<(bool, u8)> = self
+            .allocation
+            .live_across(self.at)
+            .map(|(reg, number)| (self.in_mask_register(reg), number))
+            .collect();
+        for &(in_mask, number) in &live {
+            let n = usize::from(number);
+            if in_mask {
+                let place = self.working_place(masks + 8 * n);
+                self.asm.op(Code::VEX_Kmovw_m16_kr, &[place.into(), mask(number + 1).into()]);
+            } else {
+                let place = self.working_place(registers + n * vector);
+                self.asm.op(codes::STORE.of(tier), &[place.into(), self.v(number).into()]);
+            }
+        }
+        let kept: Vec<(Register, MemoryOperand)> = std::iter::once(TABLE)
+            .chain(INTEGERS[..VOLATILE].iter().copied().filter(|r| self.is_used(*r)))
+            .enumerate()
+            .map(|(i, register)| {
+                let offset = self.working + integers + 8 * i;
+                (register, MemoryOperand::with_base_displ(Register::RSP, offset as i64))
+            })
+            .collect();
+        for (register, place) in &kept {
+            self.asm.put(Instruction::with2(Code::Mov_rm64_r64, *place, *register));
+        }
+        self.asm.op(Code::VEX_Vzeroupper, &[]);
+        for lane in 0..tier.lanes() {
+            for i in 0..args.len() {
+                let place = self.working_place(i * vector + 4 * lane);
+                self.asm.op(Code::VEX_Vmovss_xmm_m32, &[xmm(i as u8).into(), place.into()]);
+            }
+            self.asm.put(Instruction::with2(Code::Mov_r64_imm64, SCRATCH, address));
+            self.asm.put(Instruction::with1(Code::Call_rm64, SCRATCH));
+            let place = self.working_place(result + 4 * lane);
+            self.asm.op(Code::VEX_Vmovss_m32_xmm, &[place.into(), xmm(0).into()]);
+        }
+        for (register, place) in kept {
+            self.asm.put(Instruction::with2(Code::Mov_r64_rm64, register, place));
+        }
+        for (in_mask, number) in live {
+            let n = usize::from(number);
+            if in_mask {
+                let place = self.working_place(masks + 8 * n);
+                self.asm.op(Code::VEX_Kmovw_kr_km16, &[mask(number + 1).into(), place.into()]);
+            } else {
+                let place = self.working_place(registers + n * vector);
+                self.asm.op(codes::LOAD.of(tier), &[self.v(number).into(), place.into()]);
+            }
+        }
+        self.set_lane_masks();
+        let to: Operand = self.vector(dst)?.into();
+        let place: Place = self.working_place(result);
+        self.asm.op(codes::LOAD.of(tier), &[to, place.into()]);
+        Ok(())
+    }
+
+    /// Whether an integer register holds anything.
+    fn is_used(&self, register: Register) -> bool {
+        self.integers
+            .values
+            .iter()
+            .any(|home| matches!(home, Home::Register(r) if INTEGERS[usize::from(*r)] == register))
+    }
+}

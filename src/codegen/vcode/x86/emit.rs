@@ -1,0 +1,448 @@
+//! The frame of the function, loops, integers, and where operands are.
+
+use iced_x86::{Code, Instruction, MemoryOperand, Register};
+
+use super::Tier;
+use super::assembler::{Assembler, Jump, Label, Mem, Operand, Place};
+use super::codes::{self, INTEGERS, VOLATILE, mask, xmm, ymm, zmm};
+use super::flatten::{Flat, Node};
+use super::liveness::{Allocation, allocate};
+use super::needs::{lane_masks, working_bytes};
+use super::pointers::{Count, Home, Integers};
+use crate::codegen::vcode::{Bound, Class, Inst, Kernel, Reg};
+
+/// Holds the table of arguments throughout.
+pub(super) const TABLE: Register = Register::RDI;
+/// For addresses; free between instructions.
+pub(super) const SCRATCH: Register = Register::RAX;
+/// Its low half.
+pub(super) const SCRATCH_LOW: Register = Register::EAX;
+/// For integer arithmetic; free between instructions.
+pub(super) const SCRATCH_2: Register = Register::RCX;
+
+/// Mask registers for values; the others are [`LANE_MASK`] and [`LANE_MASK_2`].
+const MASKS: usize = 5;
+/// Holds the most important lane mask.
+const LANE_MASK: Register = Register::K7;
+/// Holds the second one, or whichever is needed if there are more than two.
+const LANE_MASK_2: Register = Register::K6;
+pub(super) fn emit(kernel: &Kernel, tier: Tier, keep_text: bool) -> Result<(Vec<u8>, String), String> {
+    let flat = Flat::new(kernel, tier);
+    let masks = if tier.is_512() { MASKS } else { 0 };
+    let allocation = allocate(&flat, tier, tier.registers(), masks);
+    let integers = Integers::new(&flat, INTEGERS.len());
+    let vector = tier.lanes() * 4;
+    let working = allocation.slot_count * vector;
+    let integer_slots = working + working_bytes(&flat, tier);
+    let frame = (integer_slots + 8 * integers.slot_count).next_multiple_of(64);
+    let used = |register: &Register| {
+        integers.values.iter().any(|h| matches!(h, Home::Register(r) if INTEGERS[usize::from(*r)] == *register))
+    };
+    let mut emitter = Emitter {
+        saved: INTEGERS[VOLATILE..].iter().copied().filter(used).collect(),
+        lane_masks: if tier.is_512() { lane_masks(&flat, tier) } else { Vec::new() },
+        asm: Assembler::new(keep_text),
+        flat: &flat,
+        tier,
+        allocation,
+        integers,
+        working,
+        integer_slots,
+        frame,
+        at: 0,
+        open: Vec::new(),
+    };
+    emitter.function()?;
+    emitter.asm.finish()
+}
+
+/// What is open at a position: a loop's head and end, or the end of a conditional part.
+enum Open {
+    Loop(Label, Option<Label>),
+    If(Label),
+}
+
+pub(super) struct Emitter<'a, 'k> {
+    pub asm: Assembler,
+    pub flat: &'a Flat<'k>,
+    pub tier: Tier,
+    pub allocation: Allocation,
+    pub integers: Integers,
+    /// Registers that the caller keeps values in.
+    saved: Vec<Register>,
+    /// The lanes of the masks that instructions use, the most important first.
+    lane_masks: Vec<usize>,
+    /// Offsets in the frame: of the memory that instructions work with, and of integer slots. Slots of
+    /// vector registers are at its start.
+    pub working: usize,
+    pub integer_slots: usize,
+    frame: usize,
+    /// The position of the current node.
+    pub at: usize,
+    open: Vec<Open>,
+}
+
+impl<'k> Emitter<'_, 'k> {
+    fn function(&mut self) -> Result<(), String> {
+        let framed = self.frame > 0;
+        if framed {
+            self.asm.put(Instruction::with1(Code::Push_r64, Register::RBP));
+            self.asm.put(Instruction::with2(Code::Mov_r64_rm64, Register::RBP, Register::RSP));
+        }
+        for register in self.saved.clone() {
+            self.asm.put(Instruction::with1(Code::Push_r64, register));
+        }
+        if framed {
+            self.asm.put(Instruction::with2(Code::Sub_rm64_imm32, Register::RSP, self.frame as i32));
+            self.asm.put(Instruction::with2(Code::And_rm64_imm8, Register::RSP, -64));
+        }
+        for i in 0..self.integers.roots.len() {
+            let (arg, value) = self.integers.roots[i];
+            if let Home::Register(r) = self.integers.values[value] {
+                self.load_arg(INTEGERS[usize::from(r)], arg);
+            }
+        }
+        self.set_lane_masks();
+        for at in 0..self.flat.nodes.len() {
+            self.at = at;
+            self.node(self.flat.nodes[at])?;
+        }
+        self.asm.put(Ok(with_code(Code::VEX_Vzeroupper)));
+        if framed {
+            let saved = MemoryOperand::with_base_displ(Register::RBP, -8 * self.saved.len() as i64);
+            self.asm.put(Instruction::with2(Code::Lea_r64_m, Register::RSP, saved));
+        }
+        for register in self.saved.clone().into_iter().rev() {
+            self.asm.put(Instruction::with1(Code::Pop_r64, register));
+        }
+        if framed {
+            self.asm.put(Instruction::with1(Code::Pop_r64, Register::RBP));
+        }
+        self.asm.put(Ok(with_code(Code::Retnq)));
+        Ok(())
+    }
+
+    fn node(&mut self, node: Node<'k>) -> Result<(), String> {
+        match node {
+            Node::Gone => Ok(()),
+            Node::Inst(inst, dst) => self.placed_inst(inst, dst),
+            Node::IfBegin(mask) => self.if_begin(mask),
+            Node::IfEnd => match self.open.pop() {
+                Some(Open::If(end)) => {
+                    self.asm.bind(end);
+                    Ok(())
+                }
+                _ => Err("a conditional part that was not begun".into()),
+            },
+            Node::LoopBegin(number) => {
+                self.loop_begin(number);
+                Ok(())
+            }
+            Node::LoopEnd(number) => match self.open.pop() {
+                Some(Open::Loop(head, end)) => {
+                    self.loop_end(number, head, end);
+                    Ok(())
+                }
+                _ => Err("a loop that was not begun".into()),
+            },
+        }
+    }
+
+    /// An instruction; its operands on the stack are loaded before it, its result is stored after it.
+    fn placed_inst(&mut self, inst: &'k Inst, dst: Option<Reg>) -> Result<(), String> {
+        let at = self.at;
+        let mut loaded: Vec<Reg> = Vec::new();
+        for reg in inst.operands() {
+            if !loaded.contains(&reg) && self.allocation.brief.contains_key(&(reg, at)) {
+                loaded.push(reg);
+                self.reload(reg)?;
+            }
+        }
+        let gone = dst.is_some_and(|d| {
+            self.flat.constants.contains_key(&d) && self.allocation.whole[d.0 as usize].is_none()
+        });
+        if gone {
+            return Ok(());
+        }
+        self.inst(inst, dst)?;
+        if let Some(dst) = dst
+            && self.allocation.brief.contains_key(&(dst, at))
+            && let Some(&slot) = self.allocation.slots.get(&dst)
+        {
+            let place = self.vector_slot(slot);
+            let register = self.number(dst)?;
+            if self.in_mask_register(dst) {
+                self.asm.op(Code::VEX_Kmovw_m16_kr, &[place.into(), mask(register).into()]);
+            } else {
+                self.asm.op(codes::STORE.of(self.tier), &[place.into(), self.v(register).into()]);
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads a register that lives on the stack or is a constant.
+    fn reload(&mut self, reg: Reg) -> Result<(), String> {
+        let register = self.number(reg)?;
+        if let Some(&bits) = self.flat.constants.get(&reg) {
+            self.constant(reg, register, bits);
+        } else if let Some(&slot) = self.allocation.slots.get(&reg) {
+            let place = self.vector_slot(slot);
+            if self.in_mask_register(reg) {
+                self.asm.op(Code::VEX_Kmovw_kr_km16, &[mask(register).into(), place.into()]);
+            } else {
+                self.asm.op(codes::LOAD.of(self.tier), &[self.v(register).into(), place.into()]);
+            }
+        } else {
+            return Err(format!("{reg} is nowhere"));
+        }
+        Ok(())
+    }
+
+    fn vector_slot(&self, slot: usize) -> Place {
+        Place::At(Register::RSP, (slot * self.tier.lanes() * 4) as i32)
+    }
+
+    /// The memory that instructions work with, plus `offset` bytes.
+    pub fn working_place(&self, offset: usize) -> Place {
+        Place::At(Register::RSP, (self.working + offset) as i32)
+    }
+
+    /// Whether a register is in a mask register, if it is in one at all.
+    pub fn in_mask_register(&self, reg: Reg) -> bool {
+        self.tier.is_512() && self.flat.kernel.class(reg) == Class::Mask
+    }
+
+    /// The number of the machine register that a register has at the current node.
+    pub fn number(&self, reg: Reg) -> Result<u8, String> {
+        let number = match self.allocation.whole[reg.0 as usize] {
+            Some(number) => Some(number),
+            None => self.allocation.brief.get(&(reg, self.at)).copied(),
+        };
+        let number = number.ok_or_else(|| format!("{reg} has no machine register at {}", self.at))?;
+        // Mask register 0 means that there is no mask.
+        Ok(if self.in_mask_register(reg) { number + 1 } else { number })
+    }
+
+    /// A whole vector register.
+    pub fn v(&self, number: u8) -> Register {
+        if self.tier.is_512() { zmm(number) } else { ymm(number) }
+    }
+
+    /// The low 128 bits of a vector register.
+    pub fn x(&self, number: u8) -> Register {
+        xmm(number)
+    }
+
+    /// The vector register of an operand.
+    pub fn vector(&self, reg: Reg) -> Result<Register, String> {
+        Ok(self.v(self.number(reg)?))
+    }
+
+    /// A temporary vector register of the current node.
+    pub fn temporary(&self, which: usize) -> Result<u8, String> {
+        let list = self.allocation.temporaries.get(&self.at);
+        list.and_then(|l| l.get(which)).copied().ok_or_else(|| "a temporary is missing".into())
+    }
+
+    /// A temporary mask register of the current node.
+    pub fn mask_temporary(&self) -> Result<Register, String> {
+        let list = self.allocation.mask_temporaries.get(&self.at);
+        list.and_then(|l| l.first()).map(|k| mask(k + 1)).ok_or_else(|| "a temporary is missing".into())
+    }
+
+    /// An operand that may be in memory.
+    pub fn operand(&mut self, reg: Reg) -> Result<Operand, String> {
+        if let Some(&access) = self.flat.folded.get(&reg) {
+            let place = self.place(access, 0)?;
+            return Ok(Operand::Mem(Mem { place, broadcast: access.stride == 0 }));
+        }
+        if let Ok(number) = self.number(reg) {
+            return Ok(self.v(number).into());
+        }
+        if let Some(&bits) = self.flat.constants.get(&reg) {
+            return Ok(self.constant_operand(bits));
+        }
+        match self.allocation.slots.get(&reg) {
+            Some(&slot) => Ok(self.vector_slot(slot).into()),
+            None => Err(format!("{reg} is nowhere")),
+        }
+    }
+
+    /// A constant in all lanes, as a memory operand.
+    pub fn constant_operand(&mut self, bits: u32) -> Operand {
+        if self.tier.is_512() {
+            let place = Place::Constant(self.asm.constant(&[bits]));
+            Operand::Mem(Mem { place, broadcast: true })
+        } else {
+            Place::Constant(self.asm.constant(&[bits; 8])).into()
+        }
+    }
+
+    /// A constant that differs between lanes, as a memory operand.
+    pub fn lanes_operand(&mut self, value: impl Fn(usize) -> u32) -> Operand {
+        let words: Vec<u32> = (0..self.tier.lanes()).map(value).collect();
+        Place::Constant(self.asm.constant(&words)).into()
+    }
+
+    /// The mask of the first lanes. Only for 512 bits.
+    pub fn lane_mask(&mut self, lanes: usize) -> Register {
+        match self.lane_masks.iter().position(|l| *l == lanes) {
+            Some(0) => LANE_MASK,
+            Some(1) if self.lane_masks.len() == 2 => LANE_MASK_2,
+            _ => {
+                self.set_lane_mask(LANE_MASK_2, lanes);
+                LANE_MASK_2
+            }
+        }
+    }
+
+    /// Sets the mask registers that keep their value throughout.
+    pub fn set_lane_masks(&mut self) {
+        match *self.lane_masks {
+            [] => {}
+            [first, second] => {
+                self.set_lane_mask(LANE_MASK, first);
+                self.set_lane_mask(LANE_MASK_2, second);
+            }
+            [first, ..] => self.set_lane_mask(LANE_MASK, first),
+        }
+    }
+
+    fn set_lane_mask(&mut self, register: Register, lanes: usize) {
+        self.asm.put(Instruction::with2(Code::Mov_r32_imm32, Register::EAX, (1u32 << lanes) - 1));
+        self.asm.op(Code::VEX_Kmovw_kr_r32, &[register.into(), Register::EAX.into()]);
+    }
+
+    fn if_begin(&mut self, reg: Reg) -> Result<(), String> {
+        if self.allocation.brief.contains_key(&(reg, self.at)) {
+            self.reload(reg)?;
+        }
+        let number = self.number(reg)?;
+        if self.tier.is_512() {
+            self.asm.op(Code::VEX_Kortestw_kr_kr, &[mask(number).into(), mask(number).into()]);
+        } else {
+            self.asm.op(Code::VEX_Vmovmskps_r32_ymm, &[Register::EAX.into(), self.v(number).into()]);
+            self.asm.put(Instruction::with2(Code::Test_rm32_r32, Register::EAX, Register::EAX));
+        }
+        let end = self.asm.label();
+        self.asm.jump(Jump::Zero, end);
+        self.open.push(Open::If(end));
+        Ok(())
+    }
+
+    fn loop_begin(&mut self, number: usize) {
+        let (begin, end) = (self.flat.loops[number].begin, self.flat.loops[number].end);
+        let innermost = self.flat.loops[number].innermost;
+        let trips = self.flat.loops[number].trips();
+        // A loop of constant extent runs at least once; another one is guarded.
+        let done = trips.is_none().then(|| {
+            self.bound(SCRATCH, begin);
+            self.bound(SCRATCH_2, end);
+            self.asm.put(Instruction::with2(Code::Cmp_r64_rm64, SCRATCH, SCRATCH_2));
+            let done = self.asm.label();
+            self.asm.jump(Jump::GreaterEqual, done);
+            done
+        });
+        match self.integers.loops[number].count {
+            Count::None => {}
+            Count::Up(value) => {
+                self.bound(SCRATCH, begin);
+                self.store_integer(value, SCRATCH);
+            }
+            Count::Down(value) => {
+                match trips {
+                    Some(trips) => self.set_constant(SCRATCH, trips),
+                    None => {
+                        // SCRATCH_2 holds the end, SCRATCH the beginning.
+                        self.asm.put(Instruction::with2(Code::Sub_r64_rm64, SCRATCH_2, SCRATCH));
+                        self.asm.put(Instruction::with2(Code::Mov_r64_rm64, SCRATCH, SCRATCH_2));
+                    }
+                }
+                self.store_integer(value, SCRATCH);
+            }
+        }
+        for i in 0..self.integers.loops[number].steps.len() {
+            let step = self.integers.loops[number].steps[i];
+            let register = match self.integers.values[step.pointer] {
+                Home::Register(r) => INTEGERS[usize::from(r)],
+                _ => SCRATCH,
+            };
+            self.load_integer(register, self.integers.values[step.from]);
+            match begin {
+                Bound::Const(0) => {}
+                Bound::Const(begin) => self.add_constant(register, begin.wrapping_mul(step.bytes)),
+                Bound::Arg(arg) => {
+                    self.load_arg(SCRATCH_2, arg);
+                    self.multiply(SCRATCH_2, step.bytes);
+                    self.asm.put(Instruction::with2(Code::Add_r64_rm64, register, SCRATCH_2));
+                }
+            }
+            if register == SCRATCH {
+                self.store_integer(step.pointer, SCRATCH);
+            }
+        }
+        if innermost && trips != Some(1) {
+            self.asm.align(64);
+        }
+        let head = self.asm.label();
+        self.asm.bind(head);
+        self.open.push(Open::Loop(head, done));
+    }
+
+    fn loop_end(&mut self, number: usize, head: Label, done: Option<Label>) {
+        let trips = self.flat.loops[number].trips();
+        if trips != Some(1) {
+            for i in 0..self.integers.loops[number].steps.len() {
+                let step = self.integers.loops[number].steps[i];
+                match self.integers.values[step.pointer] {
+                    Home::Register(r) => self.add_constant(INTEGERS[usize::from(r)], step.bytes),
+                    home => {
+                        self.load_integer(SCRATCH, home);
+                        self.add_constant(SCRATCH, step.bytes);
+                        self.store_integer(step.pointer, SCRATCH);
+                    }
+                }
+            }
+            match self.integers.loops[number].count {
+                Count::None => {}
+                Count::Down(value) => {
+                    match self.integers.values[value] {
+                        Home::Register(r) => {
+                            let register = INTEGERS[usize::from(r)];
+                            self.asm.put(Instruction::with2(Code::Sub_rm64_imm8, register, 1));
+                        }
+                        home => {
+                            let slot = self.integer_place(home);
+                            self.asm.put(Instruction::with2(Code::Sub_rm64_imm8, slot, 1));
+                        }
+                    }
+                    self.asm.jump(Jump::NotZero, head);
+                }
+                Count::Up(value) => {
+                    self.load_integer(SCRATCH, self.integers.values[value]);
+                    self.add_constant(SCRATCH, 1);
+                    self.store_integer(value, SCRATCH);
+                    self.bound(SCRATCH_2, self.flat.loops[number].end);
+                    self.asm.put(Instruction::with2(Code::Cmp_r64_rm64, SCRATCH, SCRATCH_2));
+                    self.asm.jump(Jump::Less, head);
+                }
+            }
+        }
+        if let Some(done) = done {
+            self.asm.bind(done);
+        }
+    }
+
+    fn bound(&mut self, register: Register, bound: Bound) {
+        match bound {
+            Bound::Const(value) => self.set_constant(register, value),
+            Bound::Arg(arg) => self.load_arg(register, arg),
+        }
+    }
+}
+
+fn with_code(code: Code) -> Instruction {
+    let mut instruction = Instruction::default();
+    instruction.set_code(code);
+    instruction
+}

@@ -1,0 +1,275 @@
+//! Kernels as a list of nodes, so that a place in the code is a number; and the two simplifications that
+//! need no registers: loads that only one instruction uses become its memory operand, and a value that is
+//! only copied to a variable is computed into the variable.
+
+use std::collections::HashMap;
+
+use nestjit_ir::BufId;
+
+use super::Tier;
+use crate::codegen::vcode::{Access, Arg, BinaryOp, Bound, Class, Counter, Inst, Kernel, Reg, UnaryOp};
+
+/// An element of the list.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Node<'k> {
+    /// An instruction without inner ones, and the register that it writes.
+    Inst(&'k Inst, Option<Reg>),
+    /// Nothing: the instruction became part of another one.
+    Gone,
+    /// The start of a loop, by number.
+    LoopBegin(usize),
+    LoopEnd(usize),
+    /// What follows is executed if the mask is true in any lane.
+    IfBegin(Reg),
+    IfEnd,
+}
+
+/// A loop.
+#[derive(Debug)]
+pub(super) struct LoopInfo {
+    pub counter: Counter,
+    pub begin: Bound,
+    pub end: Bound,
+    pub parent: Option<usize>,
+    /// Loops around it.
+    pub depth: usize,
+    /// Whether there are no loops in it.
+    pub innermost: bool,
+    /// The positions of its first and last node.
+    pub first: usize,
+    pub last: usize,
+}
+
+impl LoopInfo {
+    /// How often it runs, if that is known.
+    pub fn trips(&self) -> Option<i64> {
+        match (self.begin, self.end) {
+            (Bound::Const(begin), Bound::Const(end)) => Some(end - begin),
+            _ => None,
+        }
+    }
+}
+
+/// What surrounds a node.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Around {
+    /// The innermost loop.
+    pub in_loop: Option<usize>,
+    /// The position where the innermost thing starts that may not be executed; 0 if there is none.
+    pub conditional: usize,
+}
+
+/// A kernel in this form.
+pub(super) struct Flat<'k> {
+    pub kernel: &'k Kernel,
+    pub nodes: Vec<Node<'k>>,
+    pub around: Vec<Around>,
+    pub loops: Vec<LoopInfo>,
+    /// Loads that are memory operands.
+    pub folded: HashMap<Reg, &'k Access>,
+    /// Registers that are always the same constant.
+    pub constants: HashMap<Reg, u32>,
+}
+
+impl<'k> Flat<'k> {
+    pub fn new(kernel: &'k Kernel, tier: Tier) -> Flat<'k> {
+        let mut flat = Flat {
+            kernel,
+            nodes: Vec::new(),
+            around: Vec::new(),
+            loops: Vec::new(),
+            folded: HashMap::new(),
+            constants: HashMap::new(),
+        };
+        let mut counts = vec![Count::default(); kernel.regs.len()];
+        count(&kernel.body, &mut counts);
+        // Node 0 is nothing, so that position 0 means the start.
+        let around = Around { in_loop: None, conditional: 0 };
+        flat.push(Node::Gone, around);
+        flat.block(&kernel.body, around, &counts);
+        flat.fold_loads(tier, &counts);
+        flat
+    }
+
+    fn push(&mut self, node: Node<'k>, around: Around) {
+        self.nodes.push(node);
+        self.around.push(around);
+    }
+
+    fn block(&mut self, body: &'k [Inst], around: Around, counts: &[Count]) {
+        for inst in body {
+            match inst {
+                Inst::Loop { counter, begin, end, body } => {
+                    self.for_loop(*counter, (*begin, *end), body, around, counts);
+                }
+                Inst::IfAny { mask, body } => {
+                    self.push(Node::IfBegin(*mask), around);
+                    let inner = Around { conditional: self.nodes.len() - 1, ..around };
+                    self.block(body, inner, counts);
+                    self.push(Node::IfEnd, around);
+                }
+                Inst::Copy { dst, a } if self.computed_for(*dst, *a, counts) => {}
+                inst => {
+                    if let Inst::Const { dst, bits } = inst
+                        && counts[dst.0 as usize].defs == 1
+                    {
+                        self.constants.insert(*dst, *bits);
+                    }
+                    self.push(Node::Inst(inst, inst.dst()), around);
+                }
+            }
+        }
+    }
+
+    fn for_loop(
+        &mut self,
+        counter: Counter,
+        (begin, end): (Bound, Bound),
+        body: &'k [Inst],
+        around: Around,
+        counts: &[Count],
+    ) {
+        let number = self.loops.len();
+        let depth = around.in_loop.map_or(0, |l| self.loops[l].depth + 1);
+        let first = self.nodes.len();
+        let info =
+            LoopInfo { counter, begin, end, parent: around.in_loop, depth, innermost: true, first, last: first };
+        let trips = info.trips();
+        if trips.is_some_and(|t| t <= 0) {
+            return;
+        }
+        if let Some(parent) = around.in_loop {
+            self.loops[parent].innermost = false;
+        }
+        self.loops.push(info);
+        let conditional = if trips.is_some() { around.conditional } else { first };
+        let inner = Around { in_loop: Some(number), conditional };
+        self.push(Node::LoopBegin(number), inner);
+        self.block(body, inner, counts);
+        self.loops[number].last = self.nodes.len();
+        self.push(Node::LoopEnd(number), inner);
+    }
+
+    /// Makes the instruction just before compute `variable` instead of `value`, if it does nothing else.
+    fn computed_for(&mut self, variable: Reg, value: Reg, counts: &[Count]) -> bool {
+        let Some(Node::Inst(inst, dst)) = self.nodes.last_mut() else { return false };
+        let count = counts[value.0 as usize];
+        let possible = *dst == Some(value)
+            && (count.defs, count.uses) == (1, 1)
+            && !matches!(inst, Inst::Const { .. })
+            && (!inst.operands().contains(&variable) || matches!(inst, Inst::Binary { .. } | Inst::Fma { .. }));
+        if possible {
+            *dst = Some(variable);
+        }
+        possible
+    }
+
+    fn fold_loads(&mut self, tier: Tier, counts: &[Count]) {
+        // Loads since the last jump or label, and the last stores.
+        let mut loads: HashMap<Reg, usize> = HashMap::new();
+        let mut stores: HashMap<BufId, usize> = HashMap::new();
+        let mut scratch_store = 0;
+        for at in 0..self.nodes.len() {
+            let Node::Inst(inst, dst) = self.nodes[at] else {
+                if !matches!(self.nodes[at], Node::Gone) {
+                    loads.clear();
+                }
+                continue;
+            };
+            match inst {
+                Inst::Load { from, .. } => {
+                    let whole = from.stride == 4 && from.lanes == self.kernel.lanes;
+                    if let Some(dst) = dst
+                        && (whole || (from.stride == 0 && tier.is_512()))
+                        && (counts[dst.0 as usize].defs, counts[dst.0 as usize].uses) == (1, 1)
+                    {
+                        loads.insert(dst, at);
+                    }
+                }
+                Inst::Store { to, .. } => {
+                    stores.insert(to.buf, at);
+                    if self.is_scratch(to) {
+                        scratch_store = at;
+                    }
+                }
+                inst => {
+                    for operand in memory_operands(self.kernel, inst) {
+                        let Some(&load) = loads.get(&operand) else { continue };
+                        let Node::Inst(Inst::Load { from, .. }, _) = self.nodes[load] else { continue };
+                        let stored = stores.get(&from.buf).is_some_and(|s| *s > load)
+                            || (self.is_scratch(from) && scratch_store > load);
+                        let broadcast_product = from.stride == 0 && matches!(inst, Inst::Fma { .. });
+                        if !stored && !broadcast_product {
+                            self.folded.insert(operand, from);
+                            self.nodes[load] = Node::Gone;
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_scratch(&self, access: &Access) -> bool {
+        matches!(self.kernel.args.get(access.address.base.0 as usize), Some(Arg::Scratch))
+    }
+
+    /// The loops around a position, innermost first.
+    pub fn loops_around(&self, at: usize) -> impl Iterator<Item = usize> + '_ {
+        self.loops_from(self.around[at].in_loop)
+    }
+
+    /// A loop and the loops around it.
+    pub fn loops_from(&self, innermost: Option<usize>) -> impl Iterator<Item = usize> + '_ {
+        std::iter::successors(innermost, |l| self.loops[*l].parent)
+    }
+
+    /// How much an execution at this position counts.
+    pub fn weight(&self, at: usize) -> f32 {
+        8f32.powi(self.around[at].in_loop.map_or(0, |l| self.loops[l].depth as i32 + 1).min(12))
+    }
+}
+
+/// The operands that an instruction can read from memory, one at a time, the best first.
+pub(super) fn memory_operands(kernel: &Kernel, inst: &Inst) -> Vec<Reg> {
+    let vector = |r: &Reg| kernel.class(*r) != Class::Mask;
+    match inst {
+        Inst::Binary { op, a, b, .. } if vector(a) && a != b => match op {
+            BinaryOp::Sub | BinaryOp::Div | BinaryOp::Max | BinaryOp::Min | BinaryOp::IntSub => vec![*b],
+            _ => vec![*b, *a],
+        },
+        Inst::Fma { a, b, c, .. } if a != b && a != c && b != c => vec![*b, *a, *c],
+        Inst::Compare { a, b, .. } if a != b => vec![*b],
+        Inst::Unary { op, a, .. } => match op {
+            UnaryOp::Sqrt
+            | UnaryOp::Floor
+            | UnaryOp::Ceil
+            | UnaryOp::Round
+            | UnaryOp::Trunc
+            | UnaryOp::ToFloat => vec![*a],
+            _ => Vec::new(),
+        },
+        _ => Vec::new(),
+    }
+}
+
+/// How often a register occurs.
+#[derive(Clone, Copy, Default)]
+struct Count {
+    defs: u32,
+    uses: u32,
+}
+
+fn count(body: &[Inst], counts: &mut [Count]) {
+    for inst in body {
+        if let Some(dst) = inst.dst() {
+            counts[dst.0 as usize].defs += 1;
+        }
+        for operand in inst.operands() {
+            counts[operand.0 as usize].uses += 1;
+        }
+        if let Inst::Loop { body, .. } | Inst::IfAny { body, .. } = inst {
+            count(body, counts);
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Integer arithmetic: addresses, and the values that guards and index vectors are made of.
+
+use iced_x86::{Code, Instruction, MemoryOperand, Register};
+
+use super::assembler::Place;
+use super::codes::INTEGERS;
+use super::emit::{Emitter, SCRATCH, SCRATCH_2, TABLE};
+use super::needs::ELEMENT;
+use super::pointers::{Home, Value};
+use crate::codegen::vcode::{Access, ArgId, Int};
+
+impl Emitter<'_, '_> {
+    /// The memory of an integer that is not in a register.
+    pub fn integer_place(&self, home: Home) -> MemoryOperand {
+        match home {
+            Home::Slot(slot) => {
+                MemoryOperand::with_base_displ(Register::RSP, (self.integer_slots + 8 * slot) as i64)
+            }
+            Home::Table(arg) => MemoryOperand::with_base_displ(TABLE, 8 * i64::from(arg.0)),
+            // Not asked for.
+            Home::Register(r) => MemoryOperand::with_base(INTEGERS[usize::from(r)]),
+        }
+    }
+
+    pub fn load_integer(&mut self, register: Register, home: Home) {
+        let load = match home {
+            Home::Register(r) => Instruction::with2(Code::Mov_r64_rm64, register, INTEGERS[usize::from(r)]),
+            home => Instruction::with2(Code::Mov_r64_rm64, register, self.integer_place(home)),
+        };
+        self.asm.put(load);
+    }
+
+    pub fn store_integer(&mut self, value: Value, register: Register) {
+        let store = match self.integers.values[value] {
+            Home::Register(r) => Instruction::with2(Code::Mov_r64_rm64, INTEGERS[usize::from(r)], register),
+            home => Instruction::with2(Code::Mov_rm64_r64, self.integer_place(home), register),
+        };
+        self.asm.put(store);
+    }
+
+    pub fn load_arg(&mut self, register: Register, arg: ArgId) {
+        self.load_integer(register, Home::Table(arg));
+    }
+
+    pub fn set_constant(&mut self, register: Register, value: i64) {
+        self.asm.put(match i32::try_from(value) {
+            Ok(value) => Instruction::with2(Code::Mov_rm64_imm32, register, value),
+            Err(_) => Instruction::with2(Code::Mov_r64_imm64, register, value),
+        });
+    }
+
+    /// Adds a constant. The register must not be [`SCRATCH_2`].
+    pub fn add_constant(&mut self, register: Register, value: i64) {
+        if value == 0 {
+            return;
+        }
+        if let Ok(value) = i8::try_from(value) {
+            self.asm.put(Instruction::with2(Code::Add_rm64_imm8, register, i32::from(value)));
+        } else if let Ok(value) = i32::try_from(value) {
+            self.asm.put(Instruction::with2(Code::Add_rm64_imm32, register, value));
+        } else {
+            self.set_constant(SCRATCH_2, value);
+            self.asm.put(Instruction::with2(Code::Add_r64_rm64, register, SCRATCH_2));
+        }
+    }
+
+    /// Multiplies by a constant.
+    pub fn multiply(&mut self, register: Register, by: i64) {
+        if let Ok(by) = i32::try_from(by) {
+            self.asm.put(Instruction::with3(Code::Imul_r64_rm64_imm32, register, register, by));
+        } else {
+            let place = Place::Constant(self.asm.constant(&[by as u32, (by >> 32) as u32]));
+            self.asm.op(Code::Imul_r64_rm64, &[register.into(), place.into()]);
+        }
+    }
+
+    /// Computes an integer into [`SCRATCH`].
+    pub fn int(&mut self, int: &Int) -> Result<(), String> {
+        match int.arg {
+            Some(arg) => {
+                self.load_arg(SCRATCH, arg);
+                self.add_constant(SCRATCH, int.offset);
+            }
+            None => self.set_constant(SCRATCH, int.offset),
+        }
+        for &(counter, c) in &int.terms {
+            let home = self.integers.counter(counter).ok_or("a counter that was not kept")?;
+            self.load_integer(SCRATCH_2, home);
+            if c != 1 {
+                self.multiply(SCRATCH_2, c);
+            }
+            self.asm.put(Instruction::with2(Code::Add_r64_rm64, SCRATCH, SCRATCH_2));
+        }
+        Ok(())
+    }
+
+    /// The place of a lane of an access; may use [`SCRATCH`].
+    pub fn place(&mut self, access: &Access, lane: usize) -> Result<Place, String> {
+        let home = self.integers.pointer(access).ok_or("an access without a pointer")?;
+        let offset = access.address.offset + access.stride * lane as i64;
+        let register = match home {
+            Home::Register(r) => INTEGERS[usize::from(r)],
+            home => {
+                self.load_integer(SCRATCH, home);
+                SCRATCH
+            }
+        };
+        // Room for the elements behind.
+        match i32::try_from(offset) {
+            Ok(near) if near < i32::MAX - 64 * ELEMENT as i32 => Ok(Place::At(register, near)),
+            _ => {
+                if register != SCRATCH {
+                    self.load_integer(SCRATCH, home);
+                }
+                self.add_constant(SCRATCH, offset);
+                Ok(Place::At(SCRATCH, 0))
+            }
+        }
+    }
+}

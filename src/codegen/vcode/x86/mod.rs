@@ -1,0 +1,76 @@
+//! Kernels as x86-64 machine code: AVX-512 with 16 lanes, AVX2 and FMA with 8.
+//!
+//! The function is called like the one that `clif` emits: its only argument points to the kernel's
+//! arguments. `flatten` makes the kernel a list of nodes, `liveness` and `regalloc` assign vector registers,
+//! `pointers` integer ones, `emit` (loops, the frame) with `integer`, `inst`, `memory`, `guard`, `reduce` and `call` writes the
+//! instructions of `codes`, and `assembler` turns them into bytes. `needs` says what instructions take beside
+//! their operands.
+
+mod assembler;
+mod call;
+mod codes;
+mod emit;
+mod flatten;
+mod guard;
+mod inst;
+mod integer;
+mod liveness;
+mod memory;
+mod needs;
+mod pointers;
+mod reduce;
+mod regalloc;
+
+use super::Kernel;
+use crate::error::{Error, Result};
+use crate::target::Isa;
+
+/// The instructions to use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::codegen) enum Tier {
+    Avx2,
+    Avx512,
+}
+
+impl Tier {
+    /// The tier for an instruction set; `None` if its kernels are emitted by Cranelift.
+    pub fn of(isa: Isa) -> Option<Tier> {
+        // The code follows the System V calling convention.
+        if !cfg!(all(target_arch = "x86_64", unix)) {
+            return None;
+        }
+        match isa {
+            Isa::Simd128 => None,
+            Isa::Avx2 => Some(Tier::Avx2),
+            Isa::Avx512 => Some(Tier::Avx512),
+        }
+    }
+
+    fn is_512(self) -> bool {
+        self == Tier::Avx512
+    }
+
+    /// Lanes of the kernels that are emitted.
+    pub fn lanes(self) -> usize {
+        if self.is_512() { 16 } else { 8 }
+    }
+
+    /// Vector registers.
+    pub fn registers(self) -> usize {
+        if self.is_512() { 32 } else { 16 }
+    }
+}
+
+/// The alignment of the code that [`emit()`] makes.
+pub(in crate::codegen) const ALIGN: u64 = 64;
+
+/// The machine code of a kernel, and its text if that is wanted.
+///
+/// # Errors
+/// [`crate::ErrorKind::Internal`] if the kernel is not for this tier.
+pub(in crate::codegen) fn emit(kernel: &Kernel, tier: Tier, keep_text: bool) -> Result<(Vec<u8>, String)> {
+    if kernel.lanes != tier.lanes() {
+        return Err(Error::internal(format!("a kernel of {} lanes for {tier:?}", kernel.lanes)));
+    }
+    emit::emit(kernel, tier, keep_text).map_err(|e| Error::internal(format!("kernel: {e}")))
+}

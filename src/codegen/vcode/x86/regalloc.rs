@@ -1,0 +1,76 @@
+//! Linear scan: which intervals get which registers.
+
+/// The time in which a value needs a register. A node at position `p` reads at `2 * p` and writes at
+/// `2 * p + 1`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Interval {
+    pub start: usize,
+    /// Inclusive.
+    pub end: usize,
+    /// What it costs if the value has no register; infinite if it must have one.
+    pub weight: f32,
+    /// Intervals whose register this one should take if they end when it starts.
+    pub hints: [Option<usize>; 2],
+}
+
+/// Assigns `registers` registers, numbered from 0, to intervals; `None` for those that get none, which are
+/// the cheapest where there are too many.
+pub(super) fn scan(intervals: &[Interval], registers: usize) -> Vec<Option<u8>> {
+    let mut order: Vec<usize> = (0..intervals.len()).collect();
+    order.sort_by_key(|i| (intervals[*i].start, intervals[*i].end));
+    let mut assigned: Vec<Option<u8>> = vec![None; intervals.len()];
+    let mut active: Vec<usize> = Vec::with_capacity(registers);
+    let mut free: u64 = (1u64 << registers) - 1;
+    for i in order {
+        let interval = &intervals[i];
+        active.retain(|&a| {
+            let over = intervals[a].end < interval.start;
+            if over && let Some(register) = assigned[a] {
+                free |= 1 << register;
+            }
+            !over
+        });
+        let hint = interval
+            .hints
+            .iter()
+            .flatten()
+            .filter_map(|h| assigned[*h])
+            .find(|register| free & (1 << register) != 0);
+        if free != 0 {
+            let register = hint.unwrap_or(free.trailing_zeros() as u8);
+            free &= !(1 << register);
+            assigned[i] = Some(register);
+            active.push(i);
+            continue;
+        }
+        let cheapest = (0..active.len())
+            .min_by(|a, b| intervals[active[*a]].weight.total_cmp(&intervals[active[*b]].weight));
+        if let Some(position) = cheapest
+            && intervals[active[position]].weight < interval.weight
+        {
+            let victim = std::mem::replace(&mut active[position], i);
+            assigned[i] = assigned[victim].take();
+        }
+    }
+    assigned
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interval(start: usize, end: usize, weight: f32) -> Interval {
+        Interval { start, end, weight, hints: [None; 2] }
+    }
+
+    #[test]
+    fn the_cheapest_goes_without_and_ended_ones_make_room() {
+        let mut intervals =
+            [interval(0, 9, 1.0), interval(1, 9, 5.0), interval(2, 4, 3.0), interval(5, 9, 0.5), interval(5, 5, 9.0)];
+        assert_eq!(scan(&intervals, 3), [Some(0), Some(1), Some(2), None, Some(2)]);
+        assert_eq!(scan(&intervals, 2), [None, Some(1), Some(0), None, Some(0)]);
+        intervals[3].hints = [Some(2), None];
+        intervals[3].weight = 7.0;
+        assert_eq!(scan(&intervals, 4)[3], Some(2));
+    }
+}
