@@ -23,6 +23,7 @@ use nestjit_ir::BufId;
 use super::nest::{Check, CompiledNest, compile_nest};
 use super::runtime_fns::{Signature, TABLE};
 use super::sharing;
+use super::vcode::{Kernel, x86};
 use crate::error::{Error, ErrorKind, Result};
 use crate::target::Target;
 use crate::unit::Unit;
@@ -61,6 +62,8 @@ pub struct CodegenStats {
     pub build: Duration,
     /// Cranelift's optimisation, register allocation and emission, summed over the threads.
     pub cranelift: Duration,
+    /// Emitting kernels without Cranelift, summed over the threads.
+    pub kernels: Duration,
     /// Linking and making the memory executable.
     pub link: Duration,
     /// Functions compiled.
@@ -249,6 +252,7 @@ pub(super) struct FunctionCompiler<'a> {
     keep_text: bool,
     build: Duration,
     cranelift: Duration,
+    kernels: Duration,
 }
 
 impl<'a> FunctionCompiler<'a> {
@@ -262,6 +266,7 @@ impl<'a> FunctionCompiler<'a> {
             keep_text: options.keep_text,
             build: Duration::ZERO,
             cranelift: Duration::ZERO,
+            kernels: Duration::ZERO,
         }
     }
 
@@ -286,6 +291,15 @@ impl<'a> FunctionCompiler<'a> {
         build: impl FnOnce(&mut Function, &mut FunctionBuilderContext) -> Result<()>,
     ) -> Result<CompiledFunction> {
         self.compile_for(self.env.kernel_isa, name, build)
+    }
+
+    /// Emits a kernel without Cranelift.
+    pub fn emit_kernel(&mut self, name: &str, kernel: &Kernel, tier: x86::Tier) -> Result<CompiledFunction> {
+        let start = Instant::now();
+        let (bytes, text) = x86::emit(kernel, tier, self.keep_text)?;
+        self.kernels += start.elapsed();
+        let text = if self.keep_text { format!("; {name}\n{text}") } else { text };
+        Ok(CompiledFunction { bytes, align: x86::ALIGN, relocs: Vec::new(), text })
     }
 
     fn compile_for(
@@ -417,7 +431,7 @@ fn compile_parallel(
 ) -> Result<Vec<CompiledNest>> {
     let results: Vec<Mutex<Option<Result<CompiledNest>>>> = unique.iter().map(|_| Mutex::default()).collect();
     let next = AtomicUsize::new(0);
-    let times = Mutex::new((Duration::ZERO, Duration::ZERO));
+    let times = Mutex::new([Duration::ZERO; 3]);
     let work = || {
         let mut compiler = FunctionCompiler::new(env, options);
         loop {
@@ -430,8 +444,9 @@ fn compile_parallel(
             }
         }
         if let Ok(mut times) = times.lock() {
-            times.0 += compiler.build;
-            times.1 += compiler.cranelift;
+            for (sum, time) in times.iter_mut().zip([compiler.build, compiler.cranelift, compiler.kernels]) {
+                *sum += time;
+            }
         }
     };
     let threads = options.threads.clamp(1, unique.len().max(1));
@@ -442,7 +457,7 @@ fn compile_parallel(
         work();
     });
     if let Ok(times) = times.into_inner() {
-        (stats.build, stats.cranelift) = times;
+        [stats.build, stats.cranelift, stats.kernels] = times;
     }
     results
         .into_iter()

@@ -41,6 +41,11 @@ impl Isa {
     /// says so.
     pub const WIDEST_EMITTED: Isa = Isa::Simd128;
 
+    /// The widest tier that the CPU and the operating system have.
+    pub fn host() -> Isa {
+        detect::isa()
+    }
+
     /// `f32` elements of a vector register.
     pub const fn f32_lanes(self) -> usize {
         match self {

@@ -21,9 +21,9 @@ use nestjit_ir::{BufId, Expr, LoopKind, Nest, Program, Role, Stmt, Var};
 
 pub(super) use self::arith::clif_type;
 use super::module::{CompiledFunction, Env, FunctionCompiler};
-use super::vcode::clif;
 use super::vcode::select::Machine;
 use super::vcode::select::plan::{Plan, accessed, plan};
+use super::vcode::{clif, x86};
 use crate::error::{Error, Result};
 
 /// The machine code of a nest, not yet placed in memory.
@@ -149,15 +149,22 @@ pub(super) fn compile_nest(
     };
     let (extents, env) = (Extents::of(&nest.body), compiler.env);
     for (i, segment) in segments(&nest.body).into_iter().enumerate() {
-        let machine = Machine { lanes: clif::LANES, registers: clif::REGISTERS, fma: env.fma() };
+        let tier = x86::Tier::of(env.target.isa);
+        let machine = match tier {
+            Some(tier) => Machine { lanes: tier.lanes(), registers: tier.registers(), fma: env.target.fma },
+            None => Machine { lanes: clif::LANES, registers: clif::REGISTERS, fma: env.fma() },
+        };
         let plan = plan(program, &extents, segment.stmts, segment.parallel, machine);
         let first_kernel = compiled.kernels.len();
         for region in &plan.regions {
             let name = format!("{}.kernel{}", nest.name, compiled.kernels.len());
-            let mut function = compiler.compile_kernel(&name, |func, func_ctx| {
-                clif::emit(&region.kernel, env, func, func_ctx);
-                Ok(())
-            })?;
+            let mut function = match tier {
+                Some(tier) => compiler.emit_kernel(&name, &region.kernel, tier)?,
+                None => compiler.compile_kernel(&name, |func, func_ctx| {
+                    clif::emit(&region.kernel, env, func, func_ctx);
+                    Ok(())
+                })?,
+            };
             if compiler.keep_text() {
                 function.prepend_text(&region.kernel.to_string());
             }

@@ -236,7 +236,22 @@ pub(in crate::codegen) fn check_with(
     code
 }
 
-/// [`check_with`] on the inputs that [`inputs`] makes.
+/// [`check_with`] on the inputs that [`inputs`] makes, on every tier of this machine; the code for
+/// [`target`].
 pub(in crate::codegen) fn check(program: &Program, tolerance: f64) -> Code {
-    check_with(program, &target(), &inputs(program), tolerance)
+    let inputs = inputs(program);
+    for target in wide_targets() {
+        check_with(program, &target, &inputs, tolerance);
+    }
+    check_with(program, &target(), &inputs, tolerance)
+}
+
+/// The tiers beyond [`target`] that this machine has and kernels are emitted for.
+pub(in crate::codegen) fn wide_targets() -> Vec<Target> {
+    let has = Isa::host();
+    [Isa::Avx2, Isa::Avx512]
+        .into_iter()
+        .filter(|isa| *isa <= has && crate::codegen::vcode::x86::Tier::of(*isa).is_some())
+        .map(|isa| Target { isa, ..target() })
+        .collect()
 }

@@ -4,3 +4,4 @@ pub(super) mod harness;
 mod lifetime;
 mod scalar;
 mod vector;
+mod x86;

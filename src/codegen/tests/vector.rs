@@ -147,7 +147,7 @@ fn special_values_pass_through_max_min_and_select() {
 }
 
 /// A register-tiled matrix product with bias and ReLU, as the scheduler makes it.
-fn gemm(n: usize, m: usize, k: usize, nr: usize, mr: usize, panel: bool) -> Program {
+pub(super) fn gemm(n: usize, m: usize, k: usize, nr: usize, mr: usize, panel: bool) -> Program {
     let mut p = Program::default();
     let x = buffer(&mut p, "x", &[n, k], Role::In);
     let w = buffer(&mut p, "w", &[k, m], Role::Const);

@@ -7,10 +7,10 @@
 
 pub(super) mod build;
 pub(super) mod clif;
-pub(super) mod x86;
 mod hoist;
 mod print;
 pub(super) mod select;
+pub(super) mod x86;
 
 use nestjit_ir::{Affine, BufId};
 

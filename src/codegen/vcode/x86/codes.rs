@@ -42,7 +42,6 @@ pairs! {
     SHUFFLE_X = VEX_Vpermilps_xmm_xmmm128_imm8 EVEX_Vpermilps_xmm_k1z_xmmm128b32_imm8;
     ADD_INT = VEX_Vpaddd_ymm_ymm_ymmm256 EVEX_Vpaddd_zmm_k1z_zmm_zmmm512b32;
     AND = VEX_Vandps_ymm_ymm_ymmm256 EVEX_Vandps_zmm_k1z_zmm_zmmm512b32;
-    AND_NOT = VEX_Vandnps_ymm_ymm_ymmm256 EVEX_Vandnps_zmm_k1z_zmm_zmmm512b32;
     OR = VEX_Vorps_ymm_ymm_ymmm256 EVEX_Vorps_zmm_k1z_zmm_zmmm512b32;
     XOR = VEX_Vxorps_ymm_ymm_ymmm256 EVEX_Vxorps_zmm_k1z_zmm_zmmm512b32;
     SQRT = VEX_Vsqrtps_ymm_ymmm256 EVEX_Vsqrtps_zmm_k1z_zmmm512b32_er;
@@ -85,8 +84,9 @@ pub(super) fn mask_binary(op: BinaryOp) -> Option<Code> {
 pub(super) fn shift(op: ShiftOp) -> Pair {
     match op {
         ShiftOp::Left => Pair(Code::VEX_Vpslld_ymm_ymm_imm8, Code::EVEX_Vpslld_zmm_k1z_zmmm512b32_imm8),
-        ShiftOp::Right => Pair(Code::VEX_Vpsrld_ymm_ymm_imm8, Code::EVEX_Vpsrld_zmm_k1z_zmmm512b32_imm8),
-        ShiftOp::SignedRight => Pair(Code::VEX_Vpsrad_ymm_ymm_imm8, Code::EVEX_Vpsrad_zmm_k1z_zmmm512b32_imm8),
+        ShiftOp::SignedRight => {
+            Pair(Code::VEX_Vpsrad_ymm_ymm_imm8, Code::EVEX_Vpsrad_zmm_k1z_zmmm512b32_imm8)
+        }
     }
 }
 

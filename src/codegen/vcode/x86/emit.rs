@@ -36,7 +36,10 @@ pub(super) fn emit(kernel: &Kernel, tier: Tier, keep_text: bool) -> Result<(Vec<
     let integer_slots = working + working_bytes(&flat, tier);
     let frame = (integer_slots + 8 * integers.slot_count).next_multiple_of(64);
     let used = |register: &Register| {
-        integers.values.iter().any(|h| matches!(h, Home::Register(r) if INTEGERS[usize::from(*r)] == *register))
+        integers
+            .values
+            .iter()
+            .any(|h| matches!(h, Home::Register(r) if INTEGERS[usize::from(*r)] == *register))
     };
     let mut emitter = Emitter {
         saved: INTEGERS[VOLATILE..].iter().copied().filter(used).collect(),

@@ -132,8 +132,16 @@ impl<'k> Flat<'k> {
         let number = self.loops.len();
         let depth = around.in_loop.map_or(0, |l| self.loops[l].depth + 1);
         let first = self.nodes.len();
-        let info =
-            LoopInfo { counter, begin, end, parent: around.in_loop, depth, innermost: true, first, last: first };
+        let info = LoopInfo {
+            counter,
+            begin,
+            end,
+            parent: around.in_loop,
+            depth,
+            innermost: true,
+            first,
+            last: first,
+        };
         let trips = info.trips();
         if trips.is_some_and(|t| t <= 0) {
             return;
@@ -157,7 +165,8 @@ impl<'k> Flat<'k> {
         let possible = *dst == Some(value)
             && (count.defs, count.uses) == (1, 1)
             && !matches!(inst, Inst::Const { .. })
-            && (!inst.operands().contains(&variable) || matches!(inst, Inst::Binary { .. } | Inst::Fma { .. }));
+            && (!inst.operands().contains(&variable)
+                || matches!(inst, Inst::Binary { .. } | Inst::Fma { .. }));
         if possible {
             *dst = Some(variable);
         }
@@ -240,15 +249,17 @@ pub(super) fn memory_operands(kernel: &Kernel, inst: &Inst) -> Vec<Reg> {
         },
         Inst::Fma { a, b, c, .. } if a != b && a != c && b != c => vec![*b, *a, *c],
         Inst::Compare { a, b, .. } if a != b => vec![*b],
-        Inst::Unary { op, a, .. } => match op {
-            UnaryOp::Sqrt
-            | UnaryOp::Floor
-            | UnaryOp::Ceil
-            | UnaryOp::Round
-            | UnaryOp::Trunc
-            | UnaryOp::ToFloat => vec![*a],
-            _ => Vec::new(),
-        },
+        Inst::Unary {
+            op:
+                UnaryOp::Sqrt
+                | UnaryOp::Floor
+                | UnaryOp::Ceil
+                | UnaryOp::Round
+                | UnaryOp::Trunc
+                | UnaryOp::ToFloat,
+            a,
+            ..
+        } => vec![*a],
         _ => Vec::new(),
     }
 }

@@ -29,7 +29,7 @@ impl Emitter<'_, '_> {
             return Ok(());
         }
         for guard in guards.iter().filter(|g| g.step == 0) {
-            self.from_lo(guard)?;
+            self.distance(guard)?;
             match i32::try_from(guard.hi - guard.lo) {
                 Ok(span) => self.asm.put(Instruction::with2(Code::Cmp_rm64_imm32, SCRATCH, span)),
                 Err(_) => {
@@ -52,7 +52,7 @@ impl Emitter<'_, '_> {
     }
 
     /// The guarded value minus its lower limit, in [`SCRATCH`].
-    fn from_lo(&mut self, guard: &Guard) -> Result<(), String> {
+    fn distance(&mut self, guard: &Guard) -> Result<(), String> {
         self.int(&guard.value)?;
         self.add_constant(SCRATCH, guard.lo.wrapping_neg());
         Ok(())
@@ -64,7 +64,7 @@ impl Emitter<'_, '_> {
         if span >= LIMIT || guard.step.unsigned_abs() >= LIMIT as u64 / 16 {
             return Err("a guard whose limits are too far apart".into());
         }
-        self.from_lo(guard)?;
+        self.distance(guard)?;
         for (limit, cut) in [(REACH, Code::Cmovg_r64_rm64), (-REACH, Code::Cmovl_r64_rm64)] {
             self.set_constant(SCRATCH_2, limit);
             self.asm.put(Instruction::with2(Code::Cmp_r64_rm64, SCRATCH, SCRATCH_2));
@@ -78,13 +78,7 @@ impl Emitter<'_, '_> {
     }
 
     /// Lanes decided by a mask register; see [`Emitter::load_by_vector`] for 256 bits.
-    fn load_by_mask(
-        &mut self,
-        to: u8,
-        from: &Access,
-        guards: &[Guard],
-        done: Label,
-    ) -> Result<(), String> {
+    fn load_by_mask(&mut self, to: u8, from: &Access, guards: &[Guard], done: Label) -> Result<(), String> {
         let (k, t) = (self.mask_temporary()?, self.temporary(0)?);
         let all = from.stride == 0 || from.lanes == self.tier.lanes();
         let mut before = if all { None } else { Some(self.lane_mask(from.lanes)) };

@@ -104,7 +104,9 @@ fn occurrences(flat: &Flat<'_>, tier: Tier) -> Vec<Vec<Occurrence>> {
 /// The class of the first operand that is not a selecting mask.
 pub(super) fn class_of_first(flat: &Flat<'_>, inst: &Inst) -> Option<Class> {
     match inst {
-        Inst::Select { a, .. } | Inst::Binary { a, .. } | Inst::Compare { a, .. } => Some(flat.kernel.class(*a)),
+        Inst::Select { a, .. } | Inst::Binary { a, .. } | Inst::Compare { a, .. } => {
+            Some(flat.kernel.class(*a))
+        }
         _ => None,
     }
 }
@@ -221,7 +223,10 @@ impl Pool<'_, '_> {
                 if self.flat.constants.contains_key(&reg) && (o.def || self.from_memory(spilled, reg, o.at)) {
                     continue;
                 }
-                if !o.def && self.from_memory(spilled, reg, o.at) && others.first().is_none_or(|n| n.at != o.at) {
+                if !o.def
+                    && self.from_memory(spilled, reg, o.at)
+                    && others.first().is_none_or(|n| n.at != o.at)
+                {
                     continue;
                 }
                 let start = 2 * o.at + usize::from(o.def && !o.early);

@@ -50,11 +50,9 @@ pub(super) fn needs(inst: &Inst, class_of_a: Option<Class>, tier: Tier) -> Needs
             Needs { vectors: if wide { 1 } else { 3 }, masks: 1, early: true }
         }
         Inst::LoadGuarded { from, .. } => Needs { vectors: strided(from), masks: 0, early: true },
-        Inst::Reduce { op, .. } => Needs {
-            vectors: 2,
-            masks: usize::from(matches!(op, Combine::Max | Combine::Min)),
-            early: true,
-        },
+        Inst::Reduce { op, .. } => {
+            Needs { vectors: 2, masks: usize::from(matches!(op, Combine::Max | Combine::Min)), early: true }
+        }
         Inst::Select { .. } if class_of_a == Some(Class::Mask) => {
             Needs { vectors: usize::from(!wide), masks: 1, early: false }
         }
@@ -70,9 +68,7 @@ pub(super) fn working_bytes(flat: &Flat<'_>, tier: Tier) -> usize {
         .map(|node| match node {
             // The operands and the result; live vector registers; masks; integer registers.
             Node::Inst(Inst::Call { args, .. }, _) => (args.len() + 1 + tier.registers()) * vector + 64 + 128,
-            Node::Inst(Inst::LoadGuarded { from, guards, .. }, _)
-                if by_lane(guards) && is_strided(from) =>
-            {
+            Node::Inst(Inst::LoadGuarded { from, guards, .. }, _) if by_lane(guards) && is_strided(from) => {
                 vector + 8
             }
             _ => 0,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::flatten::{Flat, Node};
 use super::regalloc::{Interval, scan};
-use crate::codegen::vcode::{Access, ArgId, Bound, Counter, Inst, Int};
+use crate::codegen::vcode::{Access, ArgId, Counter, Inst, Int};
 
 /// Position of an integer value in [`Integers::values`].
 pub(super) type Value = usize;
@@ -203,13 +203,5 @@ impl Planner<'_, '_> {
         self.roots.push((pattern.0, value));
         self.patterns.insert(pattern, value);
         value
-    }
-}
-
-/// The constant first value of a loop's counter.
-pub(super) fn first_value(begin: Bound) -> Option<i64> {
-    match begin {
-        Bound::Const(begin) => Some(begin),
-        Bound::Arg(_) => None,
     }
 }

@@ -65,10 +65,16 @@ mod tests {
 
     #[test]
     fn the_cheapest_goes_without_and_ended_ones_make_room() {
-        let mut intervals =
-            [interval(0, 9, 1.0), interval(1, 9, 5.0), interval(2, 4, 3.0), interval(5, 9, 0.5), interval(5, 5, 9.0)];
+        let mut intervals = [
+            interval(0, 9, 1.0),
+            interval(1, 9, 5.0),
+            interval(2, 4, 3.0),
+            interval(5, 9, 0.5),
+            interval(6, 6, 9.0),
+        ];
         assert_eq!(scan(&intervals, 3), [Some(0), Some(1), Some(2), None, Some(2)]);
         assert_eq!(scan(&intervals, 2), [None, Some(1), Some(0), None, Some(0)]);
+        intervals[0].end = 3;
         intervals[3].hints = [Some(2), None];
         intervals[3].weight = 7.0;
         assert_eq!(scan(&intervals, 4)[3], Some(2));
