@@ -220,11 +220,12 @@ impl Pool<'_, '_> {
             let mut rest = list.as_slice();
             while let [o, others @ ..] = rest {
                 rest = others;
-                if self.flat.constants.contains_key(&reg) && (o.def || self.from_memory(spilled, reg, o.at)) {
+                if self.flat.constants.contains_key(&reg) && (o.def || self.reads_memory(spilled, reg, o.at))
+                {
                     continue;
                 }
                 if !o.def
-                    && self.from_memory(spilled, reg, o.at)
+                    && self.reads_memory(spilled, reg, o.at)
                     && others.first().is_none_or(|n| n.at != o.at)
                 {
                     continue;
@@ -268,7 +269,7 @@ impl Pool<'_, '_> {
     }
 
     /// Whether a node reads this register, which has no machine register, from memory.
-    fn from_memory(&self, spilled: &HashSet<Reg>, reg: Reg, at: usize) -> bool {
+    fn reads_memory(&self, spilled: &HashSet<Reg>, reg: Reg, at: usize) -> bool {
         self.flat.memory_operand(at, |r| spilled.contains(&r)) == Some(reg)
     }
 }
