@@ -5,9 +5,13 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 use nestjit::{Compiler, zoo};
 
+/// Networks that are measured beside the small models.
+const NETWORKS: [&str; 3] = ["resnet18", "mobilenet_v2", "efficientnet_b0"];
+
 fn compile_time(c: &mut Criterion) {
-    for entry in zoo::list() {
-        let model = (entry.build)().expect("the zoo builds");
+    let measured = |entry: &&zoo::ZooEntry| entry.size == zoo::Size::Small || NETWORKS.contains(&entry.name);
+    for entry in zoo::list().iter().filter(measured) {
+        let model = entry.build().expect("the zoo builds");
         let mut group = c.benchmark_group(entry.name);
         group
             .sample_size(10)

@@ -1,4 +1,4 @@
-//! Warm runs of every built-in model, fused and unfused: `cargo bench --bench fusion [-- NAME]`.
+//! Warm runs of small built-in models and of some networks, fused and unfused: `cargo bench --bench fusion [-- NAME]`.
 
 use std::time::Duration;
 
@@ -6,9 +6,13 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use nestjit::graph::Weights;
 use nestjit::{Compiler, TensorView, zoo};
 
+/// Networks that are measured beside the small models.
+const NETWORKS: [&str; 3] = ["resnet18", "mobilenet_v2", "efficientnet_b0"];
+
 fn fusion(c: &mut Criterion) {
-    for entry in zoo::list() {
-        let model = (entry.build)().expect("the zoo builds");
+    let measured = |entry: &&zoo::ZooEntry| entry.size == zoo::Size::Small || NETWORKS.contains(&entry.name);
+    for entry in zoo::list().iter().filter(measured) {
+        let model = entry.build().expect("the zoo builds");
         let mut group = c.benchmark_group(entry.name);
         group
             .sample_size(20)

@@ -33,7 +33,7 @@ pub(crate) enum Command {
 /// What to compile, and how.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct ModelArgs {
-    /// The name of a built-in model (see `nestjit zoo`)
+    /// The name of a built-in model (see `nestjit zoo`); networks also in another size: `resnet18@64`
     pub(crate) model: String,
     /// Passes to switch off, by name; `nestjit ir --passes` lists them
     #[arg(long = "disable-pass", value_name = "A,B", value_delimiter = ',')]
@@ -138,6 +138,17 @@ pub(crate) struct ZooArgs {
     /// Print only the names, one per line
     #[arg(long)]
     pub(crate) names: bool,
+    /// List only small models, or only networks
+    #[arg(long, value_enum)]
+    pub(crate) size: Option<ModelSize>,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ModelSize {
+    /// One to a few layers.
+    Small,
+    /// Whole networks.
+    Network,
 }
 
 /// Splits `NAME=FILE` at the first `=` that leaves both sides non-empty.

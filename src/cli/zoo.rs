@@ -4,16 +4,21 @@ use nestjit::report::format::table;
 use nestjit::{Result, TensorSpec, zoo};
 
 use super::Outcome;
-use super::args::ZooArgs;
+use super::args::{ModelSize, ZooArgs};
 use super::session;
 
 pub(crate) fn execute(args: &ZooArgs) -> Result<Outcome> {
+    let size = args.size.map(|size| match size {
+        ModelSize::Small => zoo::Size::Small,
+        ModelSize::Network => zoo::Size::Network,
+    });
+    let listed = zoo::list().iter().filter(|entry| size.is_none_or(|size| size == entry.size));
     if args.names {
-        let names: Vec<&str> = zoo::list().iter().map(|m| m.name).collect();
+        let names: Vec<&str> = listed.map(|entry| entry.name).collect();
         return Ok((names.join("\n") + "\n").into());
     }
     let mut rows = Vec::new();
-    for entry in zoo::list() {
+    for entry in listed {
         let model = session::load(entry.name)?;
         rows.push([
             entry.name.to_owned(),

@@ -1,6 +1,10 @@
 //! Every model is alive: its outputs vary, follow its inputs and are the same each time; and the spelling with
 //! the channels last computes what the other does.
 
+use std::collections::BTreeMap;
+
+use nestjit_ir::DType;
+
 use crate::error::ErrorKind;
 use crate::graph::{Graph, Op, Precision, Weights, evaluate, evaluate_op};
 use crate::tensor::Tensor;
@@ -9,8 +13,17 @@ use super::*;
 
 fn inputs(graph: &Graph, seed: u64) -> Vec<Tensor> {
     let mut weights = Weights::new(seed);
-    let shapes = graph.inputs.iter().map(|id| &graph.value(*id).shape);
-    shapes.map(|shape| weights.uniform(shape, -1.0, 1.0).unwrap()).collect()
+    let values = graph.inputs.iter().map(|id| graph.value(*id));
+    values
+        .map(|value| match value.dtype {
+            DType::F32 => weights.uniform(&value.shape, -1.0, 1.0).unwrap(),
+            dtype => Tensor::random(dtype, &value.shape, seed).unwrap(),
+        })
+        .collect()
+}
+
+fn of_size(size: Size) -> impl Iterator<Item = &'static ZooEntry> {
+    list().iter().filter(move |entry| entry.size == size)
 }
 
 fn spread(values: &[f32]) -> (f32, f32) {
@@ -21,8 +34,8 @@ fn spread(values: &[f32]) -> (f32, f32) {
 
 #[test]
 fn every_model_is_alive() {
-    for entry in list() {
-        let model = (entry.build)().unwrap();
+    for entry in of_size(Size::Small) {
+        let model = entry.build().unwrap();
         assert_eq!(model.graph.name, entry.name);
         let first = inputs(&model.graph, 1);
         let outputs = evaluate(&model.graph, &first, Precision::F32).unwrap();
@@ -50,8 +63,10 @@ fn every_model_is_alive() {
 
 #[test]
 fn models_are_reproducible() {
-    for entry in list() {
-        let [a, b] = [(entry.build)().unwrap().graph, (entry.build)().unwrap().graph];
+    let names = ["squeezenet1_1@64", "mobilenet_v2@64"];
+    let small = of_size(Size::Small).map(|entry| entry.name);
+    for name in small.chain(names) {
+        let [a, b] = [build(name).unwrap().graph, build(name).unwrap().graph];
         for (a, b) in a.values.iter().zip(&b.values) {
             assert_eq!((&a.name, &a.data), (&b.name, &b.data));
         }
@@ -100,6 +115,121 @@ fn operations_are_left_for_fusion() {
     assert_eq!(ops("rnn_cell"), ["Gemm", "Gemm", "Add", "Tanh"]);
 }
 
+/// How many operations there are of each kind.
+fn counts(name: &str) -> BTreeMap<&'static str, usize> {
+    let mut counts = BTreeMap::new();
+    for node in build(name).unwrap().graph.nodes {
+        *counts.entry(node.op.name()).or_default() += 1;
+    }
+    counts
+}
+
+fn parameters(graph: &Graph) -> usize {
+    let trained = |name: &str| !["running_", "_ids", "scalar"].iter().any(|part| name.contains(part));
+    graph.values.iter().filter(|v| trained(&v.name)).filter_map(|v| v.data.as_ref()).map(|t| t.len()).sum()
+}
+
+/// The numbers of parameters that PyTorch's models have.
+#[test]
+fn networks_have_the_parameters_of_their_originals() {
+    let expected = [
+        ("resnet18", 11_689_512),
+        ("resnet34", 21_797_672),
+        ("resnet50", 25_557_032),
+        ("mobilenet_v2", 3_504_872),
+        ("efficientnet_b0", 5_288_548),
+        ("efficientnet_b1", 7_794_184),
+        ("efficientnet_b2", 9_109_994),
+        ("efficientnet_b3", 12_233_232),
+        ("efficientnet_b4", 19_341_616),
+        ("efficientnet_b5", 30_389_784),
+        ("efficientnet_b6", 43_040_704),
+        ("efficientnet_b7", 66_347_960),
+        ("squeezenet1_1", 1_235_496),
+        ("densenet121", 7_978_856),
+        ("vit_b_16", 86_567_656),
+        ("bert_minilm", 22_713_216),
+    ];
+    assert_eq!(of_size(Size::Network).count(), expected.len());
+    for (entry, (name, count)) in of_size(Size::Network).zip(expected) {
+        assert_eq!(entry.name, name);
+        assert_eq!(parameters(&entry.build().unwrap().graph), count, "{name}");
+    }
+}
+
+#[test]
+fn networks_leave_operations_for_fusion() {
+    let resnet = counts("resnet50@32");
+    assert_eq!((resnet["Conv"], resnet["BatchNorm"], resnet["Relu"], resnet["Add"]), (53, 53, 49, 16));
+    let mobilenet = counts("mobilenet_v2@32");
+    assert_eq!((mobilenet["Conv"], mobilenet["BatchNorm"], mobilenet["Relu6"]), (52, 52, 35));
+    assert_eq!(mobilenet["Add"], 10);
+    let efficientnet = counts("efficientnet_b0@32");
+    assert_eq!((efficientnet["Conv"], efficientnet["BatchNorm"], efficientnet["Add"]), (81, 49, 9));
+    assert_eq!((efficientnet["Sigmoid"], efficientnet["Mul"]), (65, 65));
+    assert_eq!(counts("densenet121@32")["Concat"], 58);
+    assert_eq!(counts("squeezenet1_1@32")["Conv"], 26);
+    let vit = counts("vit_b_16@32");
+    assert_eq!((vit["LayerNorm"], vit["Softmax"], vit["Erf"], vit["Split"]), (25, 12, 12, 12));
+    let bert = counts("bert_minilm@8");
+    assert_eq!((bert["Gather"], bert["LayerNorm"], bert["Softmax"], bert["Erf"]), (3, 13, 6, 6));
+}
+
+/// A signal that is as strong behind the last layer as before the first, and still depends on the input.
+#[test]
+fn networks_are_alive() {
+    let names = [
+        "resnet18@64",
+        "resnet50@64",
+        "mobilenet_v2@64",
+        "efficientnet_b0@64",
+        "efficientnet_b2@64",
+        "squeezenet1_1@64",
+        "densenet121@64",
+        "vit_b_16@32",
+        "bert_minilm@16",
+    ];
+    for name in names {
+        let graph = build(name).unwrap().graph;
+        let [a, b] = [1, 2].map(|seed| evaluate(&graph, &inputs(&graph, seed), Precision::F32).unwrap());
+        for (a, b) in a.iter().zip(&b) {
+            let (a, b) = (a.values::<f32>().unwrap(), b.values::<f32>().unwrap());
+            let deviation = spread(a).1;
+            assert!(deviation > 0.1 && deviation < 10.0, "{name}: {deviation}");
+            let differences: Vec<f32> = a.iter().zip(b).map(|(a, b)| a - b).collect();
+            let share = spread(&differences).1 / deviation;
+            assert!(share > 0.1, "{name}: inputs change {share} of the output");
+        }
+    }
+}
+
+#[test]
+fn resolutions_are_checked() {
+    let resolution = |name: &str| {
+        let graph = build(name).unwrap().graph;
+        (graph.name.clone(), graph.value(graph.inputs[0]).shape.clone())
+    };
+    assert_eq!(resolution("squeezenet1_1@96"), ("squeezenet1_1@96".to_owned(), vec![1, 3, 96, 96]));
+    for (name, message) in [
+        ("mlp10@64", "the built-in model 'mlp10' has one resolution only"),
+        ("resnet18@", "'resnet18@': a number must follow the '@': the resolution of the network"),
+        ("resnet18@-1", "'resnet18@-1': a number must follow the '@': the resolution of the network"),
+        ("bert_minilm@513", "bert_minilm takes at most 512 tokens, not 513"),
+    ] {
+        let error = build(name).unwrap_err();
+        assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Usage, message));
+    }
+    for name in [
+        "squeezenet1_1@0",
+        "squeezenet1_1@7",
+        "vit_b_16@15",
+        "resnet18@0",
+        "mobilenet_v2@4611686018427387904",
+    ] {
+        assert!(build(name).is_err(), "{name}");
+    }
+}
+
 #[test]
 fn unknown_names_list_the_known() {
     let error = build("resnet\n").unwrap_err();
@@ -108,7 +238,9 @@ fn unknown_names_list_the_known() {
         error.to_string(),
         "there is no built-in model 'resnet\\n'; there are: mlp10, weenet, weenet_nhwc, weenet_conv, tvm_conv, \
          tvm_dw, rnn_cell, lstm_cell, lstm_seq, conv_swish, conv_swish_nhwc, conv_squeeze_bias, \
-         conv_squeeze_bias_nhwc, conv_bn_side_relu, conv_bn_side_relu_nhwc"
+         conv_squeeze_bias_nhwc, conv_bn_side_relu, conv_bn_side_relu_nhwc, resnet18, resnet34, resnet50, \
+         mobilenet_v2, efficientnet_b0, efficientnet_b1, efficientnet_b2, efficientnet_b3, efficientnet_b4, \
+         efficientnet_b5, efficientnet_b6, efficientnet_b7, squeezenet1_1, densenet121, vit_b_16, bert_minilm"
     );
     assert_eq!(crate::Model::zoo("mlp10").unwrap().graph.name, "mlp10");
 }
