@@ -450,6 +450,13 @@ pub enum Op {
         /// The dimension indexed.
         axis: usize,
     },
+    /// `data [N, S], indices [M], updates [M, S] -> y [N, S]`: rows of `data` replaced by, or combined with, rows
+    /// of `updates`, one after the other. Negative indices count from the end; others outside `N` are an error
+    /// at run time.
+    Scatter {
+        /// How rows are combined: sum, product, maximum or minimum; `None` replaces.
+        reduction: Option<Reduction>,
+    },
     /// `x -> y`: broadcast to a shape.
     Expand {
         /// The new shape; each dimension of `x` (aligned at the end) is 1 or equal.

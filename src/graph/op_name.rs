@@ -37,6 +37,7 @@ impl Op {
             Op::Concat { .. } => "Concat",
             Op::Split { .. } => "Split",
             Op::Gather { .. } => "Gather",
+            Op::Scatter { .. } => "Scatter",
             Op::Expand { .. } => "Expand",
             Op::Recurrent { kind: RecurrentKind::Rnn, .. } => "RNN",
             Op::Recurrent { kind: RecurrentKind::Lstm, .. } => "LSTM",

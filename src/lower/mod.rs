@@ -84,6 +84,7 @@ fn node(cx: &mut Context<'_, '_>) -> Result<()> {
         Op::Concat { axis } => movement::concat(cx, *axis),
         Op::Split { axis, sizes } => movement::split(cx, *axis, sizes),
         Op::Gather { axis } => movement::gather(cx, *axis),
+        Op::Scatter { reduction } => movement::scatter(cx, *reduction),
         Op::Recurrent { kind, hidden, direction, activations, clip } => {
             let layer = recurrent::Layer {
                 kind: *kind,

@@ -1,10 +1,11 @@
 //! Operations that move elements with affine indices: transposition, slices, concatenation, and gather.
 
-use nestjit_ir::{Affine, DType, Expr, Index};
+use nestjit_ir::{Affine, DType, Expr, Index, ReduceOp};
 
 use super::context::Context;
 use super::operand::{Operand, affine};
 use crate::error::Result;
+use crate::graph::Reduction;
 
 pub(super) fn transpose(cx: &mut Context<'_, '_>, perm: &[usize]) -> Result<()> {
     let x = cx.operand(0)?;
@@ -85,6 +86,31 @@ pub(super) fn gather(cx: &mut Context<'_, '_>, axis: usize) -> Result<()> {
         at.push(gather_index(&indices, &affine(&i[axis..axis + count]), extent));
         at.extend(i[axis + count..].iter().map(|v| Index::from(Affine::var(*v))));
         b.store(y.buf, i, Expr::load(data.buf, at));
+    });
+    b.finish();
+    Ok(())
+}
+
+/// Two groups of loops: what stays, and then rows one after the other, for several may go to the same place.
+pub(super) fn scatter(cx: &mut Context<'_, '_>, reduction: Option<Reduction>) -> Result<()> {
+    let (x, indices, updates) = (cx.operand(0)?, cx.operand(1)?, cx.operand(2)?);
+    let y = cx.result()?;
+    let extent = y.shape[0] as i64;
+    let op = match reduction {
+        None => None,
+        Some(Reduction::Sum) => Some(ReduceOp::Add),
+        Some(Reduction::Prod) => Some(ReduceOp::Mul),
+        Some(Reduction::Max) => Some(ReduceOp::Max),
+        Some(_) => Some(ReduceOp::Min),
+    };
+    let mut b = cx.nest("");
+    b.for_each("i", &y.shape, |b, i| b.store(y.buf, i, x.at(i)));
+    b.for_each("u", updates.shape(), |b, i| {
+        let at = [gather_index(&indices, &affine(&i[..1]), extent), Affine::var(i[1]).into()];
+        match op {
+            None => b.store(y.buf, at, updates.at(i)),
+            Some(op) => b.reduce(op, y.buf, at, updates.at(i)),
+        }
     });
     b.finish();
     Ok(())

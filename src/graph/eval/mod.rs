@@ -194,6 +194,7 @@ fn compute(op: &Op, inputs: &[&Array], shapes: &[&[usize]], precision: Precision
         Op::Concat { axis } => one(movement::concat(inputs, *axis, shapes[0])),
         Op::Split { axis, sizes } => movement::split(inputs[0], *axis, sizes),
         Op::Gather { axis } => one(movement::gather(inputs[0], inputs[1], *axis)?),
+        Op::Scatter { reduction } => one(movement::scatter(inputs, *reduction)?),
         Op::Expand { shape } => one(movement::expand(inputs[0], shape)),
         Op::Recurrent { kind, hidden, direction, activations, clip } => {
             recurrent::recurrent(inputs, *kind, *hidden, *direction, activations, *clip)

@@ -2,11 +2,12 @@
 
 use ndarray::{ArrayD, Axis, IxDyn};
 
+use super::array::wrap;
 use super::elementwise::spread;
-use super::scalar::float_to_int;
+use super::scalar::{binary_float, binary_int, float_to_int};
 use super::{Array, Data, map_data};
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::PadMode;
+use crate::graph::{Binary, PadMode, Reduction};
 
 pub(super) fn reshape(x: &Array, shape: &[usize]) -> Array {
     map_data!(x, values => values
@@ -111,7 +112,16 @@ pub(super) fn split(x: &Array, axis: usize, sizes: &[usize]) -> Vec<Array> {
 }
 
 pub(super) fn gather(data: &Array, indices: &Array, axis: usize) -> Result<Array> {
-    let extent = data.shape()[axis];
+    let resolved = resolve(indices, axis, data.shape()[axis])?;
+    let shape = [&data.shape()[..axis], indices.shape(), &data.shape()[axis + 1..]].concat();
+    Ok(map_data!(data, values => {
+        let picked = values.select(Axis(axis), &resolved);
+        picked.as_standard_layout().into_owned().into_shape_with_order(IxDyn(&shape)).expect("rows in order")
+    }))
+}
+
+/// Positions along a dimension, negative ones counted from its end.
+fn resolve(indices: &Array, axis: usize, extent: usize) -> Result<Vec<usize>> {
     let resolve = |index: &i64| -> Result<usize> {
         let from_start = if *index < 0 { index.saturating_add_unsigned(extent as u64) } else { *index };
         usize::try_from(from_start).ok().filter(|i| *i < extent).ok_or_else(|| {
@@ -119,12 +129,43 @@ pub(super) fn gather(data: &Array, indices: &Array, axis: usize) -> Result<Array
             Error::new(ErrorKind::Index, message)
         })
     };
-    let resolved: Vec<usize> = indices.ints().iter().map(resolve).collect::<Result<_>>()?;
-    let shape = [&data.shape()[..axis], indices.shape(), &data.shape()[axis + 1..]].concat();
-    Ok(map_data!(data, values => {
-        let picked = values.select(Axis(axis), &resolved);
-        picked.as_standard_layout().into_owned().into_shape_with_order(IxDyn(&shape)).expect("rows in order")
-    }))
+    indices.ints().iter().map(resolve).collect()
+}
+
+pub(super) fn scatter(inputs: &[&Array], reduction: Option<Reduction>) -> Result<Array> {
+    fn rows<T: Copy>(
+        mut y: ArrayD<T>,
+        updates: &ArrayD<T>,
+        indices: &[usize],
+        combine: impl Fn(T, T) -> T,
+    ) -> ArrayD<T> {
+        for (row, index) in updates.axis_iter(Axis(0)).zip(indices) {
+            for (y, update) in y.index_axis_mut(Axis(0), *index).iter_mut().zip(row) {
+                *y = combine(*y, *update);
+            }
+        }
+        y
+    }
+    let [data, indices, updates] = inputs else { unreachable!("inference counts the operands") };
+    let indices = resolve(indices, 0, data.shape()[0])?;
+    let op = match reduction {
+        None => None,
+        Some(Reduction::Sum) => Some(Binary::Add),
+        Some(Reduction::Prod) => Some(Binary::Mul),
+        Some(Reduction::Max) => Some(Binary::Max),
+        Some(_) => Some(Binary::Min),
+    };
+    let dtype = data.dtype;
+    Ok(match (&data.data, &updates.data) {
+        (Data::Float(y), Data::Float(updates)) => Array::float(
+            dtype,
+            rows(y.clone(), updates, &indices, |a, b| op.map_or(b, |op| binary_float(op, a, b))),
+        ),
+        _ => {
+            let combine = |a, b| op.map_or(b, |op| wrap(dtype, binary_int(op, dtype, a, b)));
+            Array::int(dtype, rows(data.ints().clone(), updates.ints(), &indices, combine))
+        }
+    })
 }
 
 pub(super) fn expand(x: &Array, shape: &[usize]) -> Array {

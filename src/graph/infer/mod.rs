@@ -61,6 +61,7 @@ pub fn infer(op: &Op, inputs: &[&Value]) -> Result<Outputs> {
         Op::Concat { axis } => movement::concat(*axis, inputs),
         Op::Split { axis, sizes } => movement::split(*axis, sizes, inputs),
         Op::Gather { axis } => movement::gather(*axis, inputs),
+        Op::Scatter { reduction } => movement::scatter(*reduction, inputs),
         Op::Expand { shape } => movement::expand(shape, inputs),
         Op::Recurrent { kind, hidden, direction, activations, clip } => {
             recurrent::recurrent(*kind, *hidden, *direction, activations, *clip, inputs)

@@ -2,9 +2,12 @@
 
 use nestjit_ir::DType;
 
-use super::{Outputs, expect_axis, expect_broadcast_to, expect_same_dtype, operands, plural, show};
+use super::{
+    Class, Outputs, expect_axis, expect_broadcast_to, expect_class, expect_same_dtype, expect_shape,
+    operands, plural, show,
+};
 use crate::error::{Error, Result};
-use crate::graph::{PadMode, Value};
+use crate::graph::{PadMode, Reduction, Value};
 use crate::tensor::checked_bytes;
 
 pub(super) fn reshape(shape: &[usize], inputs: &[&Value]) -> Result<Outputs> {
@@ -177,6 +180,29 @@ pub(super) fn gather(axis: usize, inputs: &[&Value]) -> Result<Outputs> {
     }
     let shape = [&data.shape[..axis], &indices.shape, &data.shape[axis + 1..]].concat();
     Ok(vec![(data.dtype, shape)])
+}
+
+pub(super) fn scatter(reduction: Option<Reduction>, inputs: &[&Value]) -> Result<Outputs> {
+    use Reduction::*;
+    let [data, indices, updates] = operands(inputs)?;
+    expect_same_dtype(&[data, updates])?;
+    match reduction {
+        None => {}
+        Some(Sum | Prod | Max | Min) => expect_class(data, Class::Numeric)?,
+        Some(other) => return Err(Error::invalid(format!("rows cannot be combined by {}", other.name()))),
+    }
+    if !matches!(indices.dtype, DType::I64 | DType::I32) {
+        return Err(Error::shape(format!("indices must be i64 or i32, but {} was given", show(indices))));
+    }
+    let ([_, row], [count]) = (data.shape.as_slice(), indices.shape.as_slice()) else {
+        return Err(Error::shape(format!(
+            "{} and {} must be a matrix and a vector",
+            show(data),
+            show(indices)
+        )));
+    };
+    expect_shape(updates, &[*count, *row], "the updates")?;
+    Ok(vec![(data.dtype, data.shape.clone())])
 }
 
 pub(super) fn expand(shape: &[usize], inputs: &[&Value]) -> Result<Outputs> {
