@@ -10,6 +10,7 @@ pub mod graph;
 pub mod interpret;
 pub mod laps;
 pub mod lower;
+pub mod onnx;
 pub mod options;
 pub mod passes;
 pub mod report;

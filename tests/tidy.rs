@@ -9,8 +9,11 @@ use nestjit::options::ENVIRONMENT;
 /// No file is longer than this.
 const MAX_LINES: usize = 500;
 
-/// The only folders with `unsafe`: where generated code is made, called, and given memory.
-const UNSAFE: [&str; 2] = ["src/codegen/", "src/runtime/"];
+/// Made by a program, not for reading.
+const GENERATED: &str = "src/onnx/proto.rs";
+
+/// Where `unsafe` is: where generated code is made, called, and given memory, and where files are mapped.
+const UNSAFE: [&str; 3] = ["src/codegen/", "src/runtime/", "src/onnx/map.rs"];
 
 /// The modules of the library from the bottom up. A module imports only from lower layers and from itself;
 /// those of one layer do not know each other.
@@ -102,7 +105,7 @@ fn files_are_short() {
     let long = sources(&["src", "ir/src"])
         .iter()
         .map(|s| (s, s.text.lines().count()))
-        .filter(|(_, lines)| *lines > MAX_LINES)
+        .filter(|(s, lines)| *lines > MAX_LINES && s.path != GENERATED)
         .map(|(s, lines)| format!("{}: {lines} lines", s.path))
         .collect();
     assert_none("files to split by purpose", long);

@@ -15,13 +15,10 @@ use super::npy;
 /// The pass that merges nests; `bench` and `check` compile without it for comparison.
 pub(crate) const FUSION: &str = "OpFusion";
 
-/// The built-in model of this name.
+/// The model in an ONNX file, or the built-in model of this name.
 pub(crate) fn load(model: &str) -> Result<Model> {
     if model.ends_with(".onnx") {
-        return Err(Error::unsupported(format!(
-            "'{}': ONNX files cannot be read yet; `nestjit zoo` lists the built-in models",
-            model.escape_debug()
-        )));
+        return Model::from_onnx(model);
     }
     zoo::build(model)
 }

@@ -1,0 +1,134 @@
+//! External data: tensors in files next to the model, and the rule that nothing outside the model's folder is
+//! ever read.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Mutex;
+
+use prost::bytes::Bytes;
+
+use super::map::{failure, map_file};
+use super::proto::TensorProto;
+use crate::error::{Error, Result};
+
+/// The folder that external data may come from, and the files that are mapped already.
+#[derive(Debug, Default)]
+pub(super) struct External {
+    /// `None` for a model that was not read from a file: it has no external data.
+    folder: Option<PathBuf>,
+    files: Mutex<HashMap<String, Bytes>>,
+}
+
+impl External {
+    /// Of a model in this folder.
+    pub fn new(folder: Option<&Path>) -> External {
+        External { folder: folder.map(Path::to_owned), files: Mutex::default() }
+    }
+
+    /// The bytes of a tensor whose data is external. `expected` is how many its type and shape ask for.
+    pub fn read(&self, tensor: &TensorProto, expected: usize) -> Result<Bytes> {
+        let (mut location, mut offset, mut length) = (None, 0u64, None);
+        for entry in &tensor.external_data {
+            let value = entry.value();
+            match entry.key() {
+                "location" => location = Some(value),
+                "offset" => offset = parse("offset", value)?,
+                "length" => length = Some(parse("length", value)?),
+                // The checksum is optional, and its only specified form (SHA-1) protects against nothing.
+                "checksum" => {}
+                key => {
+                    return Err(Error::unsupported(format!(
+                        "external data with the entry '{}'",
+                        key.escape_debug()
+                    )));
+                }
+            }
+        }
+        let location = location.ok_or_else(|| Error::invalid("external data without a location"))?;
+        if let Some(length) = length.filter(|l| *l != expected as u64) {
+            return Err(Error::invalid(format!(
+                "the external data has {length} bytes, but type and shape ask for {expected}"
+            )));
+        }
+        let file = self.file(location)?;
+        let end = offset.checked_add(expected as u64).filter(|end| *end <= file.len() as u64);
+        let Some(end) = end else {
+            return Err(Error::invalid(format!(
+                "the external data is {expected} bytes at offset {offset} of '{}', which has {} bytes",
+                location.escape_debug(),
+                file.len()
+            )));
+        };
+        Ok(file.slice(offset as usize..end as usize))
+    }
+
+    fn file(&self, location: &str) -> Result<Bytes> {
+        let mut files = self.files.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(bytes) = files.get(location) {
+            return Ok(bytes.clone());
+        }
+        let folder = self.folder.as_deref().ok_or_else(|| {
+            Error::unsupported(
+                "external data of a model that was not read from a file: its folder is unknown",
+            )
+        })?;
+        let bytes = open_below(folder, location)?;
+        files.insert(location.to_owned(), bytes.clone());
+        Ok(bytes)
+    }
+}
+
+fn parse(what: &str, value: &str) -> Result<u64> {
+    value.parse().map_err(|_| {
+        Error::invalid(format!("external data with {what} '{}', which is not a number", value.escape_debug()))
+    })
+}
+
+/// Maps a regular file below `folder`. Whatever could lead elsewhere is refused: `..`, absolute paths, symbolic
+/// links anywhere in `location`, and files that have a second name somewhere (hard links).
+fn open_below(folder: &Path, location: &str) -> Result<Bytes> {
+    let refuse = |why: &str| {
+        Error::invalid(format!("the external data '{}' is refused: {why}", location.escape_debug()))
+    };
+    if location.is_empty() {
+        return Err(refuse("the location is empty"));
+    }
+    if location.contains(['\\', '\0']) {
+        return Err(refuse("it contains a backslash or a NUL"));
+    }
+    let mut path = folder.to_owned();
+    for component in Path::new(location).components() {
+        match component {
+            Component::Normal(part) => path.push(part),
+            Component::CurDir => continue,
+            Component::ParentDir => return Err(refuse("it leaves the model's folder by '..'")),
+            Component::RootDir | Component::Prefix(_) => return Err(refuse("the path is absolute")),
+        }
+        let metadata = std::fs::symlink_metadata(&path).map_err(|e| failure(&path, &e))?;
+        if metadata.file_type().is_symlink() {
+            return Err(refuse("it is, or is reached by, a symbolic link"));
+        }
+    }
+    let before = std::fs::symlink_metadata(&path).map_err(|e| failure(&path, &e))?;
+    if !before.is_file() {
+        return Err(refuse("it is not a regular file"));
+    }
+    let file = File::open(&path).map_err(|e| failure(&path, &e))?;
+    let opened = file.metadata().map_err(|e| failure(&path, &e))?;
+    if !same_single_file(&before, &opened) {
+        return Err(refuse("it is a hard link, or changed while it was opened"));
+    }
+    map_file(&path, &file)
+}
+
+#[cfg(unix)]
+fn same_single_file(a: &std::fs::Metadata, b: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    a.dev() == b.dev() && a.ino() == b.ino() && b.nlink() == 1
+}
+
+#[cfg(not(unix))]
+fn same_single_file(a: &std::fs::Metadata, b: &std::fs::Metadata) -> bool {
+    a.len() == b.len() && a.file_type() == b.file_type()
+}

@@ -1,0 +1,519 @@
+//! The walk over a model's nodes: names become values, each node's import adds core operations, constants are
+//! computed on the way, and problems are collected.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use nestjit_ir::DType;
+
+use super::limit;
+use super::model::{Dim, InputSpec, OnnxModel, normal_domain};
+use super::node::NodeCx;
+use super::ops;
+use super::problems::Problems;
+use super::proto::NodeProto;
+use super::scope::{Binding, Scope};
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::{Graph, Node, Op, Unary, Value, ValueId, evaluate_op, infer};
+use crate::tensor::Tensor;
+
+/// What a model is imported for.
+#[derive(Clone, Debug, Default)]
+pub struct Specialization {
+    /// The extents of symbolic dimensions.
+    pub dims: BTreeMap<String, usize>,
+    /// The shapes of inputs, by name. Those that the model declares completely may be left out.
+    pub shapes: BTreeMap<String, Vec<usize>>,
+    /// The values of inputs that shapes depend on. They stay inputs of the graph, but the graph is right for these
+    /// values only.
+    pub values: BTreeMap<String, Tensor>,
+}
+
+/// What comes of an import.
+#[derive(Debug)]
+pub enum Imported {
+    /// The graph. Its inputs and outputs are the model's, in order.
+    Graph(Graph),
+    /// Shapes depend on the values of these inputs: they must be in [`Specialization::values`].
+    NeedsValues(Vec<String>),
+}
+
+impl OnnxModel {
+    /// The graph for these shapes and values.
+    ///
+    /// # Errors
+    /// All that is wrong with the model or that is not supported, in one message.
+    pub fn import(&self, specialization: &Specialization) -> Result<Imported> {
+        let mut importer = Importer::new(self);
+        let mut scope = Scope::new(&self.opsets);
+        importer.interface(&mut scope, specialization);
+        for (name, tensor) in &self.initializers {
+            let binding = match tensor {
+                Ok(tensor) => Binding::Value(importer.constant(name, tensor.clone())),
+                // A problem if a node reads it; see `operand`.
+                Err(_) => continue,
+            };
+            scope.names.insert(name.clone(), binding);
+        }
+        importer.nodes(&self.graph.node, &mut scope);
+        importer.outputs(&scope);
+        importer.finish()
+    }
+}
+
+/// A graph in the making.
+pub(super) struct Importer<'m> {
+    pub model: &'m OnnxModel,
+    pub graph: Graph,
+    pub problems: Problems,
+    /// For each value, the node that makes it.
+    producers: Vec<Option<u32>>,
+    value_names: HashSet<String>,
+    /// Names of outputs that no value has yet; they are in `value_names`, so that nothing else takes them.
+    output_names: HashSet<String>,
+    node_names: HashSet<String>,
+    /// For each name that was taken when it was wanted, the last number that was appended.
+    numbers: HashMap<String, usize>,
+    /// The inputs whose values must be known.
+    needs: BTreeSet<usize>,
+}
+
+impl<'m> Importer<'m> {
+    fn new(model: &'m OnnxModel) -> Importer<'m> {
+        Importer {
+            model,
+            graph: Graph::new(model.name()),
+            problems: Problems::default(),
+            producers: Vec::new(),
+            value_names: model.outputs().map(str::to_owned).collect(),
+            output_names: model.outputs().map(str::to_owned).collect(),
+            node_names: HashSet::new(),
+            numbers: HashMap::new(),
+            needs: BTreeSet::new(),
+        }
+    }
+
+    /// Makes the graph's inputs.
+    fn interface(&mut self, scope: &mut Scope<'_>, specialization: &Specialization) {
+        let mut dims = specialization.dims.clone();
+        for (names, what) in [
+            (specialization.shapes.keys().collect::<Vec<_>>(), "shape"),
+            (specialization.values.keys().collect(), "value"),
+        ] {
+            for name in names {
+                if !self.model.inputs.iter().any(|i| i.name == *name) {
+                    let message =
+                        format!("a {what} is given for '{}', which is no input", name.escape_debug());
+                    self.problems.push(Error::usage(message));
+                }
+            }
+        }
+        for input in &self.model.inputs {
+            let value = specialization.values.get(&input.name);
+            let given =
+                value.map(Tensor::shape).or(specialization.shapes.get(&input.name).map(Vec::as_slice));
+            let shape = input_shape(input, given, &mut dims).and_then(|shape| {
+                limit::check(input.dtype, &shape)?;
+                Ok(shape)
+            });
+            let Some(shape) = self.problems.keep(shape) else {
+                scope.names.insert(input.name.clone(), Binding::Broken);
+                continue;
+            };
+            self.value_names.insert(input.name.clone());
+            self.output_names.remove(&input.name);
+            let id = self.graph.add_value(input.name.clone(), input.dtype, &shape);
+            self.producers.push(None);
+            self.graph.inputs.push(id);
+            let read = match value {
+                Some(value) if value.dtype() != input.dtype => {
+                    let name = input.name.escape_debug();
+                    self.problems.push(Error::shape(format!(
+                        "input '{name}' is {}, but its value is {}",
+                        input.dtype,
+                        value.dtype()
+                    )));
+                    id
+                }
+                Some(value) => self.constant(&input.name, value.clone()),
+                None => id,
+            };
+            scope.names.insert(input.name.clone(), Binding::Value(read));
+        }
+    }
+
+    /// Imports nodes, in order.
+    pub fn nodes(&mut self, nodes: &[NodeProto], scope: &mut Scope<'_>) {
+        for (index, node) in nodes.iter().enumerate() {
+            let name = format!("{}{}", scope.prefix, node_name(node, index));
+            let (needs, first) = (self.needs.len(), self.graph.nodes.len());
+            let results = self.node(node, &name, scope).map_err(|e| e.at(&name, &op_name(node, scope)));
+            let results = match results {
+                Ok(results) => results,
+                // Not a problem of the model: the import will be repeated with more values.
+                Err(_) if self.needs.len() > needs => None,
+                Err(e) => {
+                    self.problems.push(e);
+                    None
+                }
+            };
+            for (i, output) in node.output.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
+                let binding = match results.as_ref().and_then(|r| r.get(i).copied()) {
+                    Some(id) => {
+                        self.rename(id, first, &format!("{}{output}", scope.prefix));
+                        Binding::Value(id)
+                    }
+                    None => Binding::Broken,
+                };
+                if scope.names.contains_key(output) {
+                    let message = format!("'{}' is defined already", output.escape_debug());
+                    self.problems.push(Error::invalid(message).at(&name, &op_name(node, scope)));
+                }
+                scope.names.insert(output.clone(), binding);
+            }
+        }
+    }
+
+    /// The results of a node; `None` if they depend on something that is a problem already.
+    fn node(&mut self, node: &NodeProto, name: &str, scope: &Scope<'_>) -> Result<Option<Vec<ValueId>>> {
+        let domain = normal_domain(node.domain());
+        let key = (domain.to_owned(), node.op_type().to_owned(), node.overload().to_owned());
+        if let Some(function) = self.model.functions.get(&key) {
+            return self.call(function, key, node, name, scope);
+        }
+        let Some(opset) = scope.opsets.get(domain).copied() else {
+            let message = format!("no operator set is imported for the domain '{}'", domain.escape_debug());
+            return Err(Error::invalid(message));
+        };
+        let Some(entry) = ops::find(domain, node.op_type()) else {
+            return Err(Error::unsupported("the operator is not supported"));
+        };
+        if opset < entry.since {
+            let since = entry.since;
+            return Err(Error::unsupported(format!("the operator is supported from version {since} on")));
+        }
+        let Some(inputs) = self.operands(node, scope)? else { return Ok(None) };
+        let mut cx = NodeCx::new(self, node, scope, name, inputs, opset)?;
+        let results = (entry.import)(&mut cx)?;
+        cx.attributes.expect_all_read()?;
+        if let Some(output) = node.output.iter().skip(results.len()).find(|o| !o.is_empty()) {
+            let message = format!("the output '{}' is not supported", output.escape_debug());
+            return Err(Error::unsupported(message));
+        }
+        Ok(Some(results))
+    }
+
+    /// The operands of a node; those left out are `None`. `None` if one is a problem already.
+    pub fn operands(&self, node: &NodeProto, scope: &Scope<'_>) -> Result<Option<Vec<Option<ValueId>>>> {
+        let mut operands = Vec::with_capacity(node.input.len());
+        for input in &node.input {
+            if input.is_empty() {
+                operands.push(None);
+                continue;
+            }
+            match scope.get(input) {
+                Some(Binding::Value(id)) => operands.push(Some(id)),
+                Some(Binding::Absent) => operands.push(None),
+                Some(Binding::Broken) => return Ok(None),
+                None => return Err(self.undefined(input)),
+            }
+        }
+        Ok(Some(operands))
+    }
+
+    /// Why nothing has this name.
+    pub fn undefined(&self, name: &str) -> Error {
+        if let Some(Err(e)) = self.model.initializers.get(name) {
+            return e.clone();
+        }
+        let name = name.escape_debug();
+        Error::invalid(format!(
+            "'{name}' is not defined before this node: nothing makes it, or the nodes are not sorted, or they form \
+             a cycle"
+        ))
+    }
+
+    fn outputs(&mut self, scope: &Scope<'_>) {
+        let model = self.model;
+        for output in model.outputs() {
+            let id = match scope.get(output) {
+                Some(Binding::Value(id)) => id,
+                Some(_) => continue,
+                None => {
+                    let message = format!("nothing makes the output '{}'", output.escape_debug());
+                    self.problems.push(match self.model.initializers.get(output) {
+                        Some(Err(e)) => e.clone(),
+                        _ => Error::invalid(message),
+                    });
+                    continue;
+                }
+            };
+            if self.graph.value(id).name == output && self.producers[id.0 as usize].is_some() {
+                self.graph.outputs.push(id);
+                continue;
+            }
+            let (dtype, shape) = (self.graph.value(id).dtype, self.graph.value(id).shape.clone());
+            let copy = match self.output_names.remove(output) {
+                true => self.new_value(output.to_owned(), dtype, &shape),
+                false => self.new_value_like(output, dtype, &shape),
+            };
+            let name = self.node_name(output);
+            self.producers[copy.0 as usize] = Some(self.graph.nodes.len() as u32);
+            self.graph.nodes.push(Node {
+                name,
+                op: Op::Unary(Unary::Identity),
+                inputs: vec![id],
+                outputs: vec![copy],
+            });
+            self.graph.outputs.push(copy);
+        }
+    }
+
+    fn finish(self) -> Result<Imported> {
+        self.problems.finish()?;
+        if !self.needs.is_empty() {
+            let name = |i: &usize| self.model.inputs[*i].name.clone();
+            return Ok(Imported::NeedsValues(self.needs.iter().map(name).collect()));
+        }
+        // What was computed on the way needs no node any more.
+        let mut graph = self.graph;
+        let nodes = std::mem::take(&mut graph.nodes);
+        graph.nodes = nodes.into_iter().filter(|n| n.outputs.iter().any(|id| !graph.is_const(*id))).collect();
+        graph.remove_dead();
+        Ok(Imported::Graph(graph))
+    }
+
+    /// Adds a core operation. What is constant and small is computed at once; what does nothing is left out.
+    pub fn add(&mut self, base: &str, op: Op, inputs: &[ValueId]) -> Result<Vec<ValueId>> {
+        let operands: Vec<&Value> = inputs.iter().map(|id| self.graph.value(*id)).collect();
+        let types = infer(&op, &operands)?;
+        if is_identity(&op, &operands, &types) {
+            return Ok(vec![inputs[0]]);
+        }
+        for (dtype, shape) in &types {
+            limit::check(*dtype, shape)?;
+        }
+        let elements = |shape: &[usize]| shape.iter().product::<usize>();
+        let small = types.iter().all(|(_, shape)| elements(shape) <= limit::EAGER_ELEMENTS)
+            && operands.iter().all(|v| elements(&v.shape) <= limit::EAGER_ELEMENTS);
+        if small && operands.iter().all(|v| v.data.is_some()) {
+            let tensors: Vec<Tensor> =
+                inputs.iter().filter_map(|id| self.graph.constant(*id).cloned()).collect();
+            // An index outside its tensor is an error of the run, if that node is ever run.
+            if let Ok(results) = evaluate_op(&op, &tensors) {
+                return Ok(results.into_iter().map(|t| self.constant(base, t)).collect());
+            }
+        }
+        if self.graph.nodes.len() >= limit::NODES {
+            return Err(limit::limit(format!("the model becomes more than {} operations", limit::NODES)));
+        }
+        let name = self.node_name(base);
+        let outputs: Vec<ValueId> = types
+            .iter()
+            .map(|(dtype, shape)| {
+                let id = self.new_value_like(&name, *dtype, shape);
+                self.producers[id.0 as usize] = Some(self.graph.nodes.len() as u32);
+                id
+            })
+            .collect();
+        self.graph.nodes.push(Node { name, op, inputs: inputs.to_vec(), outputs: outputs.clone() });
+        Ok(outputs)
+    }
+
+    /// Adds a constant; its name starts with `base`.
+    pub fn constant(&mut self, base: &str, tensor: Tensor) -> ValueId {
+        let name = free_name(&mut self.value_names, &mut self.numbers, base);
+        self.producers.push(None);
+        self.graph.add_constant(name, tensor)
+    }
+
+    fn new_value(&mut self, name: String, dtype: DType, shape: &[usize]) -> ValueId {
+        self.producers.push(None);
+        self.graph.add_value(name, dtype, shape)
+    }
+
+    fn new_value_like(&mut self, base: &str, dtype: DType, shape: &[usize]) -> ValueId {
+        let name = free_name(&mut self.value_names, &mut self.numbers, base);
+        self.new_value(name, dtype, shape)
+    }
+
+    fn node_name(&mut self, base: &str) -> String {
+        free_name(&mut self.node_names, &mut self.numbers, base)
+    }
+
+    /// Gives a value the name that the model has for it, if a node from `first` on makes it.
+    fn rename(&mut self, id: ValueId, first: usize, name: &str) {
+        let fresh = self.producers[id.0 as usize].is_some_and(|node| node as usize >= first);
+        if fresh && (self.output_names.remove(name) || self.value_names.insert(name.to_owned())) {
+            let old = std::mem::replace(&mut self.graph.value_mut(id).name, name.to_owned());
+            self.value_names.remove(&old);
+        }
+    }
+
+    /// The contents of a value, computed if necessary. If they depend on inputs of the model, those are noted: see
+    /// [`Imported::NeedsValues`].
+    ///
+    /// # Errors
+    /// That they are not known.
+    pub fn known(&mut self, id: ValueId, what: &str) -> Result<Tensor> {
+        if let Some(tensor) = self.graph.constant(id) {
+            return Ok(tensor.clone());
+        }
+        // The nodes that the value depends on, in order, and the inputs.
+        let (mut nodes, mut inputs) = (BTreeSet::new(), BTreeSet::new());
+        let mut pending = vec![id];
+        let mut seen = HashSet::from([id]);
+        while let Some(id) = pending.pop() {
+            match self.producers[id.0 as usize] {
+                Some(node) => {
+                    if nodes.insert(node) {
+                        let operands = &self.graph.nodes[node as usize].inputs;
+                        pending.extend(operands.iter().filter(|id| seen.insert(**id)));
+                    }
+                }
+                None => inputs.extend(self.graph.inputs.iter().position(|input| *input == id)),
+            }
+        }
+        if !inputs.is_empty() {
+            // Positions in the graph are the model's: inputs are only left out together with a problem.
+            self.needs.extend(inputs);
+            return Err(Error::internal(format!("{what} depends on inputs")));
+        }
+        for node in nodes {
+            self.force(node as usize, what)?;
+        }
+        self.graph.constant(id).cloned().ok_or_else(|| Error::internal("a computed constant is missing"))
+    }
+
+    /// Computes a node whose operands are constants.
+    fn force(&mut self, node: usize, what: &str) -> Result<()> {
+        let node = &self.graph.nodes[node];
+        let size = |id: &ValueId| {
+            let v = self.graph.value(*id);
+            v.shape.iter().product::<usize>() * v.dtype.size()
+        };
+        if node.outputs.iter().map(size).sum::<usize>() > limit::FORCED_BYTES {
+            let message =
+                format!("{what} must be computed while the model is imported, but takes too much memory");
+            return Err(limit::limit(message));
+        }
+        let tensors: Vec<Tensor> =
+            node.inputs.iter().filter_map(|id| self.graph.constant(*id).cloned()).collect();
+        let outputs = node.outputs.clone();
+        for (id, tensor) in outputs.iter().zip(evaluate_op(&node.op, &tensors)?) {
+            self.graph.value_mut(*id).data = Some(Arc::new(tensor));
+        }
+        Ok(())
+    }
+}
+
+/// Whether the operation returns its first operand as it is.
+fn is_identity(op: &Op, operands: &[&Value], types: &[(DType, Vec<usize>)]) -> bool {
+    let same = || types[0].0 == operands[0].dtype && types[0].1 == operands[0].shape;
+    match op {
+        Op::Unary(Unary::Identity) | Op::Dropout => true,
+        Op::Cast { .. } | Op::Reshape { .. } | Op::Expand { .. } => same(),
+        Op::Transpose { perm } => perm.is_sorted(),
+        Op::Concat { .. } => operands.len() == 1,
+        Op::Slice { steps, .. } => same() && steps.iter().all(|s| *s == 1),
+        Op::Pad { begin, end, .. } => begin.iter().chain(end).all(|p| *p == 0),
+        Op::Reduce { axes, op, .. } => {
+            use crate::graph::Reduction::*;
+            axes.is_empty() && matches!(op, Sum | Mean | Max | Min | Prod)
+        }
+        _ => false,
+    }
+}
+
+/// `base`, or `base_1`, `base_2`, ...: the first that is not in `taken`, to which it is added.
+fn free_name(taken: &mut HashSet<String>, numbers: &mut HashMap<String, usize>, base: &str) -> String {
+    if taken.insert(base.to_owned()) {
+        return base.to_owned();
+    }
+    let number = numbers.entry(base.to_owned()).or_default();
+    loop {
+        *number += 1;
+        let name = format!("{base}_{number}");
+        if taken.insert(name.clone()) {
+            return name;
+        }
+    }
+}
+
+/// What a node is called: its name, or that of its first result, or its operator and position.
+pub(super) fn node_name(node: &NodeProto, index: usize) -> String {
+    if !node.name().is_empty() {
+        return node.name().to_owned();
+    }
+    match node.output.iter().find(|o| !o.is_empty()) {
+        Some(output) => output.clone(),
+        None => format!("{}_{index}", node.op_type()),
+    }
+}
+
+/// The operator as messages name it, with its domain and version.
+fn op_name(node: &NodeProto, scope: &Scope<'_>) -> String {
+    let domain = normal_domain(node.domain());
+    let prefix = if domain.is_empty() { String::new() } else { format!("{domain}.") };
+    match scope.opsets.get(domain) {
+        Some(version) => format!("{prefix}{}, opset {version}", node.op_type()),
+        None => format!("{prefix}{}", node.op_type()),
+    }
+}
+
+/// The shape of an input: as declared, with symbols bound by what is given.
+fn input_shape(
+    input: &InputSpec,
+    given: Option<&[usize]>,
+    dims: &mut BTreeMap<String, usize>,
+) -> Result<Vec<usize>> {
+    let name = input.name.escape_debug();
+    let Some(declared) = &input.dims else {
+        let message = format!("input '{name}' has no shape in the model: one must be given");
+        return given.map(<[usize]>::to_vec).ok_or_else(|| Error::shape(message));
+    };
+    if let Some(given) = given
+        && given.len() != declared.len()
+    {
+        let rank = declared.len();
+        return Err(Error::shape(format!("input '{name}' has rank {rank}, but {given:?} was given")));
+    }
+    let mut shape = Vec::with_capacity(declared.len());
+    for (d, dim) in declared.iter().enumerate() {
+        let given = given.map(|g| g[d]);
+        let bound = match dim {
+            Dim::Fixed(extent) => Some(*extent),
+            Dim::Symbol(symbol) => dims.get(symbol).copied(),
+            Dim::Unknown => None,
+        };
+        let extent = match (bound, given) {
+            (Some(bound), Some(given)) if bound != given => {
+                let symbol = if let Dim::Symbol(s) = dim {
+                    format!(" ('{}')", s.escape_debug())
+                } else {
+                    String::new()
+                };
+                return Err(Error::shape(format!(
+                    "dimension {d}{symbol} of input '{name}' is {bound}, but {given} was given"
+                )));
+            }
+            (Some(extent), _) | (None, Some(extent)) => extent,
+            (None, None) => {
+                let symbol = if let Dim::Symbol(s) = dim {
+                    format!(" ('{}')", s.escape_debug())
+                } else {
+                    String::new()
+                };
+                return Err(Error::new(
+                    ErrorKind::Shape,
+                    format!("dimension {d}{symbol} of input '{name}' is not known: a shape must be given"),
+                ));
+            }
+        };
+        if let Dim::Symbol(symbol) = dim {
+            dims.insert(symbol.clone(), extent);
+        }
+        shape.push(extent);
+    }
+    Ok(shape)
+}

@@ -1,0 +1,81 @@
+//! ONNX files in: a [`OnnxModel`] is a parsed and checked file; importing it for concrete shapes gives a
+//! [`Graph`] of core operations.
+//!
+//! [`model`] reads and checks, [`import`] walks the nodes, [`node`] is what the import of one node works with,
+//! [`ops`] is the table of operations. Nothing here knows how a graph is compiled.
+
+use std::path::Path;
+
+mod attributes;
+mod external;
+mod import;
+mod limit;
+mod map;
+mod model;
+mod node;
+mod ops;
+mod problems;
+#[allow(missing_docs, clippy::doc_markdown, reason = "generated; the names are the schema's")]
+pub mod proto;
+mod scope;
+mod subgraph;
+mod tensor;
+
+pub use import::{Imported, Specialization};
+pub use model::{Dim, InputSpec, MAX_OPSET, OnnxModel};
+pub use ops::{OpEntry, operators};
+
+use prost::Message;
+
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Model};
+use crate::tensor::Tensor;
+
+impl Model {
+    /// The model in an ONNX file, all of whose input shapes are known. For symbolic shapes, or inputs that
+    /// determine shapes, see [`OnnxModel`] and [`Specialization`].
+    ///
+    /// The file is mapped while it is read, and must not be changed meanwhile.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the model or that is not supported, in one message.
+    pub fn from_onnx(path: impl AsRef<Path>) -> Result<Model> {
+        Ok(OnnxModel::from_path(path)?.graph(&Specialization::default())?.into())
+    }
+
+    /// As [`Model::from_onnx`], from the bytes of a file. External data is not possible: no folder is known.
+    ///
+    /// # Errors
+    /// As [`Model::from_onnx`].
+    pub fn from_onnx_bytes(bytes: &[u8]) -> Result<Model> {
+        Ok(OnnxModel::from_bytes(bytes)?.graph(&Specialization::default())?.into())
+    }
+}
+
+/// The tensor in a file that holds one `TensorProto`, as ONNX's test cases do; and its name.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read_tensor(path: impl AsRef<Path>) -> Result<(String, Tensor)> {
+    let bytes = map::map(path.as_ref())?;
+    let proto =
+        proto::TensorProto::decode(bytes).map_err(|e| Error::invalid(format!("not a tensor: {e}")))?;
+    Ok((proto.name().to_owned(), tensor::decode(&proto, &external::External::default())?))
+}
+
+impl OnnxModel {
+    /// The graph for these shapes and values.
+    ///
+    /// # Errors
+    /// As [`OnnxModel::import`]; [`crate::ErrorKind::Usage`] if the values of more inputs are needed.
+    pub fn graph(&self, specialization: &Specialization) -> Result<Graph> {
+        match self.import(specialization)? {
+            Imported::Graph(graph) => Ok(graph),
+            Imported::NeedsValues(names) => Err(Error::usage(format!(
+                "the shapes in this model depend on the values of the input{} {}: give them when it is imported",
+                if names.len() == 1 { "" } else { "s" },
+                names.iter().map(|n| format!("'{}'", n.escape_debug())).collect::<Vec<_>>().join(", ")
+            ))),
+        }
+    }
+}

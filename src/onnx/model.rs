@@ -1,0 +1,277 @@
+//! A parsed ONNX model: checked as far as that is possible without shapes, its weights decoded.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use nestjit_ir::DType;
+use prost::Message;
+use prost::bytes::Bytes;
+
+use super::external::External;
+use super::problems::Problems;
+use super::proto::type_proto::Value;
+use super::proto::{FunctionProto, GraphProto, ModelProto, OperatorSetIdProto, ValueInfoProto};
+use super::tensor::{decode, decode_sparse, value_dtype};
+use super::{map, proto};
+use crate::error::{Error, ErrorKind, Result};
+use crate::tensor::Tensor;
+
+/// The newest version of the default operator set that is understood.
+pub const MAX_OPSET: i64 = 27;
+
+/// The oldest version.
+const MIN_OPSET: i64 = 1;
+
+/// The oldest file format version.
+const MIN_IR_VERSION: i64 = 3;
+
+/// The largest file: protobuf's limit.
+const MAX_FILE_BYTES: usize = 2 << 30;
+
+/// A dimension as a model declares it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Dim {
+    /// Known.
+    Fixed(usize),
+    /// Any extent, but the same wherever the name appears.
+    Symbol(String),
+    /// Any extent.
+    Unknown,
+}
+
+/// An input as a model declares it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct InputSpec {
+    /// The name.
+    pub name: String,
+    /// The element type.
+    pub dtype: DType,
+    /// The dimensions; `None` if not even their number is declared.
+    pub dims: Option<Vec<Dim>>,
+}
+
+/// Versions of operator sets, by domain. The default domain is `""`.
+pub(super) type Opsets = BTreeMap<String, i64>;
+
+/// A model as its file describes it: see the module's description.
+#[derive(Debug)]
+pub struct OnnxModel {
+    pub(super) name: String,
+    pub(super) opsets: Opsets,
+    pub(super) graph: GraphProto,
+    /// Decoded once, however often the model is imported. What cannot be decoded is a problem if it is used.
+    pub(super) initializers: BTreeMap<String, Result<Tensor>>,
+    /// By domain, name and overload.
+    pub(super) functions: HashMap<(String, String, String), FunctionProto>,
+    pub(super) inputs: Vec<InputSpec>,
+    pub(super) external: External,
+}
+
+impl OnnxModel {
+    /// Reads a file. It is mapped, and must not be changed before this returns.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] if it cannot be read; otherwise all that is wrong with it.
+    pub fn from_path(path: impl AsRef<Path>) -> Result<OnnxModel> {
+        let path = path.as_ref();
+        let bytes = map::map(path)?;
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+        OnnxModel::parse(bytes, Some(folder), stem)
+    }
+
+    /// Reads the bytes of a file. External data is not possible: no folder is known.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn from_bytes(bytes: &[u8]) -> Result<OnnxModel> {
+        OnnxModel::parse(Bytes::copy_from_slice(bytes), None, String::new())
+    }
+
+    /// Takes a message that was built in memory.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn from_proto(proto: ModelProto) -> Result<OnnxModel> {
+        OnnxModel::check(proto, None, String::new())
+    }
+
+    fn parse(bytes: Bytes, folder: Option<&Path>, name: String) -> Result<OnnxModel> {
+        if bytes.len() > MAX_FILE_BYTES {
+            let message =
+                format!("the file has {} bytes; at most {MAX_FILE_BYTES} are possible", bytes.len());
+            return Err(Error::new(ErrorKind::Limit, message));
+        }
+        let proto =
+            ModelProto::decode(bytes).map_err(|e| Error::invalid(format!("not an ONNX model: {e}")))?;
+        OnnxModel::check(proto, folder, name)
+    }
+
+    fn check(mut proto: ModelProto, folder: Option<&Path>, name: String) -> Result<OnnxModel> {
+        let Some(mut graph) = proto.graph.take() else {
+            return Err(Error::invalid("not an ONNX model: it has no graph"));
+        };
+        let version = proto.ir_version();
+        if version < MIN_IR_VERSION {
+            return Err(Error::invalid(format!(
+                "IR version {version}; {MIN_IR_VERSION} is the first supported"
+            )));
+        }
+        let mut problems = Problems::default();
+        let opsets = problems.keep(opsets(&proto.opset_import)).unwrap_or_default();
+        let external = External::new(folder);
+        let initializers = initializers(&mut graph, &external, &mut problems);
+        let functions = functions(std::mem::take(&mut proto.functions), &mut problems);
+        let declared = graph.input.iter().filter(|i| !initializers.contains_key(i.name()));
+        let inputs: Vec<InputSpec> = declared
+            .filter_map(|input| {
+                let named = |e: Error| {
+                    Error::new(e.kind(), format!("input '{}': {}", input.name().escape_debug(), e.message()))
+                };
+                problems.keep(input_spec(input).map_err(named))
+            })
+            .collect();
+        if let Some(name) = duplicate(graph.input.iter().map(ValueInfoProto::name)) {
+            problems.push(Error::invalid(format!("two inputs are named '{}'", name.escape_debug())));
+        }
+        if graph.output.is_empty() {
+            problems.push(Error::invalid("the graph has no output"));
+        }
+        if let Some(name) = duplicate(graph.output.iter().map(ValueInfoProto::name)) {
+            problems.push(Error::invalid(format!("two outputs are named '{}'", name.escape_debug())));
+        }
+        problems.finish()?;
+        let name = if name.is_empty() { graph.name().to_owned() } else { name };
+        Ok(OnnxModel { name, opsets, graph, initializers, functions, inputs, external })
+    }
+
+    /// The model's name: that of its file, or of its graph.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The inputs that a run needs, in order: those that are not initializers.
+    pub fn inputs(&self) -> &[InputSpec] {
+        &self.inputs
+    }
+
+    /// The names of the outputs, in order.
+    pub fn outputs(&self) -> impl Iterator<Item = &str> {
+        self.graph.output.iter().map(ValueInfoProto::name)
+    }
+
+    /// The version of an operator set, if the model imports it. The default domain is `""`.
+    pub fn opset(&self, domain: &str) -> Option<i64> {
+        self.opsets.get(normal_domain(domain)).copied()
+    }
+
+    /// How many nodes the model has, those in subgraphs and functions not counted.
+    pub fn node_count(&self) -> usize {
+        self.graph.node.len()
+    }
+
+    /// The number of elements of all weights.
+    pub fn parameter_count(&self) -> usize {
+        self.initializers.values().flatten().map(Tensor::len).sum()
+    }
+}
+
+/// `ai.onnx` is the default domain's other name.
+pub(super) fn normal_domain(domain: &str) -> &str {
+    if domain == "ai.onnx" { "" } else { domain }
+}
+
+/// The operator sets that a model or function imports.
+pub(super) fn opsets(imports: &[OperatorSetIdProto]) -> Result<Opsets> {
+    let mut opsets = Opsets::new();
+    for import in imports {
+        let (domain, version) = (normal_domain(import.domain()), import.version());
+        if domain.is_empty() && version > MAX_OPSET {
+            let message = format!("operator set version {version}; {MAX_OPSET} is the newest supported");
+            return Err(Error::unsupported(message));
+        }
+        if version < MIN_OPSET {
+            return Err(Error::invalid(format!("operator set version {version}")));
+        }
+        if opsets.insert(domain.to_owned(), version).is_some_and(|other| other != version) {
+            let message = format!("the operator set '{}' is imported in two versions", domain.escape_debug());
+            return Err(Error::invalid(message));
+        }
+    }
+    Ok(opsets)
+}
+
+/// Takes the initializers out of the graph, so that the file's bytes need not be kept for them.
+fn initializers(
+    graph: &mut GraphProto,
+    external: &External,
+    problems: &mut Problems,
+) -> BTreeMap<String, Result<Tensor>> {
+    let dense = std::mem::take(&mut graph.initializer).into_iter();
+    let sparse = std::mem::take(&mut graph.sparse_initializer).into_iter();
+    let decoded = dense.map(|t| (t.name().to_owned(), decode(&t, external))).chain(sparse.map(|t| {
+        let name = t.values.as_ref().map(|v| v.name().to_owned()).unwrap_or_default();
+        (name, decode_sparse(&t, external))
+    }));
+    let mut initializers = BTreeMap::new();
+    for (name, tensor) in decoded {
+        let tensor = tensor.map_err(|e| {
+            Error::new(e.kind(), format!("initializer '{}': {}", name.escape_debug(), e.message()))
+        });
+        if let Err(e) = &tensor
+            && e.kind() != ErrorKind::Unsupported
+        {
+            problems.push(e.clone());
+        }
+        if name.is_empty() {
+            problems.push(Error::invalid("an initializer has no name"));
+        }
+        if initializers.contains_key(&name) {
+            problems.push(Error::invalid(format!("two initializers are named '{}'", name.escape_debug())));
+        }
+        initializers.insert(name, tensor);
+    }
+    initializers
+}
+
+fn functions(
+    list: Vec<FunctionProto>,
+    problems: &mut Problems,
+) -> HashMap<(String, String, String), FunctionProto> {
+    let mut functions = HashMap::new();
+    for function in list {
+        let domain = normal_domain(function.domain()).to_owned();
+        let key = (domain, function.name().to_owned(), function.overload().to_owned());
+        if functions.contains_key(&key) {
+            let message = format!("two functions are named '{}'", function.name().escape_debug());
+            problems.push(Error::invalid(message));
+        }
+        functions.insert(key, function);
+    }
+    functions
+}
+
+fn input_spec(input: &ValueInfoProto) -> Result<InputSpec> {
+    use proto::tensor_shape_proto::dimension::Value as D;
+    if input.name().is_empty() {
+        return Err(Error::invalid("the name is empty"));
+    }
+    let dtype = value_dtype(input)?;
+    let Some(Value::TensorType(tensor)) = input.r#type.as_ref().and_then(|t| t.value.as_ref()) else {
+        return Err(Error::invalid("the type is missing"));
+    };
+    let dim = |dim: &proto::tensor_shape_proto::Dimension| match &dim.value {
+        Some(D::DimValue(extent)) => usize::try_from(*extent)
+            .map(Dim::Fixed)
+            .map_err(|_| Error::invalid(format!("a dimension is {extent}"))),
+        Some(D::DimParam(name)) if !name.is_empty() => Ok(Dim::Symbol(name.clone())),
+        _ => Ok(Dim::Unknown),
+    };
+    let dims = tensor.shape.as_ref().map(|s| s.dim.iter().map(dim).collect::<Result<_>>()).transpose()?;
+    Ok(InputSpec { name: input.name().to_owned(), dtype, dims })
+}
+
+fn duplicate<'a>(names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let mut seen = std::collections::HashSet::new();
+    names.into_iter().find(|name| !seen.insert(*name))
+}

@@ -1,0 +1,333 @@
+//! What the import of one node works with: operands, attributes, and a short way to add core operations.
+
+use nestjit_ir::{DType, Scalar};
+
+use super::attributes::Attributes;
+use super::import::Importer;
+use super::proto::NodeProto;
+use super::scope::Scope;
+use crate::error::{Error, Result};
+use crate::graph::{Binary, Op, Reduction, Unary, ValueId};
+use crate::tensor::{Element, Tensor};
+
+/// The import of one node.
+pub(super) struct NodeCx<'a, 'm> {
+    pub importer: &'a mut Importer<'m>,
+    pub node: &'a NodeProto,
+    pub scope: &'a Scope<'a>,
+    pub attributes: Attributes<'a>,
+    /// The version of the node's operator set.
+    pub opset: i64,
+    name: &'a str,
+    inputs: Vec<Option<ValueId>>,
+}
+
+/// Scopes only borrow downwards: a longer-lived one serves as a shorter-lived one.
+impl<'a, 'm> NodeCx<'a, 'm> {
+    pub fn new(
+        importer: &'a mut Importer<'m>,
+        node: &'a NodeProto,
+        scope: &'a Scope<'a>,
+        name: &'a str,
+        inputs: Vec<Option<ValueId>>,
+        opset: i64,
+    ) -> Result<NodeCx<'a, 'm>> {
+        let attributes = Attributes::new(node, scope)?;
+        Ok(NodeCx { importer, node, scope, attributes, opset, name, inputs })
+    }
+
+    /// The node's name.
+    pub fn name(&self) -> &'a str {
+        self.name
+    }
+
+    /// How many inputs are listed, those left out included.
+    pub fn input_count(&self) -> usize {
+        self.inputs.len()
+    }
+
+    /// An input that must be given.
+    pub fn input(&self, index: usize) -> Result<ValueId> {
+        self.optional(index).ok_or_else(|| Error::invalid(format!("input {index} is missing")))
+    }
+
+    /// An input that may be left out.
+    pub fn optional(&self, index: usize) -> Option<ValueId> {
+        self.inputs.get(index).copied().flatten()
+    }
+
+    /// All inputs, of which none may be left out.
+    pub fn inputs(&self) -> Result<Vec<ValueId>> {
+        (0..self.inputs.len()).map(|i| self.input(i)).collect()
+    }
+
+    /// An error if there are more inputs than the operator has.
+    pub fn expect_inputs(&self, max: usize) -> Result<()> {
+        match self.inputs.len() > max {
+            true => Err(Error::invalid(format!(
+                "{} inputs are given, but there are at most {max}",
+                self.inputs.len()
+            ))),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether the model uses a result.
+    pub fn wants(&self, output: usize) -> bool {
+        self.node.output.get(output).is_some_and(|o| !o.is_empty())
+    }
+
+    /// How many results are listed.
+    pub fn output_count(&self) -> usize {
+        self.node.output.len()
+    }
+
+    pub fn dtype(&self, x: ValueId) -> DType {
+        self.importer.graph.value(x).dtype
+    }
+
+    pub fn shape(&self, x: ValueId) -> Vec<usize> {
+        self.importer.graph.value(x).shape.clone()
+    }
+
+    pub fn rank(&self, x: ValueId) -> usize {
+        self.importer.graph.value(x).shape.len()
+    }
+
+    pub fn elements(&self, x: ValueId) -> usize {
+        self.importer.graph.value(x).shape.iter().product()
+    }
+
+    /// The contents of a value, if it is constant.
+    pub fn constant_of(&self, x: ValueId) -> Option<&Tensor> {
+        self.importer.graph.constant(x)
+    }
+
+    // Attributes.
+
+    pub fn int(&self, name: &'static str, default: i64) -> Result<i64> {
+        Ok(self.attributes.int(name)?.unwrap_or(default))
+    }
+
+    pub fn flag(&self, name: &'static str, default: bool) -> Result<bool> {
+        Ok(self.attributes.int(name)?.map_or(default, |v| v != 0))
+    }
+
+    pub fn float(&self, name: &'static str, default: f64) -> Result<f64> {
+        Ok(self.attributes.float(name)?.unwrap_or(default))
+    }
+
+    pub fn string(&self, name: &'static str, default: &'static str) -> Result<&'a str> {
+        Ok(self.attributes.string(name)?.unwrap_or(default))
+    }
+
+    pub fn required_int(&self, name: &'static str) -> Result<i64> {
+        self.attributes.int(name)?.ok_or_else(|| missing(name))
+    }
+
+    /// The attribute `axis`, counted from the end if negative, of a tensor of this rank.
+    pub fn axis(&self, default: i64, rank: usize) -> Result<usize> {
+        axis(self.int("axis", default)?, rank)
+    }
+
+    // Values that must be known.
+
+    /// The contents of a value, which must not depend on the run.
+    pub fn known(&mut self, x: ValueId, what: &str) -> Result<Tensor> {
+        self.importer.known(x, what)
+    }
+
+    /// The contents of an integer tensor.
+    pub fn known_ints(&mut self, x: ValueId, what: &str) -> Result<Vec<i64>> {
+        ints(&self.known(x, what)?, what)
+    }
+
+    /// The one element of a numeric tensor.
+    pub fn known_scalar(&mut self, x: ValueId, what: &str) -> Result<f64> {
+        let tensor = self.known(x, what)?;
+        match floats(&tensor, what)?.as_slice() {
+            [value] => Ok(*value),
+            _ => Err(Error::shape(format!("{what} must be one number, not {:?}", tensor.shape()))),
+        }
+    }
+
+    /// The one element of an integer tensor.
+    pub fn known_int(&mut self, x: ValueId, what: &str) -> Result<i64> {
+        match self.known_ints(x, what)?.as_slice() {
+            [value] => Ok(*value),
+            other => Err(Error::shape(format!("{what} must be one integer, not {other:?}"))),
+        }
+    }
+
+    /// What became an input in a later version: the attribute, or the input at `index`, if either is given.
+    pub fn ints_or_input(&mut self, name: &'static str, index: usize) -> Result<Option<Vec<i64>>> {
+        if let Some(ints) = self.attributes.ints(name)? {
+            return Ok(Some(ints.to_vec()));
+        }
+        self.optional(index).map(|x| self.known_ints(x, &format!("the input '{name}'"))).transpose()
+    }
+
+    // Core operations.
+
+    /// An operation with any number of results.
+    pub fn add_all(&mut self, op: Op, inputs: &[ValueId]) -> Result<Vec<ValueId>> {
+        self.importer.add(self.name, op, inputs)
+    }
+
+    /// An operation with one result.
+    pub fn add(&mut self, op: Op, inputs: &[ValueId]) -> Result<ValueId> {
+        Ok(self.add_all(op, inputs)?[0])
+    }
+
+    pub fn unary(&mut self, op: Unary, x: ValueId) -> Result<ValueId> {
+        self.add(Op::Unary(op), &[x])
+    }
+
+    pub fn binary(&mut self, op: Binary, a: ValueId, b: ValueId) -> Result<ValueId> {
+        self.add(Op::Binary(op), &[a, b])
+    }
+
+    /// `x op value`, with a constant of the type of `x`.
+    pub fn binary_const(&mut self, op: Binary, x: ValueId, value: f64) -> Result<ValueId> {
+        let constant = self.scalar_like(x, value);
+        self.binary(op, x, constant)
+    }
+
+    pub fn select(&mut self, condition: ValueId, a: ValueId, b: ValueId) -> Result<ValueId> {
+        self.add(Op::Where, &[condition, a, b])
+    }
+
+    pub fn cast(&mut self, x: ValueId, to: DType) -> Result<ValueId> {
+        self.add(Op::Cast { to }, &[x])
+    }
+
+    pub fn reshape(&mut self, x: ValueId, shape: &[usize]) -> Result<ValueId> {
+        self.add(Op::Reshape { shape: shape.to_vec() }, &[x])
+    }
+
+    pub fn transpose(&mut self, x: ValueId, perm: &[usize]) -> Result<ValueId> {
+        self.add(Op::Transpose { perm: perm.to_vec() }, &[x])
+    }
+
+    pub fn expand(&mut self, x: ValueId, shape: &[usize]) -> Result<ValueId> {
+        self.add(Op::Expand { shape: shape.to_vec() }, &[x])
+    }
+
+    pub fn concat(&mut self, inputs: &[ValueId], axis: usize) -> Result<ValueId> {
+        self.add(Op::Concat { axis }, inputs)
+    }
+
+    pub fn gather(&mut self, x: ValueId, indices: ValueId, axis: usize) -> Result<ValueId> {
+        self.add(Op::Gather { axis }, &[x, indices])
+    }
+
+    pub fn reduce(&mut self, op: Reduction, x: ValueId, axes: &[usize], keep_dims: bool) -> Result<ValueId> {
+        self.add(Op::Reduce { op, axes: axes.to_vec(), keep_dims }, &[x])
+    }
+
+    /// `x[.., start .. start + extent, ..]` along one dimension.
+    pub fn narrow(&mut self, x: ValueId, axis: usize, start: usize, extent: usize) -> Result<ValueId> {
+        let mut extents = self.shape(x);
+        let mut starts = vec![0; extents.len()];
+        let steps = vec![1; extents.len()];
+        starts[axis] = start;
+        extents[axis] = extent;
+        self.add(Op::Slice { starts, extents, steps }, &[x])
+    }
+
+    /// `x` with a dimension of extent 1 more.
+    pub fn unsqueeze(&mut self, x: ValueId, axis: usize) -> Result<ValueId> {
+        let mut shape = self.shape(x);
+        shape.insert(axis, 1);
+        self.reshape(x, &shape)
+    }
+
+    pub fn constant(&mut self, tensor: Tensor) -> ValueId {
+        self.importer.constant(self.name, tensor)
+    }
+
+    /// A constant from values.
+    pub fn values<T: Element>(&mut self, shape: &[usize], values: &[T]) -> Result<ValueId> {
+        Ok(self.constant(Tensor::new(shape, values)?))
+    }
+
+    /// A rank-0 constant.
+    pub fn scalar(&mut self, dtype: DType, value: f64) -> ValueId {
+        let tensor = scalar(Scalar::from_f64(dtype, value));
+        self.constant(tensor)
+    }
+
+    /// A rank-0 constant of the type of `x`.
+    pub fn scalar_like(&mut self, x: ValueId, value: f64) -> ValueId {
+        self.scalar(self.dtype(x), value)
+    }
+
+    /// A constant of floats, in the (floating-point) type of `x`.
+    pub fn floats_like(&mut self, x: ValueId, shape: &[usize], values: &[f64]) -> Result<ValueId> {
+        let constant = self.values(shape, values)?;
+        self.cast(constant, self.dtype(x))
+    }
+}
+
+/// A rank-0 tensor.
+pub(super) fn scalar(value: Scalar) -> Tensor {
+    match value {
+        Scalar::F32(v) => Tensor::scalar(v),
+        Scalar::F64(v) => Tensor::scalar(v),
+        Scalar::I64(v) => Tensor::scalar(v),
+        Scalar::I32(v) => Tensor::scalar(v),
+        Scalar::I8(v) => Tensor::scalar(v),
+        Scalar::U8(v) => Tensor::scalar(v),
+        Scalar::Bool(v) => Tensor::scalar(v),
+    }
+}
+
+/// That an attribute is missing.
+pub(super) fn missing(name: &str) -> Error {
+    Error::invalid(format!("the attribute '{name}' is missing"))
+}
+
+/// An axis, counted from the end if negative, of a tensor of this rank.
+pub(super) fn axis(axis: i64, rank: usize) -> Result<usize> {
+    let from_start = if axis < 0 { axis.checked_add(rank as i64) } else { Some(axis) };
+    from_start
+        .and_then(|a| usize::try_from(a).ok())
+        .filter(|a| *a < rank)
+        .ok_or_else(|| Error::invalid(format!("axis {axis} does not exist in a tensor of rank {rank}")))
+}
+
+/// Axes, counted from the end if negative; in order, none twice.
+pub(super) fn axes(list: &[i64], rank: usize) -> Result<Vec<usize>> {
+    let mut axes: Vec<usize> = list.iter().map(|a| axis(*a, rank)).collect::<Result<_>>()?;
+    axes.sort_unstable();
+    match axes.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(Error::invalid(format!("axis {} is listed twice", pair[0]))),
+        None => Ok(axes),
+    }
+}
+
+/// The elements of an integer tensor.
+pub(super) fn ints(tensor: &Tensor, what: &str) -> Result<Vec<i64>> {
+    match tensor.dtype() {
+        DType::I64 => Ok(tensor.values::<i64>()?.to_vec()),
+        DType::I32 => Ok(tensor.values::<i32>()?.iter().map(|v| i64::from(*v)).collect()),
+        DType::I8 => Ok(tensor.values::<i8>()?.iter().map(|v| i64::from(*v)).collect()),
+        DType::U8 => Ok(tensor.values::<u8>()?.iter().map(|v| i64::from(*v)).collect()),
+        DType::Bool => Ok(tensor.values::<bool>()?.iter().map(|v| i64::from(*v)).collect()),
+        other => Err(Error::shape(format!("{what} must be integers, not {other}"))),
+    }
+}
+
+/// The elements of a numeric tensor.
+pub(super) fn floats(tensor: &Tensor, what: &str) -> Result<Vec<f64>> {
+    match tensor.dtype() {
+        DType::F32 => Ok(tensor.values::<f32>()?.iter().map(|v| f64::from(*v)).collect()),
+        DType::F64 => Ok(tensor.values::<f64>()?.to_vec()),
+        _ => Ok(ints(tensor, what)?.into_iter().map(|v| v as f64).collect()),
+    }
+}
+
+/// An integer as an extent, count or offset.
+pub(super) fn extent(value: i64, what: &str) -> Result<usize> {
+    usize::try_from(value).map_err(|_| Error::invalid(format!("{what} must not be negative, but is {value}")))
+}

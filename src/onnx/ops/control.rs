@@ -1,0 +1,170 @@
+//! Control flow: conditions that are known choose a branch, others compute both; loops with a known number of
+//! iterations are unrolled.
+
+use nestjit_ir::DType;
+
+use super::super::limit;
+use super::super::node::{NodeCx, axis, extent};
+use super::{OpEntry, op};
+use crate::error::{Error, Result};
+use crate::graph::ValueId;
+
+pub(super) const OPS: &[OpEntry] = &[op("If", 1, if_), op("Loop", 1, loop_), op("Scan", 9, scan)];
+
+/// The most iterations that are unrolled.
+const ITERATIONS: usize = 10_000;
+
+fn if_(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    let condition = cx.input(0)?;
+    let (then, other) = (cx.attributes.graph("then_branch")?, cx.attributes.graph("else_branch")?);
+    if cx.elements(condition) != 1 || cx.dtype(condition) != DType::Bool {
+        return Err(Error::shape("the condition must be one bool"));
+    }
+    if cx.constant_of(condition).is_some() {
+        return match cx.known_int(condition, "the condition")? != 0 {
+            true => cx.subgraph(then, &[], "then"),
+            false => cx.subgraph(other, &[], "else"),
+        };
+    }
+    // Operations have no effects: both branches may be computed.
+    let (a, b) = (cx.subgraph(then, &[], "then")?, cx.subgraph(other, &[], "else")?);
+    let condition = cx.reshape(condition, &[])?;
+    if a.len() != b.len() {
+        return Err(Error::invalid("the branches have different numbers of outputs"));
+    }
+    let mut results = Vec::with_capacity(a.len());
+    for (a, b) in a.into_iter().zip(b) {
+        let (x, y) = (cx.shape(a), cx.shape(b));
+        if x != y || cx.dtype(a) != cx.dtype(b) {
+            return Err(Error::unsupported(format!(
+                "branches that yield {x:?} and {y:?}, chosen at run time"
+            )));
+        }
+        results.push(cx.select(condition, a, b)?);
+    }
+    Ok(results)
+}
+
+/// The number of iterations of a loop that is unrolled.
+fn iterations(count: i64) -> Result<usize> {
+    let count = extent(count.max(0), "the number of iterations")?;
+    match count > ITERATIONS {
+        true => Err(limit::limit(format!("{count} iterations; at most {ITERATIONS} are unrolled"))),
+        false => Ok(count),
+    }
+}
+
+fn loop_(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    let body = cx.attributes.graph("body")?;
+    let limit = match cx.optional(0) {
+        Some(count) => Some(cx.known_int(count, "the number of iterations")?),
+        None => None,
+    };
+    let mut go_on = match cx.optional(1) {
+        Some(condition) => cx.known_int(condition, "the loop's condition")? != 0,
+        None => true,
+    };
+    let mut state: Vec<ValueId> = (2..cx.input_count()).map(|i| cx.input(i)).collect::<Result<_>>()?;
+    let (carried, scans) = (state.len(), cx.output_count().saturating_sub(state.len()));
+    let mut collected: Vec<Vec<ValueId>> = vec![Vec::new(); scans];
+    let mut i = 0;
+    while go_on && limit.is_none_or(|limit| i < limit) {
+        iterations(i + 1)?;
+        let mut arguments = vec![cx.values(&[], &[i])?, cx.scalar(DType::Bool, 1.0)];
+        arguments.extend(&state);
+        let mut results = cx.subgraph(body, &arguments, &i.to_string())?;
+        if results.len() != 1 + carried + scans {
+            return Err(Error::invalid(format!("the body has {} outputs", results.len())));
+        }
+        go_on = cx.known_int(results[0], "the loop's condition")? != 0;
+        for (list, value) in collected.iter_mut().zip(results.split_off(1 + carried)) {
+            list.push(value);
+        }
+        state = results.split_off(1);
+        i += 1;
+    }
+    for list in &collected {
+        if list.is_empty() {
+            return Err(Error::unsupported("a loop without an iteration whose values are collected"));
+        }
+        let joined = stack(cx, list, 0, false)?;
+        state.push(joined);
+    }
+    Ok(state)
+}
+
+/// Tensors joined along a new dimension.
+fn stack(cx: &mut NodeCx<'_, '_>, list: &[ValueId], axis: usize, reverse: bool) -> Result<ValueId> {
+    let mut slices = Vec::with_capacity(list.len());
+    for value in list {
+        slices.push(cx.unsqueeze(*value, axis)?);
+    }
+    if reverse {
+        slices.reverse();
+    }
+    cx.concat(&slices, axis)
+}
+
+fn scan(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    let body = cx.attributes.graph("body")?;
+    let inputs = cx.inputs()?;
+    let scanned = extent(
+        cx.attributes
+            .int("num_scan_inputs")?
+            .ok_or_else(|| super::super::node::missing("num_scan_inputs"))?,
+        "num_scan_inputs",
+    )?;
+    let Some(carried) = inputs.len().checked_sub(scanned).filter(|_| scanned > 0) else {
+        return Err(Error::invalid(format!("{scanned} of {} inputs are scanned", inputs.len())));
+    };
+    let outputs = cx.output_count().saturating_sub(carried);
+    let list = |name: &'static str, count: usize| -> Result<Vec<i64>> {
+        let list = cx.attributes.ints(name)?.map_or_else(|| vec![0; count], <[i64]>::to_vec);
+        match list.len() == count {
+            true => Ok(list),
+            false => Err(Error::invalid(format!("'{name}' has {} entries, not {count}", list.len()))),
+        }
+    };
+    let axes_in = list("scan_input_axes", scanned)?;
+    let reverse_in = list("scan_input_directions", scanned)?;
+    let axes_out = list("scan_output_axes", outputs)?;
+    let reverse_out = list("scan_output_directions", outputs)?;
+    let mut along = Vec::with_capacity(scanned);
+    let mut count = None;
+    for (i, x) in inputs[carried..].iter().enumerate() {
+        let d = axis(axes_in[i], cx.rank(*x))?;
+        let n = cx.shape(*x)[d];
+        if count.replace(n).is_some_and(|other| other != n) {
+            return Err(Error::shape("the scanned inputs have different numbers of elements"));
+        }
+        along.push((*x, d, reverse_in[i] != 0));
+    }
+    let count = iterations(count.unwrap_or(0) as i64)?;
+    let mut state = inputs[..carried].to_vec();
+    let mut collected: Vec<Vec<ValueId>> = vec![Vec::new(); outputs];
+    for i in 0..count {
+        let mut arguments = state.clone();
+        for (x, d, reverse) in &along {
+            let slice = cx.narrow(*x, *d, if *reverse { count - 1 - i } else { i }, 1)?;
+            let mut shape = cx.shape(slice);
+            shape.remove(*d);
+            arguments.push(cx.reshape(slice, &shape)?);
+        }
+        let mut results = cx.subgraph(body, &arguments, &i.to_string())?;
+        if results.len() != carried + outputs {
+            return Err(Error::invalid(format!("the body has {} outputs", results.len())));
+        }
+        for (list, value) in collected.iter_mut().zip(results.split_off(carried)) {
+            list.push(value);
+        }
+        state = results;
+    }
+    for (i, list) in collected.iter().enumerate() {
+        let Some(first) = list.first() else {
+            return Err(Error::unsupported("a scan without an iteration whose values are collected"));
+        };
+        let d = axis(axes_out[i], cx.rank(*first) + 1)?;
+        state.push(stack(cx, list, d, reverse_out[i] != 0)?);
+    }
+    Ok(state)
+}

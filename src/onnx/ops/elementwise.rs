@@ -1,0 +1,165 @@
+//! Elementwise functions of several operands, and conversions.
+
+use nestjit_ir::DType;
+
+use super::super::node::{NodeCx, floats};
+use super::super::tensor::dtype;
+use super::{OpEntry, one, op};
+use crate::error::{Error, Result};
+use crate::graph::{Binary, Unary, ValueId};
+
+pub(super) const OPS: &[OpEntry] = &[
+    op("Add", 1, |cx| binary(cx, Binary::Add)),
+    op("And", 1, |cx| binary(cx, Binary::And)),
+    op("BitShift", 11, bit_shift),
+    op("BitwiseAnd", 18, |cx| binary(cx, Binary::And)),
+    op("BitwiseOr", 18, |cx| binary(cx, Binary::Or)),
+    op("BitwiseXor", 18, |cx| binary(cx, Binary::Xor)),
+    op("Cast", 6, cast),
+    op("CastLike", 15, cast_like),
+    op("Div", 1, |cx| binary(cx, Binary::Div)),
+    op("Equal", 1, |cx| binary(cx, Binary::Eq)),
+    op("Greater", 1, |cx| binary(cx, Binary::Gt)),
+    op("GreaterOrEqual", 12, |cx| binary(cx, Binary::Ge)),
+    op("Less", 1, |cx| binary(cx, Binary::Lt)),
+    op("LessOrEqual", 12, |cx| binary(cx, Binary::Le)),
+    op("Max", 1, |cx| variadic(cx, Binary::Max)),
+    op("Mean", 1, mean),
+    op("Min", 1, |cx| variadic(cx, Binary::Min)),
+    op("Mod", 10, |cx| {
+        let fmod = cx.flag("fmod", false)?;
+        let x = cx.input(0)?;
+        if !fmod && cx.dtype(x).is_float() {
+            return Err(Error::invalid("fmod must be 1 for floating-point operands"));
+        }
+        binary(cx, if fmod { Binary::Rem } else { Binary::Mod })
+    }),
+    op("Mul", 1, |cx| binary(cx, Binary::Mul)),
+    op("Or", 1, |cx| binary(cx, Binary::Or)),
+    op("PRelu", 1, prelu),
+    op("Pow", 1, pow),
+    op("Sub", 1, |cx| binary(cx, Binary::Sub)),
+    op("Sum", 1, |cx| variadic(cx, Binary::Add)),
+    op("Where", 9, |cx| {
+        let [c, a, b] = [cx.input(0)?, cx.input(1)?, cx.input(2)?];
+        one(cx.select(c, a, b))
+    }),
+    op("Xor", 1, |cx| binary(cx, Binary::Xor)),
+];
+
+/// The two operands. Up to version 6 broadcasting is asked for, and `axis` says where the second operand's
+/// dimensions are in the first.
+fn operands(cx: &mut NodeCx<'_, '_>) -> Result<[ValueId; 2]> {
+    cx.expect_inputs(2)?;
+    let (a, b) = (cx.input(0)?, cx.input(1)?);
+    if cx.opset >= 7 {
+        return Ok([a, b]);
+    }
+    cx.attributes.ignore(&["consumed_inputs"]);
+    let broadcast = cx.flag("broadcast", false)?;
+    let Some(first) = cx.attributes.int("axis")? else { return Ok([a, b]) };
+    let rank = cx.rank(a);
+    let first = super::super::node::axis(first, rank.max(1))?;
+    let mut shape = cx.shape(b);
+    if !broadcast || first + shape.len() > rank {
+        return Err(Error::invalid(format!("{shape:?} at axis {first} does not fit {:?}", cx.shape(a))));
+    }
+    shape.resize(rank - first, 1);
+    let b = cx.reshape(b, &shape)?;
+    Ok([a, b])
+}
+
+fn binary(cx: &mut NodeCx<'_, '_>, binary: Binary) -> Result<Vec<ValueId>> {
+    let [a, b] = operands(cx)?;
+    one(cx.binary(binary, a, b))
+}
+
+fn variadic(cx: &mut NodeCx<'_, '_>, binary: Binary) -> Result<Vec<ValueId>> {
+    cx.attributes.ignore(&["consumed_inputs"]);
+    let inputs = cx.inputs()?;
+    let Some((first, rest)) = inputs.split_first() else {
+        return Err(Error::invalid("at least one input is needed"));
+    };
+    let mut y = *first;
+    for x in rest {
+        y = cx.binary(binary, y, *x)?;
+    }
+    Ok(vec![y])
+}
+
+fn mean(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    let count = cx.input_count();
+    let sum = variadic(cx, Binary::Add)?[0];
+    one(cx.binary_const(Binary::Div, sum, count as f64))
+}
+
+fn bit_shift(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    match cx.attributes.string("direction")? {
+        Some("LEFT") => binary(cx, Binary::Shl),
+        Some("RIGHT") => binary(cx, Binary::Shr),
+        other => Err(Error::invalid(format!("the direction must be LEFT or RIGHT, not {other:?}"))),
+    }
+}
+
+fn cast(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    // How values outside the range of 8-bit floats are rounded.
+    cx.attributes.ignore(&["saturate", "round_mode"]);
+    let to = i32::try_from(cx.required_int("to")?).map_err(|_| Error::invalid("the type does not exist"))?;
+    let x = cx.input(0)?;
+    one(cx.cast(x, dtype(to)?))
+}
+
+fn cast_like(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    cx.attributes.ignore(&["saturate", "round_mode"]);
+    let (x, like) = (cx.input(0)?, cx.input(1)?);
+    let to = cx.dtype(like);
+    one(cx.cast(x, to))
+}
+
+/// The result has the type of the base, whatever the exponent's.
+fn pow(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    let [base, exponent] = operands(cx)?;
+    let (dtype, other) = (cx.dtype(base), cx.dtype(exponent));
+    let constant = cx.constant_of(exponent).and_then(|t| floats(t, "the exponent").ok());
+    // Powers that are products, whose every step is rounded as an exact power would be, or better than one of
+    // `exp` and `log`.
+    if let Some([power]) = constant.as_deref()
+        && cx.rank(exponent) <= cx.rank(base)
+    {
+        if *power == 1.0 {
+            return Ok(vec![base]);
+        }
+        if *power == 2.0 {
+            return one(cx.unary(Unary::Square, base));
+        }
+        if *power == 3.0 {
+            let square = cx.unary(Unary::Square, base)?;
+            return one(cx.binary(Binary::Mul, square, base));
+        }
+    }
+    if !dtype.is_float() && other.is_float() {
+        let base = cx.cast(base, DType::F64)?;
+        let exponent = cx.cast(exponent, DType::F64)?;
+        let y = cx.binary(Binary::Pow, base, exponent)?;
+        return one(cx.cast(y, dtype));
+    }
+    let exponent = cx.cast(exponent, dtype)?;
+    one(cx.binary(Binary::Pow, base, exponent))
+}
+
+fn prelu(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    cx.attributes.ignore(&["consumed_inputs"]);
+    let (x, mut slope) = (cx.input(0)?, cx.input(1)?);
+    let rank = cx.rank(x);
+    // Up to version 6 a vector of slopes is one per channel.
+    if cx.opset < 7 && cx.rank(slope) == 1 && rank > 2 {
+        let mut shape = vec![1; rank - 1];
+        shape[0] = cx.elements(slope);
+        slope = cx.reshape(slope, &shape)?;
+    }
+    let y = cx.binary(Binary::PRelu, x, slope)?;
+    if cx.shape(y) != cx.shape(x) {
+        return Err(Error::shape("the slope does not broadcast to the operand"));
+    }
+    Ok(vec![y])
+}

@@ -1,0 +1,78 @@
+//! Losses over classes.
+
+use nestjit_ir::DType;
+
+use super::super::node::NodeCx;
+use super::gather::gather_elements;
+use super::{OpEntry, one, op};
+use crate::error::{Error, Result};
+use crate::graph::{Binary, Op, Reduction, Unary, ValueId};
+
+pub(super) const OPS: &[OpEntry] = &[
+    op("NegativeLogLikelihoodLoss", 12, |cx| {
+        let x = cx.input(0)?;
+        one(negative_log_likelihood(cx, x))
+    }),
+    op("SoftmaxCrossEntropyLoss", 12, |cx| {
+        let x = cx.input(0)?;
+        let log_probabilities = cx.add(Op::LogSoftmax { axis: 1 }, &[x])?;
+        Ok(vec![negative_log_likelihood(cx, log_probabilities)?, log_probabilities])
+    }),
+];
+
+/// `-x[n, target[n, ..], ..] * weight[target[n, ..]]`; where the target is `ignore_index`, the weight is 0.
+fn negative_log_likelihood(cx: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId> {
+    let reduction = match cx.string("reduction", "mean")? {
+        "none" => None,
+        "sum" => Some(Reduction::Sum),
+        "mean" => Some(Reduction::Mean),
+        other => return Err(Error::invalid(format!("the reduction '{}'", other.escape_debug()))),
+    };
+    let ignored = cx.attributes.int("ignore_index")?;
+    let mut target = cx.input(1)?;
+    let (shape, places) = (cx.shape(x), cx.shape(target));
+    let fits = shape.len() >= 2 && places.first() == shape.first() && places.get(1..) == shape.get(2..);
+    if !fits {
+        return Err(Error::shape(format!("targets {places:?} of {shape:?}")));
+    }
+    let mut weight = match cx.optional(2) {
+        Some(weight) if cx.shape(weight) != [shape[1]] => {
+            return Err(Error::shape(format!("weights {:?} of {} classes", cx.shape(weight), shape[1])));
+        }
+        weight => weight,
+    };
+    let mut kept = None;
+    if let Some(ignored) = ignored {
+        target = cx.cast(target, DType::I64)?;
+        let ignored = cx.values(&[], &[ignored])?;
+        let here = cx.binary(Binary::Ne, target, ignored)?;
+        // What is ignored need not be a class: any will do.
+        let some_class = cx.scalar(DType::I64, 0.0);
+        target = cx.select(here, target, some_class)?;
+        kept = Some(here);
+    }
+    let column = cx.unsqueeze(target, 1)?;
+    let chosen = gather_elements(cx, x, column, 1)?;
+    let chosen = cx.reshape(chosen, &places)?;
+    let mut loss = cx.unary(Unary::Neg, chosen)?;
+    if let Some(classes) = weight {
+        weight = Some(cx.gather(classes, target, 0)?);
+    }
+    if let Some(kept) = kept {
+        let (all, none) = (weight.unwrap_or(cx.scalar_like(x, 1.0)), cx.scalar_like(x, 0.0));
+        weight = Some(cx.select(kept, all, none)?);
+    }
+    if let Some(weight) = weight {
+        loss = cx.binary(Binary::Mul, loss, weight)?;
+    }
+    let axes: Vec<usize> = (0..places.len()).collect();
+    match (reduction, weight) {
+        (None, _) => Ok(loss),
+        (Some(Reduction::Mean), Some(weight)) => {
+            let total = cx.reduce(Reduction::Sum, loss, &axes, false)?;
+            let weights = cx.reduce(Reduction::Sum, weight, &axes, false)?;
+            cx.binary(Binary::Div, total, weights)
+        }
+        (Some(reduction), _) => cx.reduce(reduction, loss, &axes, false),
+    }
+}

@@ -1,0 +1,32 @@
+//! Matrix products.
+
+use super::super::node::NodeCx;
+use super::{OpEntry, one, op};
+use crate::error::{Error, Result};
+use crate::graph::{Op, ValueId};
+
+pub(super) const OPS: &[OpEntry] = &[
+    op("Gemm", 1, gemm),
+    op("MatMul", 1, |cx| {
+        let inputs = [cx.input(0)?, cx.input(1)?];
+        one(cx.add(Op::MatMul, &inputs))
+    }),
+];
+
+fn gemm(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    cx.expect_inputs(3)?;
+    // Up to version 6: whether the addend may be smaller than the product.
+    cx.attributes.ignore(&["broadcast"]);
+    let mut inputs = vec![cx.input(0)?, cx.input(1)?];
+    if cx.opset < 11 && cx.optional(2).is_none() {
+        return Err(Error::invalid("the third input is missing"));
+    }
+    inputs.extend(cx.optional(2));
+    let gemm = Op::Gemm {
+        alpha: cx.float("alpha", 1.0)?,
+        beta: cx.float("beta", 1.0)?,
+        trans_a: cx.flag("transA", false)?,
+        trans_b: cx.flag("transB", false)?,
+    };
+    one(cx.add(gemm, &inputs))
+}

@@ -1,0 +1,92 @@
+//! The table of operators: each has an import function that decomposes it into core operations. One file per
+//! family.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use super::node::NodeCx;
+use crate::error::Result;
+use crate::graph::ValueId;
+
+mod activation;
+mod attention;
+mod control;
+mod conv;
+mod einsum;
+mod elementwise;
+mod gather;
+mod linear_attention;
+mod loss;
+mod matmul;
+mod movement;
+mod norm;
+mod pool;
+mod quantize;
+mod recurrent;
+mod reduce;
+mod resize;
+mod shape;
+mod softmax;
+mod sort;
+mod window;
+
+/// The results of a node, from what it is given.
+pub(super) type Import = fn(&mut NodeCx<'_, '_>) -> Result<Vec<ValueId>>;
+
+/// An operator that can be imported.
+#[derive(Clone, Copy, Debug)]
+pub struct OpEntry {
+    /// The domain; `""` is the default domain.
+    pub domain: &'static str,
+    /// The name.
+    pub name: &'static str,
+    /// The first version of the domain's operator set from which on it is supported.
+    pub since: i64,
+    pub(super) import: Import,
+}
+
+/// An operator of the default domain.
+const fn op(name: &'static str, since: i64, import: Import) -> OpEntry {
+    OpEntry { domain: "", name, since, import }
+}
+
+/// One result.
+fn one(result: Result<ValueId>) -> Result<Vec<ValueId>> {
+    Ok(vec![result?])
+}
+
+const FAMILIES: &[&[OpEntry]] = &[
+    activation::OPS,
+    attention::OPS,
+    control::OPS,
+    conv::OPS,
+    einsum::OPS,
+    elementwise::OPS,
+    gather::OPS,
+    linear_attention::OPS,
+    loss::OPS,
+    matmul::OPS,
+    movement::OPS,
+    norm::OPS,
+    pool::OPS,
+    quantize::OPS,
+    recurrent::OPS,
+    reduce::OPS,
+    resize::OPS,
+    shape::OPS,
+    softmax::OPS,
+    sort::OPS,
+];
+
+static TABLE: LazyLock<HashMap<(&str, &str), &OpEntry>> =
+    LazyLock::new(|| operators().map(|entry| ((entry.domain, entry.name), entry)).collect());
+
+/// All operators that can be imported, by family.
+pub fn operators() -> impl Iterator<Item = &'static OpEntry> {
+    FAMILIES.iter().copied().flatten()
+}
+
+/// The entry of an operator.
+pub(super) fn find(domain: &str, name: &str) -> Option<&'static OpEntry> {
+    TABLE.get(&(domain, name)).copied()
+}

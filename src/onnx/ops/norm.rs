@@ -1,0 +1,161 @@
+//! Normalisations.
+
+use super::super::node::{NodeCx, axes};
+use super::{OpEntry, one, op};
+use crate::error::{Error, Result};
+use crate::graph::{Binary, Format, Op, PoolKind, Reduction, Unary, ValueId, Window};
+
+pub(super) const OPS: &[OpEntry] = &[
+    op("BatchNormalization", 1, batch),
+    op("GroupNormalization", 18, group),
+    op("InstanceNormalization", 1, instance),
+    op("LRN", 1, local_response),
+    op("LayerNormalization", 17, layer),
+    op("LpNormalization", 1, lp),
+    op("MeanVarianceNormalization", 9, mean_variance),
+    op("RMSNormalization", 23, rms),
+];
+
+const FORMAT: Format = Format::ChannelsFirst;
+
+fn batch(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    cx.attributes.ignore(&["momentum", "consumed_inputs"]);
+    let training = match cx.opset {
+        ..7 => !cx.flag("is_test", false)?,
+        7..14 => (1..5).any(|i| cx.wants(i)),
+        _ => cx.flag("training_mode", false)?,
+    };
+    if training {
+        return Err(Error::unsupported("training"));
+    }
+    if cx.opset < 9 && !cx.flag("spatial", true)? {
+        return Err(Error::unsupported("the attribute 'spatial' = 0"));
+    }
+    let epsilon = cx.float("epsilon", 1e-5f32.into())?;
+    let x = cx.input(0)?;
+    // A vector has one channel per element.
+    if cx.rank(x) == 1 {
+        return Err(Error::unsupported("an operand of rank 1"));
+    }
+    let inputs = [x, cx.input(1)?, cx.input(2)?, cx.input(3)?, cx.input(4)?];
+    // The statistics may be of another type than the operand.
+    let mut same = inputs;
+    for (i, input) in inputs.into_iter().enumerate().skip(1) {
+        same[i] = cx.cast(input, cx.dtype(x))?;
+    }
+    one(cx.add(Op::BatchNorm { epsilon, format: FORMAT }, &same))
+}
+
+fn instance(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    cx.attributes.ignore(&["consumed_inputs"]);
+    let epsilon = cx.float("epsilon", 1e-5f32.into())?;
+    let inputs = [cx.input(0)?, cx.input(1)?, cx.input(2)?];
+    one(cx.add(Op::InstanceNorm { epsilon, format: FORMAT }, &inputs))
+}
+
+fn group(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    // The precision of the statistics: never less here than what is asked for.
+    cx.attributes.ignore(&["stash_type"]);
+    let epsilon = cx.float("epsilon", 1e-5f32.into())?;
+    let groups = super::super::node::extent(cx.required_int("num_groups")?, "num_groups")?;
+    let (x, mut scale, mut bias) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
+    // Up to version 20 scale and bias are per group.
+    if cx.opset < 21 {
+        let channels = cx.shape(x).get(1).copied().unwrap_or(0);
+        if groups == 0 || !channels.is_multiple_of(groups) {
+            return Err(Error::shape(format!("{groups} groups do not divide {channels} channels")));
+        }
+        for value in [&mut scale, &mut bias] {
+            let column = cx.reshape(*value, &[groups, 1])?;
+            let spread = cx.expand(column, &[groups, channels / groups])?;
+            *value = cx.reshape(spread, &[channels])?;
+        }
+    }
+    one(cx.add(Op::GroupNorm { groups, epsilon, format: FORMAT }, &[x, scale, bias]))
+}
+
+fn layer(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    cx.attributes.ignore(&["stash_type"]);
+    let epsilon = cx.float("epsilon", 1e-5f32.into())?;
+    let x = cx.input(0)?;
+    let axis = cx.axis(-1, cx.rank(x))?;
+    let mut inputs = vec![x, cx.input(1)?];
+    inputs.extend(cx.optional(2));
+    let mut results = vec![cx.add(Op::LayerNorm { axis, epsilon }, &inputs)?];
+    if cx.wants(1) || cx.wants(2) {
+        let axes: Vec<usize> = (axis..cx.rank(x)).collect();
+        let mean = cx.reduce(Reduction::Mean, x, &axes, true)?;
+        let centred = cx.binary(Binary::Sub, x, mean)?;
+        let squares = cx.unary(Unary::Square, centred)?;
+        let variance = cx.reduce(Reduction::Mean, squares, &axes, true)?;
+        let shifted = cx.binary_const(Binary::Add, variance, epsilon)?;
+        results.extend([mean, cx.unary(Unary::Rsqrt, shifted)?]);
+    }
+    Ok(results)
+}
+
+fn rms(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    cx.attributes.ignore(&["stash_type"]);
+    let epsilon = cx.float("epsilon", 1e-5f32.into())?;
+    let (x, scale) = (cx.input(0)?, cx.input(1)?);
+    let axis = cx.axis(-1, cx.rank(x))?;
+    one(cx.add(Op::RmsNorm { axis, epsilon }, &[x, scale]))
+}
+
+fn lp(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    let x = cx.input(0)?;
+    let axis = cx.axis(-1, cx.rank(x))?;
+    let op = match cx.int("p", 2)? {
+        1 => Reduction::L1,
+        2 => Reduction::L2,
+        p => return Err(Error::invalid(format!("p must be 1 or 2, not {p}"))),
+    };
+    let norm = cx.reduce(op, x, &[axis], true)?;
+    let y = cx.binary(Binary::Div, x, norm)?;
+    // 0 has no direction: it stays 0.
+    let zero = cx.binary_const(Binary::Eq, norm, 0.0)?;
+    let nothing = cx.scalar_like(x, 0.0);
+    one(cx.select(zero, nothing, y))
+}
+
+fn mean_variance(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    let x = cx.input(0)?;
+    let list = cx.attributes.ints("axes")?.unwrap_or(&[0, 2, 3]);
+    let axes = axes(list, cx.rank(x))?;
+    let mean = cx.reduce(Reduction::Mean, x, &axes, true)?;
+    let centred = cx.binary(Binary::Sub, x, mean)?;
+    let squares = cx.unary(Unary::Square, centred)?;
+    let variance = cx.reduce(Reduction::Mean, squares, &axes, true)?;
+    let deviation = cx.unary(Unary::Sqrt, variance)?;
+    let deviation = cx.binary_const(Binary::Add, deviation, 1e-9)?;
+    one(cx.binary(Binary::Div, centred, deviation))
+}
+
+/// `x / (bias + alpha * mean of the squares of neighbouring channels)^beta`; the mean is a pooling along channels.
+fn local_response(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    let x = cx.input(0)?;
+    let (alpha, beta) = (cx.float("alpha", 1e-4f32.into())?, cx.float("beta", 0.75)?);
+    let bias = cx.float("bias", 1.0)?;
+    let size = super::super::node::extent(cx.required_int("size")?, "size")?;
+    let shape = cx.shape(x);
+    if shape.len() < 2 || size == 0 {
+        return Err(Error::shape(format!("a window of {size} channels of {shape:?}")));
+    }
+    let squares = cx.unary(Unary::Square, x)?;
+    let image = [shape[0], 1, shape[1], shape[2..].iter().product()];
+    let squares = cx.reshape(squares, &image)?;
+    let window = Window {
+        kernel: vec![size, 1],
+        strides: vec![1, 1],
+        dilations: vec![1, 1],
+        pads_begin: vec![(size - 1) / 2, 0],
+        pads_end: vec![size / 2, 0],
+    };
+    let kind = PoolKind::Average { count_include_pad: true };
+    let mean = cx.add(Op::Pool { kind, window, ceil_mode: false, format: FORMAT }, &[squares])?;
+    let mean = cx.reshape(mean, &shape)?;
+    let scaled = cx.binary_const(Binary::Mul, mean, alpha)?;
+    let shifted = cx.binary_const(Binary::Add, scaled, bias)?;
+    let divisor = cx.binary_const(Binary::Pow, shifted, beta)?;
+    one(cx.binary(Binary::Div, x, divisor))
+}

@@ -1,0 +1,240 @@
+//! Quantisation: integers with a scale and a zero point. Sums of products are computed as integers, exactly.
+
+use nestjit_ir::DType;
+
+use super::super::node::{NodeCx, axis, extent};
+use super::super::tensor::dtype;
+use super::window::{spatial, window};
+use super::{OpEntry, one, op};
+use crate::error::{Error, Result};
+use crate::graph::{Binary, Format, Op, Reduction, Unary, ValueId};
+
+pub(super) const OPS: &[OpEntry] = &[
+    op("ConvInteger", 10, conv_integer),
+    op("DequantizeLinear", 10, dequantize_linear),
+    op("DynamicQuantizeLinear", 11, dynamic_quantize_linear),
+    op("MatMulInteger", 10, matmul_integer),
+    op("QLinearConv", 10, qlinear_conv),
+    op("QLinearMatMul", 10, qlinear_matmul),
+    op("QuantizeLinear", 10, quantize_linear),
+];
+
+/// The range of a quantised type.
+fn range(dtype: DType) -> Result<(f64, f64)> {
+    match dtype {
+        DType::U8 => Ok((0.0, 255.0)),
+        DType::I8 => Ok((-128.0, 127.0)),
+        other => Err(Error::unsupported(format!("quantisation to {other}"))),
+    }
+}
+
+/// A scale or zero point laid out so that it broadcasts to `x`: one number, one per index of `axis`, or one per
+/// block along `axis`.
+fn spread(cx: &mut NodeCx<'_, '_>, parameter: ValueId, x: ValueId, at: i64, block: usize) -> Result<ValueId> {
+    let (shape, own) = (cx.shape(x), cx.shape(parameter));
+    if own.iter().product::<usize>() == 1 && block == 0 {
+        return cx.reshape(parameter, &[]);
+    }
+    let axis = axis(at, shape.len())?;
+    let misfit = || Error::shape(format!("scales or zero points {own:?} for {shape:?} along axis {axis}"));
+    if own.len() == 1 && block == 0 {
+        if own[0] != shape[axis] {
+            return Err(misfit());
+        }
+        let mut extents = vec![1; shape.len()];
+        extents[axis] = shape[axis];
+        return cx.reshape(parameter, &extents);
+    }
+    if block == 0 || own.len() != shape.len() || own[axis].checked_mul(block).is_none_or(|n| n < shape[axis])
+    {
+        return Err(misfit());
+    }
+    let indices: Vec<i64> = (0..shape[axis]).map(|i| (i / block) as i64).collect();
+    let indices = cx.values(&[indices.len()], &indices)?;
+    cx.gather(parameter, indices, axis)
+}
+
+/// `x / scale`, rounded to even, plus the zero point, within the range of the type.
+fn quantize(
+    cx: &mut NodeCx<'_, '_>,
+    x: ValueId,
+    scale: ValueId,
+    zero: Option<ValueId>,
+    to: DType,
+) -> Result<ValueId> {
+    let (min, max) = range(to)?;
+    let scale = cx.cast(scale, cx.dtype(x))?;
+    let scaled = cx.binary(Binary::Div, x, scale)?;
+    let mut y = cx.unary(Unary::Round, scaled)?;
+    if let Some(zero) = zero {
+        let zero = cx.cast(zero, cx.dtype(x))?;
+        y = cx.binary(Binary::Add, y, zero)?;
+    }
+    let y = cx.add(Op::Clip { min: Some(min), max: Some(max) }, &[y])?;
+    cx.cast(y, to)
+}
+
+fn quantize_linear(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    // How values outside the range of 8-bit floats are rounded; and the precision of the division, of which there
+    // is never less here than asked for.
+    cx.attributes.ignore(&["saturate", "precision"]);
+    let (mut x, scale, zero) = (cx.input(0)?, cx.input(1)?, cx.optional(2));
+    let at = cx.int("axis", 1)?;
+    let block = extent(cx.int("block_size", 0)?, "block_size")?;
+    let to = match (zero, cx.int("output_dtype", 0)?) {
+        (Some(zero), _) => cx.dtype(zero),
+        (None, 0) => DType::U8,
+        (None, number) => {
+            dtype(i32::try_from(number).map_err(|_| Error::invalid("the type does not exist"))?)?
+        }
+    };
+    range(to)?;
+    if !cx.dtype(x).is_float() {
+        x = cx.cast(x, cx.dtype(scale))?;
+    }
+    let scale = spread(cx, scale, x, at, block)?;
+    let zero = zero.map(|zero| spread(cx, zero, x, at, block)).transpose()?;
+    one(quantize(cx, x, scale, zero, to))
+}
+
+fn dequantize_linear(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    let (x, scale) = (cx.input(0)?, cx.input(1)?);
+    let at = cx.int("axis", 1)?;
+    let block = extent(cx.int("block_size", 0)?, "block_size")?;
+    let to = match cx.int("output_dtype", 0)? {
+        0 => cx.dtype(scale),
+        number => dtype(i32::try_from(number).map_err(|_| Error::invalid("the type does not exist"))?)?,
+    };
+    let scale = spread(cx, scale, x, at, block)?;
+    let scale = cx.cast(scale, to)?;
+    let shifted = match cx.optional(2) {
+        Some(zero) => {
+            let zero = spread(cx, zero, x, at, block)?;
+            less_zero(cx, x, Some(zero))?
+        }
+        None => x,
+    };
+    let shifted = cx.cast(shifted, to)?;
+    one(cx.binary(Binary::Mul, shifted, scale))
+}
+
+fn dynamic_quantize_linear(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    let x = cx.input(0)?;
+    let axes: Vec<usize> = (0..cx.rank(x)).collect();
+    let max = cx.reduce(Reduction::Max, x, &axes, false)?;
+    let min = cx.reduce(Reduction::Min, x, &axes, false)?;
+    // 0 must be representable.
+    let max = cx.binary_const(Binary::Max, max, 0.0)?;
+    let min = cx.binary_const(Binary::Min, min, 0.0)?;
+    let span = cx.binary(Binary::Sub, max, min)?;
+    let scale = cx.binary_const(Binary::Div, span, 255.0)?;
+    let negated = cx.unary(Unary::Neg, min)?;
+    let offset = cx.binary(Binary::Div, negated, scale)?;
+    let offset = cx.add(Op::Clip { min: Some(0.0), max: Some(255.0) }, &[offset])?;
+    let zero = cx.unary(Unary::Round, offset)?;
+    let zero = cx.cast(zero, DType::U8)?;
+    Ok(vec![quantize(cx, x, scale, Some(zero), DType::U8)?, scale, zero])
+}
+
+/// `x - zero` as `i32`.
+fn less_zero(cx: &mut NodeCx<'_, '_>, x: ValueId, zero: Option<ValueId>) -> Result<ValueId> {
+    let x = cx.cast(x, DType::I32)?;
+    let Some(zero) = zero else { return Ok(x) };
+    let zero = cx.cast(zero, DType::I32)?;
+    cx.binary(Binary::Sub, x, zero)
+}
+
+/// A zero point per row of the left operand or per column of the right one.
+fn matrix_zero(cx: &mut NodeCx<'_, '_>, zero: Option<ValueId>, left: bool) -> Result<Option<ValueId>> {
+    let Some(zero) = zero else { return Ok(None) };
+    match cx.shape(zero).as_slice() {
+        [n] if left && *n > 1 => cx.reshape(zero, &[*n, 1]).map(Some),
+        _ => Ok(Some(zero)),
+    }
+}
+
+fn matmul_integer(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    let (a, b) = (cx.input(0)?, cx.input(1)?);
+    let (a_zero, b_zero) = (matrix_zero(cx, cx.optional(2), true)?, matrix_zero(cx, cx.optional(3), false)?);
+    let (a, b) = (less_zero(cx, a, a_zero)?, less_zero(cx, b, b_zero)?);
+    one(cx.add(Op::MatMul, &[a, b]))
+}
+
+fn qlinear_matmul(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    let (a, b) = (cx.input(0)?, cx.input(3)?);
+    let (a_zero, b_zero) = (cx.input(2)?, cx.input(5)?);
+    let (a_scale, b_scale) = (cx.input(1)?, cx.input(4)?);
+    let (y_scale, y_zero) = (cx.input(6)?, cx.input(7)?);
+    let a_zero = matrix_zero(cx, Some(a_zero), true)?;
+    let a_scale = matrix_zero(cx, Some(a_scale), true)?.unwrap_or(a_scale);
+    let (a, b) = (less_zero(cx, a, a_zero)?, less_zero(cx, b, Some(b_zero))?);
+    let product = cx.add(Op::MatMul, &[a, b])?;
+    one(requantize(cx, product, [a_scale, b_scale, y_scale], y_zero))
+}
+
+/// `product * scales[0] * scales[1] / scales[2]`, quantised.
+fn requantize(
+    cx: &mut NodeCx<'_, '_>,
+    product: ValueId,
+    scales: [ValueId; 3],
+    zero: ValueId,
+) -> Result<ValueId> {
+    let [a, b, y] = scales;
+    let to = cx.dtype(zero);
+    let product = cx.cast(product, cx.dtype(a))?;
+    let scale = cx.binary(Binary::Mul, a, b)?;
+    let scaled = cx.binary(Binary::Mul, product, scale)?;
+    quantize(cx, scaled, y, Some(zero), to)
+}
+
+/// The convolution of integers, as a convolution of `f64`: products and sums are exact there.
+fn integer_conv(
+    cx: &mut NodeCx<'_, '_>,
+    x: ValueId,
+    weight: ValueId,
+    bias: Option<ValueId>,
+) -> Result<ValueId> {
+    let (shape, filter) = (cx.shape(x), cx.shape(weight));
+    let input = spatial(&shape)?;
+    if filter.len() != shape.len() {
+        return Err(Error::shape(format!("the operand is {shape:?}, but the weight {filter:?}")));
+    }
+    cx.attributes.ignore(&["kernel_shape"]);
+    let window = window(cx, input, filter[2..].to_vec())?;
+    let groups = extent(cx.int("group", 1)?, "group")?;
+    let mut inputs = vec![cx.cast(x, DType::F64)?, cx.cast(weight, DType::F64)?];
+    if let Some(bias) = bias {
+        inputs.push(cx.cast(bias, DType::F64)?);
+    }
+    let y = cx.add(Op::Conv { window, groups, format: Format::ChannelsFirst }, &inputs)?;
+    cx.cast(y, DType::I32)
+}
+
+/// One number per filter, laid out along a dimension.
+fn per_filter(cx: &mut NodeCx<'_, '_>, value: ValueId, rank: usize, axis: usize) -> Result<ValueId> {
+    let mut shape = vec![1; rank];
+    shape[axis] = cx.elements(value);
+    cx.reshape(value, &shape)
+}
+
+fn conv_integer(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    let (x, weight) = (cx.input(0)?, cx.input(1)?);
+    let rank = cx.rank(weight);
+    let w_zero = cx.optional(3).map(|zero| per_filter(cx, zero, rank, 0)).transpose()?;
+    let x_zero = cx.optional(2).map(|zero| cx.reshape(zero, &[])).transpose()?;
+    let (x, weight) = (less_zero(cx, x, x_zero)?, less_zero(cx, weight, w_zero)?);
+    one(integer_conv(cx, x, weight, None))
+}
+
+fn qlinear_conv(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    let (x, weight) = (cx.input(0)?, cx.input(3)?);
+    let (x_scale, x_zero) = (cx.input(1)?, cx.input(2)?);
+    let (w_scale, w_zero) = (cx.input(4)?, cx.input(5)?);
+    let (y_scale, y_zero) = (cx.input(6)?, cx.input(7)?);
+    let rank = cx.rank(weight);
+    let w_zero = per_filter(cx, w_zero, rank, 0)?;
+    let w_scale = per_filter(cx, w_scale, rank, 1)?;
+    let (x, weight) = (less_zero(cx, x, Some(x_zero))?, less_zero(cx, weight, Some(w_zero))?);
+    let product = integer_conv(cx, x, weight, cx.optional(8))?;
+    one(requantize(cx, product, [x_scale, w_scale, y_scale], y_zero))
+}

@@ -1,0 +1,129 @@
+//! Recurrent layers.
+
+use super::super::node::{NodeCx, extent};
+use super::{OpEntry, op};
+use crate::error::{Error, Result};
+use crate::graph::{Direction, Op, RecurrentKind, Unary, ValueId};
+
+pub(super) const OPS: &[OpEntry] = &[
+    op("GRU", 7, |cx| {
+        let linear_before_reset = cx.flag("linear_before_reset", false)?;
+        layer(cx, RecurrentKind::Gru { linear_before_reset })
+    }),
+    op("LSTM", 7, |cx| layer(cx, RecurrentKind::Lstm)),
+    op("RNN", 7, |cx| layer(cx, RecurrentKind::Rnn)),
+];
+
+fn layer(cx: &mut NodeCx<'_, '_>, kind: RecurrentKind) -> Result<Vec<ValueId>> {
+    let lstm = kind == RecurrentKind::Lstm;
+    let batch_first = cx.flag("layout", false)?;
+    let direction = match cx.string("direction", "forward")? {
+        "forward" => Direction::Forward,
+        "reverse" => Direction::Reverse,
+        "bidirectional" => Direction::Bidirectional,
+        other => return Err(Error::invalid(format!("the direction '{}'", other.escape_debug()))),
+    };
+    let activations = activations(cx, kind, direction.count())?;
+    let clip = cx.attributes.float("clip")?.filter(|c| *c != 0.0);
+    if lstm && cx.flag("input_forget", false)? {
+        return Err(Error::unsupported("the attribute 'input_forget'"));
+    }
+    let [mut x, w, r] = [cx.input(0)?, cx.input(1)?, cx.input(2)?];
+    if batch_first {
+        x = cx.transpose(x, &[1, 0, 2])?;
+    }
+    let [steps, batch, _] = cx.shape(x)[..] else {
+        return Err(Error::shape(format!("the sequence must be of rank 3, not {:?}", cx.shape(x))));
+    };
+    let [directions, _, hidden] = cx.shape(r)[..] else {
+        return Err(Error::shape(format!("the recurrent weight must be of rank 3, not {:?}", cx.shape(r))));
+    };
+    let declared = cx.attributes.int("hidden_size")?;
+    if let Some(declared) = declared
+        && extent(declared, "hidden_size")? != hidden
+    {
+        return Err(Error::invalid(format!("hidden_size is {declared}, but the weights are for {hidden}")));
+    }
+    if let Some(lengths) = cx.optional(4) {
+        let lengths = cx.known_ints(lengths, "the sequence lengths")?;
+        if lengths.iter().any(|n| *n != steps as i64) {
+            return Err(Error::unsupported(format!("sequences of lengths {lengths:?} in {steps} steps")));
+        }
+    }
+    if lstm && cx.optional(7).is_some() {
+        return Err(Error::unsupported("peepholes"));
+    }
+    let mut inputs = vec![x, w, r];
+    // Operands come in order: what follows must stand on something.
+    let (initial_h, initial_c) = (cx.optional(5), cx.optional(6).filter(|_| lstm));
+    let bias_shape = [directions, 2 * kind.gates() * hidden];
+    let state_shape = [directions, batch, hidden];
+    if cx.optional(3).is_some() || initial_h.is_some() || initial_c.is_some() {
+        let bias = match cx.optional(3) {
+            Some(bias) => bias,
+            None => zeros(cx, x, &bias_shape)?,
+        };
+        inputs.push(bias);
+    }
+    if initial_h.is_some() || initial_c.is_some() {
+        let states = [initial_h, initial_c];
+        for state in &states[..if lstm { 2 } else { 1 }] {
+            inputs.push(match state {
+                Some(state) if batch_first => cx.transpose(*state, &[1, 0, 2])?,
+                Some(state) => *state,
+                None => zeros(cx, x, &state_shape)?,
+            });
+        }
+    }
+    let op = Op::Recurrent { kind, hidden, direction, activations, clip };
+    let mut results = cx.add_all(op, &inputs)?;
+    // `[T, D, B, H]` as ONNX has it; batch-first it is `[B, T, D, H]`, and states `[B, D, H]`.
+    if batch_first {
+        for (i, result) in results.iter_mut().enumerate() {
+            *result = cx.transpose(*result, if i == 0 { &[2, 0, 1, 3] } else { &[1, 0, 2] })?;
+        }
+    }
+    Ok(results)
+}
+
+fn zeros(cx: &mut NodeCx<'_, '_>, like: ValueId, shape: &[usize]) -> Result<ValueId> {
+    let zero = cx.scalar_like(like, 0.0);
+    cx.expand(zero, shape)
+}
+
+/// The activations of each direction, in order.
+fn activations(cx: &NodeCx<'_, '_>, kind: RecurrentKind, directions: usize) -> Result<Vec<Unary>> {
+    let defaults: &[Unary] = match kind {
+        RecurrentKind::Rnn => &[Unary::Tanh],
+        RecurrentKind::Lstm => &[Unary::Sigmoid, Unary::Tanh, Unary::Tanh],
+        RecurrentKind::Gru { .. } => &[Unary::Sigmoid, Unary::Tanh],
+    };
+    let alphas = cx.attributes.floats("activation_alpha")?.unwrap_or_default();
+    let betas = cx.attributes.floats("activation_beta")?.unwrap_or_default();
+    let Some(names) = cx.attributes.strings("activations")? else {
+        return Ok(defaults.repeat(directions));
+    };
+    // Parameters are listed for those functions that have any.
+    let (mut alphas, mut betas) = (alphas.into_iter(), betas.into_iter());
+    names
+        .iter()
+        .map(|name| {
+            let mut alpha = |default: f64| alphas.next().unwrap_or(default);
+            Ok(match name.to_ascii_lowercase().as_str() {
+                "relu" => Unary::Relu,
+                "tanh" => Unary::Tanh,
+                "sigmoid" => Unary::Sigmoid,
+                "softsign" => Unary::Softsign,
+                "softplus" => Unary::Softplus,
+                "leakyrelu" => Unary::LeakyRelu { alpha: alpha(0.01) },
+                "thresholdedrelu" => Unary::ThresholdedRelu { alpha: alpha(1.0) },
+                "elu" => Unary::Elu { alpha: alpha(1.0) },
+                "hardsigmoid" => Unary::HardSigmoid { alpha: alpha(0.2), beta: betas.next().unwrap_or(0.5) },
+                _ => {
+                    let name = name.escape_debug();
+                    return Err(Error::unsupported(format!("the activation '{name}'")));
+                }
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,394 @@
+//! Resampling: one dimension after the other, each element a weighted sum of neighbours at known positions.
+
+use super::super::limit;
+use super::super::node::{NodeCx, axes, axis, extent, floats, missing};
+use super::{OpEntry, one, op};
+use crate::error::{Error, Result};
+use crate::graph::{Binary, ValueId};
+
+pub(super) const OPS: &[OpEntry] = &[op("Resize", 10, resize), op("Upsample", 7, upsample)];
+
+/// How elements between elements are computed.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Mode {
+    Nearest(Nearest),
+    Linear { antialias: bool },
+    Cubic { antialias: bool, a: f64 },
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Nearest {
+    RoundPreferFloor,
+    RoundPreferCeil,
+    Floor,
+    Ceil,
+}
+
+/// Where in the operand an element of the result is.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Coordinates {
+    HalfPixel,
+    HalfPixelSymmetric,
+    PytorchHalfPixel,
+    AlignCorners,
+    Asymmetric,
+    /// Within a region, as fractions of the extent.
+    CropAndResize,
+}
+
+struct Resampling {
+    mode: Mode,
+    coordinates: Coordinates,
+    exclude_outside: bool,
+    extrapolation: f64,
+}
+
+/// Neighbours and weights for each element along a dimension.
+struct Taps {
+    /// Per neighbour, the position for each element of the result.
+    positions: Vec<Vec<i64>>,
+    weights: Vec<Vec<f64>>,
+    /// Elements that are outside the operand altogether.
+    outside: Vec<bool>,
+}
+
+fn upsample(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    let x = cx.input(0)?;
+    let scales = match cx.opset < 9 {
+        true => cx.attributes.floats("scales")?.ok_or_else(|| missing("scales"))?,
+        false => {
+            let scales = cx.input(1)?;
+            floats(&cx.known(scales, "the scales")?, "the scales")?
+        }
+    };
+    one(by_scales(cx, x, &scales))
+}
+
+/// Up to version 10: coordinates are those of the operand, and the nearest element is the one before.
+fn by_scales(cx: &mut NodeCx<'_, '_>, x: ValueId, scales: &[f64]) -> Result<ValueId> {
+    let shape = cx.shape(x);
+    expect_count(scales.len(), shape.len(), "scales")?;
+    let shrinks = scales.iter().any(|s| *s < 1.0);
+    let mode = match cx.string("mode", "nearest")? {
+        "nearest" if shrinks => Mode::Nearest(Nearest::Ceil),
+        "nearest" => Mode::Nearest(Nearest::Floor),
+        "linear" | "bilinear" => Mode::Linear { antialias: false },
+        other => return Err(Error::invalid(format!("the mode '{}'", other.escape_debug()))),
+    };
+    let coordinates = Coordinates::Asymmetric;
+    let resampling = Resampling { mode, coordinates, exclude_outside: false, extrapolation: 0.0 };
+    let mut y = x;
+    for (d, scale) in scales.iter().enumerate() {
+        let size = scaled(shape[d], *scale)?;
+        y = along(cx, y, d, *scale, size, &resampling, None)?;
+    }
+    Ok(y)
+}
+
+fn expect_count(given: usize, needed: usize, what: &str) -> Result<()> {
+    match given == needed {
+        true => Ok(()),
+        false => Err(Error::invalid(format!("{given} {what}, but {needed} are needed"))),
+    }
+}
+
+fn scaled(extent: usize, scale: f64) -> Result<usize> {
+    let size = (extent as f64 * scale).floor();
+    if !(scale > 0.0 && size < 1e15) {
+        return Err(Error::invalid(format!("the scale {scale}")));
+    }
+    Ok(size as usize)
+}
+
+fn resampling(cx: &NodeCx<'_, '_>) -> Result<Resampling> {
+    let unknown =
+        |what: &str, value: &str| Err(Error::invalid(format!("the {what} '{}'", value.escape_debug())));
+    let antialias = cx.flag("antialias", false)?;
+    let a = cx.float("cubic_coeff_a", -0.75)?;
+    let nearest = match cx.string("nearest_mode", "round_prefer_floor")? {
+        "round_prefer_floor" => Nearest::RoundPreferFloor,
+        "round_prefer_ceil" => Nearest::RoundPreferCeil,
+        "floor" => Nearest::Floor,
+        "ceil" => Nearest::Ceil,
+        other => return unknown("nearest_mode", other),
+    };
+    let mode = match cx.string("mode", "nearest")? {
+        "nearest" if antialias => return Err(Error::invalid("antialias with the mode 'nearest'")),
+        "nearest" => Mode::Nearest(nearest),
+        "linear" => Mode::Linear { antialias },
+        "cubic" => Mode::Cubic { antialias, a },
+        other => return unknown("mode", other),
+    };
+    let coordinates = match cx.string("coordinate_transformation_mode", "half_pixel")? {
+        "half_pixel" => Coordinates::HalfPixel,
+        "half_pixel_symmetric" => Coordinates::HalfPixelSymmetric,
+        "pytorch_half_pixel" => Coordinates::PytorchHalfPixel,
+        "align_corners" => Coordinates::AlignCorners,
+        "asymmetric" => Coordinates::Asymmetric,
+        "tf_crop_and_resize" => Coordinates::CropAndResize,
+        other => return unknown("coordinate_transformation_mode", other),
+    };
+    Ok(Resampling {
+        mode,
+        coordinates,
+        exclude_outside: cx.flag("exclude_outside", false)?,
+        extrapolation: cx.float("extrapolation_value", 0.0)?,
+    })
+}
+
+fn resize(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    let x = cx.input(0)?;
+    let shape = cx.shape(x);
+    if cx.opset < 11 {
+        let scales = cx.input(1)?;
+        let scales = floats(&cx.known(scales, "the scales")?, "the scales")?;
+        return one(by_scales(cx, x, &scales));
+    }
+    let resampling = resampling(cx)?;
+    let along_axes: Vec<usize> = match cx.attributes.ints("axes")? {
+        Some(list) => {
+            axes(list, shape.len())?;
+            list.iter().map(|a| axis(*a, shape.len())).collect::<Result<_>>()?
+        }
+        None => (0..shape.len()).collect(),
+    };
+    let roi = match cx.optional(1).filter(|_| resampling.coordinates == Coordinates::CropAndResize) {
+        Some(roi) => {
+            let roi = floats(&cx.known(roi, "the region")?, "the region")?;
+            expect_count(roi.len(), 2 * along_axes.len(), "bounds of the region")?;
+            Some(roi)
+        }
+        None if resampling.coordinates == Coordinates::CropAndResize => {
+            return Err(Error::invalid("the region is missing"));
+        }
+        None => None,
+    };
+    // An empty list of scales stands for none.
+    let scales = cx.optional(2).filter(|s| cx.elements(*s) > 0);
+    let targets: Vec<(f64, usize)> = match (scales, cx.optional(3)) {
+        (Some(scales), None) => {
+            let scales = floats(&cx.known(scales, "the scales")?, "the scales")?;
+            expect_count(scales.len(), along_axes.len(), "scales")?;
+            let target = |(d, scale): (&usize, &f64)| Ok((*scale, scaled(shape[*d], *scale)?));
+            along_axes.iter().zip(&scales).map(target).collect::<Result<_>>()?
+        }
+        (None, Some(sizes)) => {
+            let sizes = cx.known_ints(sizes, "the sizes")?;
+            expect_count(sizes.len(), along_axes.len(), "sizes")?;
+            sizes_to_targets(cx, &shape, &along_axes, &sizes)?
+        }
+        _ => return Err(Error::invalid("either scales or sizes must be given")),
+    };
+    let mut y = x;
+    for (i, d) in along_axes.iter().enumerate() {
+        let (scale, size) = targets[i];
+        let region = roi.as_ref().map(|roi| (roi[i], roi[along_axes.len() + i]));
+        y = along(cx, y, *d, scale, size, &resampling, region)?;
+    }
+    Ok(vec![y])
+}
+
+/// Scales and sizes, with the aspect ratio kept if that is asked for.
+fn sizes_to_targets(
+    cx: &NodeCx<'_, '_>,
+    shape: &[usize],
+    axes: &[usize],
+    sizes: &[i64],
+) -> Result<Vec<(f64, usize)>> {
+    let sizes: Vec<usize> = sizes.iter().map(|n| extent(*n, "a size")).collect::<Result<_>>()?;
+    let scales = || axes.iter().zip(&sizes).map(|(d, n)| *n as f64 / shape[*d] as f64);
+    let common = match cx.string("keep_aspect_ratio_policy", "stretch")? {
+        "stretch" => return Ok(scales().zip(sizes.iter().copied()).collect()),
+        "not_larger" => scales().fold(f64::INFINITY, f64::min),
+        "not_smaller" => scales().fold(0.0, f64::max),
+        other => return Err(Error::invalid(format!("the policy '{}'", other.escape_debug()))),
+    };
+    Ok(axes.iter().map(|d| (common, (common * shape[*d] as f64 + 0.5) as usize)).collect())
+}
+
+/// The position of element `i` of the result in the operand.
+fn coordinate(
+    coordinates: Coordinates,
+    i: usize,
+    scale: f64,
+    input: usize,
+    size: usize,
+    region: Option<(f64, f64)>,
+) -> f64 {
+    let (i, input) = (i as f64, input as f64);
+    let length = scale * input;
+    match coordinates {
+        Coordinates::HalfPixel => (i + 0.5) / scale - 0.5,
+        Coordinates::HalfPixelSymmetric => {
+            let offset = input / 2.0 * (1.0 - size as f64 / length);
+            offset + (i + 0.5) / scale - 0.5
+        }
+        Coordinates::PytorchHalfPixel if length == 1.0 => -0.5,
+        Coordinates::PytorchHalfPixel => (i + 0.5) / scale - 0.5,
+        Coordinates::AlignCorners if length == 1.0 => 0.0,
+        Coordinates::AlignCorners => i * (input - 1.0) / (length - 1.0),
+        Coordinates::Asymmetric => i / scale,
+        Coordinates::CropAndResize => {
+            let (start, end) = region.unwrap_or((0.0, 1.0));
+            let within = match length == 1.0 {
+                true => (end - start) * (input - 1.0) / 2.0,
+                false => i * (end - start) * (input - 1.0) / (length - 1.0),
+            };
+            within + start * (input - 1.0)
+        }
+    }
+}
+
+/// Weights of the neighbours of a point that is `ratio`, in `(0, 1]`, after the element before it.
+fn weights(mode: Mode, ratio: f64, scale: f64) -> Vec<f64> {
+    // Shrinking widens the window.
+    let shrink = scale.min(1.0);
+    let normalised = |weights: Vec<f64>| {
+        let sum: f64 = weights.iter().sum();
+        weights.into_iter().map(|w| w / sum).collect()
+    };
+    match mode {
+        Mode::Nearest(nearest) => {
+            let after = ratio == 1.0
+                || match nearest {
+                    Nearest::RoundPreferFloor => ratio > 0.5,
+                    Nearest::RoundPreferCeil => ratio >= 0.5,
+                    Nearest::Floor => false,
+                    Nearest::Ceil => true,
+                };
+            if after { vec![0.0, 1.0] } else { vec![1.0, 0.0] }
+        }
+        Mode::Linear { antialias: false } => vec![1.0 - ratio, ratio],
+        Mode::Linear { antialias: true } => {
+            let start = (-1.0 / shrink).floor() as i64 + 1;
+            let window = start..start + (2 - 2 * start);
+            normalised(window.map(|i| (1.0 - ((i as f64 - ratio) * shrink).abs()).clamp(0.0, 1.0)).collect())
+        }
+        Mode::Cubic { antialias, a } => {
+            let cubic = |x: f64| {
+                let x = x.abs();
+                if x <= 1.0 {
+                    ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
+                } else if x < 2.0 {
+                    ((a * x - 5.0 * a) * x + 8.0 * a) * x - 4.0 * a
+                } else {
+                    0.0
+                }
+            };
+            if !antialias {
+                return [ratio + 1.0, ratio, 1.0 - ratio, 2.0 - ratio].map(cubic).to_vec();
+            }
+            let start = (-2.0 / shrink).floor() as i64 + 1;
+            normalised((start..2 - start).map(|i| cubic(shrink * (i as f64 - ratio))).collect())
+        }
+    }
+}
+
+/// Neighbours and weights of all elements of the result.
+fn taps(resampling: &Resampling, scale: f64, input: usize, size: usize, region: Option<(f64, f64)>) -> Taps {
+    let mut taps = Taps { positions: Vec::new(), weights: Vec::new(), outside: Vec::with_capacity(size) };
+    for i in 0..size {
+        let x = coordinate(resampling.coordinates, i, scale, input, size, region);
+        let crop = resampling.coordinates == Coordinates::CropAndResize;
+        taps.outside.push(crop && (x < 0.0 || x > input as f64 - 1.0));
+        let whole = x.floor();
+        let ratio = if x == whole { 1.0 } else { x - whole };
+        let mut weights = weights(resampling.mode, ratio, scale);
+        let n = weights.len() as i64;
+        // The `n` elements nearest to the point; of two as near, the one before.
+        let start = match (n % 2 == 0, x - whole) {
+            (true, 0.0) => -(n / 2),
+            (true, _) => -(n / 2) + 1,
+            (false, rest) if rest <= 0.5 => -((n - 1) / 2),
+            (false, _) => -((n - 1) / 2) + 1,
+        };
+        let first = whole as i64 + start;
+        if resampling.exclude_outside {
+            for (k, weight) in weights.iter_mut().enumerate() {
+                if !(0..input as i64).contains(&(first + k as i64)) {
+                    *weight = 0.0;
+                }
+            }
+            let sum: f64 = weights.iter().sum();
+            let sum = if sum == 0.0 { 1.0 } else { sum };
+            weights.iter_mut().for_each(|w| *w /= sum);
+        }
+        taps.positions.resize(weights.len(), Vec::new());
+        taps.weights.resize(weights.len(), Vec::new());
+        for (k, weight) in weights.into_iter().enumerate() {
+            taps.positions[k].push((first + k as i64).clamp(0, input as i64 - 1));
+            taps.weights[k].push(weight);
+        }
+    }
+    taps
+}
+
+fn along(
+    cx: &mut NodeCx<'_, '_>,
+    x: ValueId,
+    d: usize,
+    scale: f64,
+    size: usize,
+    resampling: &Resampling,
+    region: Option<(f64, f64)>,
+) -> Result<ValueId> {
+    let shape = cx.shape(x);
+    let input = shape[d];
+    let whole = region.is_none_or(|r| r == (0.0, 1.0));
+    if (scale - 1.0).abs() < 1e-9 && size == input && whole {
+        return Ok(x);
+    }
+    let mut result = shape.clone();
+    result[d] = size;
+    limit::check(cx.dtype(x), &result)?;
+    if input == 0 && size > 0 {
+        return Err(Error::shape(format!("{shape:?} has no element along dimension {d}")));
+    }
+    let taps = taps(resampling, scale, input, size, region);
+    let mut y = nearest_or_sum(cx, x, d, &taps, matches!(resampling.mode, Mode::Nearest(_)))?;
+    if taps.outside.contains(&true) {
+        let mut extents = vec![1; shape.len()];
+        extents[d] = size;
+        let outside = cx.values(&extents, &taps.outside)?;
+        let value = cx.scalar_like(x, resampling.extrapolation);
+        y = cx.select(outside, value, y)?;
+    }
+    Ok(y)
+}
+
+fn nearest_or_sum(
+    cx: &mut NodeCx<'_, '_>,
+    x: ValueId,
+    d: usize,
+    taps: &Taps,
+    nearest: bool,
+) -> Result<ValueId> {
+    let size = taps.outside.len();
+    if nearest || size == 0 {
+        let chosen: Vec<i64> =
+            (0..size).map(|i| taps.positions[if taps.weights[0][i] != 0.0 { 0 } else { 1 }][i]).collect();
+        let positions = cx.values(&[size], &chosen)?;
+        return cx.gather(x, positions, d);
+    }
+    let dtype = cx.dtype(x);
+    // Integers are interpolated as floats, and cut off.
+    let x = if dtype.is_float() { x } else { cx.cast(x, nestjit_ir::DType::F64)? };
+    let mut extents = vec![1; cx.rank(x)];
+    extents[d] = size;
+    let mut sum = None;
+    for (positions, weights) in taps.positions.iter().zip(&taps.weights) {
+        if weights.iter().all(|w| *w == 0.0) {
+            continue;
+        }
+        let positions = cx.values(&[size], positions)?;
+        let neighbours = cx.gather(x, positions, d)?;
+        let weights = cx.floats_like(x, &extents, weights)?;
+        let term = cx.binary(Binary::Mul, neighbours, weights)?;
+        sum = Some(match sum {
+            None => term,
+            Some(sum) => cx.binary(Binary::Add, sum, term)?,
+        });
+    }
+    let sum = sum.ok_or_else(|| Error::internal("a weighted sum without weights"))?;
+    cx.cast(sum, dtype)
+}

@@ -1,0 +1,168 @@
+//! Shapes as values, and tensors that are made of nothing but attributes.
+
+use nestjit_ir::DType;
+
+use super::super::limit;
+use super::super::node::{NodeCx, extent, floats};
+use super::super::tensor::{decode, decode_sparse, dtype};
+use super::{OpEntry, one, op};
+use crate::error::{Error, Result};
+use crate::graph::{Binary, ValueId};
+use crate::tensor::Tensor;
+
+pub(super) const OPS: &[OpEntry] = &[
+    op("Constant", 1, constant),
+    op("ConstantOfShape", 9, constant_of_shape),
+    op("EyeLike", 9, eye_like),
+    op("Range", 11, range),
+    op("Shape", 1, shape),
+    op("Size", 1, |cx| {
+        let x = cx.input(0)?;
+        let size = cx.elements(x) as i64;
+        one(cx.values(&[], &[size]))
+    }),
+    op("Trilu", 14, trilu),
+];
+
+fn constant(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    cx.expect_inputs(0)?;
+    let a = &cx.attributes;
+    let external = &cx.importer.model.external;
+    let mut found: Vec<Tensor> = Vec::new();
+    if let Some(tensor) = a.tensor("value")? {
+        found.push(decode(tensor, external)?);
+    }
+    if let Some(sparse) =
+        a.iter().find(|(name, _)| *name == "sparse_value").and_then(|(_, a)| a.sparse_tensor.as_ref())
+    {
+        a.ignore(&["sparse_value"]);
+        found.push(decode_sparse(sparse, external)?);
+    }
+    if let Some(value) = a.float("value_float")? {
+        found.push(Tensor::scalar(value as f32));
+    }
+    if let Some(values) = a.floats("value_floats")? {
+        let values: Vec<f32> = values.iter().map(|v| *v as f32).collect();
+        found.push(Tensor::new(&[values.len()], &values)?);
+    }
+    if let Some(value) = a.int("value_int")? {
+        found.push(Tensor::scalar(value));
+    }
+    if let Some(values) = a.ints("value_ints")? {
+        found.push(Tensor::new(&[values.len()], values)?);
+    }
+    if a.has("value_string") || a.has("value_strings") {
+        return Err(Error::unsupported("element type string"));
+    }
+    match <[Tensor; 1]>::try_from(found) {
+        Ok([tensor]) => Ok(vec![cx.constant(tensor)]),
+        Err(found) => Err(Error::invalid(format!("{} values are given, but one is needed", found.len()))),
+    }
+}
+
+fn constant_of_shape(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    let value = match cx.attributes.tensor("value")? {
+        Some(tensor) => decode(tensor, &cx.importer.model.external)?,
+        None => Tensor::scalar(0f32),
+    };
+    if value.len() != 1 {
+        return Err(Error::shape(format!("the value must be one element, not {:?}", value.shape())));
+    }
+    let input = cx.input(0)?;
+    let list = cx.known_ints(input, "the shape")?;
+    let shape: Vec<usize> =
+        list.iter().map(|n| extent(*n, "a dimension of the shape")).collect::<Result<_>>()?;
+    let element = cx.constant(value.reshape(&[])?);
+    one(cx.expand(element, &shape))
+}
+
+fn shape(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    let x = cx.input(0)?;
+    let shape = cx.shape(x);
+    let rank = shape.len() as i64;
+    let place = |i: i64| (if i < 0 { i.saturating_add(rank) } else { i }).clamp(0, rank) as usize;
+    let (start, end) = (place(cx.int("start", 0)?), place(cx.attributes.int("end")?.unwrap_or(rank)));
+    let part: Vec<i64> = shape[start..end.max(start)].iter().map(|n| *n as i64).collect();
+    one(cx.values(&[part.len()], &part))
+}
+
+fn eye_like(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    let x = cx.input(0)?;
+    let to = match cx.attributes.int("dtype")? {
+        Some(number) => dtype(i32::try_from(number).map_err(|_| Error::invalid("the type does not exist"))?)?,
+        None => cx.dtype(x),
+    };
+    let k = cx.int("k", 0)?;
+    let [rows, columns] = cx.shape(x)[..] else {
+        return Err(Error::shape("the operand must be a matrix"));
+    };
+    let eye = diagonal(cx, rows, columns, k, Binary::Eq)?;
+    one(cx.cast(eye, to))
+}
+
+/// Where `column - row` compares so to `k`: `bool[rows, columns]`.
+fn diagonal(
+    cx: &mut NodeCx<'_, '_>,
+    rows: usize,
+    columns: usize,
+    k: i64,
+    compare: Binary,
+) -> Result<ValueId> {
+    let row: Vec<i64> = (0..rows as i64).map(|i| i.saturating_add(k)).collect();
+    let column: Vec<i64> = (0..columns as i64).collect();
+    let row = cx.values(&[rows, 1], &row)?;
+    let column = cx.values(&[1, columns], &column)?;
+    cx.binary(compare, column, row)
+}
+
+fn trilu(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    let x = cx.input(0)?;
+    let upper = cx.flag("upper", true)?;
+    let k = match cx.optional(1) {
+        Some(k) => cx.known_int(k, "k")?,
+        None => 0,
+    };
+    let [.., rows, columns] = cx.shape(x)[..] else {
+        return Err(Error::shape("the operand must have at least 2 dimensions"));
+    };
+    let kept = diagonal(cx, rows, columns, k, if upper { Binary::Ge } else { Binary::Le })?;
+    let zero = cx.scalar_like(x, 0.0);
+    one(cx.select(kept, x, zero))
+}
+
+fn range(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    let [start, limit, delta] = [cx.input(0)?, cx.input(1)?, cx.input(2)?];
+    let dtype = cx.dtype(start);
+    if dtype.is_int() {
+        let [start, limit, delta] =
+            [(start, "start"), (limit, "limit"), (delta, "delta")].map(|(x, what)| cx.known_int(x, what));
+        let [start, limit, delta] = [i128::from(start?), i128::from(limit?), i128::from(delta?)];
+        if delta == 0 {
+            return Err(Error::invalid("delta is 0"));
+        }
+        let distance = if delta > 0 { limit - start } else { start - limit };
+        let count = if distance <= 0 { 0 } else { (distance + delta.abs() - 1) / delta.abs() };
+        let count = usize::try_from(count).map_err(|_| limit::limit("the range is too long"))?;
+        limit::check(DType::I64, &[count])?;
+        let values: Vec<i64> = (0..count as i128).map(|i| (start + i * delta) as i64).collect();
+        let values = cx.values(&[count], &values)?;
+        return one(cx.cast(values, dtype));
+    }
+    let [start, limit, delta] = [(start, "start"), (limit, "limit"), (delta, "delta")].map(|(x, what)| {
+        let tensor = cx.known(x, what)?;
+        match floats(&tensor, what)?.as_slice() {
+            [value] => Ok(*value),
+            _ => Err(Error::shape(format!("{what} must be one number"))),
+        }
+    });
+    let (start, limit, delta) = (start?, limit?, delta?);
+    let count = ((limit - start) / delta).ceil();
+    if delta == 0.0 || !count.is_finite() {
+        return Err(Error::invalid(format!("a range from {start} to {limit} by {delta}")));
+    }
+    let count = if count > 0.0 { count as usize } else { 0 };
+    limit::check(DType::F64, &[count])?;
+    let values: Vec<f64> = (0..count).map(|i| start + i as f64 * delta).collect();
+    let values = cx.values(&[count], &values)?;
+    one(cx.cast(values, dtype))
+}

@@ -1,0 +1,168 @@
+//! Functions of a model, inlined where they are called, and subgraphs of control flow.
+
+use std::collections::HashMap;
+
+use super::import::Importer;
+use super::limit;
+use super::model::opsets;
+use super::node::NodeCx;
+use super::problems::Problems;
+use super::proto::{FunctionProto, GraphProto, NodeProto};
+use super::scope::{Binding, Scope};
+use super::tensor::{decode, decode_sparse};
+use crate::error::{Error, Result};
+use crate::graph::ValueId;
+
+impl<'m> Importer<'m> {
+    /// The results of a call of a function; `None` if they depend on something that is a problem already.
+    pub fn call(
+        &mut self,
+        function: &FunctionProto,
+        key: (String, String, String),
+        node: &NodeProto,
+        name: &str,
+        scope: &Scope<'_>,
+    ) -> Result<Option<Vec<ValueId>>> {
+        if scope.calls.contains(&key) {
+            return Err(Error::invalid("the function calls itself"));
+        }
+        expect_depth(scope)?;
+        if node.input.len() > function.input.len() || node.output.len() > function.output.len() {
+            return Err(Error::invalid(format!(
+                "the function has {} inputs and {} outputs, but is called with {} and {}",
+                function.input.len(),
+                function.output.len(),
+                node.input.len(),
+                node.output.len()
+            )));
+        }
+        let Some(operands) = self.operands(node, scope)? else { return Ok(None) };
+        let imports = match function.opset_import.is_empty() {
+            true => scope.opsets.clone(),
+            false => opsets(&function.opset_import)?,
+        };
+        let mut inner = Scope::new(&imports);
+        inner.prefix = format!("{name}/");
+        inner.calls = scope.calls.clone();
+        inner.calls.push(key);
+        inner.depth = scope.depth + 1;
+        for default in &function.attribute_proto {
+            inner.attributes.insert(default.name().to_owned(), default.clone());
+        }
+        for attribute in &node.attribute {
+            let declared = function.attribute.iter().any(|a| a == attribute.name())
+                || function.attribute_proto.iter().any(|a| a.name() == attribute.name());
+            if !declared {
+                let name = attribute.name().escape_debug();
+                return Err(Error::invalid(format!("the function has no attribute '{name}'")));
+            }
+            let given = match attribute.ref_attr_name() {
+                "" => Some(attribute),
+                outer => scope.attributes.get(outer),
+            };
+            if let Some(given) = given {
+                inner.attributes.insert(attribute.name().to_owned(), given.clone());
+            }
+        }
+        for (i, input) in function.input.iter().enumerate() {
+            let binding = operands.get(i).copied().flatten().map_or(Binding::Absent, Binding::Value);
+            inner.names.insert(input.clone(), binding);
+        }
+        self.nodes(&function.node, &mut inner);
+        let mut results = Vec::with_capacity(node.output.len());
+        for (output, wanted) in function.output.iter().zip(&node.output) {
+            match inner.get(output) {
+                Some(Binding::Value(id)) => results.push(id),
+                // A hole in the list of results that nobody looks at.
+                _ if wanted.is_empty() => results.push(ValueId(u32::MAX)),
+                Some(_) => return Ok(None),
+                None => {
+                    let output = output.escape_debug();
+                    return Err(Error::invalid(format!("the function does not make its output '{output}'")));
+                }
+            }
+        }
+        Ok(Some(results))
+    }
+
+    /// The outputs of a subgraph, whose inputs are `arguments`. `None` if something in it is a problem already.
+    pub fn subgraph(
+        &mut self,
+        graph: &GraphProto,
+        arguments: &[ValueId],
+        scope: &Scope<'_>,
+        prefix: String,
+    ) -> Result<Option<Vec<ValueId>>> {
+        expect_depth(scope)?;
+        let mut inner = scope.inner(prefix);
+        let mut names = HashMap::new();
+        let mut problems = Problems::default();
+        for tensor in &graph.initializer {
+            if let Some(decoded) = problems.keep(decode(tensor, &self.model.external)) {
+                let id = self.constant(&format!("{}{}", inner.prefix, tensor.name()), decoded);
+                names.insert(tensor.name().to_owned(), Binding::Value(id));
+            }
+        }
+        for tensor in &graph.sparse_initializer {
+            let name = tensor.values.as_ref().map(|v| v.name().to_owned()).unwrap_or_default();
+            if let Some(decoded) = problems.keep(decode_sparse(tensor, &self.model.external)) {
+                let id = self.constant(&format!("{}{name}", inner.prefix), decoded);
+                names.insert(name, Binding::Value(id));
+            }
+        }
+        problems.finish()?;
+        let inputs: Vec<&str> =
+            graph.input.iter().map(|i| i.name()).filter(|name| !names.contains_key(*name)).collect();
+        if inputs.len() != arguments.len() {
+            return Err(Error::invalid(format!(
+                "a subgraph has {} inputs, but {} are needed here",
+                inputs.len(),
+                arguments.len()
+            )));
+        }
+        for (name, id) in inputs.iter().zip(arguments) {
+            names.insert((*name).to_owned(), Binding::Value(*id));
+        }
+        inner.names = names;
+        self.nodes(&graph.node, &mut inner);
+        let mut results = Vec::with_capacity(graph.output.len());
+        for output in &graph.output {
+            match inner.get(output.name()) {
+                Some(Binding::Value(id)) => results.push(id),
+                Some(_) => return Ok(None),
+                None => {
+                    let output = output.name().escape_debug();
+                    return Err(Error::invalid(format!("a subgraph does not make its output '{output}'")));
+                }
+            }
+        }
+        Ok(Some(results))
+    }
+}
+
+impl NodeCx<'_, '_> {
+    /// The outputs of a subgraph of this node. `label` tells it, and iterations of it, apart in names.
+    ///
+    /// # Errors
+    /// Also if something in it is a problem that is reported already.
+    pub fn subgraph(
+        &mut self,
+        graph: &GraphProto,
+        arguments: &[ValueId],
+        label: &str,
+    ) -> Result<Vec<ValueId>> {
+        let prefix = format!("{}/{label}/", self.name());
+        self.importer
+            .subgraph(graph, arguments, self.scope, prefix)?
+            .ok_or_else(|| Error::invalid("something in its subgraph is wrong"))
+    }
+}
+
+fn expect_depth(scope: &Scope<'_>) -> Result<()> {
+    match scope.depth >= limit::DEPTH {
+        true => {
+            Err(limit::limit(format!("functions and subgraphs are nested more than {} deep", limit::DEPTH)))
+        }
+        false => Ok(()),
+    }
+}

@@ -1,0 +1,142 @@
+//! `TensorProto` to [`Tensor`]: all encodings, checked before memory is taken.
+
+use bytemuck::cast_slice;
+use nestjit_ir::DType;
+
+use super::external::External;
+use super::proto::tensor_proto::{DataLocation, DataType};
+use super::proto::{SparseTensorProto, TensorProto};
+use crate::error::{Error, Result};
+use crate::tensor::{Tensor, checked_bytes};
+
+/// The element type that an ONNX type number stands for.
+pub(super) fn dtype(number: i32) -> Result<DType> {
+    let data_type = DataType::try_from(number)
+        .map_err(|_| Error::invalid(format!("there is no element type number {number}")))?;
+    Ok(match data_type {
+        DataType::Float => DType::F32,
+        DataType::Double => DType::F64,
+        DataType::Int64 => DType::I64,
+        DataType::Int32 => DType::I32,
+        DataType::Int8 => DType::I8,
+        DataType::Uint8 => DType::U8,
+        DataType::Bool => DType::Bool,
+        DataType::Undefined => return Err(Error::invalid("the element type is undefined")),
+        other => {
+            let name = other.as_str_name().to_ascii_lowercase();
+            return Err(Error::unsupported(format!("element type {name}")));
+        }
+    })
+}
+
+/// Dimensions as extents.
+pub(super) fn extents(dims: &[i64]) -> Result<Vec<usize>> {
+    dims.iter()
+        .map(|d| {
+            usize::try_from(*d).map_err(|_| Error::invalid(format!("the dimensions {dims:?} are negative")))
+        })
+        .collect()
+}
+
+/// The tensor that a message holds.
+pub(super) fn decode(proto: &TensorProto, external: &External) -> Result<Tensor> {
+    let dtype = dtype(proto.data_type())?;
+    let shape = extents(&proto.dims)?;
+    let bytes = checked_bytes(dtype, &shape)?;
+    if proto.segment.is_some() {
+        return Err(Error::unsupported("a tensor in segments"));
+    }
+    if proto.data_location() == DataLocation::External {
+        return Tensor::from_bytes(dtype, &shape, &external.read(proto, bytes)?);
+    }
+    match &proto.raw_data {
+        Some(raw) if !raw.is_empty() || typed_len(proto) == 0 => Tensor::from_bytes(dtype, &shape, raw),
+        _ => typed(proto, dtype, &shape),
+    }
+}
+
+fn typed_len(proto: &TensorProto) -> usize {
+    let lists = [
+        proto.float_data.len(),
+        proto.int32_data.len(),
+        proto.int64_data.len(),
+        proto.double_data.len(),
+        proto.uint64_data.len(),
+        proto.string_data.len(),
+    ];
+    lists.into_iter().sum()
+}
+
+/// From the field that belongs to the type; types of one byte are in `int32_data`.
+fn typed(proto: &TensorProto, dtype: DType, shape: &[usize]) -> Result<Tensor> {
+    let narrow = |what: &str| Error::invalid(format!("an element is outside the range of {what}"));
+    match dtype {
+        DType::F32 => Tensor::from_bytes(dtype, shape, cast_slice(&proto.float_data)),
+        DType::F64 => Tensor::from_bytes(dtype, shape, cast_slice(&proto.double_data)),
+        DType::I64 => Tensor::from_bytes(dtype, shape, cast_slice(&proto.int64_data)),
+        DType::I32 => Tensor::from_bytes(dtype, shape, cast_slice(&proto.int32_data)),
+        DType::I8 => {
+            let values: Result<Vec<i8>, _> = proto.int32_data.iter().map(|v| i8::try_from(*v)).collect();
+            Tensor::new(shape, &values.map_err(|_| narrow("i8"))?)
+        }
+        DType::U8 => {
+            let values: Result<Vec<u8>, _> = proto.int32_data.iter().map(|v| u8::try_from(*v)).collect();
+            Tensor::new(shape, &values.map_err(|_| narrow("u8"))?)
+        }
+        DType::Bool => {
+            let values: Vec<bool> = proto.int32_data.iter().map(|v| *v != 0).collect();
+            Tensor::new(shape, &values)
+        }
+    }
+}
+
+/// The dense tensor that a sparse one stands for.
+pub(super) fn decode_sparse(proto: &SparseTensorProto, external: &External) -> Result<Tensor> {
+    let missing = |what: &str| Error::invalid(format!("a sparse tensor without {what}"));
+    let values = decode(proto.values.as_ref().ok_or_else(|| missing("values"))?, external)?;
+    let indices = decode(proto.indices.as_ref().ok_or_else(|| missing("indices"))?, external)?;
+    let shape = extents(&proto.dims)?;
+    let mut dense = super::limit::zeros(values.dtype(), &shape)?;
+    let count = values.len();
+    let outside = || Error::invalid("an index of a sparse tensor is outside it");
+    let positions: Vec<usize> = match indices.shape() {
+        [n] if *n == count => {
+            let flat = indices.values::<i64>()?.iter();
+            flat.map(|i| usize::try_from(*i).map_err(|_| outside())).collect::<Result<_>>()?
+        }
+        [n, rank] if *n == count && *rank == shape.len() => {
+            let rows = indices.values::<i64>()?.chunks_exact((*rank).max(1));
+            rows.map(|row| {
+                row.iter().zip(&shape).try_fold(0usize, |at, (i, extent)| {
+                    let i = usize::try_from(*i).ok().filter(|i| i < extent).ok_or_else(outside)?;
+                    Ok(at * extent + i)
+                })
+            })
+            .collect::<Result<_>>()?
+        }
+        other => return Err(Error::invalid(format!("{other:?} indices of {count} sparse values"))),
+    };
+    let size = values.dtype().size();
+    let total = dense.len();
+    let target = dense.bytes_mut();
+    for (value, at) in values.bytes().chunks_exact(size).zip(positions) {
+        if at >= total {
+            return Err(outside());
+        }
+        target[at * size..(at + 1) * size].copy_from_slice(value);
+    }
+    Ok(dense)
+}
+
+/// The dtype of a value whose type is a tensor type.
+pub(super) fn value_dtype(proto: &super::proto::ValueInfoProto) -> Result<DType> {
+    use super::proto::type_proto::Value;
+    match proto.r#type.as_ref().and_then(|t| t.value.as_ref()) {
+        Some(Value::TensorType(tensor)) => dtype(tensor.elem_type()),
+        Some(Value::SequenceType(_)) => Err(Error::unsupported("a sequence")),
+        Some(Value::OptionalType(_)) => Err(Error::unsupported("an optional value")),
+        Some(Value::MapType(_)) => Err(Error::unsupported("a map")),
+        Some(Value::SparseTensorType(_)) => Err(Error::unsupported("a sparse tensor")),
+        None => Err(Error::invalid("the type is missing")),
+    }
+}

@@ -1,0 +1,387 @@
+//! ONNX import, on small models that are built from the schema's messages.
+
+use std::fs;
+
+use nestjit::graph::{Graph, Op, Precision, evaluate};
+use nestjit::onnx::proto::attribute_proto::AttributeType;
+use nestjit::onnx::proto::tensor_proto::{DataLocation, DataType};
+use nestjit::onnx::proto::tensor_shape_proto::{Dimension, dimension::Value as Dim};
+use nestjit::onnx::proto::type_proto::{Tensor as TensorType, Value as TypeValue};
+use nestjit::onnx::proto::{
+    AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
+    StringStringEntryProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
+};
+use nestjit::onnx::{Imported, OnnxModel, Specialization};
+use nestjit::{DType, Error, ErrorKind, Tensor};
+use prost::Message;
+
+fn node(op: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
+    NodeProto {
+        op_type: Some(op.into()),
+        input: inputs.iter().map(|s| (*s).into()).collect(),
+        output: outputs.iter().map(|s| (*s).into()).collect(),
+        ..NodeProto::default()
+    }
+}
+
+fn int(name: &str, value: i64) -> AttributeProto {
+    AttributeProto {
+        name: Some(name.into()),
+        r#type: Some(AttributeType::Int.into()),
+        i: Some(value),
+        ..AttributeProto::default()
+    }
+}
+
+fn with(mut node: NodeProto, attribute: AttributeProto) -> NodeProto {
+    node.attribute.push(attribute);
+    node
+}
+
+/// A declared value; `"n"` is a symbol, numbers are extents.
+fn declared(name: &str, dtype: DataType, dims: &[&str]) -> ValueInfoProto {
+    let dim = |d: &&str| Dimension {
+        value: Some(d.parse().map_or_else(|_| Dim::DimParam((*d).into()), Dim::DimValue)),
+        denotation: None,
+    };
+    let shape = TensorShapeProto { dim: dims.iter().map(dim).collect() };
+    let tensor = TensorType { elem_type: Some(dtype.into()), shape: Some(shape) };
+    ValueInfoProto {
+        name: Some(name.into()),
+        r#type: Some(TypeProto { value: Some(TypeValue::TensorType(tensor)), denotation: None }),
+        ..ValueInfoProto::default()
+    }
+}
+
+fn floats(name: &str, dims: &[i64], values: &[f32]) -> TensorProto {
+    TensorProto {
+        name: Some(name.into()),
+        dims: dims.to_vec(),
+        data_type: Some(DataType::Float.into()),
+        float_data: values.to_vec(),
+        ..TensorProto::default()
+    }
+}
+
+fn ints(name: &str, dims: &[i64], values: &[i64]) -> TensorProto {
+    let raw: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    TensorProto {
+        name: Some(name.into()),
+        dims: dims.to_vec(),
+        data_type: Some(DataType::Int64.into()),
+        raw_data: Some(raw.into()),
+        ..TensorProto::default()
+    }
+}
+
+/// A model of opset 17 with one float input `x` and one output `y`.
+fn model(x: &[&str], nodes: Vec<NodeProto>, initializer: Vec<TensorProto>) -> ModelProto {
+    ModelProto {
+        ir_version: Some(8),
+        opset_import: vec![OperatorSetIdProto { domain: None, version: Some(17) }],
+        graph: Some(GraphProto {
+            name: Some("g".into()),
+            input: vec![declared("x", DataType::Float, x)],
+            output: vec![ValueInfoProto { name: Some("y".into()), ..ValueInfoProto::default() }],
+            node: nodes,
+            initializer,
+            ..GraphProto::default()
+        }),
+        ..ModelProto::default()
+    }
+}
+
+fn graph(model: ModelProto) -> Result<Graph, Error> {
+    OnnxModel::from_proto(model)?.graph(&Specialization::default())
+}
+
+fn run(graph: &Graph, x: &[f32]) -> Vec<f32> {
+    let shape = &graph.value(graph.inputs[0]).shape;
+    let outputs = evaluate(graph, &[Tensor::new(shape, x).unwrap()], Precision::F32).unwrap();
+    outputs[0].values::<f32>().unwrap().to_vec()
+}
+
+fn message(result: Result<Graph, Error>) -> (ErrorKind, String) {
+    let error = result.unwrap_err();
+    (error.kind(), error.to_string())
+}
+
+#[test]
+fn a_small_network() {
+    let m = model(
+        &["1", "2"],
+        vec![with(node("Gemm", &["x", "w", "b"], &["h"]), int("transB", 1)), node("Relu", &["h"], &["y"])],
+        vec![floats("w", &[3, 2], &[1.0, 2.0, -1.0, 0.5, 0.0, -3.0]), floats("b", &[3], &[0.5, 0.0, 1.0])],
+    );
+    let bytes = m.encode_to_vec();
+    let graph = OnnxModel::from_bytes(&bytes).unwrap().graph(&Specialization::default()).unwrap();
+    assert_eq!(run(&graph, &[1.0, 2.0]), [5.5, 0.0, 0.0]);
+    let names: Vec<&str> = graph.nodes.iter().map(|n| n.name.as_str()).collect();
+    assert_eq!(names, ["h", "y"], "nodes without a name are named after their results");
+    assert_eq!(graph.value(graph.outputs[0]).name, "y");
+}
+
+#[test]
+fn every_encoding_of_a_tensor() {
+    let typed = floats("w", &[2], &[1.5, -2.0]);
+    let raw = TensorProto {
+        float_data: vec![],
+        raw_data: Some([1.5f32, -2.0].iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>().into()),
+        ..typed.clone()
+    };
+    for tensor in [typed, raw] {
+        let graph = graph(model(&["2"], vec![node("Mul", &["x", "w"], &["y"])], vec![tensor])).unwrap();
+        assert_eq!(run(&graph, &[2.0, 3.0]), [3.0, -6.0]);
+    }
+    let bytes = TensorProto {
+        data_type: Some(DataType::Uint8.into()),
+        float_data: vec![],
+        int32_data: vec![3, 256],
+        ..floats("w", &[2], &[])
+    };
+    let (kind, text) = message(graph(model(&["2"], vec![node("Identity", &["x"], &["y"])], vec![bytes])));
+    assert_eq!(kind, ErrorKind::Invalid);
+    assert!(text.contains("initializer 'w': an element is outside the range of u8"), "{text}");
+}
+
+#[test]
+fn shapes_that_are_computed_fold() {
+    // The way PyTorch exports `x.view(x.shape[0], -1)`.
+    let m = model(
+        &["2", "3", "4"],
+        vec![
+            node("Shape", &["x"], &["s"]),
+            with(node("Gather", &["s", "zero"], &["n"]), int("axis", 0)),
+            node("Unsqueeze", &["n", "axes"], &["n1"]),
+            with(node("Concat", &["n1", "rest"], &["shape"]), int("axis", 0)),
+            node("Reshape", &["x", "shape"], &["y"]),
+        ],
+        vec![ints("zero", &[], &[0]), ints("axes", &[1], &[0]), ints("rest", &[1], &[-1])],
+    );
+    let graph = graph(m).unwrap();
+    assert_eq!(graph.nodes.len(), 1, "{graph:?}");
+    assert_eq!(graph.nodes[0].op, Op::Reshape { shape: vec![2, 12] });
+}
+
+#[test]
+fn symbolic_dimensions_are_bound() {
+    let m =
+        OnnxModel::from_proto(model(&["batch", "3"], vec![node("Relu", &["x"], &["y"])], vec![])).unwrap();
+    let error = m.graph(&Specialization::default()).unwrap_err();
+    assert_eq!(error.to_string(), "dimension 0 ('batch') of input 'x' is not known: a shape must be given");
+    let mut s = Specialization::default();
+    s.dims.insert("batch".into(), 5);
+    assert_eq!(m.graph(&s).unwrap().value(nestjit::graph::ValueId(0)).shape, [5, 3]);
+    s.shapes.insert("x".into(), vec![4, 3]);
+    let error = m.graph(&s).unwrap_err();
+    assert_eq!(error.to_string(), "dimension 0 ('batch') of input 'x' is 5, but 4 was given");
+}
+
+#[test]
+fn inputs_that_carry_shapes_are_asked_for() {
+    let mut m = model(&["2", "6"], vec![node("Reshape", &["x", "s"], &["y"])], vec![]);
+    m.graph.as_mut().unwrap().input.push(declared("s", DataType::Int64, &["2"]));
+    let m = OnnxModel::from_proto(m).unwrap();
+    let mut s = Specialization::default();
+    match m.import(&s).unwrap() {
+        Imported::NeedsValues(names) => assert_eq!(names, ["s"]),
+        Imported::Graph(graph) => panic!("{graph:?}"),
+    }
+    s.values.insert("s".into(), Tensor::new(&[2], &[3i64, 4]).unwrap());
+    let graph = m.graph(&s).unwrap();
+    assert_eq!(graph.value(graph.outputs[0]).shape, [3, 4]);
+    assert_eq!(graph.inputs.len(), 2, "it is an input all the same");
+}
+
+#[test]
+fn all_problems_are_listed() {
+    let m = model(
+        &["2"],
+        vec![
+            node("Frobnicate", &["x"], &["a"]),
+            with(node("Relu", &["x"], &["b"]), int("speed", 3)),
+            node("Add", &["a", "b"], &["y"]),
+            node("Unheard", &["y"], &["z"]),
+            node("Sqrt", &["nowhere"], &["q"]),
+        ],
+        vec![],
+    );
+    let (kind, text) = message(graph(m));
+    assert_eq!(kind, ErrorKind::Invalid);
+    let expected = "4 problems:
+  node 'a' (Frobnicate, opset 17): the operator is not supported
+  node 'b' (Relu, opset 17): the attribute 'speed' is not supported
+  node 'z' (Unheard, opset 17): the operator is not supported
+  node 'q' (Sqrt, opset 17): 'nowhere' is not defined before this node: nothing makes it, or the nodes are not \
+                    sorted, or they form a cycle";
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn names_are_defined_once_and_before_they_are_read() {
+    let twice = vec![node("Relu", &["x"], &["y"]), node("Neg", &["x"], &["y"])];
+    assert!(message(graph(model(&["2"], twice, vec![]))).1.contains("'y' is defined already"));
+    let cycle = vec![node("Relu", &["b"], &["y"]), node("Neg", &["y"], &["b"])];
+    assert!(message(graph(model(&["2"], cycle, vec![]))).1.contains("'b' is not defined before"));
+    let missing = vec![node("Relu", &["x"], &["z"])];
+    assert!(message(graph(model(&["2"], missing, vec![]))).1.contains("nothing makes the output 'y'"));
+}
+
+fn function(name: &str, nodes: Vec<NodeProto>) -> FunctionProto {
+    FunctionProto {
+        name: Some(name.into()),
+        domain: Some("mine".into()),
+        input: vec!["a".into()],
+        output: vec!["r".into()],
+        attribute: vec!["alpha".into()],
+        node: nodes,
+        opset_import: vec![
+            OperatorSetIdProto { domain: None, version: Some(17) },
+            OperatorSetIdProto { domain: Some("mine".into()), version: Some(1) },
+        ],
+        ..FunctionProto::default()
+    }
+}
+
+fn call(name: &str, input: &str, output: &str) -> NodeProto {
+    NodeProto { domain: Some("mine".into()), ..node(name, &[input], &[output]) }
+}
+
+#[test]
+fn functions_are_inlined() {
+    let reference = AttributeProto {
+        name: Some("alpha".into()),
+        ref_attr_name: Some("alpha".into()),
+        r#type: Some(AttributeType::Float.into()),
+        ..AttributeProto::default()
+    };
+    let body = vec![with(node("LeakyRelu", &["a"], &["t"]), reference), node("Neg", &["t"], &["r"])];
+    let given = AttributeProto {
+        name: Some("alpha".into()),
+        r#type: Some(AttributeType::Float.into()),
+        f: Some(0.5),
+        ..AttributeProto::default()
+    };
+    let mut m = model(&["2"], vec![with(call("F", "x", "h"), given), call("F", "h", "y")], vec![]);
+    m.opset_import.push(OperatorSetIdProto { domain: Some("mine".into()), version: Some(1) });
+    m.functions = vec![function("F", body)];
+    let graph = graph(m).unwrap();
+    // 0.5 in the first call, the operator's default, 0.01, in the second.
+    assert_eq!(run(&graph, &[-4.0, 1.0]), [-2.0, 0.01]);
+    assert!(graph.nodes.iter().any(|n| n.name == "h/t"), "names tell where nodes come from");
+}
+
+#[test]
+fn functions_that_call_themselves_are_refused() {
+    let mut m = model(&["2"], vec![call("F", "x", "y")], vec![]);
+    m.opset_import.push(OperatorSetIdProto { domain: Some("mine".into()), version: Some(1) });
+    m.functions = vec![function("F", vec![call("G", "a", "r")]), function("G", vec![call("F", "a", "r")])];
+    assert!(message(graph(m)).1.contains("the function calls itself"));
+}
+
+#[test]
+fn long_chains_are_no_problem() {
+    let mut nodes = vec![node("Neg", &["x"], &["v0"])];
+    nodes.extend((1..100_000).map(|i| node("Neg", &[&format!("v{}", i - 1)], &[&format!("v{i}")])));
+    nodes.push(node("Neg", &["v99999"], &["y"]));
+    let graph = graph(model(&["1"], nodes, vec![])).unwrap();
+    assert_eq!(graph.nodes.len(), 100_001);
+}
+
+#[test]
+fn sizes_are_checked_before_memory_is_taken() {
+    let nodes = vec![node("Expand", &["x", "s"], &["y"])];
+    let (kind, text) = message(graph(model(&["1"], nodes, vec![ints("s", &[2], &[1 << 40, 1 << 20])])));
+    assert_eq!(kind, ErrorKind::Limit, "{text}");
+    let huge = TensorProto { dims: vec![1 << 31, 1 << 31, 4], ..floats("w", &[], &[]) };
+    let (kind, _) = message(graph(model(&["1"], vec![node("Add", &["x", "w"], &["y"])], vec![huge])));
+    assert_eq!(kind, ErrorKind::Limit);
+    let short = floats("w", &[3], &[1.0]);
+    let (kind, text) = message(graph(model(&["1"], vec![node("Add", &["x", "w"], &["y"])], vec![short])));
+    assert_eq!((kind, text.contains("takes 12 bytes, but 4 were given")), (ErrorKind::Shape, true), "{text}");
+}
+
+fn external(location: &str, offset: &str) -> ModelProto {
+    let entry =
+        |key: &str, value: &str| StringStringEntryProto { key: Some(key.into()), value: Some(value.into()) };
+    let tensor = TensorProto {
+        data_location: Some(DataLocation::External.into()),
+        external_data: vec![entry("location", location), entry("offset", offset), entry("length", "8")],
+        ..floats("w", &[2], &[])
+    };
+    model(&["2"], vec![node("Add", &["x", "w"], &["y"])], vec![tensor])
+}
+
+#[test]
+fn external_data_stays_in_the_models_folder() {
+    let outside = tempfile::tempdir().unwrap();
+    let folder = outside.path().join("models");
+    fs::create_dir(&folder).unwrap();
+    let data: Vec<u8> = [0.0f32, 1.0, 2.0].iter().flat_map(|v| v.to_le_bytes()).collect();
+    fs::write(outside.path().join("secret"), &data).unwrap();
+    fs::write(folder.join("weights"), &data).unwrap();
+    let load = |location: &str, offset: &str| {
+        let path = folder.join("m.onnx");
+        fs::write(&path, external(location, offset).encode_to_vec()).unwrap();
+        OnnxModel::from_path(&path)?.graph(&Specialization::default())
+    };
+    assert_eq!(run(&load("weights", "4").unwrap(), &[10.0, 20.0]), [11.0, 22.0]);
+    assert!(message(load("weights", "8")).1.contains("8 bytes at offset 8 of 'weights', which has 12"));
+    assert!(message(load("../secret", "0")).1.contains("leaves the model's folder by '..'"));
+    let absolute = outside.path().join("secret");
+    assert!(message(load(absolute.to_str().unwrap(), "0")).1.contains("the path is absolute"));
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(&absolute, folder.join("soft")).unwrap();
+        assert!(message(load("soft", "0")).1.contains("symbolic link"));
+        std::os::unix::fs::symlink(outside.path(), folder.join("up")).unwrap();
+        assert!(message(load("up/secret", "0")).1.contains("symbolic link"));
+        fs::hard_link(&absolute, folder.join("hard")).unwrap();
+        assert!(message(load("hard", "0")).1.contains("hard link"));
+    }
+    let from_bytes = OnnxModel::from_bytes(&external("weights", "0").encode_to_vec());
+    assert!(from_bytes.unwrap_err().to_string().contains("not read from a file"));
+}
+
+#[test]
+fn what_is_no_model_is_an_error() {
+    let bytes = model(&["2"], vec![node("Relu", &["x"], &["y"])], vec![]).encode_to_vec();
+    for length in 0..bytes.len() {
+        // A prefix may be a model again, but never more than an error otherwise.
+        if let Ok(model) = OnnxModel::from_bytes(&bytes[..length]) {
+            let _ = model.graph(&Specialization::default());
+        }
+    }
+    assert!(OnnxModel::from_bytes(b"GIF89a").unwrap_err().to_string().contains("not an ONNX model"));
+}
+
+#[test]
+fn branches_and_loops_become_plain_operations() {
+    let branch = |op: &str| GraphProto {
+        node: vec![node(op, &["x"], &["r"])],
+        output: vec![declared("r", DataType::Float, &["2"])],
+        ..GraphProto::default()
+    };
+    let attribute = |name: &str, graph: GraphProto| AttributeProto {
+        name: Some(name.into()),
+        r#type: Some(AttributeType::Graph.into()),
+        g: Some(graph),
+        ..AttributeProto::default()
+    };
+    let choice = with(
+        with(node("If", &["c"], &["y"]), attribute("then_branch", branch("Neg"))),
+        attribute("else_branch", branch("Abs")),
+    );
+    let condition =
+        TensorProto { data_type: Some(DataType::Bool.into()), int32_data: vec![1], ..floats("c", &[], &[]) };
+    let known = graph(model(&["2"], vec![choice.clone()], vec![condition])).unwrap();
+    assert_eq!(run(&known, &[-1.0, 2.0]), [1.0, -2.0]);
+    assert_eq!(known.nodes.len(), 1);
+    let mut open = model(&["2"], vec![choice], vec![]);
+    open.graph.as_mut().unwrap().input.push(declared("c", DataType::Bool, &[]));
+    let open = graph(open).unwrap();
+    let inputs = [Tensor::new(&[2], &[-1.0f32, 2.0]).unwrap(), Tensor::scalar(false)];
+    let y = evaluate(&open, &inputs, Precision::F32).unwrap();
+    assert_eq!(y[0].values::<f32>().unwrap(), [1.0, 2.0]);
+    assert_eq!(open.value(open.inputs[1]).dtype, DType::Bool);
+}
