@@ -5,8 +5,10 @@
 //! loops. A term of a composite index matches one with the same coefficient (`%t[32*h+d]` and `%t[32*a+b]`).
 //! Whether matched loops may be fused is decided in [`super::merge`].
 
-use nestjit_ir::access::{Access, AccessKind};
+use nestjit_ir::access::{Access, AccessKind, accesses};
 use nestjit_ir::{Affine, BufId, For, Index, LoopKind, Stmt, Var, visit};
+
+use super::profit::{Contraction, contractions};
 
 /// The head of a loop.
 #[derive(Clone, Copy, Debug)]
@@ -25,13 +27,14 @@ pub(super) struct Chain {
 
 impl Chain {
     /// Takes a loop apart.
-    pub fn of(l: &For) -> Chain {
-        let heads = heads(l);
-        let mut innermost = l;
-        while let [Stmt::For(next)] = innermost.body.as_slice() {
-            innermost = next;
-        }
-        Chain { heads, body: innermost.body.clone() }
+    pub fn of(side: &Side<'_>) -> Chain {
+        Chain { heads: side.heads.clone(), body: side.body.to_vec() }
+    }
+
+    /// The whole nest, with the loops over `vars` outermost.
+    pub fn outermost(mut self, vars: &[Var]) -> Vec<Stmt> {
+        self.heads.sort_by_key(|h| vars.iter().position(|v| *v == h.var).unwrap_or(vars.len()));
+        wrap(&self.heads, self.body)
     }
 
     /// The body within the loops for which `keep` holds.
@@ -47,10 +50,35 @@ impl Chain {
         }
         visit::subst_var(&mut self.body, from, &Affine::var(to));
     }
+}
 
-    /// Where a variable stands.
-    pub fn position(&self, var: Var) -> Option<usize> {
-        self.heads.iter().position(|h| h.var == var)
+/// A loop of a block, and what merging wants to know about it.
+pub(super) struct Side<'a> {
+    pub whole: &'a For,
+    /// The loops of the perfect nest, outermost first.
+    pub heads: Vec<Head>,
+    /// What the innermost of them encloses.
+    pub body: &'a [Stmt],
+    pub accesses: Vec<Access<'a>>,
+    /// Buffers declared inside.
+    pub locals: Vec<BufId>,
+    pub contractions: Vec<Contraction<'a>>,
+}
+
+impl<'a> Side<'a> {
+    /// Looks at a statement, if it is a loop.
+    pub fn of(stmt: &'a Stmt) -> Option<Side<'a>> {
+        let Stmt::For(whole) = stmt else { return None };
+        let all = std::slice::from_ref(stmt);
+        let (heads, body) = perfect(whole);
+        Some(Side {
+            whole,
+            heads,
+            body,
+            accesses: accesses(all),
+            locals: visit::declared_temps(all),
+            contractions: contractions(all),
+        })
     }
 
     /// Whether exactly the outermost loops are those of `vars`, in that order.
@@ -59,18 +87,17 @@ impl Chain {
     }
 }
 
-/// The loops of a perfect nest, outermost first.
-pub(super) fn heads(l: &For) -> Vec<Head> {
+/// The loops of a perfect nest, outermost first, and the innermost body.
+pub(super) fn perfect(l: &For) -> (Vec<Head>, &[Stmt]) {
     let mut heads = Vec::new();
-    let mut next = Some(l);
-    while let Some(l) = next {
+    let mut l = l;
+    loop {
         heads.push(Head { var: l.var, extent: l.extent, kind: l.kind });
-        next = match l.body.as_slice() {
-            [Stmt::For(inner)] => Some(inner),
-            _ => None,
-        };
+        match l.body.as_slice() {
+            [Stmt::For(inner)] => l = inner,
+            body => return (heads, body),
+        }
     }
-    heads
 }
 
 /// `body` within loops.
@@ -91,32 +118,32 @@ pub(super) struct Alignment {
 }
 
 /// Matches the loops of two perfect nests by what they do to `buffers`.
-pub(super) fn align(
-    first: (&[Head], &[Access<'_>]),
-    second: (&[Head], &[Access<'_>]),
-    buffers: &[BufId],
-) -> Alignment {
+pub(super) fn align(first: &Side<'_>, second: &Side<'_>, buffers: &[BufId]) -> Alignment {
     let mut result = Alignment::default();
     for buf in buffers {
-        let of = |list: &'_ [Access<'_>]| -> Vec<Vec<Index>> {
-            let mut all: Vec<&Access<'_>> = list.iter().filter(|a| a.buf == *buf).collect();
-            all.sort_by_key(|a| matches!(a.kind, AccessKind::Read));
-            // A handful of accesses says how a buffer is walked; dependences look at all of them.
-            all.iter().take(4).filter_map(|a| a.index.map(<[Index]>::to_vec)).collect()
-        };
-        for x in &of(first.1) {
-            for y in &of(second.1) {
+        // A handful of accesses says how a buffer is walked; dependences look at all of them.
+        for x in samples(first, *buf) {
+            for y in samples(second, *buf) {
                 for (x, y) in x.iter().zip(y) {
                     if let (Index::Affine(x), Index::Affine(y)) = (x, y) {
-                        match_terms((first.0, x), (second.0, y), &mut result);
+                        match_terms((&first.heads, x), (&second.heads, y), &mut result);
                     }
                 }
             }
         }
     }
-    let place = |v: Var| first.0.iter().position(|h| h.var == v);
+    let place = |v: Var| first.heads.iter().position(|h| h.var == v);
     result.pairs.sort_by_key(|(v, _)| place(*v));
     result
+}
+
+/// Some indices at which a buffer is accessed, those of writes first.
+fn samples<'a>(side: &Side<'a>, buf: BufId) -> Vec<&'a [Index]> {
+    let of = |written: bool| {
+        let kind = move |a: &&Access<'a>| (a.kind != AccessKind::Read) == written;
+        side.accesses.iter().filter(move |a| a.buf == buf).filter(kind).filter_map(|a| a.index)
+    };
+    of(true).chain(of(false)).take(4).collect()
 }
 
 fn match_terms(first: (&[Head], &Affine), second: (&[Head], &Affine), result: &mut Alignment) {
@@ -134,8 +161,8 @@ fn match_terms(first: (&[Head], &Affine), second: (&[Head], &Affine), result: &m
             Some(v2) => result.pairs.push((v1, v2)),
             None => {
                 let loops = || second.1.terms().iter().filter(|t| second.0.iter().any(|h| h.var == t.0));
-                // The same step over another range is a slice, not a window.
-                result.window |= loops().next().is_some() && loops().all(|t| t.1 != c1);
+                // The same step over another range is a slice, the opposite one a reversal: no windows.
+                result.window |= loops().next().is_some() && loops().all(|t| t.1 != c1 && t.1 != -c1);
             }
         }
     }

@@ -16,7 +16,7 @@ use nestjit_ir::visit::{self, Extents};
 use nestjit_ir::{Affine, BufId, Expr, Index, Load, LoopKind, Program, Stmt, Store, Var};
 
 use super::Refusal;
-use super::align::{Chain, Head};
+use super::align::{Head, perfect};
 use super::profit;
 
 /// A substituted expression has at most this many operations.
@@ -34,17 +34,16 @@ pub(super) struct Pointwise {
 impl Pointwise {
     /// Reads a nest as one, if it has that form.
     pub fn of(program: &Program, body: &[Stmt]) -> Option<Pointwise> {
-        let chain = match body {
-            [Stmt::For(l)] => Chain::of(l),
-            [Stmt::Store(_)] => Chain { heads: Vec::new(), body: body.to_vec() },
-            _ => return None,
+        let (heads, innermost) = match body {
+            [Stmt::For(l)] => perfect(l),
+            body => (Vec::new(), body),
         };
-        let [Stmt::Store(Store { buf, index, value })] = chain.body.as_slice() else { return None };
-        if chain.heads.iter().any(|h| h.kind != LoopKind::Serial) {
+        let [Stmt::Store(Store { buf, index, value })] = innermost else { return None };
+        if heads.iter().any(|h| h.kind != LoopKind::Serial) {
             return None;
         }
         let shape = &program.buf(*buf).shape;
-        let mut free: Vec<Head> = chain.heads;
+        let mut free: Vec<Head> = heads;
         let mut dims = Vec::with_capacity(index.len());
         for (index, extent) in index.iter().zip(shape) {
             let affine = index.as_affine()?;

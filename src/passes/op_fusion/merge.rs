@@ -16,15 +16,20 @@
 
 use std::collections::BTreeSet;
 
-use nestjit_ir::access::{Access, AccessKind, Reductions, accesses, carried_by, dependences};
-use nestjit_ir::visit::Extents;
-use nestjit_ir::{BufId, For, LoopKind, Program, Stmt, Var, visit};
+use nestjit_ir::access::AccessKind;
+use nestjit_ir::visit::{self, Extents};
+use nestjit_ir::{BufId, LoopKind, Program, Stmt, Var};
 
 use super::Refusal;
-use super::align::{Alignment, Chain, align, heads, wrap};
+use super::align::{Chain, Side, align, wrap};
+use super::legal::Legality;
 use super::order::touched;
-use super::profit::{self, SERIAL_WORK, Side};
+use super::profit::{self, SERIAL_WORK};
 use crate::target::Target;
+
+/// Nests do not grow beyond this many statements: merging would take quadratic time, and code generation has
+/// a limited number of registers.
+const MAX_STATEMENTS: usize = 96;
 
 /// How two nests became one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,6 +54,13 @@ pub(super) fn merge(
     if called(first) || called(second) {
         return Err(Refusal::new("call", "one of them is a call of a runtime function"));
     }
+    profit::restreams(program, second, flow)?;
+    if visit::count_stmts(first) + visit::count_stmts(second) > MAX_STATEMENTS {
+        return Err(Refusal::new(
+            "too-large",
+            format!("the nest would have over {MAX_STATEMENTS} statements"),
+        ));
+    }
     let mut scheduled = false;
     for body in [first, second] {
         visit::walk_loops(body, &mut |l| scheduled |= l.kind != LoopKind::Serial);
@@ -59,7 +71,6 @@ pub(super) fn merge(
     let mut merger = Merger {
         program,
         target,
-        flow,
         outer: Extents::default(),
         depth: 0,
         fused: false,
@@ -73,10 +84,8 @@ pub(super) fn merge(
     }
     let bytes: usize = flow.iter().map(|b| program.buf(*b).logical_bytes()).sum();
     Err(merger.refusal.unwrap_or_else(|| {
-        Refusal::new(
-            "outer-extent-1",
-            format!("no loop is common to both, and {bytes} bytes pass between them"),
-        )
+        let message = format!("no loop is common to both, and {bytes} bytes pass between them");
+        Refusal::new("outer-extent-1", message)
     }))
 }
 
@@ -89,9 +98,10 @@ pub(super) fn sequence(
     second: &[Stmt],
     flow: &[BufId],
 ) -> Option<(Vec<Stmt>, Depth)> {
-    profit::restreams(program, second, &[], flow).ok()?;
     let bytes: usize = flow.iter().map(|b| program.buf(*b).logical_bytes()).sum();
-    let small = bytes <= target.l1_bytes / 2 && profit::work(second) <= SERIAL_WORK;
+    let small = bytes <= target.l1_bytes / 2
+        && profit::work(second) <= SERIAL_WORK
+        && visit::count_stmts(first) + visit::count_stmts(second) <= MAX_STATEMENTS;
     small.then(|| ([first, second].concat(), Depth::None))
 }
 
@@ -114,7 +124,6 @@ fn fits(program: &Program, target: &Target, body: &[Stmt], flow: &[BufId]) -> Re
 struct Merger<'a> {
     program: &'a Program,
     target: &'a Target,
-    flow: &'a [BufId],
     /// The loops around the block that is being merged.
     outer: Extents,
     depth: usize,
@@ -125,26 +134,19 @@ struct Merger<'a> {
     refusal: Option<Refusal>,
 }
 
-/// A legal choice of loops to fuse.
-struct Plan {
-    pairs: Vec<(Var, Var)>,
-    first: Chain,
-    second: Chain,
-}
-
 impl Merger<'_> {
     fn blocks(&mut self, first: Vec<Stmt>, second: Vec<Stmt>) -> Vec<Stmt> {
         let mut block = first;
         for stmt in second {
-            let Stmt::For(l2) = &stmt else {
+            let Some(l2) = Side::of(&stmt) else {
                 block.push(stmt);
                 continue;
             };
             let mut fused = None;
             for at in (0..block.len()).rev() {
-                let Stmt::For(l1) = &block[at] else { continue };
-                let Some(moved) = hoisted(&block, at, &stmt) else { break };
-                match self.fuse(l1, l2) {
+                let Some(l1) = Side::of(&block[at]) else { continue };
+                let Some(moved) = hoisted(&block, at, &stmt) else { continue };
+                match self.fuse(&l1, &l2) {
                     Ok(merged) => {
                         fused = Some((at, moved, merged));
                         break;
@@ -173,40 +175,34 @@ impl Merger<'_> {
 
     /// Fuses two loops of the same block as deeply as is legal and pays. `None` as a reason: nothing connects
     /// them.
-    fn fuse(&mut self, l1: &For, l2: &For) -> Result<Vec<Stmt>, Option<Refusal>> {
-        let (s1, s2) = (Stmt::For(l1.clone()), Stmt::For(l2.clone()));
-        let (a1, a2) = (accesses(std::slice::from_ref(&s1)), accesses(std::slice::from_ref(&s2)));
-        let (shared, flows) = shared_buffers(&a1, &a2);
+    fn fuse(&mut self, l1: &Side<'_>, l2: &Side<'_>) -> Result<Vec<Stmt>, Option<Refusal>> {
+        let (shared, flows) = shared_buffers(l1, l2);
         if shared.is_empty() || (!flows && self.depth == 0) {
             return Err(None);
         }
-        let alignment = align((&heads(l1), &a1), (&heads(l2), &a2), &shared);
-        let (pairs, conflict) = self.legal(l1, l2, &alignment);
-        let (h1, h2) = (heads(l1), heads(l2));
+        let alignment = align(l1, l2, &shared);
+        let legality = Legality { program: self.program, outer: &self.outer };
+        let (pairs, conflict) = legality.pairs(l1, l2, &alignment);
         if !flows {
             // Loops that only read the same: fused if they are alike all through.
-            let alike = pairs.len() == h1.len() && pairs.len() == h2.len();
-            let contracts = |s| !profit::contractions(std::slice::from_ref(s)).is_empty();
-            if !alike || contracts(&s1) || contracts(&s2) {
+            let alike = pairs.len() == l1.heads.len() && pairs.len() == l2.heads.len();
+            if !alike || !l1.contractions.is_empty() || !l2.contractions.is_empty() {
                 return Err(None);
             }
         }
         if pairs.is_empty() {
-            profit::restreams(self.program, std::slice::from_ref(&s2), &[], self.flow)?;
             return Err(conflict);
         }
         let prefix: Vec<(Var, Var)> =
-            pairs.iter().zip(&h1).take_while(|(p, h)| p.0 == h.var).map(|(p, _)| *p).collect();
-        let matched: Vec<Var> = pairs.iter().map(|p| p.1).collect();
-        profit::restreams(self.program, std::slice::from_ref(&s2), &matched, self.flow)?;
+            pairs.iter().zip(&l1.heads).take_while(|(p, h)| p.0 == h.var).map(|(p, _)| *p).collect();
         let mut refusal = conflict.filter(|c| c.code == "window");
         let mut choices = vec![pairs];
         if !prefix.is_empty() && prefix.len() < choices[0].len() {
             choices.push(prefix);
         }
         for pairs in choices {
-            match self.check(l1, l2, pairs) {
-                Ok(plan) => return Ok(self.build(plan)),
+            match self.check(&legality, l1, l2, &pairs) {
+                Ok(()) => return Ok(self.build(l1, l2, &pairs)),
                 Err(r) => {
                     refusal.get_or_insert(r);
                 }
@@ -215,176 +211,65 @@ impl Merger<'_> {
         Err(refusal)
     }
 
-    /// The pairs of loops for which all dependences stay within an iteration, and what is wrong with the first
-    /// of the others.
-    fn legal(&self, l1: &For, l2: &For, alignment: &Alignment) -> (Vec<(Var, Var)>, Option<Refusal>) {
-        let (first, mut second) = (Chain::of(l1), Chain::of(l2));
-        let mut outer = self.outer.clone();
-        let mut pairs: Vec<(Var, Var)> = Vec::new();
-        let mut problem = alignment.window.then(window);
-        for &(v1, v2) in &alignment.pairs {
-            let Some(at) = first.position(v1) else { continue };
-            outer.set(v1, first.heads[at].extent);
-            outer.set(v2, first.heads[at].extent);
-            let inside = |c: &Chain, own: Var| c.within(|v| v != own && !pairs.iter().any(|p| p.0 == v));
-            let (f, s) = (inside(&first, v1), inside(&second, v2));
-            let list = dependences(self.program, &f, v1, &s, v2, &outer);
-            match list.iter().find(|d| d.min != 0 || d.max != 0) {
-                None => {
-                    second.rename(v2, v1);
-                    pairs.push((v1, v2));
-                }
-                Some(d) => {
-                    let bounded = d.min.max(-d.max) > -(first.heads[at].extent as i64) / 2;
-                    let reason = match bounded && d.second.kind == AccessKind::Read {
-                        true => window(),
-                        false => Refusal::new(
-                            "dependence",
-                            format!(
-                                "{} is needed complete by {}",
-                                d.first.show(self.program),
-                                d.second.show(self.program)
-                            ),
-                        ),
-                    };
-                    problem.get_or_insert(reason);
-                }
-            }
-        }
-        if pairs.is_empty() && problem.is_none() && !alignment.pairs.is_empty() {
-            problem = Some(window());
-        }
-        if pairs.is_empty() && problem.is_none() && (l1.extent > 1 || l2.extent > 1) {
-            problem = self.mismatch(l1, l2);
-        }
-        (pairs, problem)
-    }
-
-    /// No loops correspond to each other. That is a reason only if the consumer has loops that could.
-    fn mismatch(&self, l1: &For, l2: &For) -> Option<Refusal> {
-        let independent = |l: &For| carried_by(self.program, l, &self.outer, Reductions::Conflict).is_ok();
-        let extents = |l: &For| heads(l).iter().map(|h| h.extent.to_string()).collect::<Vec<_>>().join("x");
-        (independent(l1) && independent(l2)).then(|| {
-            Refusal::new(
-                "shape-mismatch",
-                format!("no loop of {} corresponds to one of {}", extents(l1), extents(l2)),
-            )
-        })
-    }
-
     /// Whether fusing these loops is possible without harm to memory order, and profitable.
-    fn check(&self, l1: &For, l2: &For, pairs: Vec<(Var, Var)>) -> Result<Plan, Refusal> {
+    fn check(
+        &self,
+        legality: &Legality<'_>,
+        l1: &Side<'_>,
+        l2: &Side<'_>,
+        pairs: &[(Var, Var)],
+    ) -> Result<(), Refusal> {
         let (m1, m2): (Vec<Var>, Vec<Var>) = pairs.iter().copied().unzip();
-        let (first, second) = (Chain::of(l1), Chain::of(l2));
-        for (chain, matched, whole) in [(&first, &m1, l1), (&second, &m2, l2)] {
-            let innermost = chain.heads.last().is_some_and(|h| matched.contains(&h.var));
-            if innermost && matched.len() < chain.heads.len() && !self.mostly_shared(l1, l2) {
+        for (side, matched) in [(l1, &m1), (l2, &m2)] {
+            let innermost = side.heads.last().is_some_and(|h| matched.contains(&h.var));
+            if innermost && matched.len() < side.heads.len() && !self.mostly_shared(l1, l2) {
                 return Err(Refusal::new(
                     "stride",
                     "the loop along contiguous elements would become an outer one",
                 ));
             }
-            if !chain.starts_with(matched) {
-                self.independent(whole, matched)?;
+            if !side.starts_with(matched) {
+                legality.independent(side, matched)?;
             }
         }
-        let rest1 = first.within(|v| !m1.contains(&v));
-        let rest2 = second.within(|v| !m2.contains(&v));
-        let sides =
-            (Side { whole: l1, matched: &m1, rest: &rest1 }, Side { whole: l2, matched: &m2, rest: &rest2 });
-        profit::check(self.program, self.target, &sides.0, &sides.1, self.flow)?;
-        for (contracting, other) in [(&sides.0, &sides.1), (&sides.1, &sides.0)] {
-            let body = [Stmt::For(contracting.whole.clone())];
-            let outputs: Vec<Var> = profit::contractions(&body).into_iter().flat_map(|c| c.outputs).collect();
-            if contracting.matched.iter().any(|v| outputs.contains(v)) {
-                self.independent(other.whole, other.matched).map_err(|_| {
-                    Refusal::new(
-                        "breaks-tile",
-                        "a reduction would run along the loops of the contraction's tile",
-                    )
-                })?;
+        profit::check(self.program, self.target, (l1, &m1), (l2, &m2))?;
+        for (contracting, own, other, matched) in [(l1, &m1, l2, &m2), (l2, &m2, l1, &m1)] {
+            let tiled = contracting.contractions.iter().any(|c| own.iter().any(|v| c.outputs.contains(v)));
+            if tiled && legality.independent(other, matched).is_err() {
+                return Err(Refusal::new(
+                    "breaks-tile",
+                    "a reduction would run along the loops of the contraction's tile",
+                ));
             }
         }
         if self.depth == 0 {
-            self.keeps_threads(&sides.0, &sides.1)?;
+            legality.keeps_threads(self.target, (l1, &m1), (l2, &m2))?;
         }
-        Ok(Plan { pairs, first, second })
+        Ok(())
     }
 
     /// Whether most of what the second loop touches is touched by the first too. Then sharing it is worth
     /// walking along another dimension, with vectors along the common loops.
-    fn mostly_shared(&self, l1: &For, l2: &For) -> bool {
-        let all = |l: &For| -> BTreeSet<BufId> {
-            let (reads, writes) = touched(&l.body);
-            reads.into_iter().chain(writes).collect()
-        };
+    fn mostly_shared(&self, l1: &Side<'_>, l2: &Side<'_>) -> bool {
+        let all = |l: &Side<'_>| -> BTreeSet<BufId> { l.accesses.iter().map(|a| a.buf).collect() };
         let (first, second) = (all(l1), all(l2));
         let bytes = |b: &BufId| self.program.buf(*b).logical_bytes();
         let shared: usize = second.intersection(&first).map(bytes).sum();
         2 * shared >= second.iter().map(bytes).sum()
     }
 
-    /// Loops can be exchanged if their iterations are independent.
-    fn independent(&self, l: &For, matched: &[Var]) -> Result<(), Refusal> {
-        let mut outer = self.outer.clone();
-        let mut left = matched.len();
-        let mut next = Some(l);
-        while let (Some(l), true) = (next, left > 0) {
-            carried_by(self.program, l, &outer, Reductions::Conflict)
-                .map_err(|c| Refusal::new("dependence", c.to_string()))?;
-            outer.set(l.var, l.extent);
-            left -= usize::from(matched.contains(&l.var));
-            next = match l.body.as_slice() {
-                [Stmt::For(inner)] => Some(inner),
-                _ => None,
-            };
-        }
-        Ok(())
-    }
-
-    /// Enough iterations of the common loops must remain independent.
-    fn keeps_threads(&self, first: &Side<'_>, second: &Side<'_>) -> Result<(), Refusal> {
-        let free = |side: &Side<'_>, loops: &[Var]| self.independent(side.whole, loops).is_ok();
-        let extent: usize = match free(first, first.matched) && free(second, second.matched) {
-            true => heads(first.whole)
-                .iter()
-                .filter(|h| first.matched.contains(&h.var))
-                .map(|h| h.extent)
-                .product(),
-            false => 1,
-        };
-        if extent >= 2 * self.target.cores.max(2) {
-            return Ok(());
-        }
-        let lost = |side: &Side<'_>| -> usize {
-            let loops = heads(side.whole);
-            let was = free(side, &[side.whole.var]);
-            let stays = extent > 1 && side.matched.len() == loops.len();
-            let work = profit::work(&side.whole.body).saturating_mul(side.whole.extent);
-            if was && !stays { work } else { 0 }
-        };
-        if lost(first).saturating_add(lost(second)) > SERIAL_WORK {
-            return Err(Refusal::new(
-                "parallelism",
-                format!("only {extent} iterations of the common loops would be independent"),
-            ));
-        }
-        Ok(())
-    }
-
-    fn build(&mut self, plan: Plan) -> Vec<Stmt> {
-        let Plan { pairs, first, mut second } = plan;
-        let full = pairs.len() == first.heads.len() && pairs.len() == second.heads.len();
-        for &(v1, v2) in &pairs {
+    fn build(&mut self, l1: &Side<'_>, l2: &Side<'_>, pairs: &[(Var, Var)]) -> Vec<Stmt> {
+        let full = pairs.len() == l1.heads.len() && pairs.len() == l2.heads.len();
+        let (first, mut second) = (Chain::of(l1), Chain::of(l2));
+        for &(v1, v2) in pairs {
             second.rename(v2, v1);
         }
         let matched = |v: Var| pairs.iter().any(|p| p.0 == v);
         // The order of a contraction's loops is kept: it says which run along contiguous elements.
-        let contracts = |c: &Chain| !profit::contractions(&wrap(&c.heads, c.body.clone())).is_empty();
-        let lead = if contracts(&second) && !contracts(&first) { &second } else { &first };
+        let second_leads = !l2.contractions.is_empty() && l1.contractions.is_empty();
+        let lead = if second_leads { &second } else { &first };
         let common: Vec<_> = lead.heads.iter().filter(|h| matched(h.var)).copied().collect();
-        let rest1 = first.within(|v| !matched(v));
-        let rest2 = second.within(|v| !matched(v));
+        let (rest1, rest2) = (first.within(|v| !matched(v)), second.within(|v| !matched(v)));
 
         let outer = self.outer.clone();
         for head in &common {
@@ -402,13 +287,12 @@ impl Merger<'_> {
     }
 }
 
-fn window() -> Refusal {
-    Refusal::new("window", "the consumer reads a window of several iterations")
-}
-
 /// The statements after `block[at]` that `stmt` needs, directly or not; `None` if one of them needs
 /// `block[at]`, so that `stmt` cannot be moved up to it.
 fn hoisted(block: &[Stmt], at: usize, stmt: &Stmt) -> Option<BTreeSet<usize>> {
+    if at + 1 == block.len() {
+        return Some(BTreeSet::new());
+    }
     let mut needed = vec![scope(stmt)];
     let mut moved = BTreeSet::new();
     for i in (at + 1..block.len()).rev() {
@@ -439,16 +323,15 @@ fn conflict(a: &Scope, b: &Scope) -> bool {
 }
 
 /// The buffers through which two loops are connected, and whether one of them is written.
-fn shared_buffers(first: &[Access<'_>], second: &[Access<'_>]) -> (Vec<BufId>, bool) {
-    let set = |list: &[Access<'_>], written: bool| -> BTreeSet<BufId> {
-        list.iter().filter(|a| !written || a.kind != AccessKind::Read).map(|a| a.buf).collect()
+fn shared_buffers(first: &Side<'_>, second: &Side<'_>) -> (Vec<BufId>, bool) {
+    let set = |side: &Side<'_>, written: bool| -> BTreeSet<BufId> {
+        let list = side.accesses.iter();
+        list.filter(|a| !written || a.kind != AccessKind::Read).map(|a| a.buf).collect()
     };
     let (w1, w2) = (set(first, true), set(second, true));
     let (t1, t2) = (set(first, false), set(second, false));
-    let flow: Vec<BufId> =
-        t1.intersection(&t2).copied().filter(|b| w1.contains(b) || w2.contains(b)).collect();
-    match flow.is_empty() {
-        false => (flow, true),
-        true => (t1.intersection(&t2).copied().collect(), false),
-    }
+    let both: Vec<BufId> = t1.intersection(&t2).copied().collect();
+    let flow: Vec<BufId> = both.iter().copied().filter(|b| w1.contains(b) || w2.contains(b)).collect();
+    let flows = !flow.is_empty();
+    (if flows { flow } else { both }, flows)
 }

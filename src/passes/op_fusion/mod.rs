@@ -22,7 +22,7 @@
 //! into their consumers instead ([`inline`]).
 //!
 //! Nests are visited in execution order, each with its producers, the one that hands over most bytes first. A
-//! merge needs matching loops ([`align`]), no dependence that it would turn round, no other nest on a path
+//! merge needs matching loops ([`align`]), no dependence that it would turn round ([`legal`]), no other nest on a path
 //! between the two ([`order`]), and a profit ([`profit`]). Every merge leaves a remark, and so does every
 //! buffer that stays in memory between two nests. Requested outputs are always stored.
 //!
@@ -30,6 +30,7 @@
 
 mod align;
 mod inline;
+mod legal;
 mod merge;
 mod order;
 mod profit;

@@ -10,9 +10,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use nestjit_ir::{BinOp, BufId, Expr, For, Index, Load, Program, ReduceOp, Stmt, Var, visit};
+use nestjit_ir::{BinOp, BufId, Expr, Index, Load, Program, ReduceOp, Stmt, Var, visit};
 
 use super::Refusal;
+use super::align::Side;
 use crate::target::Target;
 
 /// Work below which a nest runs on one thread anyway, in innermost iterations.
@@ -135,7 +136,7 @@ pub(super) fn work(body: &[Stmt]) -> usize {
 }
 
 /// Whether all loops in `body` are there to reduce: nothing is stored in them.
-pub(super) fn only_reduces(body: &[Stmt]) -> bool {
+fn only_reduces(body: &[Stmt]) -> bool {
     let mut pure = true;
     visit::walk_loops(body, &mut |l| {
         pure &= l.body.iter().all(|s| matches!(s, Stmt::Reduce(_) | Stmt::For(_)));
@@ -143,62 +144,51 @@ pub(super) fn only_reduces(body: &[Stmt]) -> bool {
     pure
 }
 
-/// One side of a merge: the loop as it is, its matched loops (by its own names), and what they enclose.
-pub(super) struct Side<'a> {
-    pub whole: &'a For,
-    pub matched: &'a [Var],
-    pub rest: &'a [Stmt],
+/// Whether what remains of a loop without its matched loops only reduces.
+fn flat(side: &Side<'_>, matched: &[Var]) -> bool {
+    let statement = |s: &Stmt| matches!(s, Stmt::Reduce(_) | Stmt::For(_));
+    let whole = side.heads.iter().all(|h| matched.contains(&h.var));
+    (whole || side.body.iter().all(statement)) && only_reduces(side.body)
 }
 
-/// Refuses merges that cost more than they save; see the module's description.
+/// Refuses merges that cost more than they save; see the module's description. With each loop comes the list of
+/// its matched loops.
 pub(super) fn check(
     program: &Program,
     target: &Target,
-    first: &Side<'_>,
-    second: &Side<'_>,
-    flow: &[BufId],
+    first: (&Side<'_>, &[Var]),
+    second: (&Side<'_>, &[Var]),
 ) -> Result<(), Refusal> {
-    let whole = std::slice::from_ref;
-    let (s1, s2) = (Stmt::For(first.whole.clone()), Stmt::For(second.whole.clone()));
-    restreams(program, whole(&s2), second.matched, flow)?;
     // Statements that run once per iteration of all output loops are an epilogue, whatever they are.
-    if only_reduces(first.rest) && only_reduces(second.rest) {
+    if flat(first.0, first.1) && flat(second.0, second.1) {
         return Ok(());
     }
-    for (body, side) in [(whole(&s1), first), (whole(&s2), second)] {
-        keeps_tile(program, target, body, side.matched)?;
+    for (side, matched) in [first, second] {
+        keeps_tile(program, target, side, matched)?;
     }
     Ok(())
 }
 
-/// A consumer that is itself a contraction over what it consumes must not read its weights once per iteration
-/// of the matched loops.
-pub(super) fn restreams(
-    program: &Program,
-    body: &[Stmt],
-    matched: &[Var],
-    flow: &[BufId],
-) -> Result<(), Refusal> {
-    let extents = visit::Extents::of(body);
-    let extent = |v| extents.get(v).unwrap_or(1);
+/// A consumer that is itself a contraction over what it consumes must not read its weights once per row of it.
+pub(super) fn restreams(program: &Program, body: &[Stmt], flow: &[BufId]) -> Result<(), Refusal> {
     for c in contractions(body) {
         for (mine, other) in [(&c.column.0, &c.row.0), (&c.row.0, &c.column.0)] {
             for load in mine.iter().filter(|l| flow.contains(&l.buf)) {
-                let again = c.outputs.iter().any(|v| {
-                    !matched.contains(v)
-                        && !load.index.iter().filter_map(Index::as_affine).any(|a| a.uses(*v))
-                });
-                if !again {
+                let used = |v: &Var| load.index.iter().filter_map(Index::as_affine).any(|a| a.uses(*v));
+                let (rows, again): (Vec<Var>, Vec<Var>) = c.outputs.iter().partition(|v| used(v));
+                if again.is_empty() {
                     continue;
                 }
-                let bytes: usize = other.iter().map(|l| footprint(program, l, matched, &extent)).sum();
-                let times: usize = matched.iter().map(|v| extent(*v)).product();
+                let extents = visit::Extents::of(body);
+                let extent = |v| extents.get(v).unwrap_or(1);
+                let bytes: usize = other.iter().map(|l| footprint(program, l, &rows, &extent)).sum();
+                let times: usize = rows.iter().map(|v| extent(*v)).product();
                 let weights = other.first().map_or("", |l| program.buf(l.buf).name.as_str());
+                let name = &program.buf(load.buf).name;
                 return Err(Refusal::new(
                     "second-contraction",
                     format!(
-                        "the consumer contracts %{} and would read {bytes} bytes of %{weights} {times} times",
-                        program.buf(load.buf).name
+                        "contracting %{name} row by row would read {bytes} bytes of %{weights} {times} times"
                     ),
                 ));
             }
@@ -207,11 +197,15 @@ pub(super) fn restreams(
     Ok(())
 }
 
-fn keeps_tile(program: &Program, target: &Target, body: &[Stmt], matched: &[Var]) -> Result<(), Refusal> {
-    let extents = visit::Extents::of(body);
+fn keeps_tile(program: &Program, target: &Target, side: &Side<'_>, matched: &[Var]) -> Result<(), Refusal> {
+    if side.contractions.is_empty() {
+        return Ok(());
+    }
+    let mut extents = visit::Extents::of(&side.whole.body);
+    extents.set(side.whole.var, side.whole.extent);
     let extent = |v| extents.get(v).unwrap_or(1);
     let lost = |loops: &[Var]| !loops.is_empty() && loops.iter().all(|v| matched.contains(v));
-    for c in contractions(body) {
+    for c in &side.contractions {
         if lost(&c.column.1) {
             return Err(Refusal::new(
                 "breaks-tile",
