@@ -348,6 +348,41 @@ fn a_recurrent_cell() {
 }
 
 #[test]
+fn attention_by_rows() {
+    for (q, t, d) in [(5, 9, 8), (33, 40, 16), (64, 64, 33)] {
+        everywhere(&format!(
+            "nest @attention(in %q: f32[2,{q},{d}], in %k: f32[2,{t},{d}], in %v: f32[2,{t},{d}],
+                             out %y: f32[2,{q},{d}]) {{
+              for b < 2 {{ for i < {q} {{
+                temp %s: f32[{t}]
+                temp %max: f32[]
+                %max = -inf
+                for j < {t} {{
+                  temp %a: f32[]
+                  %a = 0.0
+                  for d < {d} {{ %a += %q[b,i,d] * %k[b,j,d] }}
+                  %s[j] = %a * 0.25
+                  %max max= %s[j]
+                }}
+                temp %sum: f32[]
+                %sum = 0.0
+                for j2 < {t} {{
+                  %s[j2] = exp(%s[j2] - %max)
+                  %sum += %s[j2]
+                }}
+                for e < {d} {{
+                  temp %o: f32[]
+                  %o = 0.0
+                  for j3 < {t} {{ %o += %s[j3] * %v[b,j3,e] }}
+                  %y[b,i,e] = %o / %sum
+                }}
+              }} }}
+            }}"
+        ));
+    }
+}
+
+#[test]
 fn what_depends_stays() {
     let (p, remarks) = schedule(
         "nest @scan(in %x: f32[64], out %y: f32[65]) {

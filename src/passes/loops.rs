@@ -242,19 +242,6 @@ pub fn has_transcendental(expr: &Expr) -> bool {
     found
 }
 
-/// How much work statements are: [`expr_work`] and a store for each, times the loops' extents.
-pub fn work(body: &[Stmt]) -> f64 {
-    body.iter()
-        .map(|s| match s {
-            Stmt::For(l) => l.extent as f64 * work(&l.body),
-            Stmt::Store(s) => 1.0 + expr_work(&s.value),
-            Stmt::Reduce(r) => 1.0 + expr_work(&r.value),
-            Stmt::Temp(_) => 0.0,
-            Stmt::Call(_) => 1000.0,
-        })
-        .sum()
-}
-
 /// Replaces loops that run once by their bodies.
 pub fn drop_unit_loops(body: &mut Vec<Stmt>) -> bool {
     drop_loops(body, &|l| l.extent == 1)

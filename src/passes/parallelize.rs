@@ -9,15 +9,14 @@ use nestjit_ir::visit::{declared_temps, walk_exprs, walk_stmts};
 use nestjit_ir::{BufId, Expr, For, LoopKind, Nest, Program, Role, Stmt};
 
 use super::PassContext;
-use super::loops::{drop_bare_unit_loops, independent, rechain, unchain, work};
+use super::loops::{drop_bare_unit_loops, expr_work, independent, rechain, unchain};
 use crate::error::Result;
 use crate::unit::{Remark, Unit};
 
 const NAME: &str = "Parallelize";
 
-/// The least work that a thread must get for waking it to pay, in simple arithmetic operations (some tens of
-/// microseconds of scalar code, a few of vector code).
-const WORK_PER_THREAD: f64 = 96_000.0;
+/// The least work that a thread must get for waking it to pay, in nanoseconds.
+const WORK_PER_THREAD: f64 = 10_000.0;
 
 /// Marks parallel loops.
 ///
@@ -54,7 +53,7 @@ fn parallelize(stmt: &mut Stmt, threads: usize) -> Choice {
     if threads < 2 {
         return Err("one-thread");
     }
-    if work(std::slice::from_ref(&Stmt::For(l.clone()))) < WORK_PER_THREAD * threads as f64 {
+    if l.extent as f64 * nanoseconds(&l.body) < WORK_PER_THREAD * threads as f64 {
         return Err("small");
     }
     let empty = For { var: l.var, extent: 0, kind: LoopKind::Serial, body: Vec::new() };
@@ -70,6 +69,20 @@ fn parallelize(stmt: &mut Stmt, threads: usize) -> Choice {
         *stmt = s;
     }
     result.map(|_| extent)
+}
+
+/// About how long one execution takes on one core, in vector code.
+fn nanoseconds(body: &[Stmt]) -> f64 {
+    body.iter()
+        .map(|s| match s {
+            Stmt::For(l) => l.extent as f64 * nanoseconds(&l.body),
+            Stmt::Store(s) => 0.1 + 0.07 * expr_work(&s.value),
+            // Mostly multiply-adds into registers.
+            Stmt::Reduce(r) => 0.01 + 0.015 * expr_work(&r.value),
+            Stmt::Temp(_) => 0.0,
+            Stmt::Call(_) => 1000.0,
+        })
+        .sum()
 }
 
 /// The extent or position of the loop chosen, or the reason code why there is none.

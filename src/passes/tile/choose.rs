@@ -147,8 +147,17 @@ impl Model<'_> {
                 total += (n * m) as f64 * self.tile(width, height, rows.map(|r| r.0.var));
             }
         }
+        let copies: usize = self
+            .leaf
+            .contractions
+            .iter()
+            .flat_map(|c| &c.loads)
+            .filter(|l| self.program.buf(l.buf).role != Role::Const)
+            .filter(|l| packable(self.program, self.leaf, l, self.columns).is_some())
+            .map(|l| self.program.buf(l.buf).len())
+            .sum();
         let pieces = (column_parts.len() * row_parts.len() - 1) as f64;
-        others * total * (1.0 + 0.01 * pieces)
+        others * total * (1.0 + 0.01 * pieces) + 2.0 * copies as f64
     }
 
     fn tile(&self, width: usize, height: usize, rows: Option<Var>) -> f64 {
@@ -159,7 +168,10 @@ impl Model<'_> {
         let products = vectors * height;
         let mut cycles = 10.0 + products;
         for c in &self.leaf.contractions {
-            let loads: f64 = c.loads.iter().map(|l| self.load(l, vectors, height, rows)).sum();
+            // Columns of operands that do not stay in the first-level cache come from the second.
+            let panel = (c.steps() * width * size_of::<f32>()) as f64;
+            let column = if panel > 0.5 * self.machine.caches[0] { 0.8 } else { 0.5 };
+            let loads: f64 = c.loads.iter().map(|l| self.load(l, vectors, height, rows, column)).sum();
             cycles += c.steps() as f64 * (0.25 + (products * 0.5).max(loads).max(4.0));
         }
         for (buf, index) in &self.leaf.epilogue {
@@ -172,14 +184,20 @@ impl Model<'_> {
         cycles
     }
 
-    /// Cycles for a load of one step.
-    fn load(&self, load: &Load, vectors: f64, height: f64, rows: Option<Var>) -> f64 {
+    /// Cycles for a load of one step; a vector of columns takes `column` cycles.
+    fn load(&self, load: &Load, vectors: f64, height: f64, rows: Option<Var>, column: f64) -> f64 {
         let times = if rows.is_some_and(|r| self.leaf.varies(load, r)) { height } else { 1.0 };
-        let times = times * if self.leaf.varies(load, self.columns) { vectors } else { 1.0 };
+        let along = self.leaf.varies(load, self.columns);
+        let times = times * if along { vectors } else { 1.0 };
         let guard = if load.otherwise.is_some() { 2.0 } else { 1.0 };
-        let contiguous = packable(self.program, load, self.columns).is_some()
+        let contiguous = packable(self.program, self.leaf, load, self.columns).is_some()
             || matches!(stride(self.program, load.buf, &load.index, self.columns), Some(0 | 1));
-        times * guard * if contiguous { 0.5 } else { 1.5 * self.machine.lanes as f64 }
+        let cycles = match (along, contiguous) {
+            (false, _) => 0.5,
+            (true, true) => column,
+            (true, false) => 1.5 * self.machine.lanes as f64,
+        };
+        times * guard * cycles
     }
 }
 
@@ -195,9 +213,24 @@ fn parts(extent: usize, tile: usize) -> Vec<(usize, usize)> {
     parts
 }
 
-/// The dimension of a constant operand that runs with `var`, if packing can make it contiguous.
-pub(super) fn packable(program: &Program, load: &Load, var: Var) -> Option<usize> {
-    if program.buf(load.buf).role != Role::Const || load.otherwise.is_some() {
+/// How often each element of an operand that is not a constant must be used at least for a copy in another
+/// layout to pay.
+const REUSE: f64 = 16.0;
+
+/// The dimension of an operand that runs with `var`, if another layout can make it contiguous: constants are
+/// laid out at compile time, other operands are copied if they are used often enough.
+pub(super) fn packable(program: &Program, leaf: &Leaf, load: &Load, var: Var) -> Option<usize> {
+    let buffer = program.buf(load.buf);
+    let possible = match buffer.role {
+        Role::Const => true,
+        Role::Local => false,
+        Role::In | Role::Out | Role::Temp => {
+            !leaf.written.contains(&load.buf)
+                && leaf.macs() >= REUSE * buffer.len() as f64
+                && stride(program, load.buf, &load.index, var).is_some_and(|s| !matches!(s, 0 | 1))
+        }
+    };
+    if !possible || load.otherwise.is_some() {
         return None;
     }
     let mut found = None;

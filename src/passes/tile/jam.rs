@@ -54,14 +54,15 @@ struct Point {
     depth: u8,
 }
 
-/// Cuts the loops of `splits` wherever they occur in `body`.
+/// Cuts the loops of `splits` wherever they occur in `body`, which stands inside `depth` loops.
 pub(in crate::passes) fn jam(
     program: &mut Program,
     splits: &HashMap<Var, Split>,
     limits: Limits,
     body: Vec<Stmt>,
+    depth: usize,
 ) -> Vec<Stmt> {
-    Jam { program, splits: splits.clone(), limits }.outer(body)
+    Jam { program, splits: splits.clone(), limits, depth }.outer(body)
 }
 
 struct Jam<'a> {
@@ -69,6 +70,8 @@ struct Jam<'a> {
     /// Grows when loops are copied for remainders.
     splits: HashMap<Var, Split>,
     limits: Limits,
+    /// How many loops are around the statements at hand, those over points aside.
+    depth: usize,
 }
 
 impl Jam<'_> {
@@ -79,7 +82,9 @@ impl Jam<'_> {
             match stmt {
                 Stmt::For(l) if self.splits.contains_key(&l.var) => out.extend(self.split(l, &[])),
                 Stmt::For(mut l) => {
+                    self.depth += 1;
                     l.body = self.outer(l.body);
+                    self.depth -= 1;
                     out.push(Stmt::For(l));
                 }
                 other => out.push(other),
@@ -88,8 +93,8 @@ impl Jam<'_> {
         out
     }
 
-    /// Cuts a loop: full tiles, then the remainder. A part that runs once is not a loop any more, unless its
-    /// body would lose the scope that its locals need.
+    /// Cuts a loop: full tiles, then the remainder. A part that runs once is not a loop any more, except that
+    /// locals are not declared outside of all loops: threads would share them.
     fn split(&mut self, l: For, points: &[Point]) -> Vec<Stmt> {
         let split = self.splits[&l.var];
         let (full, rest) = (l.extent / split.tile, l.extent % split.tile);
@@ -104,7 +109,9 @@ impl Jam<'_> {
             let tile_var = self.program.add_var(format!("{name}o"));
             let base =
                 if full == 1 { Affine::constant(0) } else { Affine::term(tile_var, split.tile as i64) };
+            self.depth += usize::from(full > 1);
             let inner = self.part(l.body, l.var, base, split, split.tile, points);
+            self.depth -= usize::from(full > 1);
             self.emit(tile_var, full, inner, points, &mut out);
         }
         if rest > 0 {
@@ -131,7 +138,8 @@ impl Jam<'_> {
     }
 
     fn emit(&mut self, var: Var, extent: usize, inner: Vec<Stmt>, points: &[Point], out: &mut Vec<Stmt>) {
-        let scoped = points.is_empty() && inner.iter().any(|s| matches!(s, Stmt::Temp(_)));
+        let outermost = self.depth == 0 && points.is_empty();
+        let scoped = outermost && inner.iter().any(|s| matches!(s, Stmt::Temp(_)));
         if extent > 1 || scoped {
             out.push(looped(var, extent, LoopKind::Serial, inner));
         } else {

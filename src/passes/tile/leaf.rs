@@ -4,6 +4,9 @@
 //! block index the output, the loops inside are reduced over. Nothing here looks at what operation a nest came
 //! from.
 
+use std::collections::BTreeSet;
+
+use nestjit_ir::access::writes;
 use nestjit_ir::visit::{Extents, walk_exprs};
 use nestjit_ir::{Affine, BinOp, BufId, Expr, For, Index, Load, Program, ReduceOp, Role, Stmt, Var};
 
@@ -53,6 +56,8 @@ pub(in crate::passes) struct Leaf {
     pub epilogue: Vec<(BufId, Vec<Index>)>,
     /// Whether the epilogue needs many temporaries.
     pub heavy: bool,
+    /// The buffers written by the statement of the nest that the block is in.
+    pub written: BTreeSet<BufId>,
     /// Locals declared on the way, and how many loops of the path are around the declaration.
     locals: Vec<(BufId, usize)>,
 }
@@ -86,7 +91,10 @@ pub(in crate::passes) fn leaves(program: &Program, body: &[Stmt]) -> Vec<Leaf> {
     for stmt in body {
         if let Stmt::For(l) = stmt {
             let outer = Extents::of(body);
+            let first = found.len();
             visit(program, &outer, l, &mut Way::default(), &mut found);
+            let written = writes(std::slice::from_ref(stmt));
+            found[first..].iter_mut().for_each(|leaf: &mut Leaf| leaf.written = written.clone());
         }
     }
     found
@@ -166,7 +174,7 @@ fn leaf(program: &Program, block: &[Stmt], way: &Way) -> Option<Leaf> {
     }
     epilogue.retain(|(b, _)| program.buf(*b).role != Role::Local || !program.buf(*b).shape.is_empty());
     let (path, locals) = (way.path.clone(), way.locals.clone());
-    Some(Leaf { path, contractions, epilogue, heavy, locals })
+    Some(Leaf { path, contractions, epilogue, heavy, written: BTreeSet::new(), locals })
 }
 
 /// Contractions into `locals` in the loop, with the loops reduced over.

@@ -64,7 +64,7 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
         }
         changed = true;
         let body = std::mem::take(&mut unit.program.nests[n].body);
-        unit.program.nests[n].body = jam::jam(&mut unit.program, plan, limits, body);
+        unit.program.nests[n].body = jam::jam(&mut unit.program, plan, limits, body, 0);
     }
     Ok(changed)
 }

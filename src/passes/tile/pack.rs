@@ -1,16 +1,18 @@
-//! Physical layouts for constant operands, so that register tiles stream them.
+//! Physical layouts for operands, so that register tiles stream them.
 //!
-//! Layouts never change meaning; this module only sees to it that each reader of a constant gets a buffer in
-//! the layout it asked for.
+//! Layouts never change meaning; this module only sees to it that each reader of an operand gets a buffer in
+//! the layout it asked for: constants are packed when they are bound, other operands are copied by statements
+//! before the one that reads them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use nestjit_ir::visit::{replace_buf, walk_exprs, walk_stmts, walk_stmts_mut};
-use nestjit_ir::{BufId, Expr, Index, Layout, Load, Program, Role, Stmt, Var};
+use nestjit_ir::visit::{replace_buf, walk_exprs, walk_loops, walk_stmts, walk_stmts_mut};
+use nestjit_ir::{BufId, Expr, Index, Layout, Load, LoopKind, Program, Role, Stmt, Store, Var, indices};
 
 use super::choose::{Tile, packable};
 use super::leaf::Leaf;
+use crate::passes::loops::{drop_unit_loops, looped};
 use crate::unit::Unit;
 
 /// A reader's wish: inside the loop over `within`, `buf` should be laid out like this.
@@ -20,7 +22,7 @@ pub(super) struct Wish {
     pub nest: usize,
     /// The innermost loop around all reads that the wish is for.
     pub within: Var,
-    /// The constant.
+    /// The operand.
     pub buf: BufId,
     /// The layout.
     pub layout: Layout,
@@ -35,7 +37,7 @@ pub(super) fn wishes(program: &Program, leaf: &Leaf, tile: &Tile, nest: usize) -
         for load in &c.loads {
             let wanted = wanted(program, leaf, load, tile, &reduced)
                 .unwrap_or_else(|| program.buf(load.buf).layout.clone());
-            if program.buf(load.buf).role == Role::Const {
+            if program.buf(load.buf).role != Role::Local {
                 wishes.push(Wish { nest, within, buf: load.buf, layout: wanted });
             }
         }
@@ -50,15 +52,17 @@ pub(super) fn wishes(program: &Program, leaf: &Leaf, tile: &Tile, nest: usize) -
 }
 
 fn wanted(program: &Program, leaf: &Leaf, load: &Load, tile: &Tile, reduced: &[Var]) -> Option<Layout> {
-    let (var, size, vector) = match (packable(program, load, tile.columns.0), tile.rows) {
+    let (var, size, vector) = match (packable(program, leaf, load, tile.columns.0), tile.rows) {
         (Some(_), _) => (tile.columns.0, tile.columns.1, true),
         (None, Some((var, size))) => (var, size, false),
         (None, None) => return None,
     };
-    let dim = packable(program, load, var)?;
+    let constant = program.buf(load.buf).role == Role::Const;
+    let dim = packable(program, leaf, load, var).filter(|_| constant || vector)?;
     let exact = matches!(&load.index[dim], Index::Affine(a) if a.as_var() == Some(var));
     let many = leaf.output_loop(var).is_some_and(|l| l.extent > size);
-    let panel = (exact && many).then_some((dim, size));
+    // Only what is packed at compile time can be cut into panels.
+    let panel = (exact && many && constant).then_some((dim, size));
     if !vector && panel.is_none() {
         return None;
     }
@@ -95,6 +99,10 @@ pub(super) fn grant(unit: &mut Unit, wishes: &[Wish]) {
         *covered.entry(w.buf).or_default() += reads.get(&w.buf).copied().unwrap_or(0);
     }
     for w in wishes {
+        if unit.program.buf(w.buf).role != Role::Const {
+            copied(unit, w);
+            continue;
+        }
         let key = (w.buf, w.layout.clone());
         let target = match granted.get(&key) {
             Some(&b) => b,
@@ -111,14 +119,46 @@ pub(super) fn grant(unit: &mut Unit, wishes: &[Wish]) {
             }
         };
         if target != w.buf {
-            walk_stmts_mut(&mut unit.program.nests[w.nest].body, &mut |s| {
-                if let Stmt::For(l) = s
-                    && l.var == w.within
-                {
-                    replace_buf(&mut l.body, w.buf, target);
-                }
-            });
+            redirect(&mut unit.program.nests[w.nest].body, w, target);
         }
+    }
+}
+
+fn redirect(body: &mut [Stmt], w: &Wish, target: BufId) {
+    walk_stmts_mut(body, &mut |s| {
+        if let Stmt::For(l) = s
+            && l.var == w.within
+        {
+            replace_buf(&mut l.body, w.buf, target);
+        }
+    });
+}
+
+/// Copies an operand that is not constant, before the statement that reads it.
+fn copied(unit: &mut Unit, w: &Wish) {
+    let program = &mut unit.program;
+    let mut buffer = program.buf(w.buf).clone();
+    let shape = buffer.shape.clone();
+    buffer.name = program.unique_buffer_name(&format!("{}.packed", buffer.name));
+    buffer.layout = w.layout.clone();
+    buffer.role = Role::Temp;
+    let new = program.add_buffer(buffer);
+    let vars: Vec<Var> = (0..shape.len()).map(|d| program.add_var(format!("p{d}"))).collect();
+    let store = Store { buf: new, index: indices(&vars), value: Expr::load(w.buf, &vars) };
+    let mut copy = vec![Stmt::Store(store)];
+    for (&var, &extent) in vars.iter().zip(&shape).rev() {
+        copy = vec![looped(var, extent, LoopKind::Serial, copy)];
+    }
+    drop_unit_loops(&mut copy);
+    let body = &mut program.nests[w.nest].body;
+    let at = body.iter().position(|s| {
+        let mut found = false;
+        walk_loops(std::slice::from_ref(s), &mut |l| found |= l.var == w.within);
+        found
+    });
+    if let Some(at) = at {
+        redirect(&mut body[at..=at], w, new);
+        body.splice(at..at, copy);
     }
 }
 

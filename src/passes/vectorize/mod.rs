@@ -36,7 +36,7 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
         changed |= drop_bare_unit_loops(&mut nest.body);
         let before = vector_loops(&nest);
         let extents = Extents::of(&nest.body);
-        let mut pass = Vectorizer { program: &mut unit.program, limits, extents, declined: None };
+        let mut pass = Vectorizer { program: &mut unit.program, limits, extents, depth: 0, declined: None };
         let body = std::mem::take(&mut nest.body);
         nest.body = pass.block(body);
         let declined = pass.declined;
@@ -53,6 +53,8 @@ struct Vectorizer<'a> {
     limits: Limits,
     /// Of all loops of the nest, as it was.
     extents: Extents,
+    /// How many loops are around the statements at hand.
+    depth: usize,
     /// Why some loop stayed scalar.
     declined: Option<&'static str>,
 }
@@ -64,7 +66,9 @@ impl Vectorizer<'_> {
             match stmt {
                 Stmt::For(l) if l.kind == LoopKind::Vector => out.push(Stmt::For(l)),
                 Stmt::For(mut l) if has_kind(&l.body, LoopKind::Vector) => {
+                    self.depth += 1;
                     l.body = self.block(l.body);
+                    self.depth -= 1;
                     out.push(Stmt::For(l));
                 }
                 Stmt::For(l) => out.extend(self.nest(l)),
@@ -81,7 +85,9 @@ impl Vectorizer<'_> {
             Plan::Jam(at) => self.jam(chain, body, at),
             Plan::Strip { at, hoist } => self.strip(chain, body, at, hoist),
             Plan::Inside => {
+                self.depth += chain.len();
                 let body = self.block(body);
+                self.depth -= chain.len();
                 rechain(chain, body)
             }
             Plan::Keep => rechain(chain, body),
@@ -185,7 +191,8 @@ impl Vectorizer<'_> {
         body.iter()
             .map(|s| match s {
                 Stmt::For(l) => l.extent as f64 * self.cost(&l.body, lane),
-                Stmt::Store(s) => access(s.buf, &s.index) + value(&s.value),
+                // Scattering lanes takes longer than gathering them.
+                Stmt::Store(s) => 1.25 * access(s.buf, &s.index) + value(&s.value),
                 Stmt::Reduce(r) => access(r.buf, &r.index) + value(&r.value),
                 Stmt::Temp(_) => 0.0,
                 Stmt::Call(_) => 1000.0,
@@ -230,7 +237,7 @@ impl Vectorizer<'_> {
         let kind = if width > lanes { PointKind::Chunks(lanes) } else { PointKind::Vector };
         let splits = HashMap::from([(l.var, Split { tile: width, kind })]);
         let stmts = rechain(chain, body);
-        jam(self.program, &splits, self.limits, stmts)
+        jam(self.program, &splits, self.limits, stmts, self.depth)
     }
 
     fn light(&self, body: &[Stmt], unroll: usize) -> bool {
