@@ -252,3 +252,28 @@ fn programs_are_kept_and_dumped_on_request() {
     let kept_nothing = two_steps(&compiler());
     assert_eq!(kept_nothing.program_after("PlanMemory").unwrap_err().kind(), ErrorKind::Usage);
 }
+
+#[test]
+fn loads_outside_a_local_yield_their_alternative() {
+    // The local fits registers, which have no bounds; the vector loop makes this vector code.
+    let text = "
+nest @window(in %x: f32[9,4], out %y: f32[9,4]) {
+  for i < 9 {
+    temp %p: f32[4]
+    for c < 4 unrolled { %p[c] = %x[i,c] }
+    for c < 4 unrolled {
+      temp %a: f32[1]
+      for l < 1 vector { %a[l] = -inf }
+      for k < 3 unrolled { for l < 1 vector { %a[l] max= (%p[c+k-1] else -99.0) } }
+      for l < 1 vector { %y[i,c] = %a[l] }
+    }
+  }
+}
+";
+    let unit = Unit::from_program(parse(text).unwrap(), []).unwrap();
+    let executable = compiler().compile_unit("window", unit).unwrap();
+    let x = Array::from_shape_fn((9, 4), |(i, c)| -((i * 4 + c) as f32) - 1.0);
+    // Every value is larger than the one after it and than the alternative.
+    let expected = Array::from_shape_fn((9, 4), |(i, c): (usize, usize)| x[[i, c.saturating_sub(1)]]);
+    assert_eq!(executable.run(&[x.view()]).unwrap(), [Tensor::from(&expected)]);
+}

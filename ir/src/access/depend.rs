@@ -13,7 +13,7 @@
 //! and outer variables (the same value on both sides, so they cancel). The intervals of all dimensions are
 //! intersected. What cannot be bounded is assumed to happen.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 
 use super::{Access, AccessKind, accesses};
@@ -290,6 +290,9 @@ impl Pairing<'_> {
         if (divisor == 0 && constant != 0) || (divisor != 0 && constant % divisor != 0) {
             return None;
         }
+        if c1 == c2 {
+            self.drop_high_digits(&mut rest, c1, constant);
+        }
         let mut sum = Some((constant, constant));
         for (&(_, v), &c) in &rest {
             sum = add(sum, self.multiple(c, Some(v)));
@@ -311,6 +314,28 @@ impl Pairing<'_> {
             }
         }
         (result.0 <= result.1).then_some(result)
+    }
+
+    /// Removes terms that must cancel out on their own: where all other terms together, `constant` and `c`
+    /// times the distance among them, are smaller than a common divisor of these. So two indices `8*n + i`
+    /// with `i < 8` are equal only if `i` is.
+    fn drop_high_digits(&self, rest: &mut BTreeMap<(Instance, Var), i128>, c: i128, constant: i128) {
+        let divisors: BTreeSet<i128> = rest.values().map(|c| c.abs()).collect();
+        for divisor in divisors {
+            let low = rest.iter().filter(|(_, k)| *k % divisor != 0);
+            let low = low
+                .fold(Some((constant, constant)), |sum, (&(_, v), &k)| add(sum, self.multiple(k, Some(v))));
+            // The distance may have either sign.
+            let distance = [self.v1, self.v2].map(|v| self.multiple(c.abs(), v).map(|r| r.1));
+            let [Some(before), Some(after)] = distance else { return };
+            let distance = before.max(after);
+            if let Some((lo, hi)) = add(low, Some((-distance, distance)))
+                && -divisor < lo
+                && hi < divisor
+            {
+                rest.retain(|_, k| *k % divisor != 0);
+            }
+        }
     }
 
     /// The range of `c * v`; `None` if unknown.
@@ -371,6 +396,29 @@ mod tests {
         assert_eq!(read(0, 2), early("2*j", "3 iterations"));
         assert_eq!(read(7, -1), early("-j+7", "7 iterations"));
         assert_eq!(read(8, 1), Ok(()), "never touches what was written");
+    }
+
+    #[test]
+    fn mixed_radix_indices_are_independent_in_any_order_of_loops() {
+        let carried = |radix: i64, shift: i64| {
+            let mut p = Program::default();
+            let y = p.add_buffer(Buffer::new("y", DType::F32, &[64], Role::Out));
+            let mut b = NestBuilder::new(&mut p, "f");
+            b.for_("i", 8, |b, i| {
+                b.for_("n", 3, |b, n| {
+                    b.store(y, [n * radix + i], Expr::f32(1.0));
+                    b.store(y, [n * radix + i + shift], Expr::f32(2.0));
+                });
+            });
+            b.finish();
+            let Stmt::For(l) = &p.nests[0].body[0] else { panic!("a loop") };
+            carried_by(&p, l, &Extents::default(), Reductions::Conflict).is_err()
+        };
+        assert!(!carried(8, 0));
+        assert!(!carried(20, 10));
+        assert!(carried(7, 0));
+        assert!(carried(8, 1));
+        assert!(carried(20, 16));
     }
 
     #[test]

@@ -17,6 +17,15 @@ struct Parts {
     constant: i64,
 }
 
+/// Where an index lies.
+pub(super) enum Position {
+    /// Always within the buffer.
+    Inside,
+    /// Never within the buffer.
+    Outside,
+    Unknown,
+}
+
 impl Selector<'_> {
     /// The indices of an access in terms of counters, [`LANE`] and the variables around the region.
     pub(super) fn resolve(&self, buf: BufId, index: &[Index]) -> Result<Vec<Affine>> {
@@ -60,6 +69,24 @@ impl Selector<'_> {
         let parts = self.parts(a);
         let arg = (!parts.outer.terms().is_empty()).then(|| self.b.arg(Arg::Int(parts.outer)));
         (Int { arg, terms: parts.counters, offset: parts.constant }, parts.lane)
+    }
+
+    /// Where an index lies that yields `otherwise` outside its buffer.
+    pub(super) fn position(&mut self, buf: BufId, index: &[Index], otherwise: &Expr) -> Result<Position> {
+        let buffer = self.region.program.buf(buf);
+        let index = self.resolve(buf, index)?;
+        let mut position = Position::Inside;
+        for (dim, i) in index.iter().enumerate() {
+            let (lo, hi) = allowed(buffer, dim, Some(otherwise));
+            if inside(i, (lo, hi), &self.extents) {
+                continue;
+            }
+            position = match self.extents.range(i) {
+                Some((least, most)) if most < lo || hi < least => return Ok(Position::Outside),
+                _ => Position::Unknown,
+            };
+        }
+        Ok(position)
     }
 
     /// An access to memory and the guards it needs.

@@ -2,7 +2,8 @@
 
 use nestjit_ir::{BinOp, DType, Expr, Load, ReduceOp, Scalar, UnOp};
 
-use super::{LANE, Result, Selector, Val, unsupported};
+use super::access::Position;
+use super::{LANE, Result, Selector, Stop, Val, unsupported};
 use crate::codegen::math;
 use crate::codegen::runtime_fns;
 use crate::codegen::vcode::{BinaryOp, Class, Cmp, Reg, UnaryOp};
@@ -83,6 +84,15 @@ impl Selector<'_> {
     }
 
     fn load(&mut self, l: &Load) -> Result<Val> {
+        if let Some(otherwise) = &l.otherwise {
+            match self.position(l.buf, &l.index, otherwise)? {
+                Position::Inside => {}
+                Position::Outside => return self.expr(otherwise),
+                // Registers cannot be indexed.
+                Position::Unknown if self.is_in_registers(l.buf) => return Err(Stop::Spill(l.buf)),
+                Position::Unknown => {}
+            }
+        }
         if let Some(cell) = self.cell(l.buf, &l.index)? {
             return Ok(cell);
         }

@@ -63,9 +63,13 @@ impl Selector<'_> {
         Ok(())
     }
 
+    pub(super) fn is_in_registers(&self, buf: BufId) -> bool {
+        matches!(self.locals.get(&buf), Some(Local::Registers { .. }))
+    }
+
     /// The register that an access to a local buffer means; `None` if the buffer is in memory.
     pub(super) fn cell(&mut self, buf: BufId, index: &[Index]) -> Result<Option<Val>> {
-        if !matches!(self.locals.get(&buf), Some(Local::Registers { .. })) {
+        if !self.is_in_registers(buf) {
             return Ok(None);
         }
         let index = self.resolve(buf, index)?;
