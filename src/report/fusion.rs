@@ -177,37 +177,59 @@ impl Executable {
 }
 
 impl Totals {
-    /// The numbers of a unit.
+    /// The numbers of a unit. Buffers that no nest touches any more do not count.
     pub fn of(unit: &Unit) -> Totals {
-        let temps = || unit.program.buffers.iter().filter(|b| b.role == Role::Temp);
-        let temporary_bytes = temps().map(|b| b.storage_bytes()).sum();
+        let program = &unit.program;
+        let touched: BTreeSet<BufId> = program
+            .nests
+            .iter()
+            .map(Accesses::of)
+            .flat_map(|accesses| accesses.read.into_iter().chain(accesses.written))
+            .filter(|id| program.buf(*id).role == Role::Temp)
+            .collect();
+        let temporary_bytes = touched.iter().map(|id| program.buf(*id).storage_bytes()).sum();
         Totals {
-            kernels: unit.program.nests.len(),
-            temporaries: temps().count(),
+            kernels: program.nests.len(),
+            temporaries: touched.len(),
             temporary_bytes,
             arena_bytes: unit.plan.as_ref().map_or(temporary_bytes, |plan| plan.bytes),
         }
     }
 }
 
-impl Kernel {
-    fn new(program: &Program, nest: &Nest) -> Kernel {
-        let (mut read, mut written, mut calls) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+/// What a nest touches.
+#[derive(Default)]
+struct Accesses {
+    read: BTreeSet<BufId>,
+    written: BTreeSet<BufId>,
+    calls: Vec<String>,
+}
+
+impl Accesses {
+    fn of(nest: &Nest) -> Accesses {
+        let mut found = Accesses::default();
         walk_exprs(&nest.body, &mut |e| {
             if let Expr::Load(l) = e {
-                read.insert(l.buf);
+                found.read.insert(l.buf);
             }
         });
         walk_stmts(&nest.body, &mut |s| match s {
-            Stmt::Store(s) => drop(written.insert(s.buf)),
-            Stmt::Reduce(r) => drop(written.insert(r.buf)),
+            Stmt::Store(s) => drop(found.written.insert(s.buf)),
+            Stmt::Reduce(r) => drop(found.written.insert(r.buf)),
             Stmt::Call(c) => {
-                read.extend(c.inputs.iter().copied());
-                written.extend(c.outputs.iter().copied());
-                calls.push(c.function.clone());
+                found.read.extend(c.inputs.iter().copied());
+                found.written.extend(c.outputs.iter().copied());
+                found.calls.push(c.function.clone());
             }
             Stmt::For(_) | Stmt::Temp(_) => {}
         });
+        found
+    }
+}
+
+impl Kernel {
+    fn new(program: &Program, nest: &Nest) -> Kernel {
+        let Accesses { read, written, calls } = Accesses::of(nest);
         let sum = |bufs: BTreeSet<BufId>| {
             let outside = bufs.into_iter().map(|b| program.buf(b)).filter(|b| b.role != Role::Local);
             outside.map(|b| b.storage_bytes()).sum()
