@@ -1,6 +1,6 @@
 //! Regenerates `src/onnx/proto.rs` from the ONNX project's `onnx.proto`.
 //!
-//! `cargo run --manifest-path tools/onnx-proto/Cargo.toml -- path/to/onnx.proto src/onnx/proto.rs`
+//! `cargo run --manifest-path src/onnx/generate/Cargo.toml -- path/to/onnx.proto src/onnx/proto.rs`
 //!
 //! The schema is part of the `onnx` Python package (`onnx/onnx.proto`); its licence is Apache-2.0. This is a
 //! package of its own, so that whoever builds nestjit needs neither a protobuf compiler nor these crates.
@@ -8,7 +8,7 @@
 use std::path::Path;
 
 const HEADER: &str = "\
-//! The messages of ONNX files, generated from `onnx.proto` of the ONNX project (Apache-2.0) by `tools/onnx-proto`:
+//! The messages of ONNX files, generated from `onnx.proto` of the ONNX project (Apache-2.0) by `src/onnx/generate`:
 //! do not edit.
 ";
 
