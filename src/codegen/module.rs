@@ -517,9 +517,8 @@ fn link_module(
     for nest in nests {
         let nest_ids = nest
             .functions()
-            .map(|_| module.0.declare_anonymous_function(&signature))
-            .collect::<Result<Vec<FuncId>, _>>()
-            .map_err(|e| fail(&e))?;
+            .map(|_| module.0.declare_anonymous_function(&signature).map_err(|e| fail(&e)))
+            .collect::<Result<Vec<FuncId>>>()?;
         for (function, &id) in nest.functions().zip(&nest_ids) {
             let mut relocs = function.relocs.clone();
             for reloc in &mut relocs {

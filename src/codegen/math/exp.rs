@@ -33,7 +33,7 @@ fn power_of_two<B: MathBuilder>(b: &mut B, n: B::I) -> B::F {
     let bias = b.int(127);
     let exponent = b.int_add(n, bias);
     let bits = b.shl(exponent, 23);
-    b.from_bits(bits)
+    b.float_of_bits(bits)
 }
 
 /// `x`, moved into a range outside of which the function no longer changes. NaN stays.

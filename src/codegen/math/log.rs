@@ -17,7 +17,7 @@ const P: [f32; 9] = [
     -1.666_805_8e-1,
     2.000_071_5e-1,
     -2.499_999_4e-1,
-    3.333_333_1e-1,
+    3.333_333e-1,
 ];
 
 /// The bits of sqrt(1/2).
@@ -41,7 +41,7 @@ fn log_positive<B: MathBuilder>(b: &mut B, x: B::F) -> B::F {
     let exponent = b.add(exponent, scaled_by);
     let m = b.and(shifted, mantissa);
     let m = b.int_add(m, base);
-    let m = b.from_bits(m);
+    let m = b.float_of_bits(m);
 
     let (one, minus_half) = (b.float(1.0), b.float(-0.5));
     let f = b.sub(m, one);

@@ -43,7 +43,7 @@ pub(super) trait MathBuilder {
     fn min(&mut self, a: Self::F, b: Self::F) -> Self::F;
     fn abs(&mut self, a: Self::F) -> Self::F;
     fn bits(&mut self, a: Self::F) -> Self::I;
-    fn from_bits(&mut self, a: Self::I) -> Self::F;
+    fn float_of_bits(&mut self, a: Self::I) -> Self::F;
     fn to_float(&mut self, a: Self::I) -> Self::F;
     fn int_add(&mut self, a: Self::I, b: Self::I) -> Self::I;
     fn int_sub(&mut self, a: Self::I, b: Self::I) -> Self::I;
@@ -75,7 +75,7 @@ pub(super) trait MathBuilder {
         let (a, sign) = (self.abs(a), self.bits(sign));
         let (a, sign) = (self.bits(a), self.and(sign, sign_bit));
         let both = self.or(a, sign);
-        self.from_bits(both)
+        self.float_of_bits(both)
     }
 }
 
@@ -136,7 +136,7 @@ impl MathBuilder for Builder {
     fn bits(&mut self, a: Reg) -> Reg {
         self.unary(UnaryOp::Bits, a)
     }
-    fn from_bits(&mut self, a: Reg) -> Reg {
+    fn float_of_bits(&mut self, a: Reg) -> Reg {
         self.unary(UnaryOp::FromBits, a)
     }
     fn to_float(&mut self, a: Reg) -> Reg {

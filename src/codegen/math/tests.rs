@@ -53,7 +53,7 @@ impl MathBuilder for Evaluate {
     fn bits(&mut self, a: f32) -> i32 {
         a.to_bits() as i32
     }
-    fn from_bits(&mut self, a: i32) -> f32 {
+    fn float_of_bits(&mut self, a: i32) -> f32 {
         f32::from_bits(a as u32)
     }
     fn to_float(&mut self, a: i32) -> f32 {
@@ -187,13 +187,13 @@ fn at_most_four_units_where_functions_change() {
         0.0,
         0.346_573_6,
         0.5,
-        0.693_147_2,
+        std::f32::consts::LN_2,
         0.927_734_4,
         1.0,
         std::f32::consts::SQRT_2,
-        1.570_796_4,
+        std::f32::consts::FRAC_PI_2,
         2.0,
-        3.141_592_7,
+        std::f32::consts::PI,
         4.0,
         9.0,
         10.0,
@@ -211,7 +211,7 @@ fn at_most_four_units_where_functions_change() {
         5.9e-8,
         1.17e-38,
         f32::MAX,
-        0.707_106_8,
+        std::f32::consts::FRAC_1_SQRT_2,
     ];
     for op in FUNCTIONS {
         for middle in middles {

@@ -10,7 +10,7 @@ use super::exp::ROUNDER;
 use crate::codegen::vcode::Cmp;
 
 /// pi/2 in three parts, for fused multiply-add.
-const FUSED_PARTS: [f32; 3] = [1.570_796, 3.139_164_7e-7, 5.390_302_5e-15];
+const FUSED_PARTS: [f32; 3] = [f32::from_bits(0x3fc9_0fd8), 3.139_164_7e-7, 5.390_302_5e-15];
 /// The largest operand for which they suffice.
 const FUSED_LIMIT: f32 = 71_476.0;
 /// pi/2 in parts of 11 bits, so that products with integers of 13 bits are exact.
@@ -52,7 +52,7 @@ fn rotated<B: MathBuilder>(b: &mut B, quarters: B::I, r: B::F) -> B::F {
     let sign = b.shl(half_turn, 30);
     let value = b.bits(value);
     let value = b.xor(value, sign);
-    b.from_bits(value)
+    b.float_of_bits(value)
 }
 
 fn exact_for_large<B: MathBuilder>(b: &mut B, op: UnOp, x: B::F, fast: B::F) -> B::F {

@@ -2,11 +2,12 @@
 
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{AliasRegionData, BlockArg, InstBuilder, MemFlagsData, Value, types};
+use nestjit_ir::layout::{Geometry, offset};
 use nestjit_ir::{Affine, BufId, Buffer, DType, Index, Load};
 
 use super::arith::clif_type;
 use super::{Check, Emitter, Local};
-use crate::codegen::address::{allowed, halo_before, inside, offset, strides};
+use crate::codegen::address::{allowed, inside};
 use crate::error::{Error, Result};
 
 /// The address of an element.
@@ -163,26 +164,26 @@ impl Emitter<'_, '_> {
             };
             return Ok(Place { base, displacement, flags });
         }
-        let strides = strides(buffer);
+        let geometry = Geometry::of(buffer);
         let mut sum = base;
         for (dim, i) in index.iter().enumerate() {
             let value = match i {
                 Resolved::Affine(a) => self.affine(a)?,
                 Resolved::Value(v) => *v,
             };
-            let value = match halo_before(buffer, dim) {
+            let value = match geometry.before[dim] {
                 0 => value,
-                halo => self.b.ins().iadd_imm_s(value, halo),
+                halo => self.b.ins().iadd_imm_s(value, halo as i64),
             };
-            let bytes = match strides.panel {
-                Some((d, block, block_stride)) if d == dim => {
-                    let outer = self.b.ins().udiv_imm_u(value, block);
-                    let inner = self.b.ins().urem_imm_u(value, block);
-                    let outer = self.b.ins().imul_imm_s(outer, block_stride * size);
+            let bytes = match geometry.panel {
+                Some(panel) if panel.dim == dim => {
+                    let outer = self.b.ins().udiv_imm_u(value, panel.block as i64);
+                    let inner = self.b.ins().urem_imm_u(value, panel.block as i64);
+                    let outer = self.b.ins().imul_imm_s(outer, panel.stride as i64 * size);
                     let inner = self.b.ins().imul_imm_s(inner, size);
                     self.b.ins().iadd(outer, inner)
                 }
-                _ => self.b.ins().imul_imm_s(value, strides.dims[dim] * size),
+                _ => self.b.ins().imul_imm_s(value, geometry.strides[dim] as i64 * size),
             };
             sum = self.b.ins().iadd(sum, bytes);
         }

@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 
 use nestjit_ir::interp::{Mode, Value, interpret, no_calls};
-use nestjit_ir::visit::Extents;
-use nestjit_ir::{Affine, BufId, Buffer, DType, Program, Role, Scalar};
+use nestjit_ir::layout::Geometry;
+use nestjit_ir::{BufId, Buffer, DType, Program, Role, Scalar};
 
-use crate::codegen::address::offset;
 use crate::codegen::{Code, CodegenOptions, NestCode, compile};
 use crate::error::Result;
 use crate::target::{Isa, Target};
@@ -59,22 +58,22 @@ impl Memory {
 
 /// The physical position of each logical element, in row-major order.
 fn positions(buffer: &Buffer) -> Vec<usize> {
+    let geometry = Geometry::of(buffer);
     (0..buffer.len())
         .map(|i| {
             let mut rest = i;
-            let mut index: Vec<Affine> = buffer
+            let mut index: Vec<usize> = buffer
                 .shape
                 .iter()
                 .rev()
                 .map(|&n| {
                     let at = rest % n;
                     rest /= n;
-                    Affine::constant(at as i64)
+                    at
                 })
                 .collect();
             index.reverse();
-            let at = offset(buffer, &index, &Extents::default()).expect("constant indices are affine");
-            at.as_const().expect("a constant") as usize
+            geometry.at(&index)
         })
         .collect()
 }

@@ -1,10 +1,11 @@
 //! Addresses: from indices to a kernel argument, loop counters and a constant; guards of padded loads.
 
+use nestjit_ir::layout::offset;
 use nestjit_ir::{Affine, BufId, DType, Expr, Index};
 
 use super::locals::Local;
 use super::{LANE, Result, Selector, unsupported};
-use crate::codegen::address::{allowed, inside, offset};
+use crate::codegen::address::{allowed, inside};
 use crate::codegen::vcode::{Access, Address, Arg, Counter, Guard, Int};
 
 const ELEMENT: i64 = 4;

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use nestjit_ir::layout::offset;
 use nestjit_ir::{BufId, DType, Index};
 
 use super::{LANE, Result, Selector, Stop, Val, unsupported};
-use crate::codegen::address::offset;
 use crate::codegen::vcode::{Class, Reg};
 
 /// Registers that one local buffer may take.
