@@ -10,9 +10,7 @@ use nestjit_ir::{Affine, Buffer, Expr};
 pub(super) fn allowed(buffer: &Buffer, dim: usize, otherwise: Option<&Expr>) -> (i64, i64) {
     let extent = buffer.shape[dim] as i64;
     match (buffer.halo.get(dim), otherwise.and_then(Expr::as_const)) {
-        (Some(&(lo, hi)), Some(fill)) if fill == buffer.halo_fill => {
-            (-(lo as i64), extent - 1 + hi as i64)
-        }
+        (Some(&(lo, hi)), Some(fill)) if fill == buffer.halo_fill => (-(lo as i64), extent - 1 + hi as i64),
         _ => (0, extent - 1),
     }
 }

@@ -20,7 +20,7 @@ use nestjit_ir::visit::{Extents, declared_temps, walk_exprs, walk_stmts};
 use nestjit_ir::{BufId, Expr, LoopKind, Nest, Program, Role, Stmt, Var};
 
 pub(super) use self::arith::clif_type;
-use super::module::{CompiledFunction, Env, FunctionCompiler};
+use super::function::{CompiledFunction, Env, FunctionCompiler};
 use super::vcode::select::Machine;
 use super::vcode::select::plan::{Plan, accessed, plan};
 use super::vcode::{clif, x86};

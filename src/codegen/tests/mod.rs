@@ -2,6 +2,7 @@
 
 pub(super) mod harness;
 mod lifetime;
+mod random;
 mod scalar;
 mod vector;
 mod x86;

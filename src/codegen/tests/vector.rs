@@ -177,12 +177,12 @@ pub(super) fn gemm(n: usize, m: usize, k: usize, nr: usize, mr: usize, panel: bo
     };
     let columns = |b: &mut NestBuilder<'_>, rows: Affine, nr: usize| {
         b.for_("mo", m / mr, |b, mo| tile(b, rows.clone(), nr, mo * mr as i64, mr));
-        if m % mr > 0 {
+        if !m.is_multiple_of(mr) {
             tile(b, rows, nr, Affine::constant((m - m % mr) as i64), m % mr);
         }
     };
     b.for_kind("no", n / nr, Parallel, |b, no| columns(b, no * nr as i64, nr));
-    if n % nr > 0 {
+    if !n.is_multiple_of(nr) {
         columns(&mut b, Affine::constant((n - n % nr) as i64), n % nr);
     }
     b.finish();
@@ -437,6 +437,22 @@ fn reductions_into_memory_and_uniform_code() {
             b.reduce(ReduceOp::Max, z, [i], Expr::load(x, [i, j]));
         });
         b.reduce(ReduceOp::Mul, z, [i], Expr::f32(0.5).sqrt());
+    });
+    b.finish();
+    check_kernels(&p, 1);
+}
+
+#[test]
+fn lanes_on_one_element_that_guards_tell_apart() {
+    let mut p = Program::default();
+    let x = buffer(&mut p, "x", &[4, 4], Role::In);
+    let y = buffer(&mut p, "y", &[8], Role::Out);
+    // Of the anti-diagonal, which lies on one address with the strides (1, 1), only a part exists.
+    p.buf_mut(x).shape = vec![4, 1];
+    let mut b = NestBuilder::new(&mut p, "diagonal");
+    b.for_kind("i", 8, Vector, |b, i| {
+        let at = [Affine::constant(3) - i, i - 2];
+        b.store(y, [i], Expr::load_or(x, at, Expr::f32(0.0)));
     });
     b.finish();
     check_kernels(&p, 1);

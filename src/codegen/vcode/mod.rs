@@ -78,7 +78,8 @@ pub(super) struct Guard {
 }
 
 /// Where the lanes of an access lie: the first at `address`, each `stride` bytes after the one before; only
-/// the first `lanes` exist. Stride 4 is contiguous; stride 0 is one element for all lanes.
+/// the first `lanes` exist. Stride 4 is contiguous; stride 0 is one element for all lanes (which guards may
+/// still tell apart).
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Access {
     pub address: Address,

@@ -3,25 +3,26 @@
 //! The function's only argument points to the kernel's arguments. Loops test at the bottom and keep one
 //! pointer per distinct address pattern, so that an access is a pointer plus a constant. Instructions must
 //! stay in the order of the kernel, which is chosen for register pressure, so kernels are compiled without
-//! Cranelift's optimiser: it would order arithmetic by demand. `memory` emits accesses, `order` arranges
+//! Cranelift's optimiser: it would order arithmetic by demand. `memory` emits accesses, `control` loops; `order` arranges
 //! register tiles.
 
+mod control;
 mod memory;
 mod order;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{
-    self, AbiParam, BlockArg, ConstantData, FuncRef, Function, InstBuilder, MemFlagsData, Type, Value, types,
+    self, AbiParam, ConstantData, FuncRef, Function, InstBuilder, MemFlagsData, Type, Value, types,
 };
 use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 
 use super::{
-    Access, ArgId, BinaryOp, Bound, Class, Cmp, Combine, Counter, Inst, Int, Kernel, Reg, ShiftOp, UnaryOp,
+    Access, ArgId, BinaryOp, Class, Cmp, Combine, Counter, Inst, Int, Kernel, Reg, ShiftOp, UnaryOp,
 };
-use crate::codegen::module::Env;
+use crate::codegen::function::Env;
 
 /// Lanes of the kernels that this emitter takes.
 pub(in crate::codegen) const LANES: usize = 4;
@@ -376,125 +377,4 @@ impl<'a> Emitter<'a, '_> {
             Some(sum) => self.b.ins().iadd_imm_s(sum, value.offset),
         }
     }
-
-    fn if_any(&mut self, mask: Reg, body: &'a [Inst]) {
-        let mask = self.get(mask);
-        let any = self.b.ins().vany_true(mask);
-        let (yes, join) = (self.b.create_block(), self.b.create_block());
-        self.b.set_cold_block(yes);
-        self.b.ins().brif(any, yes, &[], join, &[]);
-        self.b.switch_to_block(yes);
-        self.b.seal_block(yes);
-        self.block(body);
-        self.b.ins().jump(join, &[]);
-        self.b.switch_to_block(join);
-        self.b.seal_block(join);
-    }
-
-    fn for_loop(&mut self, counter: Counter, begin: Bound, end: Bound, body: &'a [Inst]) {
-        let bound = |e: &mut Self, bound| match bound {
-            Bound::Const(c) => e.b.ins().iconst(types::I64, c),
-            Bound::Arg(a) => e.args[a.0 as usize],
-        };
-        let (begin_value, end_value) = (bound(self, begin), bound(self, end));
-        // A loop of constant extent runs at least once; another one is guarded.
-        let done = match (begin, end) {
-            (Bound::Const(from), Bound::Const(to)) if from < to => None,
-            _ => {
-                let (run, done) = (self.b.create_block(), self.b.create_block());
-                let any = self.b.ins().icmp(IntCC::SignedLessThan, begin_value, end_value);
-                self.b.ins().brif(any, run, &[], done, &[]);
-                self.b.switch_to_block(run);
-                self.b.seal_block(run);
-                Some(done)
-            }
-        };
-        let mut patterns = BTreeSet::new();
-        self.patterns(body, counter, &mut patterns);
-        let mut starts = vec![BlockArg::Value(begin_value)];
-        for (base, terms) in &patterns {
-            let outer: Vec<_> = terms.iter().copied().filter(|t| t.0 != counter).collect();
-            let mut start = self.pointer(&(*base, outer));
-            if begin != Bound::Const(0) {
-                let moved = self.b.ins().imul_imm_s(begin_value, coefficient(terms, counter));
-                start = self.b.ins().iadd(start, moved);
-            }
-            starts.push(BlockArg::Value(start));
-        }
-        let (head, exit) = (self.b.create_block(), self.b.create_block());
-        let at = self.b.append_block_param(head, types::I64);
-        let pointers: Vec<Value> =
-            patterns.iter().map(|_| self.b.append_block_param(head, types::I64)).collect();
-        self.b.ins().jump(head, &starts);
-        self.b.switch_to_block(head);
-        self.counters[counter.0 as usize] = Some(at);
-        for (pattern, pointer) in patterns.iter().zip(&pointers) {
-            self.pointers.insert(pattern.clone(), *pointer);
-        }
-        let outer = self.innermost;
-        self.innermost = !body.iter().any(|i| matches!(i, Inst::Loop { .. }));
-        match order::by_vector_operand(body) {
-            Some(ordered) => ordered.into_iter().for_each(|i| self.inst(i)),
-            None => self.block(body),
-        }
-        self.innermost = outer;
-        self.broadcasts.clear();
-        let mut nexts = vec![BlockArg::Value(self.b.ins().iadd_imm_s(at, 1))];
-        for (pattern, pointer) in patterns.iter().zip(&pointers) {
-            let next = self.b.ins().iadd_imm_s(*pointer, coefficient(&pattern.1, counter));
-            nexts.push(BlockArg::Value(next));
-            self.pointers.remove(pattern);
-        }
-        self.counters[counter.0 as usize] = None;
-        let BlockArg::Value(next) = nexts[0] else { return };
-        let again = self.b.ins().icmp(IntCC::SignedLessThan, next, end_value);
-        self.b.ins().brif(again, head, &nexts, exit, &[]);
-        self.b.seal_block(head);
-        self.b.switch_to_block(exit);
-        self.b.seal_block(exit);
-        if let Some(done) = done {
-            self.b.ins().jump(done, &[]);
-            self.b.switch_to_block(done);
-            self.b.seal_block(done);
-        }
-    }
-
-    /// The patterns of the accesses in `body` that move with `counter`, cut to the counters known there.
-    fn patterns(&self, body: &[Inst], counter: Counter, patterns: &mut BTreeSet<Pattern>) {
-        let add = |access: &Access, patterns: &mut BTreeSet<Pattern>| {
-            let address = &access.address;
-            if address.terms.iter().any(|t| t.0 == counter) {
-                let known = |c: Counter| c == counter || self.counters[c.0 as usize].is_some();
-                let terms = address.terms.iter().copied().filter(|t| known(t.0)).collect();
-                patterns.insert((address.base, terms));
-            }
-        };
-        for inst in body {
-            match inst {
-                Inst::Load { from, .. } | Inst::LoadGuarded { from, .. } => add(from, patterns),
-                Inst::Store { to, .. } => add(to, patterns),
-                Inst::Loop { body, .. } => self.patterns(body, counter, patterns),
-                _ => {}
-            }
-        }
-    }
-
-    /// The address of a pattern.
-    fn pointer(&mut self, pattern: &Pattern) -> Value {
-        if let Some(pointer) = self.pointers.get(pattern) {
-            return *pointer;
-        }
-        let mut sum = self.args[pattern.0.0 as usize];
-        for &(counter, c) in &pattern.1 {
-            if let Some(at) = self.counters[counter.0 as usize] {
-                let term = self.b.ins().imul_imm_s(at, c);
-                sum = self.b.ins().iadd(sum, term);
-            }
-        }
-        sum
-    }
-}
-
-fn coefficient(terms: &[(Counter, i64)], counter: Counter) -> i64 {
-    terms.iter().find(|t| t.0 == counter).map_or(0, |t| t.1)
 }

@@ -122,8 +122,9 @@ impl Selector<'_> {
             None => (self.b.arg(Arg::Pointer(buf, parts.outer)), 0, buf),
         };
         let address = Address { base, terms: parts.counters, offset: parts.constant + start };
-        // One element for all lanes is the same access whatever the lanes.
-        let lanes = if parts.lane == 0 { 1 } else { self.lanes() };
+        // One element for all lanes is the same access whatever the lanes, unless guards tell them apart.
+        let differ = parts.lane != 0 || guards.iter().any(|g| g.step != 0);
+        let lanes = if differ { self.lanes() } else { 1 };
         Ok((Access { address, stride: parts.lane, lanes, buf }, guards))
     }
 

@@ -1,0 +1,251 @@
+//! Random nests: loops of every kind, locals, reductions, padded accesses, layouts and halos.
+
+use nestjit_ir::{
+    Affine, BinOp, BufId, Buffer, DType, Expr, Layout, LoopKind, NestBuilder, Program, ReduceOp, Role,
+    SCALAR, Scalar, UnOp, Var,
+};
+use proptest::prelude::*;
+
+use super::harness::{check_with, inputs, target};
+
+/// A source of choices that a seed determines.
+struct Choices(u64);
+
+impl Choices {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 33) as usize % n
+    }
+
+    fn of<T: Copy>(&mut self, options: &[T]) -> T {
+        options[self.below(options.len())]
+    }
+
+    fn chance(&mut self, percent: usize) -> bool {
+        self.below(100) < percent
+    }
+}
+
+/// What expressions may use at some point of a nest.
+#[derive(Clone)]
+struct Scope {
+    /// Loop variables, outermost first.
+    vars: Vec<Var>,
+    /// Scalars.
+    scalars: Vec<BufId>,
+    /// Rows that are indexed by the loop variable given.
+    rows: Vec<(BufId, Var)>,
+}
+
+struct Generator {
+    c: Choices,
+    inputs: Vec<(BufId, Vec<usize>)>,
+}
+
+impl Generator {
+    fn load(&mut self, scope: &Scope) -> Expr {
+        let at = self.c.below(self.inputs.len());
+        let (buf, shape) = self.inputs[at].clone();
+        let index: Vec<Affine> = shape
+            .iter()
+            .map(|_| {
+                let mut i = Affine::constant(self.c.below(4) as i64 - 2);
+                for &v in &scope.vars {
+                    if self.c.chance(40) {
+                        i = i + Affine::term(v, self.c.of(&[1, 1, 1, 2, -1]));
+                    }
+                }
+                i
+            })
+            .collect();
+        let otherwise = self.c.of(&[0.0, 0.0, 1.5]);
+        Expr::load_or(buf, index, Expr::f32(otherwise))
+    }
+
+    fn condition(&mut self, scope: &Scope) -> Expr {
+        let op = self.c.of(&[BinOp::Lt, BinOp::Le, BinOp::Gt, BinOp::Ge, BinOp::Eq, BinOp::Ne]);
+        if let (Some(&v), true) = (scope.vars.last(), self.c.chance(50)) {
+            return Expr::index(v).binary(op, Expr::i64(self.c.below(6) as i64));
+        }
+        self.load(scope).binary(op, Expr::f32(0.25))
+    }
+
+    fn expr(&mut self, scope: &Scope, depth: usize) -> Expr {
+        if depth == 0 || self.c.chance(20) {
+            return match self.c.below(6) {
+                0 => Expr::f32(self.c.of(&[0.5, -1.25, 2.0])),
+                1 if !scope.scalars.is_empty() => Expr::load(self.c.of(&scope.scalars), SCALAR),
+                2 if !scope.rows.is_empty() => {
+                    let (row, v) = self.c.of(&scope.rows);
+                    Expr::load(row, [v])
+                }
+                3 if !scope.vars.is_empty() => Expr::index(self.c.of(&scope.vars)).cast(DType::F32),
+                _ => self.load(scope),
+            };
+        }
+        let a = self.expr(scope, depth - 1);
+        match self.c.below(12) {
+            0 => -a,
+            1 => a.unary(UnOp::Abs),
+            2 => a.unary(UnOp::Abs).sqrt(),
+            3 => a.unary(UnOp::Tanh),
+            4 => a.relu(),
+            5 => {
+                let (c, b) = (self.condition(scope), self.expr(scope, depth - 1));
+                c.select(a, b)
+            }
+            6 => a.max(self.expr(scope, depth - 1)),
+            7 => a.min(self.expr(scope, depth - 1)),
+            8 => a - self.expr(scope, depth - 1),
+            // Bounded factors keep sums of products comparable.
+            9 | 10 => a * self.expr(scope, depth - 1).unary(UnOp::Tanh),
+            _ => a + self.expr(scope, depth - 1),
+        }
+    }
+
+    fn kind(&mut self) -> LoopKind {
+        self.c.of(&[
+            LoopKind::Serial,
+            LoopKind::Unrolled,
+            LoopKind::Vector,
+            LoopKind::Vector,
+            LoopKind::Vector,
+        ])
+    }
+
+    /// Fills a row, reduces over it, or accumulates into it; what exists afterwards goes to the scope.
+    fn statement(
+        &mut self,
+        b: &mut NestBuilder<'_>,
+        scope: &mut Scope,
+        width: usize,
+        last: &mut Option<BufId>,
+    ) {
+        let kind = self.kind();
+        match self.c.below(4) {
+            0 => {
+                let s = b.temp("s", DType::F32, &[]);
+                let op = self.c.of(&[ReduceOp::Add, ReduceOp::Max, ReduceOp::Min]);
+                b.store(
+                    s,
+                    SCALAR,
+                    Expr::Const(if op == ReduceOp::Add { Scalar::F32(0.5) } else { op.identity(DType::F32) }),
+                );
+                b.for_kind("i", width, kind, |b, i| {
+                    let inner = self.row_scope(scope, *last, i);
+                    let value = self.expr(&inner, 2);
+                    b.reduce(op, s, SCALAR, value);
+                });
+                scope.scalars.push(s);
+            }
+            1 => {
+                let s = b.temp("s", DType::F32, &[]);
+                let value = self.expr(scope, 2);
+                b.store(s, SCALAR, value);
+                scope.scalars.push(s);
+            }
+            2 => {
+                let row = b.temp("row", DType::F32, &[width]);
+                b.for_kind("i", width, kind, |b, i| {
+                    let inner = self.row_scope(scope, *last, i);
+                    let value = self.expr(&inner, 3);
+                    b.store(row, [i], value);
+                });
+                *last = Some(row);
+            }
+            _ => {
+                let row = b.temp("acc", DType::F32, &[width]);
+                b.for_kind("i", width, kind, |b, i| b.store(row, [i], Expr::f32(0.0)));
+                let (extent, outside) = (self.c.below(4), self.c.chance(70));
+                let body = |g: &mut Generator, b: &mut NestBuilder<'_>, k: Var, i: Var| {
+                    let mut inner = g.row_scope(scope, *last, i);
+                    inner.vars.insert(0, k);
+                    let value = g.expr(&inner, 1).unary(UnOp::Tanh) * g.load(&inner);
+                    b.reduce(ReduceOp::Add, row, [i], value);
+                };
+                if outside {
+                    b.for_("k", extent, |b, k| b.for_kind("i", width, kind, |b, i| body(self, b, k, i)));
+                } else {
+                    b.for_kind("i", width, kind, |b, i| b.for_("k", extent, |b, k| body(self, b, k, i)));
+                }
+                *last = Some(row);
+            }
+        }
+    }
+
+    fn row_scope(&self, scope: &Scope, last: Option<BufId>, i: Var) -> Scope {
+        let mut inner = scope.clone();
+        inner.vars.push(i);
+        inner.rows.extend(last.map(|row| (row, i)));
+        inner
+    }
+}
+
+fn layout(c: &mut Choices, rank: usize) -> Layout {
+    let mut layout = Layout::row_major(rank);
+    if c.chance(30) {
+        layout.order.reverse();
+    }
+    if c.chance(20) {
+        layout.panel = Some((c.below(rank), 1 + c.below(5)));
+    }
+    layout
+}
+
+fn random_program(seed: u64) -> Program {
+    let mut g = Generator { c: Choices(seed | 1), inputs: Vec::new() };
+    let mut p = Program::default();
+    for i in 0..2 {
+        let shape = [1 + g.c.below(5), 1 + g.c.below(9)];
+        let x = p.add_buffer(Buffer::new(format!("x{i}"), DType::F32, &shape, Role::In));
+        p.buf_mut(x).layout = layout(&mut g.c, 2);
+        if g.c.chance(40) {
+            p.buf_mut(x).halo = vec![(g.c.below(3), g.c.below(3)), (g.c.below(4), g.c.below(4))];
+        }
+        g.inputs.push((x, shape.to_vec()));
+    }
+    let (rows, width) = (g.c.below(5), 1 + g.c.below(40));
+    let y = p.add_buffer(Buffer::new("y", DType::F32, &[rows, width], Role::Out));
+    p.buf_mut(y).layout = layout(&mut g.c, 2);
+    let outer = g.c.of(&[LoopKind::Serial, LoopKind::Parallel, LoopKind::Unrolled]);
+    let mut b = NestBuilder::new(&mut p, "random");
+    b.for_kind("n", rows, outer, |b, n| {
+        let mut scope = Scope { vars: vec![n], scalars: Vec::new(), rows: Vec::new() };
+        let mut last = None;
+        for _ in 0..g.c.below(4) {
+            g.statement(b, &mut scope, width, &mut last);
+        }
+        let kind = g.kind();
+        b.for_kind("i", width, kind, |b, i| {
+            let inner = g.row_scope(&scope, last, i);
+            let value = g.expr(&inner, 3);
+            b.store(y, [n, i], value);
+        });
+    });
+    b.finish();
+    p
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_nests_compute_what_the_interpreter_computes(seed in any::<u64>(), fma in any::<bool>()) {
+        let p = random_program(seed);
+        let mut target = target();
+        target.fma &= fma;
+        check_with(&p, &target, &inputs(&p), 1e-4);
+    }
+}
+
+#[test]
+fn most_random_nests_contain_kernels() {
+    let with_kernel = (1..=60u64).filter(|seed| {
+        let p = random_program(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let code = check_with(&p, &target(), &inputs(&p), 1e-4);
+        code.disassembly(0).contains("kernel x4")
+    });
+    assert!(with_kernel.count() > 30);
+}
