@@ -6,6 +6,7 @@ use nestjit_ir::{Buffer, DType, Expr, LoopKind, NestBuilder, Program, Role, Scal
 use super::{MathBuilder, unary};
 use crate::codegen::tests::harness;
 use crate::codegen::vcode::Cmp;
+use crate::target::Target;
 
 /// Evaluates instead of building.
 struct Evaluate {
@@ -262,12 +263,9 @@ fn kernels_compute_the_same_bits() {
     let operands: Vec<f32> =
         (0..=u32::MAX).step_by(1_048_573).map(f32::from_bits).chain([0.0, -0.0, 1e6, -3e9]).collect();
     let n = operands.len();
-    for fma in [true, false] {
-        let mut target = harness::target();
-        if fma && !target.fma {
-            continue;
-        }
-        target.fma = fma;
+    let plain = Target { fma: false, ..harness::target() };
+    for target in harness::wide_targets().into_iter().chain([harness::target(), plain]) {
+        let fma = target.fma;
         let mut p = Program::default();
         let x = p.add_buffer(Buffer::new("x", DType::F32, &[n], Role::In));
         let outs = FUNCTIONS.map(|op| p.add_buffer(Buffer::new(op.name(), DType::F32, &[n], Role::Out)));
@@ -283,7 +281,7 @@ fn kernels_compute_the_same_bits() {
             let found = found[&y].as_slice::<f32>().expect("f32");
             for (&x, &y) in operands.iter().zip(found) {
                 let expected = unary(&mut Evaluate { fma }, op, x).expect("it has vector code");
-                assert_eq!(bits(y), bits(expected), "{op:?}({x:e}), fma {fma}: {y:e}, not {expected:e}");
+                assert_eq!(bits(y), bits(expected), "{op:?}({x:e}) on {target:?}: {y:e}, not {expected:e}");
             }
         }
     }
