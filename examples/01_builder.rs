@@ -6,6 +6,7 @@
 use ndarray::{Array2, Axis, array};
 use nestjit::{Activation, Compiler, DType, GraphBuilder, Model, Result, Sequential, Tensor};
 
+/// Runs the lesson.
 pub fn main() -> Result<()> {
     sequential()?;
     functional()?;

@@ -7,6 +7,7 @@
 use nestjit::graph::Weights;
 use nestjit::{Activation, Compiler, Result, Sequential};
 
+/// Runs the lesson.
 pub fn main() -> Result<()> {
     let model = Sequential::new(&[64, 256])
         .dense(256, Activation::Relu)

@@ -6,6 +6,7 @@
 use nestjit::passes::{LOWER, PIPELINE};
 use nestjit::{Activation, Compiler, Error, Result, Sequential};
 
+/// Runs the lesson.
 pub fn main() -> Result<()> {
     println!("The passes:");
     for pass in PIPELINE {

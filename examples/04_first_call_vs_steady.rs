@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use nestjit::graph::Weights;
 use nestjit::{Compiler, Model, Result, TensorView};
 
+/// Runs the lesson.
 pub fn main() -> Result<()> {
     let model = Model::zoo("lstm_cell")?;
     let executable = Compiler::new().compile(&model)?;

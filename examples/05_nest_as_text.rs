@@ -21,6 +21,7 @@ nest @dense(in %x: f32[4,8], const %w: f32[8,16], const %b: f32[16], out %y: f32
 }
 ";
 
+/// Runs the lesson.
 pub fn main() -> Result<()> {
     let program = ir::parse::parse(DENSE).map_err(|e| Error::invalid(e.to_string()))?;
     let weights = Tensor::new(&[8, 16], &[0.25f32; 128])?;

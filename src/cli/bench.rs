@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::Outcome;
 use super::args::{BenchArgs, Fusion};
-use super::session::{self, Ready};
+use super::session::{self, FUSION, Ready};
 
 /// All figures; serialised, the object that `--json` prints.
 #[derive(Serialize)]
@@ -140,6 +140,10 @@ impl Subject {
         let compile = Instant::now();
         let threads = args.threads.map(|n| n as usize);
         let executable = session::compile(&model, threads, &args.model.disable_pass, fusion)?;
+        if fusion && executable.options().disabled_passes.iter().any(|pass| pass == FUSION) {
+            let message = format!("{FUSION} is switched off, so there is no fused code: add `--fusion off`");
+            return Err(Error::usage(message));
+        }
         let first = Instant::now();
         let mut ready = Ready::new(executable, inputs)?;
         ready.timed_run()?;

@@ -1,7 +1,8 @@
 //! `nestjit zoo`: the built-in models.
 
 use nestjit::report::format::table;
-use nestjit::{Result, TensorSpec, zoo};
+use nestjit::zoo::{self, ZooEntry};
+use nestjit::{Result, TensorSpec};
 
 use super::Outcome;
 use super::args::{ModelSize, ZooArgs};
@@ -17,18 +18,19 @@ pub(crate) fn execute(args: &ZooArgs) -> Result<Outcome> {
         let names: Vec<&str> = listed.map(|entry| entry.name).collect();
         return Ok((names.join("\n") + "\n").into());
     }
-    let mut rows = Vec::new();
-    for entry in listed {
-        let model = session::load(entry.name)?;
-        rows.push([
-            entry.name.to_owned(),
-            ports(&session::inputs_of(&model)),
-            ports(&session::outputs_of(&model)),
-            model.graph.nodes.len().to_string(),
-            entry.summary.to_owned(),
-        ]);
-    }
+    let rows = listed.map(row).collect::<Result<Vec<_>>>()?;
     Ok(table(["model", "inputs", "outputs", "ops", ""], &[3], rows).into())
+}
+
+fn row(entry: &ZooEntry) -> Result<[String; 5]> {
+    let (name, summary) = (entry.name.to_owned(), entry.summary.to_owned());
+    // To know more of a network is to draw its weights, hundreds of megabytes of them.
+    if let Some(size) = entry.resolution() {
+        return Ok([name, format!("size {size}, or NAME@SIZE"), String::new(), String::new(), summary]);
+    }
+    let model = session::load(entry.name)?;
+    let (inputs, outputs) = (session::inputs_of(&model), session::outputs_of(&model));
+    Ok([name, ports(&inputs), ports(&outputs), model.graph.nodes.len().to_string(), summary])
 }
 
 fn ports(ports: &[TensorSpec]) -> String {
