@@ -15,6 +15,7 @@ pub mod options;
 pub mod passes;
 pub mod report;
 pub mod runtime;
+pub mod session;
 pub mod target;
 pub mod tensor;
 pub mod unit;
@@ -30,6 +31,7 @@ pub use nestjit_ir as ir;
 pub use nestjit_ir::DType;
 pub use options::Options;
 pub use runtime::{Executable, TensorSpec, TensorView};
+pub use session::Session;
 pub use tensor::{Element, Tensor};
 
 /// The code in README.md, as documentation tests.

@@ -12,7 +12,7 @@ use nestjit::onnx::proto::{
     StringStringEntryProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
 };
 use nestjit::onnx::{Imported, OnnxModel, Specialization};
-use nestjit::{DType, Error, ErrorKind, Tensor};
+use nestjit::{Compiler, DType, Error, ErrorKind, Session, Tensor};
 use prost::Message;
 
 fn node(op: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
@@ -384,4 +384,28 @@ fn branches_and_loops_become_plain_operations() {
     let y = evaluate(&open, &inputs, Precision::F32).unwrap();
     assert_eq!(y[0].values::<f32>().unwrap(), [1.0, 2.0]);
     assert_eq!(open.value(open.inputs[1]).dtype, DType::Bool);
+}
+
+#[test]
+fn sessions_compile_once_per_shape_and_value() {
+    let mut m = model(&["n", "6"], vec![node("Reshape", &["x", "s"], &["y"])], vec![]);
+    m.graph.as_mut().unwrap().input.push(declared("s", DataType::Int64, &["2"]));
+    let session = Session::new(OnnxModel::from_proto(m).unwrap(), Compiler::new().threads(1)).cache_limit(2);
+    let call = |rows: usize, shape: [i64; 2]| {
+        let x: Vec<f32> = (0..rows * 6).map(|i| i as f32).collect();
+        let inputs = [Tensor::new(&[rows, 6], &x).unwrap(), Tensor::new(&[2], &shape).unwrap()];
+        let call = session.call(&inputs).unwrap();
+        assert_eq!(call.outputs[0].values::<f32>().unwrap(), x);
+        let compiled = call.compiled.is_some();
+        (compiled, call.outputs[0].shape().to_vec())
+    };
+    assert_eq!(call(2, [3, 4]), (true, vec![3, 4]));
+    assert_eq!(call(2, [3, 4]), (false, vec![3, 4]));
+    assert_eq!(call(2, [-1, 1]), (true, vec![12, 1]), "another value is another graph");
+    assert_eq!(call(3, [9, 2]), (true, vec![9, 2]), "so is another shape");
+    assert_eq!(session.cached(), 2);
+    assert_eq!(call(2, [-1, 1]), (false, vec![12, 1]));
+    assert_eq!(call(2, [3, 4]), (true, vec![3, 4]), "the oldest was dropped");
+    let wrong = session.run(&[Tensor::scalar(1i64), Tensor::scalar(1i64)]).unwrap_err();
+    assert_eq!(wrong.to_string(), "input 'x' is f32, but i64 was given");
 }

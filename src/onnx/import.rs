@@ -76,6 +76,8 @@ pub(super) struct Importer<'m> {
     numbers: HashMap<String, usize>,
     /// The inputs whose values must be known.
     needs: BTreeSet<usize>,
+    /// How often that stopped the import of a node.
+    stops: usize,
 }
 
 impl<'m> Importer<'m> {
@@ -90,6 +92,7 @@ impl<'m> Importer<'m> {
             node_names: HashSet::new(),
             numbers: HashMap::new(),
             needs: BTreeSet::new(),
+            stops: 0,
         }
     }
 
@@ -146,12 +149,12 @@ impl<'m> Importer<'m> {
     pub fn nodes(&mut self, nodes: &[NodeProto], scope: &mut Scope<'_>) {
         for (index, node) in nodes.iter().enumerate() {
             let name = format!("{}{}", scope.prefix, node_name(node, index));
-            let (needs, first) = (self.needs.len(), self.graph.nodes.len());
+            let (stops, first) = (self.stops, self.graph.nodes.len());
             let results = self.node(node, &name, scope).map_err(|e| e.at(&name, &op_name(node, scope)));
             let results = match results {
                 Ok(results) => results,
                 // Not a problem of the model: the import will be repeated with more values.
-                Err(_) if self.needs.len() > needs => None,
+                Err(_) if self.stops > stops => None,
                 Err(e) => {
                     self.problems.push(e);
                     None
@@ -377,6 +380,7 @@ impl<'m> Importer<'m> {
         if !inputs.is_empty() {
             // Positions in the graph are the model's: inputs are only left out together with a problem.
             self.needs.extend(inputs);
+            self.stops += 1;
             return Err(Error::internal(format!("{what} depends on inputs")));
         }
         for node in nodes {

@@ -28,8 +28,7 @@ pub(super) const OPS: &[OpEntry] = &[
 /// What no dimension has: a run that reads there ends with an error.
 const OUTSIDE: f64 = i64::MAX as f64;
 
-/// Indices from the start, as `i64`; those outside a dimension of extent `n` become [`OUTSIDE`], so that they stay
-/// outside whatever is computed from them.
+/// Indices counted from the start of a dimension of extent `n`, as `i64`.
 pub(super) fn from_start(cx: &mut NodeCx<'_, '_>, indices: ValueId, n: usize) -> Result<ValueId> {
     let indices = cx.cast(indices, DType::I64)?;
     if let Some(tensor) = cx.constant_of(indices)

@@ -25,9 +25,12 @@ mod quantize;
 mod recurrent;
 mod reduce;
 mod resize;
+mod sampling;
 mod shape;
+mod signal;
 mod softmax;
 mod sort;
+mod unfold;
 mod window;
 
 /// The results of a node, from what it is given.
@@ -73,9 +76,12 @@ const FAMILIES: &[&[OpEntry]] = &[
     recurrent::OPS,
     reduce::OPS,
     resize::OPS,
+    sampling::OPS,
     shape::OPS,
+    signal::OPS,
     softmax::OPS,
     sort::OPS,
+    unfold::OPS,
 ];
 
 static TABLE: LazyLock<HashMap<(&str, &str), &OpEntry>> =
