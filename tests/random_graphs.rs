@@ -115,7 +115,7 @@ impl Maker {
                 self.b.layer_norm(x, scale, bias, axis, 1e-2)
             }
             16 if rank >= 1 => {
-                let axes: Vec<usize> = (0..rank).filter(|_| self.rng.next_u32() % 2 == 0).collect();
+                let axes: Vec<usize> = (0..rank).filter(|_| self.rng.next_u32().is_multiple_of(2)).collect();
                 let ops =
                     [Reduction::Mean, Reduction::Max, Reduction::Min, Reduction::L2, Reduction::LogSumExp];
                 let (op, keep) = (ops[self.below(ops.len())], self.below(2) == 0);
@@ -189,7 +189,7 @@ impl Maker {
         if axis + 1 < new.len() && self.below(2) == 0 {
             let merged = new.remove(axis) * new[axis];
             new[axis] = merged;
-        } else if let Some(factor) = (2..=4).find(|f| new[axis] % f == 0) {
+        } else if let Some(factor) = (2..=4).find(|f| new[axis].is_multiple_of(*f)) {
             new[axis] /= factor;
             new.insert(axis + 1, factor);
         } else {

@@ -322,9 +322,10 @@ impl Pairing<'_> {
     fn drop_high_digits(&self, rest: &mut BTreeMap<(Instance, Var), i128>, c: i128, constant: i128) {
         let divisors: BTreeSet<i128> = rest.values().map(|c| c.abs()).collect();
         for divisor in divisors {
-            let low = rest.iter().filter(|(_, k)| *k % divisor != 0);
-            let low = low
-                .fold(Some((constant, constant)), |sum, (&(_, v), &k)| add(sum, self.multiple(k, Some(v))));
+            let mut low = rest.iter().filter(|(_, k)| *k % divisor != 0);
+            let low = low.try_fold((constant, constant), |sum, (&(_, v), &k)| {
+                add(Some(sum), self.multiple(k, Some(v)))
+            });
             // The distance may have either sign.
             let distance = [self.v1, self.v2].map(|v| self.multiple(c.abs(), v).map(|r| r.1));
             let [Some(before), Some(after)] = distance else { return };
