@@ -46,7 +46,7 @@ fn assert_fails(args: &[&str], code: i32, message: &str) {
     assert_eq!(failure(args), (code, format!("nestjit: {message}\n")), "{args:?}");
 }
 
-fn numbers<'a>(object: &'a Value, keys: &[&str]) -> Vec<f64> {
+fn numbers(object: &Value, keys: &[&str]) -> Vec<f64> {
     let number = |key: &&str| object[*key].as_f64().unwrap_or_else(|| panic!("no number {key} in {object}"));
     keys.iter().map(number).collect()
 }
