@@ -38,8 +38,9 @@ impl Isa {
     }
 
     /// The widest tier that code is emitted for, whatever the CPU has: this constant is the one place that
-    /// says so.
-    pub const WIDEST_EMITTED: Isa = Isa::Simd128;
+    /// says so. Code wider than Cranelift's follows the System V calling convention.
+    pub const WIDEST_EMITTED: Isa =
+        if cfg!(all(target_arch = "x86_64", unix)) { Isa::Avx512 } else { Isa::Simd128 };
 
     /// The widest tier that the CPU and the operating system have.
     pub fn host() -> Isa {

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use nestjit_ir::BufId;
 
 use super::Tier;
-use crate::codegen::vcode::{Access, Arg, BinaryOp, Bound, Class, Counter, Inst, Kernel, Reg, UnaryOp};
+use crate::codegen::vcode::{Access, Arg, BinaryOp, Bound, Class, Cmp, Counter, Inst, Kernel, Reg, UnaryOp};
 
 /// An element of the list.
 #[derive(Clone, Copy, Debug)]
@@ -248,6 +248,12 @@ pub(super) fn memory_operands(kernel: &Kernel, inst: &Inst) -> Vec<Reg> {
             _ => vec![*b, *a],
         },
         Inst::Fma { a, b, c, .. } if a != b && a != c && b != c => vec![*b, *a, *c],
+        // Integers of 256 bits are only compared for "greater": the operands may be exchanged.
+        Inst::Compare { op: Cmp::Lt | Cmp::Ge, a, b, .. }
+            if a != b && kernel.class(*a) == Class::I32 && kernel.lanes == Tier::Avx2.lanes() =>
+        {
+            vec![*a]
+        }
         Inst::Compare { a, b, .. } if a != b => vec![*b],
         Inst::Unary {
             op:

@@ -220,15 +220,7 @@ impl<'k> Emitter<'_, 'k> {
             Cmp::Lt => (Code::VEX_Vpcmpgtd_ymm_ymm_ymmm256, true, false),
             Cmp::Ge => (Code::VEX_Vpcmpgtd_ymm_ymm_ymmm256, true, true),
         };
-        let (first, second) = match (exchanged, b) {
-            (false, _) => (a, b),
-            (true, Operand::Reg(_)) => (b, a),
-            (true, b) => {
-                // `a < b` with `b` in memory: the other way around, through the result.
-                self.asm.op(codes::LOAD.of(self.tier), &[dst, b]);
-                (dst, a)
-            }
-        };
+        let (first, second) = if exchanged { (b, a) } else { (a, b) };
         self.asm.op(code, &[dst, first, second]);
         if negated {
             let all = self.constant_operand(ALL);

@@ -21,6 +21,9 @@ mod pointers;
 mod reduce;
 mod regalloc;
 
+#[cfg(all(test, target_arch = "x86_64", unix))]
+mod tests;
+
 use super::Kernel;
 use crate::error::{Error, Result};
 use crate::target::Isa;
@@ -35,11 +38,7 @@ pub(in crate::codegen) enum Tier {
 impl Tier {
     /// The tier for an instruction set; `None` if its kernels are emitted by Cranelift.
     pub fn of(isa: Isa) -> Option<Tier> {
-        // The code follows the System V calling convention.
-        if !cfg!(all(target_arch = "x86_64", unix)) {
-            return None;
-        }
-        match isa {
+        match isa.min(Isa::WIDEST_EMITTED) {
             Isa::Simd128 => None,
             Isa::Avx2 => Some(Tier::Avx2),
             Isa::Avx512 => Some(Tier::Avx512),
