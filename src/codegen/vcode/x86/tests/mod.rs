@@ -47,7 +47,7 @@ fn execute(kernel: &Kernel, tier: Tier, input: &Input, at_end: bool) -> (Vec<Vec
     let id = module.declare_anonymous_function(&signature).expect("declared");
     module.define_function_bytes(id, ALIGN, &bytes, &[]).expect("defined");
     module.finalize_definitions().expect("placed");
-    let mut buffers: Vec<Guarded> = input.buffers.iter().map(|b| Guarded::new(b, at_end)).collect();
+    let buffers: Vec<Guarded> = input.buffers.iter().map(|b| Guarded::new(b, at_end)).collect();
     let mut scratch = vec![0u64; kernel.scratch_bytes / 8 + 16];
     let table: Vec<i64> = kernel
         .args
