@@ -71,7 +71,7 @@ pub(super) fn choose(
     let fixed_rows = leaf.path.iter().find_map(|l| fixed.get(&l.var).map(|s| (l, s.tile)));
     let mut best: Option<Tile> = None;
     for columns in leaf.path.iter().rev().filter(|l| usable_columns(l) && !fixed.contains_key(&l.var)) {
-        let model = Model { program, leaf, machine, columns: columns.var };
+        let model = Model::new(program, leaf, machine, columns.var);
         let mut consider = |rows: Option<(&OutputLoop, usize)>| {
             for vectors in 1..=columns.extent.div_ceil(machine.lanes) {
                 if !model.fits(rows.map_or(1, |r| r.1), vectors) {
@@ -115,13 +115,47 @@ fn usable_rows(leaf: &Leaf, l: &OutputLoop) -> bool {
 
 /// The cost model for one choice of the vectorised loop.
 struct Model<'a> {
-    program: &'a Program,
     leaf: &'a Leaf,
     machine: &'a Machine,
-    columns: Var,
+    /// The steps of each contraction and its loads.
+    contractions: Vec<(f64, Vec<Operand<'a>>)>,
+    /// Cycles of the epilogue for each vector.
+    epilogue: f64,
+    /// Cycles for copying operands into another layout.
+    copies: f64,
 }
 
-impl Model<'_> {
+/// A load of a contraction, as the vectorised loop sees it.
+struct Operand<'a> {
+    load: &'a Load,
+    /// Whether lanes read different elements.
+    along: bool,
+    /// Whether these are neighbours.
+    contiguous: bool,
+}
+
+impl<'a> Model<'a> {
+    fn new(program: &Program, leaf: &'a Leaf, machine: &'a Machine, columns: Var) -> Model<'a> {
+        let unit = |buf, index: &[Index]| matches!(stride(program, buf, index, columns), Some(0 | 1));
+        let mut copies = 0.0;
+        let mut operand = |load: &'a Load| {
+            let packed = packable(program, leaf, load, columns).is_some();
+            if packed && program.buf(load.buf).role != Role::Const {
+                copies += 2.0 * program.buf(load.buf).len() as f64;
+            }
+            let contiguous = packed || unit(load.buf, &load.index);
+            Operand { load, along: leaf.varies(load, columns), contiguous }
+        };
+        let contractions = leaf
+            .contractions
+            .iter()
+            .map(|c| (c.steps() as f64, c.loads.iter().map(&mut operand).collect()))
+            .collect();
+        let scattered = machine.lanes as f64;
+        let epilogue = leaf.epilogue.iter().map(|(b, i)| if unit(*b, i) { 0.5 } else { scattered }).sum();
+        Model { leaf, machine, contractions, epilogue, copies }
+    }
+
     /// Whether accumulators, operands and the epilogue's temporaries fit into the registers.
     fn fits(&self, rows: usize, vectors: usize) -> bool {
         let accumulators = self.leaf.contractions.len() * rows * vectors;
@@ -147,17 +181,8 @@ impl Model<'_> {
                 total += (n * m) as f64 * self.tile(width, height, rows.map(|r| r.0.var));
             }
         }
-        let copies: usize = self
-            .leaf
-            .contractions
-            .iter()
-            .flat_map(|c| &c.loads)
-            .filter(|l| self.program.buf(l.buf).role != Role::Const)
-            .filter(|l| packable(self.program, self.leaf, l, self.columns).is_some())
-            .map(|l| self.program.buf(l.buf).len())
-            .sum();
         let pieces = (column_parts.len() * row_parts.len() - 1) as f64;
-        others * total * (1.0 + 0.01 * pieces) + 2.0 * copies as f64
+        others * total * (1.0 + 0.01 * pieces) + self.copies
     }
 
     fn tile(&self, width: usize, height: usize, rows: Option<Var>) -> f64 {
@@ -166,38 +191,26 @@ impl Model<'_> {
         let ragged = if width.is_multiple_of(lanes) { 0.0 } else { 0.5 };
         let (vectors, height) = (width.div_ceil(lanes) as f64 + ragged, height as f64);
         let products = vectors * height;
-        let mut cycles = 10.0 + products;
-        for c in &self.leaf.contractions {
+        let mut cycles = 10.0 + products * (1.0 + self.epilogue);
+        for (steps, operands) in &self.contractions {
             // Columns of operands that do not stay in the first-level cache come from the second.
-            let panel = (c.steps() * width * size_of::<f32>()) as f64;
+            let panel = steps * (width * size_of::<f32>()) as f64;
             let column = if panel > 0.5 * self.machine.caches[0] { 0.8 } else { 0.5 };
-            let loads: f64 = c.loads.iter().map(|l| self.load(l, vectors, height, rows, column)).sum();
-            cycles += c.steps() as f64 * (0.25 + (products * 0.5).max(loads).max(4.0));
-        }
-        for (buf, index) in &self.leaf.epilogue {
-            let cost = match stride(self.program, *buf, index, self.columns) {
-                Some(0 | 1) => 0.5,
-                _ => lanes as f64,
-            };
-            cycles += cost * products;
+            let mut loads = 0.0;
+            for o in operands {
+                let times = if rows.is_some_and(|r| self.leaf.varies(o.load, r)) { height } else { 1.0 };
+                let guard = if o.load.otherwise.is_some() { 2.0 } else { 1.0 };
+                loads += times
+                    * guard
+                    * match (o.along, o.contiguous) {
+                        (false, _) => 0.5,
+                        (true, true) => vectors * column,
+                        (true, false) => vectors * 1.5 * lanes as f64,
+                    };
+            }
+            cycles += steps * (0.25 + (products * 0.5).max(loads).max(4.0));
         }
         cycles
-    }
-
-    /// Cycles for a load of one step; a vector of columns takes `column` cycles.
-    fn load(&self, load: &Load, vectors: f64, height: f64, rows: Option<Var>, column: f64) -> f64 {
-        let times = if rows.is_some_and(|r| self.leaf.varies(load, r)) { height } else { 1.0 };
-        let along = self.leaf.varies(load, self.columns);
-        let times = times * if along { vectors } else { 1.0 };
-        let guard = if load.otherwise.is_some() { 2.0 } else { 1.0 };
-        let contiguous = packable(self.program, self.leaf, load, self.columns).is_some()
-            || matches!(stride(self.program, load.buf, &load.index, self.columns), Some(0 | 1));
-        let cycles = match (along, contiguous) {
-            (false, _) => 0.5,
-            (true, true) => column,
-            (true, false) => 1.5 * self.machine.lanes as f64,
-        };
-        times * guard * cycles
     }
 }
 

@@ -25,6 +25,9 @@ use crate::unit::{Remark, Unit};
 /// The name of the pass.
 pub(super) const NAME: &str = "Tile";
 
+/// Contractions with less than this share of the largest in their nest get small tiles.
+const SMALL: f64 = 0.1;
+
 /// Tiles every contraction for which that pays.
 ///
 /// # Errors
@@ -40,7 +43,12 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
         let mut plan: HashMap<Var, Split> = HashMap::new();
         let mut leaves = leaf::leaves(&unit.program, &unit.program.nests[n].body);
         leaves.sort_by(|a, b| b.macs().total_cmp(&a.macs()));
+        let most = leaves.first().map_or(0.0, Leaf::macs);
         for leaf in &leaves {
+            // Little work (a border, say) gets little code.
+            let small = leaf.macs() < SMALL * most;
+            let machine =
+                if small { Machine { registers: machine.registers / 2, ..machine } } else { machine };
             let shared_columns =
                 leaf.path.iter().any(|l| plan.get(&l.var).is_some_and(|s| s.kind != PointKind::Rows));
             if shared_columns {
