@@ -338,3 +338,51 @@ fn a_long_chain_becomes_a_few_nests() {
     assert!(fused.nests() < 20, "{}", fused.nests());
     fused.same_bits();
 }
+
+#[test]
+fn squeeze_and_excite_sums_in_the_convolution() {
+    let mut net = Net::new();
+    let x = net.input(&[1, 16, 28, 28]);
+    let t = conv3x3(&mut net, x, 16, 16, 16);
+    let t = net.batch_norm(t, 16);
+    let s = net.g.sigmoid(t);
+    let t = net.g.mul(t, s);
+    let p = net.g.global_average_pool(t, Default::default());
+    let (down, up) = (net.constant(&[4, 16, 1, 1]), net.constant(&[16, 4, 1, 1]));
+    let f = net.g.conv2d(p, down, None, Conv2d::default());
+    let f = net.g.relu(f);
+    let f = net.g.conv2d(f, up, None, Conv2d::default());
+    let f = net.g.sigmoid(f);
+    let t = net.g.mul(t, f);
+    let w = net.constant(&[24, 16, 1, 1]);
+    let t = net.g.conv2d(t, w, None, Conv2d::default());
+    let y = net.batch_norm(t, 24);
+    let fused = net.fuse(&[y]);
+    fused.expect(5);
+    assert!(fused.after.program.nests[0].ops.iter().any(|op| op.starts_with("GlobalAveragePool")));
+}
+
+#[test]
+fn attention_is_a_nest_per_contraction() {
+    let mut net = Net::new();
+    let x = net.input(&[12, 32]);
+    let heads = |net: &mut Net| {
+        let t = dense(net, x, 32, 32);
+        let t = net.g.reshape(t, &[12, 4, 8]);
+        net.g.transpose(t, &[1, 0, 2])
+    };
+    let (q, k, v) = (heads(&mut net), heads(&mut net), heads(&mut net));
+    let k = net.g.transpose(k, &[0, 2, 1]);
+    let s = net.g.matmul(q, k);
+    let scale = net.g.scalar(DType::F32, 0.35);
+    let s = net.g.mul(s, scale);
+    let s = net.g.softmax(s, 2);
+    let o = net.g.matmul(s, v);
+    let o = net.g.transpose(o, &[1, 0, 2]);
+    let o = net.g.reshape(o, &[12, 32]);
+    let o = dense(&mut net, o, 32, 32);
+    let o = net.g.add(o, x);
+    let (s, b) = (net.constant(&[32]), net.constant(&[32]));
+    let y = net.g.layer_norm(o, s, Some(b), 1, 1e-5);
+    net.fuse(&[y]).expect(6);
+}
