@@ -10,13 +10,16 @@
 //! Legal if the producer stores every element once, each dimension indexed by a loop of its own. It pays if
 //! nothing is computed more often than before: each element is read once, or computing it means moving it (a
 //! transposition, slice, broadcast, padding, conversion). Everything else is left to [`super::merge`].
+//!
+//! A producer that flattens (`%t[28*i+j] = %x[i,j]`) goes into a reduction along the flattened dimension: the
+//! reduction loop `k < 784` becomes `i < 28` around `j < 28`.
 
 use nestjit_ir::access::accesses;
 use nestjit_ir::visit::{self, Extents};
 use nestjit_ir::{Affine, BufId, Expr, Index, Load, LoopKind, Program, Stmt, Store, Var};
 
 use super::Refusal;
-use super::align::{Head, perfect};
+use super::align::{Head, perfect, wrap};
 use super::profit;
 
 /// A substituted expression has at most this many operations.
@@ -27,8 +30,8 @@ const MAX_EXPRESSION: usize = 64;
 pub(super) struct Pointwise {
     pub buf: BufId,
     pub value: Expr,
-    /// For each dimension its loop; `None` for the only element of an extent of 1.
-    dims: Vec<Option<Var>>,
+    /// For each dimension its loops, the fastest last; none for the only element of an extent of 1.
+    dims: Vec<Vec<Head>>,
 }
 
 impl Pointwise {
@@ -43,23 +46,24 @@ impl Pointwise {
             return None;
         }
         let shape = &program.buf(*buf).shape;
-        let mut free: Vec<Head> = heads;
+        let mut free: Vec<Head> = heads.clone();
         let mut dims = Vec::with_capacity(index.len());
         for (index, extent) in index.iter().zip(shape) {
-            let affine = index.as_affine()?;
-            if let Some(var) = affine.as_var() {
-                let at = free.iter().position(|h| h.var == var && h.extent == *extent)?;
+            let loops = digits(index.as_affine()?, *extent, &heads)?;
+            for l in &loops {
+                let at = free.iter().position(|h| h.var == l.var)?;
                 free.remove(at);
-                dims.push(Some(var));
-            } else if *extent == 1 && affine.as_const() == Some(0) {
-                dims.push(None);
-            } else {
-                return None;
             }
+            dims.push(loops);
         }
         let mut own = false;
         visit::walk_expr(value, &mut |e| own |= matches!(e, Expr::Load(l) if l.buf == *buf));
         (free.is_empty() && !own).then(|| Pointwise { buf: *buf, value: value.clone(), dims })
+    }
+
+    /// Whether some dimension is indexed by several loops.
+    pub fn flattens(&self) -> bool {
+        self.dims.iter().any(|d| d.len() > 1)
     }
 
     /// Whether the value is an element of another buffer or a literal, moved or converted.
@@ -86,10 +90,41 @@ impl Pointwise {
             }
             self.at(program, &extents, l).map_err(|r| refusal = Some(r)).ok()
         });
-        match refusal {
-            Some(refusal) => Err(refusal),
-            None => Ok(result),
+        if let Some(refusal) = refusal {
+            return Err(refusal);
         }
+        for (loops, var) in self.split(body)? {
+            split_loop(&mut result, var, loops);
+        }
+        Ok(result)
+    }
+
+    /// The loops of `body` that must be cut into loops over a flattened dimension's parts. They are to be
+    /// reductions, and each part can be bound once only.
+    fn split(&self, body: &[Stmt]) -> Result<Vec<(&[Head], Var)>, Refusal> {
+        let refuse =
+            || Refusal::new("reshape", "the consumer does not walk the flattened dimension by itself");
+        let mut result: Vec<(&[Head], Var)> = Vec::new();
+        for (d, loops) in self.dims.iter().enumerate().filter(|(_, loops)| loops.len() > 1) {
+            let mut own: Option<Var> = None;
+            for access in accesses(body).iter().filter(|a| a.buf == self.buf) {
+                let index = access.index.and_then(|i| i[d].as_affine());
+                let var = index.and_then(Affine::as_var).ok_or_else(refuse)?;
+                let extent: usize = loops.iter().map(|h| h.extent).product();
+                let reduces = access.loops.iter().any(|l| {
+                    let only = |s: &Stmt| matches!(s, Stmt::Reduce(_) | Stmt::For(_));
+                    l.var == var && l.extent == extent && l.body.iter().all(only)
+                });
+                if !reduces || *own.get_or_insert(var) != var {
+                    return Err(refuse());
+                }
+            }
+            if result.iter().any(|(_, var)| Some(*var) == own) {
+                return Err(refuse());
+            }
+            result.extend(own.map(|var| (loops.as_slice(), var)));
+        }
+        Ok(result)
     }
 
     fn pays(&self, program: &Program, body: &[Stmt]) -> Result<(), Refusal> {
@@ -121,9 +156,11 @@ impl Pointwise {
                 moved.push(l);
             }
         });
-        let ([load], Some(Some(last))) = (moved.as_slice(), self.dims.last()) else { return Ok(()) };
+        let ([load], Some(last)) = (moved.as_slice(), self.dims.last().and_then(|d| d.last())) else {
+            return Ok(());
+        };
         let contiguous =
-            load.index.last().and_then(Index::as_affine).is_some_and(|a| a.coeff(*last).abs() == 1);
+            load.index.last().and_then(Index::as_affine).is_some_and(|a| a.coeff(last.var).abs() == 1);
         if contiguous {
             return Ok(());
         }
@@ -159,8 +196,8 @@ impl Pointwise {
             if !inside {
                 outside.push(d);
             }
-            if let Some(var) = self.dims[d] {
-                map.push((var, a.clone()));
+            if let [only] = self.dims[d].as_slice() {
+                map.push((only.var, a.clone()));
             }
         }
         let mut value = self.value.clone();
@@ -197,10 +234,10 @@ impl Pointwise {
         let shape = &program.buf(self.buf).shape;
         let source = &program.buf(inner.buf).shape;
         for &d in outside {
-            let Some(var) = self.dims[d] else { return Err(refuse()) };
+            let [Head { var, .. }] = self.dims[d].as_slice() else { return Err(refuse()) };
             let covered = inner.index.iter().zip(source).any(|(i, size)| {
                 let Some(a) = i.as_affine() else { return false };
-                let shifted = a.terms() == [(var, 1)];
+                let shifted = a.terms() == [(*var, 1)];
                 shifted && a.offset() <= 0 && shape[d] as i64 + a.offset() >= *size as i64
             });
             if !covered {
@@ -210,4 +247,42 @@ impl Pointwise {
         inner.otherwise = Some(otherwise.clone());
         Ok(())
     }
+}
+
+/// The loops of an index that walks a dimension completely, the fastest last: `28*i + j` with `j < 28`.
+fn digits(index: &Affine, extent: usize, heads: &[Head]) -> Option<Vec<Head>> {
+    let mut terms = index.terms().to_vec();
+    terms.sort_by_key(|t| t.1);
+    let mut loops = Vec::with_capacity(terms.len());
+    let mut stride = 1usize;
+    for (var, step) in terms {
+        let head = heads.iter().find(|h| h.var == var)?;
+        if usize::try_from(step) != Ok(stride) {
+            return None;
+        }
+        stride = stride.checked_mul(head.extent)?;
+        loops.push(*head);
+    }
+    loops.reverse();
+    (index.offset() == 0 && stride == extent).then_some(loops)
+}
+
+/// Cuts the loop over `var` into `parts`, the fastest last.
+fn split_loop(body: &mut [Stmt], var: Var, parts: &[Head]) {
+    visit::walk_stmts_mut(body, &mut |s| {
+        let Stmt::For(l) = s else { return };
+        if l.var != var {
+            return;
+        }
+        let mut inner = std::mem::take(&mut l.body);
+        let (mut whole, mut stride) = (Affine::constant(0), 1i64);
+        for part in parts.iter().rev() {
+            whole = whole + Affine::term(part.var, stride);
+            stride *= part.extent as i64;
+        }
+        visit::subst_var(&mut inner, var, &whole);
+        if let Some(split) = wrap(parts, inner).pop() {
+            *s = split;
+        }
+    });
 }

@@ -130,7 +130,9 @@ impl Fusion<'_> {
         for id in self.graph.ids() {
             let Some(node) = self.graph.get(id) else { continue };
             let Some(pointwise) = Pointwise::of(self.program, &node.nest.body) else { continue };
-            if pointwise.moves() {
+            // What flattens the result of another nest is better written by that nest.
+            let source = node.reads.iter().any(|b| self.graph.writers(*b).next().is_some());
+            if pointwise.moves() && !(pointwise.flattens() && source) {
                 self.inline(id, &pointwise);
             }
         }
@@ -143,6 +145,9 @@ impl Fusion<'_> {
             return false;
         }
         let readers: Vec<usize> = self.graph.readers(buf).collect();
+        if pointwise.flattens() && readers.len() > 1 {
+            return false;
+        }
         let mut bodies = Vec::new();
         for &reader in &readers {
             let Some(node) = self.graph.get(reader) else { continue };
