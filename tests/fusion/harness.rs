@@ -8,7 +8,7 @@ use nestjit::lower::lower;
 use nestjit::passes::{self, PIPELINE, PassContext, Run};
 use nestjit::target::{Isa, Target};
 use nestjit::unit::{Remark, Unit};
-use nestjit::{DType, Tensor};
+use nestjit::{Compiler, DType, Tensor};
 
 /// Nest passes up to and including ContractTemps, in the order of the pipeline.
 const PASSES: [&str; 3] = ["SimplifyNests", "OpFusion", "ContractTemps"];
@@ -87,14 +87,32 @@ impl Fused {
     pub fn expect(&self, nests: usize) -> &Fused {
         assert_eq!(self.nests(), nests, "{}\n{:#?}", self.text(), self.remarks);
         self.same_bits();
+        self.compiled_agrees();
         self
     }
 
-    /// Checks that both programs compute the same bits in the interpreter.
+    /// Checks that the compiled model computes what the program computes before fusion, up to rounding.
     #[track_caller]
-    pub fn same_bits(&self) {
-        let inputs: Vec<Tensor> = self
-            .before
+    pub fn compiled_agrees(&self) {
+        let inputs = self.inputs();
+        let expected = interpret(&self.before, &inputs, Mode::F64).expect("the program runs");
+        let compiler = Compiler::new().threads(2);
+        let executable = compiler.compile_unit("net", self.before.clone()).expect("it compiles");
+        let found = executable.run(&inputs).expect("it runs");
+        for (e, f) in expected.iter().zip(&found) {
+            let (Ok(e), Ok(f)) = (e.values::<f64>(), f.values::<f32>()) else { continue };
+            for (i, (e, f)) in e.iter().zip(f).enumerate() {
+                let f = f64::from(*f);
+                let same = (e - f).abs() <= 1e-4 * (1.0 + e.abs()) || e.is_nan() && f.is_nan();
+                // Values that leave the range of f32 are judged by the interpreter alone.
+                let judged = e.abs() < 1e30;
+                assert!(same || !judged, "element {i}: {f} instead of {e}\n{}", self.text());
+            }
+        }
+    }
+
+    fn inputs(&self) -> Vec<Tensor> {
+        self.before
             .inputs
             .iter()
             .enumerate()
@@ -102,7 +120,13 @@ impl Fused {
                 let buffer = self.before.program.buf(*id);
                 data(buffer.dtype, &buffer.shape, i + 1)
             })
-            .collect();
+            .collect()
+    }
+
+    /// Checks that both programs compute the same bits in the interpreter.
+    #[track_caller]
+    pub fn same_bits(&self) {
+        let inputs = self.inputs();
         let run = |unit: &Unit| interpret(unit, &inputs, Mode::Exact).map_err(|e| e.to_string());
         let (before, after) = (run(&self.before), run(&self.after));
         let bits = |t: &Tensor| format!("{:?}", t.dtype()) + &values(t);

@@ -281,6 +281,13 @@ fn flattening_a_convolution_costs_nothing() {
     let fused = net.fuse(&[y]);
     fused.expect(2);
     assert_eq!(fused.refusals(), ["second-contraction"]);
+
+    // An input cannot be written flat: the reduction reads it as it is.
+    let mut net = Net::new();
+    let x = net.input(&[9, 3, 5]);
+    let t = net.g.flatten(x, 1);
+    let y = dense(&mut net, t, 15, 24);
+    net.fuse(&[y]).expect(1);
 }
 
 #[test]

@@ -79,6 +79,9 @@ proptest! {
     ) {
         let fused = build(&choices, outputs);
         fused.same_bits();
+        if choices.len() % 4 == 0 {
+            fused.compiled_agrees();
+        }
         prop_assert!(fused.nests() <= fused.before.program.nests.len());
     }
 }
