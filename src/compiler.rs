@@ -24,12 +24,12 @@ use crate::unit::Unit;
 /// Compiles models.
 ///
 /// ```
-/// use nestjit::Compiler;
+/// use nestjit::{Activation, Compiler, Sequential};
 /// # fn main() -> nestjit::Result<()> {
-/// # let graph = nestjit::graph::Graph::new("empty");
-/// # let model = nestjit::graph::Model::from(graph);
-/// let executable = Compiler::new().threads(2).disable_pass("OpFusion").compile(&model)?;
-/// # assert_eq!(executable.threads(), 2);
+/// let model = Sequential::new(&[64, 512]).dense(10, Activation::Relu).build()?;
+/// let executable = Compiler::new().threads(2).compile(&model)?;
+/// let unfused = Compiler::new().threads(2).disable_pass("OpFusion").compile(&model)?;
+/// assert!(executable.kernels() < unfused.kernels());
 /// # Ok(())
 /// # }
 /// ```
@@ -242,8 +242,9 @@ fn generate(
         Some(plan) => plan,
         None => passes::separate_memory(&unit.program)?,
     };
+    // Compiling is over before the first run, so it may use all cores whatever runs may use.
     let codegen_options = CodegenOptions {
-        threads: *threads,
+        threads: target.cores,
         verify: options.verify_passes,
         keep_text: options.dump.is_some(),
     };
