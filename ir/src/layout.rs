@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+mod pack;
+
 use crate::affine::Affine;
 use crate::nest::Buffer;
 use crate::types::Scalar;
@@ -155,14 +157,13 @@ pub fn pack_into(buffer: &Buffer, data: &[u8], storage: &mut [u8]) -> Result<(),
     if fill.iter().any(|&b| b != 0) {
         storage.chunks_exact_mut(size).for_each(|element| element.copy_from_slice(&fill));
     }
-    each_run(buffer, |logical, physical, run, step| match (step, size) {
-        (1, _) => {
-            storage[physical * size..][..run * size].copy_from_slice(&data[logical * size..][..run * size])
+    if !buffer.is_empty() {
+        match size {
+            1 => pack::copy::<1>(buffer, data.as_chunks().0, storage.as_chunks_mut().0),
+            4 => pack::copy::<4>(buffer, data.as_chunks().0, storage.as_chunks_mut().0),
+            _ => pack::copy::<8>(buffer, data.as_chunks().0, storage.as_chunks_mut().0),
         }
-        (_, 1) => scatter::<1>(&mut storage[physical..], &data[logical..][..run], step),
-        (_, 4) => scatter::<4>(&mut storage[physical * 4..], &data[logical * 4..][..run * 4], step),
-        _ => scatter::<8>(&mut storage[physical * 8..], &data[logical * 8..][..run * 8], step),
-    });
+    }
     Ok(())
 }
 
@@ -177,12 +178,6 @@ pub fn unpack(buffer: &Buffer, storage: &[u8]) -> Result<Vec<u8>, SizeError> {
         }
     });
     Ok(data)
-}
-
-fn scatter<const N: usize>(to: &mut [u8], from: &[u8], step: usize) {
-    for (to, from) in to.chunks_mut(N * step).zip(from.chunks_exact(N)) {
-        to[..N].copy_from_slice(from);
-    }
 }
 
 /// Calls `f(logical, physical, run, step)` for runs of elements that together make up the buffer: `run`
