@@ -33,7 +33,7 @@ pub(crate) enum Command {
 /// What to compile, and how.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct ModelArgs {
-    /// The name of a built-in model (see `nestjit zoo`); networks also in another size: `resnet18@64`
+    /// An `.onnx` file, or a built-in model (see `nestjit zoo`; networks also in another size: `resnet18@64`)
     pub(crate) model: String,
     /// Passes to switch off, by name; `nestjit ir --passes` lists them
     #[arg(long = "disable-pass", value_name = "A,B", value_delimiter = ',')]
@@ -113,7 +113,7 @@ pub(crate) struct ReportArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct IrArgs {
-    /// The name of a built-in model, or a file of nests that ends in .nest
+    /// An `.onnx` file, a built-in model, or a file of nests that ends in .nest
     #[arg(required_unless_present = "passes")]
     pub(crate) model: Option<String>,
     /// Passes to switch off, by name
