@@ -16,6 +16,16 @@ impl Problems {
         self.errors.push(error);
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.errors.len()
+    }
+
+    /// Forgets all but the first `count`: those of an attempt that something else is tried for.
+    pub fn truncate(&mut self, count: usize) {
+        self.errors.truncate(count);
+    }
+
     /// The value, or `None` and one more problem.
     pub fn keep<T>(&mut self, result: Result<T>) -> Option<T> {
         result.map_err(|e| self.push(e)).ok()

@@ -5,6 +5,7 @@ use nestjit_ir::DType;
 
 use super::super::limit;
 use super::super::node::{NodeCx, axis, extent};
+use super::super::proto::GraphProto;
 use super::{OpEntry, op};
 use crate::error::{Error, Result};
 use crate::graph::ValueId;
@@ -26,7 +27,19 @@ fn if_(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
             false => cx.subgraph(other, &[], "else"),
         };
     }
-    // Operations have no effects: both branches may be computed.
+    // Operations have no effects: both branches may be computed. Where that is not possible, the condition must be
+    // known.
+    let problems = cx.importer.problems.count();
+    both(cx, condition, [then, other]).or_else(|why| {
+        cx.importer.problems.truncate(problems);
+        cx.known_int(condition, "the condition")?;
+        Err(why)
+    })
+}
+
+/// Both branches, and of each pair of results the one that the condition chooses.
+fn both(cx: &mut NodeCx<'_, '_>, condition: ValueId, branches: [&GraphProto; 2]) -> Result<Vec<ValueId>> {
+    let [then, other] = branches;
     let (a, b) = (cx.subgraph(then, &[], "then")?, cx.subgraph(other, &[], "else")?);
     let condition = cx.reshape(condition, &[])?;
     if a.len() != b.len() {

@@ -12,6 +12,7 @@ mod activation;
 mod attention;
 mod control;
 mod conv;
+mod dynamic;
 mod einsum;
 mod elementwise;
 mod gather;
@@ -31,6 +32,7 @@ mod signal;
 mod softmax;
 mod sort;
 mod unfold;
+mod unrolled;
 mod window;
 
 /// The results of a node, from what it is given.
@@ -63,6 +65,7 @@ const FAMILIES: &[&[OpEntry]] = &[
     attention::OPS,
     control::OPS,
     conv::OPS,
+    dynamic::OPS,
     einsum::OPS,
     elementwise::OPS,
     gather::OPS,

@@ -1,9 +1,13 @@
 //! Recurrent layers.
 
-use super::super::node::{NodeCx, extent};
+use nestjit_ir::DType;
+
+use super::super::node::{NodeCx, extent, ints};
+use super::unrolled::Layer;
 use super::{OpEntry, op};
 use crate::error::{Error, Result};
 use crate::graph::{Direction, Op, RecurrentKind, Unary, ValueId};
+use crate::tensor::Tensor;
 
 pub(super) const OPS: &[OpEntry] = &[
     op("GRU", 7, |cx| {
@@ -25,9 +29,7 @@ fn layer(cx: &mut NodeCx<'_, '_>, kind: RecurrentKind) -> Result<Vec<ValueId>> {
     };
     let activations = activations(cx, kind, direction.count())?;
     let clip = cx.attributes.float("clip")?.filter(|c| *c != 0.0);
-    if lstm && cx.flag("input_forget", false)? {
-        return Err(Error::unsupported("the attribute 'input_forget'"));
-    }
+    let input_forget = lstm && cx.flag("input_forget", false)?;
     let [mut x, w, r] = [cx.input(0)?, cx.input(1)?, cx.input(2)?];
     if batch_first {
         x = cx.transpose(x, &[1, 0, 2])?;
@@ -44,39 +46,65 @@ fn layer(cx: &mut NodeCx<'_, '_>, kind: RecurrentKind) -> Result<Vec<ValueId>> {
     {
         return Err(Error::invalid(format!("hidden_size is {declared}, but the weights are for {hidden}")));
     }
-    if let Some(lengths) = cx.optional(4) {
-        let lengths = cx.known_ints(lengths, "the sequence lengths")?;
-        if lengths.iter().any(|n| *n != steps as i64) {
-            return Err(Error::unsupported(format!("sequences of lengths {lengths:?} in {steps} steps")));
+    let mut lengths = cx.optional(4);
+    if let Some(given) = lengths {
+        if cx.shape(given) != [batch] {
+            return Err(Error::shape(format!("lengths {:?} of {batch} sequences", cx.shape(given))));
         }
-    }
-    if lstm && cx.optional(7).is_some() {
-        return Err(Error::unsupported("peepholes"));
-    }
-    let mut inputs = vec![x, w, r];
-    // Operands come in order: what follows must stand on something.
-    let (initial_h, initial_c) = (cx.optional(5), cx.optional(6).filter(|_| lstm));
-    let bias_shape = [directions, 2 * kind.gates() * hidden];
-    let state_shape = [directions, batch, hidden];
-    if cx.optional(3).is_some() || initial_h.is_some() || initial_c.is_some() {
-        let bias = match cx.optional(3) {
-            Some(bias) => bias,
-            None => zeros(cx, x, &bias_shape)?,
+        let full = |t: &Tensor| ints(t, "the lengths").is_ok_and(|l| l.iter().all(|n| *n == steps as i64));
+        lengths = match cx.constant_of(given).is_some_and(full) {
+            true => None,
+            false => {
+                let wide = cx.cast(given, DType::I64)?;
+                Some(cx.reshape(wide, &[batch, 1])?)
+            }
         };
-        inputs.push(bias);
     }
-    if initial_h.is_some() || initial_c.is_some() {
-        let states = [initial_h, initial_c];
-        for state in &states[..if lstm { 2 } else { 1 }] {
-            inputs.push(match state {
-                Some(state) if batch_first => cx.transpose(*state, &[1, 0, 2])?,
-                Some(state) => *state,
-                None => zeros(cx, x, &state_shape)?,
-            });
+    let peepholes = cx.optional(7).filter(|_| lstm);
+    let state = |cx: &mut NodeCx<'_, '_>, index: usize| match cx.optional(index) {
+        Some(state) if batch_first => cx.transpose(state, &[1, 0, 2]).map(Some),
+        state => Ok(state),
+    };
+    let initial_h = state(cx, 5)?;
+    let initial_c = if lstm { state(cx, 6)? } else { None };
+    let bias = cx.optional(3);
+    let mut results = if lengths.is_some() || peepholes.is_some() || input_forget {
+        let layer = Layer {
+            kind,
+            hidden,
+            direction,
+            activations,
+            clip,
+            input_forget,
+            x,
+            w,
+            r,
+            bias,
+            lengths,
+            initial_h,
+            initial_c,
+            peepholes,
+        };
+        layer.check(cx)?;
+        layer.import(cx)?
+    } else {
+        // Operands come in order: those before one that is given must be there.
+        let mut inputs = vec![x, w, r];
+        let bias_shape = [directions, 2 * kind.gates() * hidden];
+        let state_shape = [directions, batch, hidden];
+        let states = if lstm { vec![initial_h, initial_c] } else { vec![initial_h] };
+        let any_state = states.iter().any(Option::is_some);
+        let given = [(any_state || bias.is_some(), bias, &bias_shape[..])];
+        let states = states.into_iter().map(|state| (any_state, state, &state_shape[..]));
+        for (needed, operand, shape) in given.into_iter().chain(states) {
+            match operand {
+                Some(operand) => inputs.push(operand),
+                None if needed => inputs.push(zeros(cx, x, shape)?),
+                None => {}
+            }
         }
-    }
-    let op = Op::Recurrent { kind, hidden, direction, activations, clip };
-    let mut results = cx.add_all(op, &inputs)?;
+        cx.add_all(Op::Recurrent { kind, hidden, direction, activations, clip }, &inputs)?
+    };
     // `[T, D, B, H]` as ONNX has it; batch-first it is `[B, T, D, H]`, and states `[B, D, H]`.
     if batch_first {
         for (i, result) in results.iter_mut().enumerate() {

@@ -1,0 +1,97 @@
+//! Operators whose results' shapes are values: possible where the values are known when the model is imported, be it
+//! because they are constants or because it is imported for them.
+
+use super::super::node::{NodeCx, axis, ints};
+use super::{OpEntry, one, op};
+use crate::error::{Error, Result};
+use crate::graph::{Binary, Op, ValueId};
+use crate::tensor::Tensor;
+
+pub(super) const OPS: &[OpEntry] =
+    &[op("Compress", 9, compress), op("Det", 11, det), op("NonZero", 9, non_zero)];
+
+/// Which elements are not 0.
+fn truth(tensor: &Tensor) -> Result<Vec<bool>> {
+    let values = super::super::node::floats(tensor, "the operand")?;
+    Ok(values.into_iter().map(|v| v != 0.0).collect())
+}
+
+fn non_zero(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    let x = cx.input(0)?;
+    let shape = cx.shape(x);
+    let tensor = cx.known(x, "the operand, on whose elements the result's shape depends,")?;
+    let found: Vec<usize> = truth(&tensor)?.iter().enumerate().filter(|(_, t)| **t).map(|(i, _)| i).collect();
+    let mut indices = Vec::with_capacity(shape.len() * found.len());
+    for d in 0..shape.len() {
+        let stride: usize = shape[d + 1..].iter().product();
+        indices.extend(found.iter().map(|i| (i / stride % shape[d]) as i64));
+    }
+    one(cx.values(&[shape.len(), found.len()], &indices))
+}
+
+fn compress(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    let (mut x, condition) = (cx.input(0)?, cx.input(1)?);
+    let along = match cx.attributes.int("axis")? {
+        Some(along) => axis(along, cx.rank(x))?,
+        None => {
+            let count = cx.elements(x);
+            x = cx.reshape(x, &[count])?;
+            0
+        }
+    };
+    let condition = cx.known(condition, "the condition, on which the result's shape depends,")?;
+    let kept = ints(&condition, "the condition")?;
+    let n = cx.shape(x)[along];
+    if kept.len() > n {
+        return Err(Error::shape(format!("{} conditions for {n} elements", kept.len())));
+    }
+    let kept: Vec<i64> = kept.iter().enumerate().filter(|(_, k)| **k != 0).map(|(i, _)| i as i64).collect();
+    let kept = cx.values(&[kept.len()], &kept)?;
+    one(cx.gather(x, kept, along))
+}
+
+/// The largest matrix whose determinant is written out.
+const DET: usize = 6;
+
+/// The determinant by minors: of the last `k` rows, for every set of `k` columns.
+fn det(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    let x = cx.input(0)?;
+    let shape = cx.shape(x);
+    let [outer @ .., rows, n] = shape.as_slice() else {
+        return Err(Error::shape("the operand must have at least 2 dimensions"));
+    };
+    let (n, outer) = (*n, outer.to_vec());
+    if *rows != n {
+        return Err(Error::shape(format!("{shape:?} are not square")));
+    }
+    if n > DET {
+        return Err(Error::unsupported(format!(
+            "the determinant of {n} x {n} elements; at most {DET} are possible"
+        )));
+    }
+    let rank = shape.len();
+    let element = |cx: &mut NodeCx<'_, '_>, row: usize, column: usize| {
+        let row = cx.narrow(x, rank - 2, row, 1)?;
+        let element = cx.narrow(row, rank - 1, column, 1)?;
+        cx.reshape(element, &outer)
+    };
+    let unit = cx.scalar_like(x, 1.0);
+    let unit = cx.expand(unit, &outer)?;
+    let mut minors: Vec<Option<ValueId>> = vec![None; 1 << n];
+    minors[0] = Some(unit);
+    for columns in 1usize..1 << n {
+        let row = n - columns.count_ones() as usize;
+        let mut sum: Option<ValueId> = None;
+        for (place, column) in (0..n).filter(|c| columns >> c & 1 == 1).enumerate() {
+            let Some(minor) = minors[columns & !(1 << column)] else { continue };
+            let factor = element(cx, row, column)?;
+            let term = cx.add(Op::Binary(Binary::Mul), &[factor, minor])?;
+            sum = Some(match sum {
+                None => term,
+                Some(sum) => cx.binary(if place % 2 == 0 { Binary::Add } else { Binary::Sub }, sum, term)?,
+            });
+        }
+        minors[columns] = sum;
+    }
+    one(minors[(1 << n) - 1].ok_or_else(|| Error::internal("a determinant without terms")))
+}

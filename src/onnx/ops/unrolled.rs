@@ -1,0 +1,286 @@
+//! Recurrent layers step by step: for what the core operation does not have (sequences of different lengths,
+//! peepholes, coupled gates).
+
+use nestjit_ir::DType;
+
+use super::super::limit;
+use super::super::node::NodeCx;
+use crate::error::{Error, Result};
+use crate::graph::{Binary, Direction, Op, RecurrentKind, Unary, ValueId};
+
+/// The longest sequence that is unrolled.
+const STEPS: usize = 10_000;
+
+/// A layer with operands as in ONNX, `x` and states with the batch second.
+pub(super) struct Layer {
+    pub kind: RecurrentKind,
+    pub hidden: usize,
+    pub direction: Direction,
+    pub activations: Vec<Unary>,
+    pub clip: Option<f64>,
+    /// Whether the forget gate is one minus the input gate.
+    pub input_forget: bool,
+    pub x: ValueId,
+    pub w: ValueId,
+    pub r: ValueId,
+    pub bias: Option<ValueId>,
+    pub lengths: Option<ValueId>,
+    pub initial_h: Option<ValueId>,
+    pub initial_c: Option<ValueId>,
+    pub peepholes: Option<ValueId>,
+}
+
+/// What one direction works with; matrices are transposed, biases rows.
+struct Weights {
+    /// `x W + b` of all steps: `[T, B, G * H]`.
+    projected: ValueId,
+    r: ValueId,
+    /// The recurrent bias of the hidden gate of a GRU, which stays apart.
+    hidden_bias: Option<ValueId>,
+    /// Of the input, output and forget gate.
+    peepholes: Option<[ValueId; 3]>,
+    activations: Vec<Unary>,
+}
+
+impl Layer {
+    /// That the operands fit each other: what follows takes that for granted.
+    pub fn check(&self, cx: &NodeCx<'_, '_>) -> Result<()> {
+        let (d, n) = (self.direction.count(), self.hidden);
+        let rows = self.kind.gates() * n;
+        let x = cx.shape(self.x);
+        let states = [self.initial_h, self.initial_c].map(|state| (state, vec![d, x[1], n]));
+        let weights = [
+            (Some(self.w), vec![d, rows, x[2]]),
+            (Some(self.r), vec![d, rows, n]),
+            (self.bias, vec![d, 2 * rows]),
+            (self.peepholes, vec![d, 3 * n]),
+        ];
+        for (operand, expected) in weights.into_iter().chain(states) {
+            if let Some(operand) = operand
+                && cx.shape(operand) != expected
+            {
+                return Err(Error::shape(format!(
+                    "{:?} was given where {expected:?} is needed",
+                    cx.shape(operand)
+                )));
+            }
+        }
+        let functions = match self.kind {
+            RecurrentKind::Rnn => 1,
+            RecurrentKind::Lstm => 3,
+            RecurrentKind::Gru { .. } => 2,
+        };
+        match self.activations.len() == d * functions {
+            true => Ok(()),
+            false => Err(Error::invalid(format!("{} activations are needed", d * functions))),
+        }
+    }
+
+    /// `y [T, D, B, H]`, `y_h [D, B, H]`, and `y_c` of an LSTM.
+    pub fn import(&self, cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+        let [steps, batch, _] = cx.shape(self.x)[..] else {
+            return Err(Error::internal("a sequence of another rank"));
+        };
+        if steps > STEPS {
+            return Err(limit::limit(format!("{steps} steps; at most {STEPS} are unrolled")));
+        }
+        let directions = self.direction.count();
+        let (mut ys, mut hs, mut cs) = (Vec::new(), Vec::new(), Vec::new());
+        for d in 0..directions {
+            let weights = self.weights(cx, d)?;
+            let reverse = self.direction == Direction::Reverse || d == 1;
+            let mut h = self.state(cx, self.initial_h, d, batch)?;
+            let mut c = self.state(cx, self.initial_c, d, batch)?;
+            let zero = cx.scalar_like(self.x, 0.0);
+            let mut y = vec![zero; steps];
+            for i in 0..steps {
+                let t = if reverse { steps - 1 - i } else { i };
+                let x = cx.narrow(weights.projected, 0, t, 1)?;
+                let shape = cx.shape(x);
+                let x = cx.reshape(x, &shape[1..])?;
+                let (new_h, new_c) = self.step(cx, &weights, x, h, c)?;
+                (h, c, y[t]) = match self.lengths {
+                    None => (new_h, new_c, new_h),
+                    // A sequence that has ended keeps its state and yields zeros.
+                    Some(lengths) => {
+                        let at = cx.scalar(DType::I64, t as f64);
+                        let running = cx.binary(Binary::Gt, lengths, at)?;
+                        (
+                            cx.select(running, new_h, h)?,
+                            cx.select(running, new_c, c)?,
+                            cx.select(running, new_h, zero)?,
+                        )
+                    }
+                };
+            }
+            let mut rows = Vec::with_capacity(steps);
+            for y in y {
+                rows.push(cx.reshape(y, &[1, 1, batch, self.hidden])?);
+            }
+            if rows.is_empty() {
+                return Err(Error::unsupported("a sequence without a step"));
+            }
+            ys.push(cx.concat(&rows, 0)?);
+            hs.push(cx.unsqueeze(h, 0)?);
+            cs.push(cx.unsqueeze(c, 0)?);
+        }
+        let mut results = vec![cx.concat(&ys, 1)?, cx.concat(&hs, 0)?];
+        if self.kind == RecurrentKind::Lstm {
+            results.push(cx.concat(&cs, 0)?);
+        }
+        Ok(results)
+    }
+
+    /// Direction `d` of an operand whose first dimension is the direction.
+    fn part(&self, cx: &mut NodeCx<'_, '_>, operand: ValueId, d: usize) -> Result<ValueId> {
+        let part = cx.narrow(operand, 0, d, 1)?;
+        let shape = cx.shape(part);
+        cx.reshape(part, &shape[1..])
+    }
+
+    fn state(
+        &self,
+        cx: &mut NodeCx<'_, '_>,
+        state: Option<ValueId>,
+        d: usize,
+        batch: usize,
+    ) -> Result<ValueId> {
+        match state {
+            Some(state) => self.part(cx, state, d),
+            None => {
+                let zero = cx.scalar_like(self.x, 0.0);
+                cx.expand(zero, &[batch, self.hidden])
+            }
+        }
+    }
+
+    fn weights(&self, cx: &mut NodeCx<'_, '_>, d: usize) -> Result<Weights> {
+        let gates = self.kind.gates();
+        let rows = gates * self.hidden;
+        let w = self.part(cx, self.w, d)?;
+        let w = cx.transpose(w, &[1, 0])?;
+        let r = self.part(cx, self.r, d)?;
+        let r = cx.transpose(r, &[1, 0])?;
+        let mut projected = cx.add(Op::MatMul, &[self.x, w])?;
+        let mut hidden_bias = None;
+        if let Some(bias) = self.bias {
+            let bias = self.part(cx, bias, d)?;
+            let input = cx.narrow(bias, 0, 0, rows)?;
+            let mut recurrent = cx.narrow(bias, 0, rows, rows)?;
+            if matches!(self.kind, RecurrentKind::Gru { .. }) {
+                hidden_bias = Some(cx.narrow(recurrent, 0, 2 * self.hidden, self.hidden)?);
+                let others = cx.narrow(recurrent, 0, 0, 2 * self.hidden)?;
+                let zero = cx.scalar_like(self.x, 0.0);
+                let zeros = cx.expand(zero, &[self.hidden])?;
+                recurrent = cx.concat(&[others, zeros], 0)?;
+            }
+            let both = cx.binary(Binary::Add, input, recurrent)?;
+            projected = cx.binary(Binary::Add, projected, both)?;
+        }
+        let peepholes = match self.peepholes {
+            Some(p) => {
+                let p = self.part(cx, p, d)?;
+                let gate = |cx: &mut NodeCx<'_, '_>, i: usize| cx.narrow(p, 0, i * self.hidden, self.hidden);
+                Some([gate(cx, 0)?, gate(cx, 1)?, gate(cx, 2)?])
+            }
+            None => None,
+        };
+        let count = self.activations.len() / self.direction.count();
+        let activations = self.activations[d * count..(d + 1) * count].to_vec();
+        Ok(Weights { projected, r, hidden_bias, peepholes, activations })
+    }
+
+    /// An activation of an argument, which is clipped if that is asked for.
+    fn activate(&self, cx: &mut NodeCx<'_, '_>, activation: Unary, x: ValueId) -> Result<ValueId> {
+        let x = match self.clip {
+            Some(clip) => cx.add(Op::Clip { min: Some(-clip), max: Some(clip) }, &[x])?,
+            None => x,
+        };
+        cx.unary(activation, x)
+    }
+
+    /// The next state: hidden and cell. `x [B, G * H]` is the step's input, projected.
+    fn step(
+        &self,
+        cx: &mut NodeCx<'_, '_>,
+        weights: &Weights,
+        x: ValueId,
+        h: ValueId,
+        c: ValueId,
+    ) -> Result<(ValueId, ValueId)> {
+        let n = self.hidden;
+        let act = &weights.activations;
+        let gate = |cx: &mut NodeCx<'_, '_>, v: ValueId, i: usize| cx.narrow(v, 1, i * n, n);
+        match self.kind {
+            RecurrentKind::Rnn => {
+                let hr = cx.add(Op::MatMul, &[h, weights.r])?;
+                let sum = cx.binary(Binary::Add, x, hr)?;
+                Ok((self.activate(cx, act[0], sum)?, c))
+            }
+            RecurrentKind::Lstm => {
+                let hr = cx.add(Op::MatMul, &[h, weights.r])?;
+                let sum = cx.binary(Binary::Add, x, hr)?;
+                let peep =
+                    |cx: &mut NodeCx<'_, '_>, gate: ValueId, i: usize, c: ValueId| match weights.peepholes {
+                        Some(p) => {
+                            let seen = cx.binary(Binary::Mul, p[i], c)?;
+                            cx.binary(Binary::Add, gate, seen)
+                        }
+                        None => Ok(gate),
+                    };
+                let i = gate(cx, sum, 0)?;
+                let i = peep(cx, i, 0, c)?;
+                let i = self.activate(cx, act[0], i)?;
+                let f = if self.input_forget {
+                    let one = cx.scalar_like(i, 1.0);
+                    cx.binary(Binary::Sub, one, i)?
+                } else {
+                    let f = gate(cx, sum, 2)?;
+                    let f = peep(cx, f, 2, c)?;
+                    self.activate(cx, act[0], f)?
+                };
+                let new = gate(cx, sum, 3)?;
+                let new = self.activate(cx, act[1], new)?;
+                let (kept, added) = (cx.binary(Binary::Mul, f, c)?, cx.binary(Binary::Mul, i, new)?);
+                let c = cx.binary(Binary::Add, kept, added)?;
+                let o = gate(cx, sum, 1)?;
+                let o = peep(cx, o, 1, c)?;
+                let o = self.activate(cx, act[0], o)?;
+                let shown = cx.unary(act[2], c)?;
+                Ok((cx.binary(Binary::Mul, o, shown)?, c))
+            }
+            RecurrentKind::Gru { linear_before_reset } => {
+                let hr = cx.add(Op::MatMul, &[h, weights.r])?;
+                let mut gates = Vec::with_capacity(2);
+                for i in 0..2 {
+                    let (a, b) = (gate(cx, x, i)?, gate(cx, hr, i)?);
+                    let sum = cx.binary(Binary::Add, a, b)?;
+                    gates.push(self.activate(cx, act[0], sum)?);
+                }
+                let (z, reset) = (gates[0], gates[1]);
+                let biased = |cx: &mut NodeCx<'_, '_>, v: ValueId| match weights.hidden_bias {
+                    Some(bias) => cx.binary(Binary::Add, v, bias),
+                    None => Ok(v),
+                };
+                let recurrent = if linear_before_reset {
+                    let product = gate(cx, hr, 2)?;
+                    let product = biased(cx, product)?;
+                    cx.binary(Binary::Mul, reset, product)?
+                } else {
+                    let r = gate(cx, weights.r, 2)?;
+                    let seen = cx.binary(Binary::Mul, reset, h)?;
+                    let product = cx.add(Op::MatMul, &[seen, r])?;
+                    biased(cx, product)?
+                };
+                let input = gate(cx, x, 2)?;
+                let sum = cx.binary(Binary::Add, input, recurrent)?;
+                let new = self.activate(cx, act[1], sum)?;
+                // (1 - z) * new + z * h.
+                let one = cx.scalar_like(z, 1.0);
+                let rest = cx.binary(Binary::Sub, one, z)?;
+                let (added, kept) = (cx.binary(Binary::Mul, rest, new)?, cx.binary(Binary::Mul, z, h)?);
+                Ok((cx.binary(Binary::Add, added, kept)?, c))
+            }
+        }
+    }
+}
