@@ -409,3 +409,100 @@ fn sessions_compile_once_per_shape_and_value() {
     let wrong = session.run(&[Tensor::scalar(1i64), Tensor::scalar(1i64)]).unwrap_err();
     assert_eq!(wrong.to_string(), "input 'x' is f32, but i64 was given");
 }
+
+fn ints_of(name: &str, values: &[i64]) -> AttributeProto {
+    AttributeProto {
+        name: Some(name.into()),
+        r#type: Some(AttributeType::Ints.into()),
+        ints: values.to_vec(),
+        ..AttributeProto::default()
+    }
+}
+
+#[test]
+fn attributes_that_make_no_sense_are_errors() {
+    let image = ["1", "4", "5", "5"];
+    let conv = |attribute| with(node("Conv", &["x", "w"], &["y"]), attribute);
+    let pool =
+        |attributes: Vec<AttributeProto>| attributes.into_iter().fold(node("MaxPool", &["x"], &["y"]), with);
+    let w = || vec![floats("w", &[4, 4, 1, 1], &[0.5; 16])];
+    let cases = [
+        ("'strides' is -1", conv(ints_of("strides", &[1, -1])), "must not be negative"),
+        ("stride 0", conv(ints_of("strides", &[0, 1])), "must be at least 1"),
+        ("group 0", conv(int("group", 0)), "number of groups must be at least 1"),
+        ("group 3", conv(int("group", 3)), "3 groups do not divide 4"),
+        ("pads", conv(ints_of("pads", &[1 << 62, 0, 0, 0])), "'pads' is"),
+        ("kernel", pool(vec![ints_of("kernel_shape", &[9, 9])]), "larger than the padded input"),
+        (
+            "perm",
+            with(node("Transpose", &["x"], &["y"]), ints_of("perm", &[0, 1, 2, 9])),
+            "axis 9 does not exist",
+        ),
+        ("perm", with(node("Transpose", &["x"], &["y"]), ints_of("perm", &[0, 0, 1, 2])), "permutation"),
+        ("axis", with(node("Softmax", &["x"], &["y"]), int("axis", -5)), "axis -5 does not exist"),
+        ("type", with(node("Cast", &["x"], &["y"]), int("to", 10)), "element type float16"),
+        ("type", with(node("Cast", &["x"], &["y"]), int("to", 99)), "no element type number 99"),
+        ("split", with(node("Split", &["x"], &["y", "z"]), int("axis", 7)), "axis 7 does not exist"),
+        ("missing", node("Transpose", &[], &["y"]), "input 0 is missing"),
+        ("block", with(node("DepthToSpace", &["x"], &["y"]), int("blocksize", 1 << 40)), "no multiple"),
+    ];
+    for (what, node, expected) in cases {
+        let (_, text) = message(graph(model(&image, vec![node], w())));
+        assert!(text.contains(expected), "{what}: {text}");
+    }
+}
+
+#[test]
+fn values_that_make_no_sense_are_errors() {
+    let huge = ints("s", &[1], &[1 << 60]);
+    let tile = vec![node("Tile", &["x", "s"], &["y"])];
+    let (kind, text) = message(graph(model(&["2"], tile, vec![huge])));
+    assert_eq!(kind, ErrorKind::Limit, "{text}");
+    let nothing = vec![ints("a", &[], &[0]), ints("b", &[], &[9]), ints("c", &[], &[0])];
+    let range = vec![node("Range", &["a", "b", "c"], &["r"]), node("Neg", &["x"], &["y"])];
+    assert!(message(graph(model(&["2"], range, nothing))).1.contains("delta is 0"));
+    let step = vec![ints("a", &[1], &[0]), ints("b", &[1], &[1]), ints("c", &[1], &[0])];
+    let slice = vec![node("Slice", &["x", "a", "b", "a", "c"], &["y"])];
+    assert!(message(graph(model(&["2"], slice, step))).1.contains("a step is 0"));
+}
+
+#[test]
+fn deeply_nested_branches_are_an_error() {
+    let mut body = vec![node("Neg", &["x"], &["r"])];
+    for _ in 0..60 {
+        let branch = GraphProto {
+            node: body,
+            output: vec![declared("r", DataType::Float, &["2"])],
+            ..GraphProto::default()
+        };
+        let attribute = |name: &str| AttributeProto {
+            name: Some(name.into()),
+            r#type: Some(AttributeType::Graph.into()),
+            g: Some(branch.clone()),
+            ..AttributeProto::default()
+        };
+        body = vec![with(with(node("If", &["c"], &["r"]), attribute("then_branch")), int("spare", 0))];
+    }
+    let nested = model(&["2"], body, vec![]);
+    let error = OnnxModel::from_bytes(&nested.encode_to_vec()).unwrap_err();
+    assert!(error.to_string().contains("recursion limit"), "{error}");
+}
+
+#[test]
+fn recurrent_layers_of_unequal_sequences() {
+    // Hidden size 1, weights 1, no bias: h = tanh(x + h), frozen when the sequence ends.
+    let mut m = model(
+        &["3", "2", "1"],
+        vec![with(node("RNN", &["x", "w", "w", "", "n"], &["all", "y"]), int("hidden_size", 1))],
+        vec![floats("w", &[1, 1, 1], &[1.0])],
+    );
+    m.graph.as_mut().unwrap().input.push(declared("n", DataType::Int32, &["2"]));
+    let graph = graph(m).unwrap();
+    let x = Tensor::new(&[3, 2, 1], &[0.5f32, -1.0, 0.25, 2.0, 1.0, 3.0]).unwrap();
+    let n = Tensor::new(&[2], &[3i32, 1]).unwrap();
+    let y = evaluate(&graph, &[x, n], Precision::F64).unwrap();
+    let first = (1.0 + (0.25 + 0.5f64.tanh()).tanh()).tanh();
+    let close = |a: f64, b: f64| (a - b).abs() < 1e-12;
+    let y = y[0].values::<f64>().unwrap();
+    assert!(close(y[0], first) && close(y[1], (-1.0f64).tanh()), "{y:?}");
+}

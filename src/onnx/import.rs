@@ -7,13 +7,13 @@ use std::sync::Arc;
 use nestjit_ir::DType;
 
 use super::limit;
-use super::model::{Dim, InputSpec, OnnxModel, normal_domain};
+use super::model::{OnnxModel, normal_domain};
 use super::node::NodeCx;
 use super::ops;
 use super::problems::Problems;
 use super::proto::NodeProto;
 use super::scope::{Binding, Scope};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, Op, Unary, Value, ValueId, evaluate_op, infer};
 use crate::tensor::Tensor;
 
@@ -67,10 +67,10 @@ pub(super) struct Importer<'m> {
     pub graph: Graph,
     pub problems: Problems,
     /// For each value, the node that makes it.
-    producers: Vec<Option<u32>>,
-    value_names: HashSet<String>,
+    pub(super) producers: Vec<Option<u32>>,
+    pub(super) value_names: HashSet<String>,
     /// Names of outputs that no value has yet; they are in `value_names`, so that nothing else takes them.
-    output_names: HashSet<String>,
+    pub(super) output_names: HashSet<String>,
     node_names: HashSet<String>,
     /// For each name that was taken when it was wanted, the last number that was appended.
     numbers: HashMap<String, usize>,
@@ -78,6 +78,7 @@ pub(super) struct Importer<'m> {
     needs: BTreeSet<usize>,
     /// How often that stopped the import of a node.
     stops: usize,
+    visits: usize,
 }
 
 impl<'m> Importer<'m> {
@@ -93,55 +94,7 @@ impl<'m> Importer<'m> {
             numbers: HashMap::new(),
             needs: BTreeSet::new(),
             stops: 0,
-        }
-    }
-
-    /// Makes the graph's inputs.
-    fn interface(&mut self, scope: &mut Scope<'_>, specialization: &Specialization) {
-        let mut dims = specialization.dims.clone();
-        for (names, what) in [
-            (specialization.shapes.keys().collect::<Vec<_>>(), "shape"),
-            (specialization.values.keys().collect(), "value"),
-        ] {
-            for name in names {
-                if !self.model.inputs.iter().any(|i| i.name == *name) {
-                    let message =
-                        format!("a {what} is given for '{}', which is no input", name.escape_debug());
-                    self.problems.push(Error::usage(message));
-                }
-            }
-        }
-        for input in &self.model.inputs {
-            let value = specialization.values.get(&input.name);
-            let given =
-                value.map(Tensor::shape).or(specialization.shapes.get(&input.name).map(Vec::as_slice));
-            let shape = input_shape(input, given, &mut dims).and_then(|shape| {
-                limit::check(input.dtype, &shape)?;
-                Ok(shape)
-            });
-            let Some(shape) = self.problems.keep(shape) else {
-                scope.names.insert(input.name.clone(), Binding::Broken);
-                continue;
-            };
-            self.value_names.insert(input.name.clone());
-            self.output_names.remove(&input.name);
-            let id = self.graph.add_value(input.name.clone(), input.dtype, &shape);
-            self.producers.push(None);
-            self.graph.inputs.push(id);
-            let read = match value {
-                Some(value) if value.dtype() != input.dtype => {
-                    let name = input.name.escape_debug();
-                    self.problems.push(Error::shape(format!(
-                        "input '{name}' is {}, but its value is {}",
-                        input.dtype,
-                        value.dtype()
-                    )));
-                    id
-                }
-                Some(value) => self.constant(&input.name, value.clone()),
-                None => id,
-            };
-            scope.names.insert(input.name.clone(), Binding::Value(read));
+            visits: 0,
         }
     }
 
@@ -179,6 +132,10 @@ impl<'m> Importer<'m> {
 
     /// The results of a node; `None` if they depend on something that is a problem already.
     fn node(&mut self, node: &NodeProto, name: &str, scope: &Scope<'_>) -> Result<Option<Vec<ValueId>>> {
+        self.visits += 1;
+        if self.visits > limit::VISITS {
+            return Err(limit::limit(format!("more than {} nodes, loops unrolled", limit::VISITS)));
+        }
         let domain = normal_domain(node.domain());
         let key = (domain.to_owned(), node.op_type().to_owned(), node.overload().to_owned());
         if let Some(function) = self.model.functions.get(&key) {
@@ -234,42 +191,6 @@ impl<'m> Importer<'m> {
             "'{name}' is not defined before this node: nothing makes it, or the nodes are not sorted, or they form \
              a cycle"
         ))
-    }
-
-    fn outputs(&mut self, scope: &Scope<'_>) {
-        let model = self.model;
-        for output in model.outputs() {
-            let id = match scope.get(output) {
-                Some(Binding::Value(id)) => id,
-                Some(_) => continue,
-                None => {
-                    let message = format!("nothing makes the output '{}'", output.escape_debug());
-                    self.problems.push(match self.model.initializers.get(output) {
-                        Some(Err(e)) => e.clone(),
-                        _ => Error::invalid(message),
-                    });
-                    continue;
-                }
-            };
-            if self.graph.value(id).name == output && self.producers[id.0 as usize].is_some() {
-                self.graph.outputs.push(id);
-                continue;
-            }
-            let (dtype, shape) = (self.graph.value(id).dtype, self.graph.value(id).shape.clone());
-            let copy = match self.output_names.remove(output) {
-                true => self.new_value(output.to_owned(), dtype, &shape),
-                false => self.new_value_like(output, dtype, &shape),
-            };
-            let name = self.node_name(output);
-            self.producers[copy.0 as usize] = Some(self.graph.nodes.len() as u32);
-            self.graph.nodes.push(Node {
-                name,
-                op: Op::Unary(Unary::Identity),
-                inputs: vec![id],
-                outputs: vec![copy],
-            });
-            self.graph.outputs.push(copy);
-        }
     }
 
     fn finish(self) -> Result<Imported> {
@@ -330,17 +251,17 @@ impl<'m> Importer<'m> {
         self.graph.add_constant(name, tensor)
     }
 
-    fn new_value(&mut self, name: String, dtype: DType, shape: &[usize]) -> ValueId {
+    pub(super) fn new_value(&mut self, name: String, dtype: DType, shape: &[usize]) -> ValueId {
         self.producers.push(None);
         self.graph.add_value(name, dtype, shape)
     }
 
-    fn new_value_like(&mut self, base: &str, dtype: DType, shape: &[usize]) -> ValueId {
+    pub(super) fn new_value_like(&mut self, base: &str, dtype: DType, shape: &[usize]) -> ValueId {
         let name = free_name(&mut self.value_names, &mut self.numbers, base);
         self.new_value(name, dtype, shape)
     }
 
-    fn node_name(&mut self, base: &str) -> String {
+    pub(super) fn node_name(&mut self, base: &str) -> String {
         free_name(&mut self.node_names, &mut self.numbers, base)
     }
 
@@ -463,61 +384,4 @@ fn op_name(node: &NodeProto, scope: &Scope<'_>) -> String {
         Some(version) => format!("{prefix}{}, opset {version}", node.op_type()),
         None => format!("{prefix}{}", node.op_type()),
     }
-}
-
-/// The shape of an input: as declared, with symbols bound by what is given.
-fn input_shape(
-    input: &InputSpec,
-    given: Option<&[usize]>,
-    dims: &mut BTreeMap<String, usize>,
-) -> Result<Vec<usize>> {
-    let name = input.name.escape_debug();
-    let Some(declared) = &input.dims else {
-        let message = format!("input '{name}' has no shape in the model: one must be given");
-        return given.map(<[usize]>::to_vec).ok_or_else(|| Error::shape(message));
-    };
-    if let Some(given) = given
-        && given.len() != declared.len()
-    {
-        let rank = declared.len();
-        return Err(Error::shape(format!("input '{name}' has rank {rank}, but {given:?} was given")));
-    }
-    let mut shape = Vec::with_capacity(declared.len());
-    for (d, dim) in declared.iter().enumerate() {
-        let given = given.map(|g| g[d]);
-        let bound = match dim {
-            Dim::Fixed(extent) => Some(*extent),
-            Dim::Symbol(symbol) => dims.get(symbol).copied(),
-            Dim::Unknown => None,
-        };
-        let extent = match (bound, given) {
-            (Some(bound), Some(given)) if bound != given => {
-                let symbol = if let Dim::Symbol(s) = dim {
-                    format!(" ('{}')", s.escape_debug())
-                } else {
-                    String::new()
-                };
-                return Err(Error::shape(format!(
-                    "dimension {d}{symbol} of input '{name}' is {bound}, but {given} was given"
-                )));
-            }
-            (Some(extent), _) | (None, Some(extent)) => extent,
-            (None, None) => {
-                let symbol = if let Dim::Symbol(s) = dim {
-                    format!(" ('{}')", s.escape_debug())
-                } else {
-                    String::new()
-                };
-                return Err(Error::new(
-                    ErrorKind::Shape,
-                    format!("dimension {d}{symbol} of input '{name}' is not known: a shape must be given"),
-                ));
-            }
-        };
-        if let Dim::Symbol(symbol) = dim {
-            dims.insert(symbol.clone(), extent);
-        }
-        shape.push(extent);
-    }
-    Ok(shape)
 }

@@ -21,6 +21,16 @@ pub(super) const RANK: usize = 64;
 /// is known; larger ones are left to FoldConstant.
 pub(super) const EAGER_ELEMENTS: usize = 1 << 14;
 
+/// The largest constant that an operator is given that its model does not contain: tables of positions, of weights.
+pub(super) const TABLE_BYTES: usize = 256 << 20;
+
+/// The most nodes that are imported, those of loops and functions as often as they are reached. Loops in loops could
+/// go on for ever without making an operation.
+pub(super) const VISITS: usize = 5_000_000;
+
+/// The largest attribute that is an extent, stride or padding; sums and products of two of them do not overflow.
+pub(super) const ATTRIBUTE: usize = 1 << 31;
+
 /// The largest constant that is computed because an operation cannot be imported without it.
 pub(super) const FORCED_BYTES: usize = 64 << 20;
 
@@ -38,8 +48,22 @@ pub(super) fn check(dtype: DType, shape: &[usize]) -> Result<()> {
 
 /// A tensor of zeros that is not too large.
 pub(super) fn zeros(dtype: DType, shape: &[usize]) -> Result<Tensor> {
-    check(dtype, shape)?;
+    check_table(dtype, shape)?;
     Tensor::zeros(dtype, shape)
+}
+
+/// Refuses a table of this type and shape if it is too large.
+pub(super) fn check_table(dtype: DType, shape: &[usize]) -> Result<()> {
+    match checked_bytes(dtype, shape)? > TABLE_BYTES {
+        true => Err(limit(format!("a table of shape {shape:?}; at most {TABLE_BYTES} bytes are possible"))),
+        false => Ok(()),
+    }
+}
+
+/// The product, if it can be addressed.
+pub(super) fn product(factors: &[usize]) -> Result<usize> {
+    let product = factors.iter().try_fold(1usize, |product, n| product.checked_mul(*n));
+    product.filter(|n| *n <= isize::MAX as usize).ok_or_else(|| limit(format!("the product of {factors:?}")))
 }
 
 /// An [`ErrorKind::Limit`].

@@ -9,6 +9,7 @@ use std::path::Path;
 mod attributes;
 mod external;
 mod import;
+mod interface;
 mod limit;
 mod map;
 mod model;

@@ -115,7 +115,9 @@ fn transposed_padding(
             let full = full.ok_or_else(|| limit::limit("the result is larger than the address space"))?;
             let target = match (wanted, auto) {
                 (Some(wanted), _) => Some(wanted[d]),
-                (None, AutoPad::SameUpper | AutoPad::SameLower) => i64::try_from(input[d] * strides[d]).ok(),
+                (None, AutoPad::SameUpper | AutoPad::SameLower) => {
+                    input[d].checked_mul(strides[d]).and_then(|n| i64::try_from(n).ok())
+                }
                 _ => None,
             };
             let extra = extra[d] as i64;

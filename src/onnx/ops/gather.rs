@@ -2,6 +2,7 @@
 
 use nestjit_ir::DType;
 
+use super::super::limit;
 use super::super::node::{NodeCx, axis, extent};
 use super::{OpEntry, one, op};
 use crate::error::{Error, Result};
@@ -56,6 +57,7 @@ pub(super) fn steps(
     extent: usize,
     stride: usize,
 ) -> Result<ValueId> {
+    limit::check_table(DType::I64, &[extent])?;
     let values: Vec<i64> = (0..extent).map(|i| (i * stride) as i64).collect();
     let mut shape = vec![1; rank];
     shape[d] = extent;
@@ -223,7 +225,6 @@ fn one_hot(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let index = cx.cast(indices, DType::I64)?;
     let index = from_start(cx, index, depth)?;
     let index = cx.unsqueeze(index, axis)?;
-    super::super::limit::check(DType::I64, &[depth])?;
     let classes = steps(cx, shape.len() + 1, axis, depth, 1)?;
     let hit = cx.binary(Binary::Eq, index, classes)?;
     if cx.shape(values) != [2] {

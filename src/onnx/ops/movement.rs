@@ -278,7 +278,7 @@ fn depth_to_space(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     };
     let split = cx.reshape(x, &split)?;
     let moved = cx.transpose(split, &perm)?;
-    one(cx.reshape(moved, &[n, depth, h * b, w * b]))
+    one(cx.reshape(moved, &[n, depth, limit::product(&[h, b])?, limit::product(&[w, b])?]))
 }
 
 fn space_to_depth(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
@@ -294,5 +294,5 @@ fn space_to_depth(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     };
     let blocks = cx.reshape(x, &[n, c, h / b, b, w / b, b])?;
     let moved = cx.transpose(blocks, &split)?;
-    one(cx.reshape(moved, &[n, c * b * b, h / b, w / b]))
+    one(cx.reshape(moved, &[n, limit::product(&[c, b, b])?, h / b, w / b]))
 }

@@ -1,5 +1,6 @@
 //! Poolings.
 
+use super::super::limit;
 use super::super::node::{NodeCx, extent};
 use super::window::{spatial, window};
 use super::{OpEntry, one, op};
@@ -82,6 +83,7 @@ fn positions(
     }
     patches = cx.add(Op::Pad { begin, end, mode: PadMode::Constant(lowest) }, &[patches])?;
     for d in 0..count {
+        limit::check_table(nestjit_ir::DType::I64, &[result[2 + d], window.kernel[d]])?;
         let starts = (0..result[2 + d]).map(|o| o * window.strides[d]);
         let indices: Vec<i64> = starts
             .flat_map(|s| (0..window.kernel[d]).map(move |k| (s + k * window.dilations[d]) as i64))
@@ -93,12 +95,13 @@ fn positions(
     let perm: Vec<usize> =
         (0..2).chain((0..count).map(|d| 2 + 2 * d)).chain((0..count).map(|d| 3 + 2 * d)).collect();
     let patches = cx.transpose(patches, &perm)?;
-    let elements: usize = window.kernel.iter().product();
+    let elements = limit::product(&window.kernel)?;
     let patches = cx.reshape(patches, &[result, &[elements]].concat())?;
     let axis = result.len();
     let largest = cx.add(Op::ArgReduce { max: true, axis, keep_dims: false, last: false }, &[patches])?;
 
     // The distance from the window's first element, and where that is.
+    limit::check_table(nestjit_ir::DType::I64, &[elements])?;
     let strides = plane_strides(&shape, column_major);
     let offsets: Vec<i64> = (0..elements)
         .map(|mut k| {
@@ -144,7 +147,7 @@ fn lp(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let window = pooling_window(cx, x)?;
     let ceil_mode = cx.flag("ceil_mode", false)?;
     let p = cx.int("p", 2)? as f64;
-    let elements: usize = window.kernel.iter().product();
+    let elements = limit::product(&window.kernel)?;
     let powers = powers(cx, x, p)?;
     // Zeros by hand: a window that `ceil_mode` adds divides by fewer elements.
     let shape = cx.shape(x);

@@ -212,6 +212,9 @@ fn integer_conv(
 
 /// One number per filter, laid out along a dimension.
 fn per_filter(cx: &mut NodeCx<'_, '_>, value: ValueId, rank: usize, axis: usize) -> Result<ValueId> {
+    if rank < 3 {
+        return Err(Error::shape(format!("a weight of rank {rank}")));
+    }
     let mut shape = vec![1; rank];
     shape[axis] = cx.elements(value);
     cx.reshape(value, &shape)

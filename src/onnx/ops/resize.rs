@@ -4,7 +4,7 @@ use super::super::limit;
 use super::super::node::{NodeCx, axes, axis, extent, floats, missing};
 use super::{OpEntry, one, op};
 use crate::error::{Error, Result};
-use crate::graph::{Binary, ValueId};
+use crate::graph::{Binary, Op, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[op("Resize", 10, resize), op("Upsample", 7, upsample)];
 
@@ -341,6 +341,9 @@ fn along(
     let mut result = shape.clone();
     result[d] = size;
     limit::check(cx.dtype(x), &result)?;
+    // Each element has about as many neighbours as shrinking makes one of.
+    let neighbours = 4.0 * (1.0 / scale).max(1.0);
+    limit::check_table(nestjit_ir::DType::F64, &[size, neighbours as usize])?;
     if input == 0 && size > 0 {
         return Err(Error::shape(format!("{shape:?} has no element along dimension {d}")));
     }
@@ -356,6 +359,39 @@ fn along(
     Ok(y)
 }
 
+/// The elements at these positions along a dimension. Positions that follow a rule need no table, and cost nothing
+/// once they are merged with what reads them.
+fn pick(cx: &mut NodeCx<'_, '_>, x: ValueId, d: usize, positions: &[i64]) -> Result<ValueId> {
+    let shape = cx.shape(x);
+    let (size, input) = (positions.len(), shape[d]);
+    if let Some(times) = size.checked_div(input)
+        && times > 0
+        && size == times * input
+        && positions.iter().enumerate().all(|(i, p)| *p == (i / times) as i64)
+    {
+        // Every element several times in a row.
+        let mut repeated = shape.clone();
+        repeated.insert(d + 1, times);
+        let column = cx.unsqueeze(x, d + 1)?;
+        let spread = cx.expand(column, &repeated)?;
+        let mut result = shape;
+        result[d] = size;
+        return cx.reshape(spread, &result);
+    }
+    if let [first, second, ..] = positions
+        && second > first
+        && positions.windows(2).all(|pair| pair[1] - pair[0] == second - first)
+    {
+        let (mut starts, mut steps) = (vec![0; shape.len()], vec![1; shape.len()]);
+        (starts[d], steps[d]) = (*first as usize, second - first);
+        let mut extents = shape;
+        extents[d] = size;
+        return cx.add(Op::Slice { starts, extents, steps }, &[x]);
+    }
+    let positions = cx.values(&[size], positions)?;
+    cx.gather(x, positions, d)
+}
+
 fn nearest_or_sum(
     cx: &mut NodeCx<'_, '_>,
     x: ValueId,
@@ -367,8 +403,7 @@ fn nearest_or_sum(
     if nearest || size == 0 {
         let chosen: Vec<i64> =
             (0..size).map(|i| taps.positions[if taps.weights[0][i] != 0.0 { 0 } else { 1 }][i]).collect();
-        let positions = cx.values(&[size], &chosen)?;
-        return cx.gather(x, positions, d);
+        return pick(cx, x, d, &chosen);
     }
     let dtype = cx.dtype(x);
     // Integers are interpolated as floats, and cut off.

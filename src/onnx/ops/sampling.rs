@@ -2,6 +2,7 @@
 
 use nestjit_ir::DType;
 
+use super::super::limit;
 use super::super::node::{NodeCx, extent};
 use super::gather::steps;
 use super::window::{spatial, window};
@@ -275,8 +276,8 @@ fn affine_grid(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     if cx.shape(theta) != [size[0], k, k + 1] {
         return Err(Error::shape(format!("transformations {:?} for {size:?}", cx.shape(theta))));
     }
-    let count: usize = size[2..].iter().product();
-    super::super::limit::check(DType::F64, &[count, k + 1])?;
+    let count = limit::product(&size[2..])?;
+    limit::check_table(DType::F64, &[count, k + 1])?;
     // Homogeneous coordinates, [k + 1, points]; the last dimension comes first.
     let mut points = vec![1.0; (k + 1) * count];
     for p in 0..count {
@@ -319,11 +320,11 @@ fn deform_conv(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         && c.is_multiple_of(groups)
         && m.is_multiple_of(groups)
         && filter[1] == c / groups
-        && cx.shape(offset) == [n, parts * taps * 2, oh, ow];
+        && cx.shape(offset) == [n, limit::product(&[parts, taps, 2])?, oh, ow];
     if !fits {
         return Err(Error::shape(format!("{shape:?}, {filter:?}, {:?}", cx.shape(offset))));
     }
-    let points = taps * oh * ow;
+    let points = limit::product(&[taps, oh, ow])?;
     let offsets = cx.reshape(offset, &[n * parts, taps, 2, oh, ow])?;
     let mut coordinates = Vec::with_capacity(2);
     for d in 0..2 {
@@ -388,7 +389,8 @@ fn roi_align(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
             "a number of samples that depends on the region (sampling_ratio = 0)",
         ));
     }
-    let samples = [bins[0] * ratio, bins[1] * ratio];
+    let samples = [limit::product(&[bins[0], ratio])?, limit::product(&[bins[1], ratio])?];
+    limit::check_table(DType::F64, &samples)?;
     let (mut coordinates, mut seen) = (Vec::new(), None);
     for d in 0..2 {
         // Regions list x first.

@@ -108,6 +108,8 @@ fn diagonal(
     k: i64,
     compare: Binary,
 ) -> Result<ValueId> {
+    limit::check_table(DType::I64, &[rows])?;
+    limit::check_table(DType::I64, &[columns])?;
     let row: Vec<i64> = (0..rows as i64).map(|i| i.saturating_add(k)).collect();
     let column: Vec<i64> = (0..columns as i64).collect();
     let row = cx.values(&[rows, 1], &row)?;
@@ -143,7 +145,7 @@ fn range(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         let distance = if delta > 0 { limit - start } else { start - limit };
         let count = if distance <= 0 { 0 } else { (distance + delta.abs() - 1) / delta.abs() };
         let count = usize::try_from(count).map_err(|_| limit::limit("the range is too long"))?;
-        limit::check(DType::I64, &[count])?;
+        limit::check_table(DType::I64, &[count])?;
         let values: Vec<i64> = (0..count as i128).map(|i| (start + i * delta) as i64).collect();
         let values = cx.values(&[count], &values)?;
         return one(cx.cast(values, dtype));
@@ -161,7 +163,7 @@ fn range(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         return Err(Error::invalid(format!("a range from {start} to {limit} by {delta}")));
     }
     let count = if count > 0.0 { count as usize } else { 0 };
-    limit::check(DType::F64, &[count])?;
+    limit::check_table(DType::F64, &[count])?;
     let values: Vec<f64> = (0..count).map(|i| start + i as f64 * delta).collect();
     let values = cx.values(&[count], &values)?;
     one(cx.cast(values, dtype))

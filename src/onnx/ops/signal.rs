@@ -31,7 +31,7 @@ fn window(cx: &mut NodeCx<'_, '_>, f: fn(f64) -> f64) -> Result<Vec<ValueId>> {
     let periodic = cx.flag("periodic", true)?;
     let size = cx.input(0)?;
     let size = extent(cx.known_int(size, "the size")?, "the size")?;
-    limit::check(to, &[size])?;
+    limit::check_table(nestjit_ir::DType::F64, &[size])?;
     let steps = if periodic { size } else { size.saturating_sub(1).max(1) } as f64;
     let values: Vec<f64> = (0..size).map(|i| f(i as f64 / steps)).collect();
     let values = cx.values(&[size], &values)?;
@@ -47,7 +47,7 @@ fn mel_weight_matrix(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let (low, high) =
         (cx.known_scalar(inputs[3], "lower_edge_hertz")?, cx.known_scalar(inputs[4], "upper_edge_hertz")?);
     let rows = length / 2 + 1;
-    limit::check(to, &[rows, bins])?;
+    limit::check_table(nestjit_ir::DType::F64, &[rows, bins])?;
     let mel = |hertz: f64| 2595.0 * (1.0 + hertz / 700.0).log10();
     let step = (mel(high) - mel(low)) / (bins as f64 + 2.0);
     let point = |i: usize| {
@@ -127,7 +127,7 @@ fn transform(cx: &mut NodeCx<'_, '_>, x: ValueId, axis: usize, t: &Transform) ->
     perm.push(axis);
     let moved = cx.transpose(x, &perm)?;
     let part = |cx: &mut NodeCx<'_, '_>, i: usize| cx.narrow(moved, rank - 2, i, 1);
-    limit::check(nestjit_ir::DType::F64, &[used, results])?;
+    limit::check_table(nestjit_ir::DType::F64, &[used, results])?;
     let factor = |n: usize| match (t.inverse, halved) {
         (false, _) => 1.0,
         // Frequencies whose mirror image is another one count twice.
@@ -189,7 +189,7 @@ fn stft(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         return Err(Error::invalid(format!("frames of {length} of {samples} samples, {step} apart")));
     }
     let frames = 1 + (samples - length) / step;
-    limit::check(cx.dtype(x), &[batch, frames, length, parts])?;
+    limit::check_table(nestjit_ir::DType::I64, &[frames, length])?;
     let indices: Vec<i64> =
         (0..frames).flat_map(|f| (0..length).map(move |i| (f * step + i) as i64)).collect();
     let indices = cx.values(&[frames, length], &indices)?;

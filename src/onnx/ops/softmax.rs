@@ -1,6 +1,7 @@
 //! Softmax and its relatives.
 
 use super::super::node::{NodeCx, axis};
+use super::gather::steps;
 use super::{OpEntry, one, op};
 use crate::error::Result;
 use crate::graph::{Binary, Op, ValueId};
@@ -38,10 +39,7 @@ fn along_axis(cx: &mut NodeCx<'_, '_>, along: Along) -> Result<Vec<ValueId>> {
 /// 1 where the first maximum is, 0 elsewhere.
 fn hardmax(cx: &mut NodeCx<'_, '_>, x: ValueId, axis: usize) -> Result<ValueId> {
     let shape = cx.shape(x);
-    let positions: Vec<i64> = (0..shape[axis] as i64).collect();
-    let mut extents = vec![1; shape.len()];
-    extents[axis] = shape[axis];
-    let positions = cx.values(&extents, &positions)?;
+    let positions = steps(cx, shape.len(), axis, shape[axis], 1)?;
     let first = cx.add(Op::ArgReduce { max: true, axis, keep_dims: true, last: false }, &[x])?;
     let hit = cx.binary(Binary::Eq, positions, first)?;
     cx.cast(hit, cx.dtype(x))

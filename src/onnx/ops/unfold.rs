@@ -33,12 +33,14 @@ fn col2im(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let mut counts = Vec::with_capacity(k);
     for d in 0..k {
         let reach = super::window::reach(block[d], dilations[d])?;
-        let room = (image[d] + begin[d] + end[d]).checked_sub(reach).ok_or_else(misfit)?;
+        let room =
+            image[d].checked_add(begin[d] + end[d]).and_then(|n| n.checked_sub(reach)).ok_or_else(misfit)?;
         counts.push(room / strides[d] + 1);
     }
-    let (elements, blocks): (usize, usize) = (block.iter().product(), counts.iter().product());
-    let size: usize = image.iter().product();
-    limit::check(cx.dtype(x), &[n, rows, columns])?;
+    let (elements, blocks) = (limit::product(&block)?, limit::product(&counts)?);
+    let size = limit::product(&image)?;
+    limit::check(cx.dtype(x), &image)?;
+    limit::check_table(DType::I64, &[elements, blocks])?;
     if blocks != columns || !rows.is_multiple_of(elements) {
         return Err(misfit());
     }
@@ -108,7 +110,7 @@ fn max_unpool(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     }
     let count = cx.elements(x);
     let zero = cx.scalar_like(x, 0.0);
-    let zeros = cx.expand(zero, &[natural.iter().product(), 1])?;
+    let zeros = cx.expand(zero, &[limit::product(&natural)?, 1])?;
     let places = cx.reshape(indices, &[count])?;
     let updates = cx.reshape(x, &[count, 1])?;
     let y = cx.add(Op::Scatter { reduction: None }, &[zeros, places, updates])?;

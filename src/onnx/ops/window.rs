@@ -46,7 +46,12 @@ pub(super) fn per_dimension(
     if list.len() != count {
         return Err(Error::invalid(format!("'{name}' has {} entries, but {count} are needed", list.len())));
     }
-    list.iter().map(|v| extent(*v, name)).collect()
+    list.iter()
+        .map(|v| match extent(*v, name)? {
+            large if large > limit::ATTRIBUTE => Err(limit::limit(format!("'{name}' is {large}"))),
+            v => Ok(v),
+        })
+        .collect()
 }
 
 /// The padding as stated, before and after each spatial dimension.

@@ -1,0 +1,155 @@
+//! The ends of an import: shapes of inputs, with symbols bound, and outputs with the model's names.
+
+use std::collections::BTreeMap;
+
+use super::import::{Importer, Specialization};
+use super::limit;
+use super::model::{Dim, InputSpec};
+use super::scope::{Binding, Scope};
+use crate::error::{Error, Result};
+use crate::graph::{Node, Op, Unary};
+use crate::tensor::Tensor;
+
+impl Importer<'_> {
+    /// Makes the graph's inputs.
+    pub fn interface(&mut self, scope: &mut Scope<'_>, specialization: &Specialization) {
+        let mut dims = specialization.dims.clone();
+        for (names, what) in [
+            (specialization.shapes.keys().collect::<Vec<_>>(), "shape"),
+            (specialization.values.keys().collect(), "value"),
+        ] {
+            for name in names {
+                if !self.model.inputs.iter().any(|i| i.name == *name) {
+                    let message =
+                        format!("a {what} is given for '{}', which is no input", name.escape_debug());
+                    self.problems.push(Error::usage(message));
+                }
+            }
+        }
+        for input in &self.model.inputs {
+            let value = specialization.values.get(&input.name);
+            let given =
+                value.map(Tensor::shape).or(specialization.shapes.get(&input.name).map(Vec::as_slice));
+            let shape = input_shape(input, given, &mut dims).and_then(|shape| {
+                limit::check(input.dtype, &shape)?;
+                Ok(shape)
+            });
+            let Some(shape) = self.problems.keep(shape) else {
+                scope.names.insert(input.name.clone(), Binding::Broken);
+                continue;
+            };
+            self.value_names.insert(input.name.clone());
+            self.output_names.remove(&input.name);
+            let id = self.graph.add_value(input.name.clone(), input.dtype, &shape);
+            self.producers.push(None);
+            self.graph.inputs.push(id);
+            let read = match value {
+                Some(value) if value.dtype() != input.dtype => {
+                    let name = input.name.escape_debug();
+                    self.problems.push(Error::shape(format!(
+                        "input '{name}' is {}, but its value is {}",
+                        input.dtype,
+                        value.dtype()
+                    )));
+                    id
+                }
+                Some(value) => self.constant(&input.name, value.clone()),
+                None => id,
+            };
+            scope.names.insert(input.name.clone(), Binding::Value(read));
+        }
+    }
+
+    /// Makes the graph's outputs. What is an input, a constant or an output already is copied.
+    pub fn outputs(&mut self, scope: &Scope<'_>) {
+        let model = self.model;
+        for output in model.outputs() {
+            let id = match scope.get(output) {
+                Some(Binding::Value(id)) => id,
+                Some(_) => continue,
+                None => {
+                    let message = format!("nothing makes the output '{}'", output.escape_debug());
+                    self.problems.push(match self.model.initializers.get(output) {
+                        Some(Err(e)) => e.clone(),
+                        _ => Error::invalid(message),
+                    });
+                    continue;
+                }
+            };
+            if self.graph.value(id).name == output && self.producers[id.0 as usize].is_some() {
+                self.graph.outputs.push(id);
+                continue;
+            }
+            let (dtype, shape) = (self.graph.value(id).dtype, self.graph.value(id).shape.clone());
+            let copy = match self.output_names.remove(output) {
+                true => self.new_value(output.to_owned(), dtype, &shape),
+                false => self.new_value_like(output, dtype, &shape),
+            };
+            let name = self.node_name(output);
+            self.producers[copy.0 as usize] = Some(self.graph.nodes.len() as u32);
+            self.graph.nodes.push(Node {
+                name,
+                op: Op::Unary(Unary::Identity),
+                inputs: vec![id],
+                outputs: vec![copy],
+            });
+            self.graph.outputs.push(copy);
+        }
+    }
+}
+
+/// The shape of an input: as declared, with symbols bound by what is given.
+fn input_shape(
+    input: &InputSpec,
+    given: Option<&[usize]>,
+    dims: &mut BTreeMap<String, usize>,
+) -> Result<Vec<usize>> {
+    let name = input.name.escape_debug();
+    let Some(declared) = &input.dims else {
+        let message = format!("input '{name}' has no shape in the model: one must be given");
+        return given.map(<[usize]>::to_vec).ok_or_else(|| Error::shape(message));
+    };
+    if let Some(given) = given
+        && given.len() != declared.len()
+    {
+        let rank = declared.len();
+        return Err(Error::shape(format!("input '{name}' has rank {rank}, but {given:?} was given")));
+    }
+    let mut shape = Vec::with_capacity(declared.len());
+    for (d, dim) in declared.iter().enumerate() {
+        let given = given.map(|g| g[d]);
+        let bound = match dim {
+            Dim::Fixed(extent) => Some(*extent),
+            Dim::Symbol(symbol) => dims.get(symbol).copied(),
+            Dim::Unknown => None,
+        };
+        let extent = match (bound, given) {
+            (Some(bound), Some(given)) if bound != given => {
+                let symbol = if let Dim::Symbol(s) = dim {
+                    format!(" ('{}')", s.escape_debug())
+                } else {
+                    String::new()
+                };
+                return Err(Error::shape(format!(
+                    "dimension {d}{symbol} of input '{name}' is {bound}, but {given} was given"
+                )));
+            }
+            (Some(extent), _) | (None, Some(extent)) => extent,
+            (None, None) => {
+                let symbol = if let Dim::Symbol(s) = dim {
+                    format!(" ('{}')", s.escape_debug())
+                } else {
+                    String::new()
+                };
+                return Err(Error::shape(format!(
+                    "dimension {d}{symbol} of input '{name}' is not known: a shape must be given"
+                )));
+            }
+        };
+        if let Dim::Symbol(symbol) = dim {
+            dims.insert(symbol.clone(), extent);
+        }
+        shape.push(extent);
+    }
+    Ok(shape)
+}
