@@ -20,6 +20,7 @@ pub(super) const SCRATCH_LOW: Register = Register::EAX;
 /// For integer arithmetic; free between instructions.
 pub(super) const SCRATCH_2: Register = Register::RCX;
 
+const PAGE: usize = 4096;
 /// Mask registers for values; the others are [`LANE_MASK`] and [`LANE_MASK_2`].
 const MASKS: usize = 5;
 /// Holds the most important lane mask.
@@ -96,6 +97,11 @@ impl<'k> Emitter<'_, 'k> {
             self.asm.put(Instruction::with1(Code::Push_r64, register));
         }
         if framed {
+            // Touches every page, so that a full stack ends at its guard page.
+            for page in 1..=self.frame / PAGE {
+                let place = MemoryOperand::with_base_displ(Register::RSP, -((page * PAGE) as i64));
+                self.asm.put(Instruction::with2(Code::Test_rm32_r32, place, Register::EAX));
+            }
             self.asm.put(Instruction::with2(Code::Sub_rm64_imm32, Register::RSP, self.frame as i32));
             self.asm.put(Instruction::with2(Code::And_rm64_imm8, Register::RSP, -64));
         }

@@ -212,6 +212,8 @@ impl Pool<'_, '_> {
                 let weight: f32 = list.iter().map(|o| self.flat.weight(o.at)).sum();
                 // A constant need not be stored, and is often a memory operand.
                 let weight = if self.flat.constants.contains_key(&reg) { weight * 0.3 } else { weight };
+                // To do without a register pays the longer it would be occupied.
+                let weight = weight / (end - start + 1) as f32;
                 position[i] = Some(intervals.len());
                 owners.push(Owner::Whole(reg));
                 intervals.push(Interval { start, end, weight, hints: [None; 2] });
