@@ -28,6 +28,8 @@ pub(crate) enum Command {
     Ir(IrArgs),
     /// List the built-in models
     Zoo(ZooArgs),
+    /// Write a model as an ONNX file
+    Export(ExportArgs),
 }
 
 /// What to compile, and how.
@@ -131,6 +133,14 @@ pub(crate) struct IrArgs {
     /// List the passes, in order
     #[arg(long, exclusive = true)]
     pub(crate) passes: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ExportArgs {
+    /// The name of a built-in model, or an ONNX file
+    pub(crate) model: String,
+    /// The file to write
+    pub(crate) file: PathBuf,
 }
 
 #[derive(Args, Debug)]

@@ -7,6 +7,7 @@ mod args;
 mod bench;
 mod check;
 mod compare;
+mod export;
 mod files;
 mod ir;
 mod npy;
@@ -63,6 +64,7 @@ fn execute(command: &Command) -> Result<Outcome> {
         Command::Report(args) => report::execute(args),
         Command::Ir(args) => ir::execute(args),
         Command::Zoo(args) => zoo::execute(args),
+        Command::Export(args) => export::execute(args),
     }
 }
 

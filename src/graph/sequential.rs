@@ -11,8 +11,8 @@ use super::{Format, GraphBuilder, Model, ValueId};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
-/// Epsilon of the normalisation layers.
-const EPSILON: f64 = 1e-3;
+/// Epsilon of the normalisation layers; an `f32`, as it is in files.
+const EPSILON: f64 = 1e-3_f32 as f64;
 
 /// A stack of layers.
 ///

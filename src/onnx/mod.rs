@@ -1,12 +1,13 @@
-//! ONNX files in: a [`OnnxModel`] is a parsed and checked file; importing it for concrete shapes gives a
-//! [`Graph`] of core operations.
+//! ONNX files in and out. In: an [`OnnxModel`] is a parsed and checked file; importing it for concrete shapes
+//! gives a [`Graph`] of core operations. Out: [`Model::write_onnx`].
 //!
-//! `model` reads and checks, `import` walks the nodes, `node` is what the import of one node works with,
-//! `ops` is the table of operations. Nothing here knows how a graph is compiled.
+//! `model` reads and checks, `import` walks the nodes, `node` is what the import of one node works with, `ops` is
+//! the table of operations; `export` writes. Nothing here knows how a graph is compiled.
 
 use std::path::Path;
 
 mod attributes;
+mod export;
 mod external;
 mod import;
 mod interface;

@@ -21,7 +21,7 @@ pub(super) fn bert_minilm(length: usize) -> Result<Model> {
         weights: Weights::new(160),
         width: WIDTH,
         heads: 12,
-        epsilon: 1e-12,
+        epsilon: f64::from(1e-12_f32),
     };
     let ids = net.g.input("input_ids", DType::I64, &[1, length]);
     let places: Vec<i64> = (0..length as i64).collect();

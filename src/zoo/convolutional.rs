@@ -102,7 +102,7 @@ pub(super) fn conv_bn_side_relu(name: &str, format: Format) -> Result<Model> {
     let side = g.input("side", DType::F32, &shape);
     let y = same_conv(&mut g, &mut weights, x, [64, 64, 3, 3], format)?;
     let parameters = weights.batch_norm(64)?.map(|tensor| g.constant("batch_norm", tensor));
-    let y = g.named("batch_norm").batch_norm(y, parameters, 1e-5, format);
+    let y = g.named("batch_norm").batch_norm(y, parameters, f64::from(1e-5_f32), format);
     let y = g.named("add").add(y, side);
     let y = g.named("relu").relu(y);
     g.output("output", y);

@@ -10,7 +10,7 @@ struct Scaling {
     width: f64,
     depth: f64,
     /// Of the batch normalisations.
-    epsilon: f64,
+    epsilon: f32,
 }
 
 /// B0 to B7; the resolutions that go with them are the paper's.

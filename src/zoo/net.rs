@@ -97,8 +97,8 @@ impl Kernel {
 pub(super) struct Net {
     g: GraphBuilder,
     weights: Weights,
-    /// Of all batch normalisations.
-    epsilon: f64,
+    /// Of all batch normalisations; an `f32`, as it is in files.
+    epsilon: f32,
 }
 
 impl Net {
@@ -108,7 +108,7 @@ impl Net {
     }
 
     /// With another epsilon for all batch normalisations.
-    pub(super) fn epsilon(self, epsilon: f64) -> Net {
+    pub(super) fn epsilon(self, epsilon: f32) -> Net {
         Net { epsilon, ..self }
     }
 
@@ -190,7 +190,7 @@ impl Net {
             let measured = given.mean + given.variance.sqrt() * f64::from(means[c]);
             means[c] = measured as f32;
             variances[c] = (given.variance * f64::from(variances[c])) as f32;
-            let factor = f64::from(scales[c]) / (f64::from(variances[c]) + self.epsilon).sqrt();
+            let factor = f64::from(scales[c]) / (f64::from(variances[c]) + f64::from(self.epsilon)).sqrt();
             moments.push(Moments {
                 mean: (given.mean - measured) * factor + f64::from(biases[c]),
                 variance: given.variance * factor * factor,
@@ -200,7 +200,7 @@ impl Net {
             [("weight", scale), ("bias", bias), ("running_mean", mean), ("running_var", variance)]
                 .map(|(parameter, tensor)| self.g.constant(&format!("{name}.{parameter}"), tensor));
         let format = Format::ChannelsFirst;
-        let id = self.g.named(name).batch_norm(x.id, parameters, self.epsilon, format);
+        let id = self.g.named(name).batch_norm(x.id, parameters, self.epsilon.into(), format);
         Ok(Feature { id, moments })
     }
 

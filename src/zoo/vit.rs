@@ -19,7 +19,7 @@ pub(super) fn vit_b_16(resolution: usize) -> Result<Model> {
         weights: Weights::new(150),
         width: WIDTH,
         heads: 12,
-        epsilon: 1e-6,
+        epsilon: f64::from(1e-6_f32),
     };
     let x = net.g.input("input", DType::F32, &[1, 3, resolution, resolution]);
     let limit = 3.0 / ((3 * PATCH * PATCH) as f32).sqrt();

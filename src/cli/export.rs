@@ -1,0 +1,20 @@
+//! `nestjit export`: a model as an ONNX file.
+
+use nestjit::Result;
+use nestjit::report::format::name;
+
+use super::args::ExportArgs;
+use super::{Outcome, session};
+
+pub(crate) fn execute(args: &ExportArgs) -> Result<Outcome> {
+    let model = session::load(&args.model)?;
+    model.write_onnx(&args.file)?;
+    let file = args.file.display().to_string();
+    Ok(format!(
+        "{}: {} operations, written to {}\n",
+        name(&model.graph.name),
+        model.graph.nodes.len(),
+        name(&file)
+    )
+    .into())
+}
