@@ -17,8 +17,9 @@ const HUGE_PAGE: usize = 2 << 20;
 #[derive(Debug)]
 pub struct Block {
     start: NonNull<u8>,
-    /// `None` if the block is empty and nothing is allocated.
-    layout: Option<Layout>,
+    size: usize,
+    /// What was allocated; `None` if the block is empty.
+    allocation: Option<(NonNull<u8>, Layout)>,
 }
 
 // SAFETY: a block owns its memory, like a `Vec<u8>`.
@@ -37,12 +38,18 @@ impl Block {
         if bytes == 0 {
             // Not null and aligned, as an empty slice's pointer must be.
             let start = NonNull::without_provenance(std::num::NonZero::new(ALIGN).ok_or_else(fail)?);
-            return Ok(Block { start, layout: None });
+            return Ok(Block { start, size: 0, allocation: None });
         }
-        let layout = Layout::from_size_align(bytes, align).map_err(|_| fail())?;
+        // The allocator zeroes what it aligns by writing to it; what it need not align comes from the system as
+        // zeros and is not touched before it is used. So the alignment is made here.
+        let size = bytes.checked_add(align - 1).ok_or_else(fail)?;
+        let layout = Layout::from_size_align(size, 1).map_err(|_| fail())?;
         // SAFETY: the size is not 0.
-        let start = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(fail)?;
-        Ok(Block { start, layout: Some(layout) })
+        let memory = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(fail)?;
+        let skip = memory.addr().get().next_multiple_of(align) - memory.addr().get();
+        // SAFETY: `skip` is less than `align`, so the place is within the allocation, with `bytes` behind it.
+        let start = unsafe { memory.add(skip) };
+        Ok(Block { start, size: bytes, allocation: Some((memory, layout)) })
     }
 
     /// The first byte. Valid for reads and writes of the whole block; who does so must see to it that nobody
@@ -53,7 +60,7 @@ impl Block {
 
     /// The number of bytes.
     pub fn size(&self) -> usize {
-        self.layout.map_or(0, |l| l.size())
+        self.size
     }
 
     /// The bytes, to be changed.
@@ -65,9 +72,9 @@ impl Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        if let Some(layout) = self.layout {
+        if let Some((memory, layout)) = self.allocation {
             // SAFETY: allocated with this layout, and dropped once.
-            unsafe { dealloc(self.start.as_ptr(), layout) };
+            unsafe { dealloc(memory.as_ptr(), layout) };
         }
     }
 }
