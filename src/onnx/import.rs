@@ -76,7 +76,7 @@ pub(super) struct Importer<'m> {
     numbers: HashMap<String, usize>,
     /// The inputs whose values must be known.
     needs: BTreeSet<usize>,
-    /// How often that stopped the import of a node.
+    /// How often the import of a node stopped for a reason that is no problem of its own.
     stops: usize,
     visits: usize,
 }
@@ -106,7 +106,6 @@ impl<'m> Importer<'m> {
             let results = self.node(node, &name, scope).map_err(|e| e.at(&name, &op_name(node, scope)));
             let results = match results {
                 Ok(results) => results,
-                // Not a problem of the model: the import will be repeated with more values.
                 Err(_) if self.stops > stops => None,
                 Err(e) => {
                     self.problems.push(e);
@@ -301,13 +300,19 @@ impl<'m> Importer<'m> {
         if !inputs.is_empty() {
             // Positions in the graph are the model's: inputs are only left out together with a problem.
             self.needs.extend(inputs);
-            self.stops += 1;
+            self.stop();
             return Err(Error::internal(format!("{what} depends on inputs")));
         }
         for node in nodes {
             self.force(node as usize, what)?;
         }
         self.graph.constant(id).cloned().ok_or_else(|| Error::internal("a computed constant is missing"))
+    }
+
+    /// Notes that the error of the node that is being imported is none: the reason is known, or will be gone when the
+    /// import is repeated with more values.
+    pub fn stop(&mut self) {
+        self.stops += 1;
     }
 
     /// Computes a node whose operands are constants.

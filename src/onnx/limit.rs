@@ -31,6 +31,9 @@ pub(super) const VISITS: usize = 5_000_000;
 /// The largest attribute that is an extent, stride or padding; sums and products of two of them do not overflow.
 pub(super) const ATTRIBUTE: usize = 1 << 31;
 
+/// The most elements of a window.
+const KERNEL: usize = 1 << 24;
+
 /// The largest constant that is computed because an operation cannot be imported without it.
 pub(super) const FORCED_BYTES: usize = 64 << 20;
 
@@ -56,6 +59,14 @@ pub(super) fn zeros(dtype: DType, shape: &[usize]) -> Result<Tensor> {
 pub(super) fn check_table(dtype: DType, shape: &[usize]) -> Result<()> {
     match checked_bytes(dtype, shape)? > TABLE_BYTES {
         true => Err(limit(format!("a table of shape {shape:?}; at most {TABLE_BYTES} bytes are possible"))),
+        false => Ok(()),
+    }
+}
+
+/// Refuses a window of more elements than any image has.
+pub(super) fn check_kernel(kernel: &[usize]) -> Result<()> {
+    match product(kernel)? > KERNEL {
+        true => Err(limit(format!("a kernel of {kernel:?}; at most {KERNEL} elements are possible"))),
         false => Ok(()),
     }
 }

@@ -144,7 +144,7 @@ impl NodeCx<'_, '_> {
     /// The outputs of a subgraph of this node. `label` tells it, and iterations of it, apart in names.
     ///
     /// # Errors
-    /// Also if something in it is a problem that is reported already.
+    /// Also if something in it, or before it, is a problem that is reported already; then this is none.
     pub fn subgraph(
         &mut self,
         graph: &GraphProto,
@@ -152,9 +152,13 @@ impl NodeCx<'_, '_> {
         label: &str,
     ) -> Result<Vec<ValueId>> {
         let prefix = format!("{}/{label}/", self.name());
-        self.importer
-            .subgraph(graph, arguments, self.scope, prefix)?
-            .ok_or_else(|| Error::invalid("something in its subgraph is wrong"))
+        match self.importer.subgraph(graph, arguments, self.scope, prefix)? {
+            Some(results) => Ok(results),
+            None => {
+                self.importer.stop();
+                Err(Error::internal("a problem in a subgraph was not reported"))
+            }
+        }
     }
 }
 

@@ -21,19 +21,19 @@ fn if_(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     if cx.elements(condition) != 1 || cx.dtype(condition) != DType::Bool {
         return Err(Error::shape("the condition must be one bool"));
     }
+    let chosen = |cx: &mut NodeCx<'_, '_>| match cx.known_int(condition, "the condition")? != 0 {
+        true => cx.subgraph(then, &[], "then"),
+        false => cx.subgraph(other, &[], "else"),
+    };
     if cx.constant_of(condition).is_some() {
-        return match cx.known_int(condition, "the condition")? != 0 {
-            true => cx.subgraph(then, &[], "then"),
-            false => cx.subgraph(other, &[], "else"),
-        };
+        return chosen(cx);
     }
     // Operations have no effects: both branches may be computed. Where that is not possible, the condition must be
     // known.
     let problems = cx.importer.problems.count();
-    both(cx, condition, [then, other]).or_else(|why| {
+    both(cx, condition, [then, other]).or_else(|_| {
         cx.importer.problems.truncate(problems);
-        cx.known_int(condition, "the condition")?;
-        Err(why)
+        chosen(cx)
     })
 }
 

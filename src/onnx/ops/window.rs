@@ -71,6 +71,7 @@ pub(super) fn window(cx: &NodeCx<'_, '_>, input: &[usize], kernel: Vec<usize>) -
             return Err(Error::invalid(format!("the {what} must be at least 1, not {list:?}")));
         }
     }
+    limit::check_kernel(&kernel)?;
     let auto = auto_pad(cx)?;
     if auto != AutoPad::Explicit {
         for d in 0..count {
