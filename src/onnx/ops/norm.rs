@@ -1,5 +1,6 @@
 //! Normalisations.
 
+use super::super::limit;
 use super::super::node::{NodeCx, axes};
 use super::{OpEntry, one, op};
 use crate::error::{Error, Result};
@@ -141,6 +142,7 @@ fn local_response(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     if shape.len() < 2 || size == 0 {
         return Err(Error::shape(format!("a window of {size} channels of {shape:?}")));
     }
+    limit::check_kernel(&[size])?;
     let squares = cx.unary(Unary::Square, x)?;
     let image = [shape[0], 1, shape[1], shape[2..].iter().product()];
     let squares = cx.reshape(squares, &image)?;
