@@ -31,7 +31,7 @@ pub(super) fn emit(kernel: &Kernel, tier: Tier, keep_text: bool) -> Result<(Vec<
     let flat = Flat::new(kernel, tier);
     let masks = if tier.is_512() { MASKS } else { 0 };
     let allocation = allocate(&flat, tier, tier.registers(), masks);
-    let integers = Integers::new(&flat, INTEGERS.len());
+    let integers = Integers::new(&flat, &allocation, INTEGERS.len());
     let vector = tier.lanes() * 4;
     let working = allocation.slot_count * vector;
     let integer_slots = working + working_bytes(&flat, tier);
@@ -167,9 +167,8 @@ impl<'k> Emitter<'_, 'k> {
                 self.reload(reg)?;
             }
         }
-        let gone = dst.is_some_and(|d| {
-            self.flat.constants.contains_key(&d) && self.allocation.whole[d.0 as usize].is_none()
-        });
+        let gone =
+            dst.is_some_and(|d| self.flat.can_be_remade(d) && self.allocation.whole[d.0 as usize].is_none());
         if gone {
             return Ok(());
         }
@@ -189,11 +188,13 @@ impl<'k> Emitter<'_, 'k> {
         Ok(())
     }
 
-    /// Loads a register that lives on the stack or is a constant.
+    /// Loads a register that lives on the stack or is made again.
     fn reload(&mut self, reg: Reg) -> Result<(), String> {
         let register = self.number(reg)?;
         if let Some(&bits) = self.flat.constants.get(&reg) {
             self.constant(reg, register, bits);
+        } else if let Some(&access) = self.flat.reloadable.get(&reg) {
+            self.load(register, access)?;
         } else if let Some(&slot) = self.allocation.slots.get(&reg) {
             let place = self.vector_slot(slot);
             if self.in_mask_register(reg) {
@@ -270,6 +271,9 @@ impl<'k> Emitter<'_, 'k> {
         }
         if let Some(&bits) = self.flat.constants.get(&reg) {
             return Ok(self.constant_operand(bits));
+        }
+        if let Some(&access) = self.flat.reloadable.get(&reg) {
+            return Ok(self.place(access, 0)?.into());
         }
         match self.allocation.slots.get(&reg) {
             Some(&slot) => Ok(self.vector_slot(slot).into()),

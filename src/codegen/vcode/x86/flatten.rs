@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use nestjit_ir::BufId;
 
 use super::Tier;
+use super::needs::is_strided;
 use crate::codegen::vcode::{Access, Arg, BinaryOp, Bound, Class, Cmp, Counter, Inst, Kernel, Reg, UnaryOp};
 
 /// An element of the list.
@@ -69,6 +70,9 @@ pub(super) struct Flat<'k> {
     pub folded: HashMap<Reg, &'k Access>,
     /// Registers that are always the same constant.
     pub constants: HashMap<Reg, u32>,
+    /// Registers that are loaded once, from memory that the kernel does not write, and only used where the
+    /// address is known: they can be loaded again instead of being kept.
+    pub reloadable: HashMap<Reg, &'k Access>,
 }
 
 impl<'k> Flat<'k> {
@@ -80,6 +84,7 @@ impl<'k> Flat<'k> {
             loops: Vec::new(),
             folded: HashMap::new(),
             constants: HashMap::new(),
+            reloadable: HashMap::new(),
         };
         let mut counts = vec![Count::default(); kernel.regs.len()];
         count(&kernel.body, &mut counts);
@@ -88,6 +93,7 @@ impl<'k> Flat<'k> {
         flat.push(Node::Gone, around);
         flat.block(&kernel.body, around, &counts);
         flat.fold_loads(tier, &counts);
+        flat.find_reloadable(&counts);
         flat
     }
 
@@ -217,6 +223,38 @@ impl<'k> Flat<'k> {
                 }
             }
         }
+    }
+
+    fn find_reloadable(&mut self, counts: &[Count]) {
+        let mut found: HashMap<Reg, (usize, &'k Access)> = HashMap::new();
+        for (at, node) in self.nodes.iter().enumerate() {
+            let Node::Inst(inst, dst) = node else { continue };
+            for operand in inst.operands() {
+                // Outside the loop of the load, its pointer has moved on.
+                let inside = |&(load, _): &(usize, _)| {
+                    let home = self.around[load].in_loop;
+                    home.is_none() || self.loops_around(at).any(|l| Some(l) == home)
+                };
+                if !found.get(&operand).is_none_or(inside) {
+                    found.remove(&operand);
+                }
+            }
+            if let Inst::Load { dst: loaded, from } = inst
+                && *dst == Some(*loaded)
+                && counts[loaded.0 as usize].defs == 1
+                && !self.kernel.written.contains(&from.buf)
+                && !self.is_scratch(from)
+                && !is_strided(from)
+            {
+                found.insert(*loaded, (at, from));
+            }
+        }
+        self.reloadable = found.into_iter().map(|(reg, (_, from))| (reg, from)).collect();
+    }
+
+    /// Whether a register that is nowhere can be made again: a constant, or a load.
+    pub fn can_be_remade(&self, reg: Reg) -> bool {
+        self.constants.contains_key(&reg) || self.reloadable.contains_key(&reg)
     }
 
     fn is_scratch(&self, access: &Access) -> bool {

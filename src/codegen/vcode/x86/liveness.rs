@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::Tier;
 use super::flatten::{Flat, Node, memory_operands};
-use super::needs::needs;
+use super::needs::{ELEMENT, needs};
 use super::regalloc::{Interval, scan};
 use crate::codegen::vcode::{Class, Inst, Reg};
 
@@ -210,8 +210,8 @@ impl Pool<'_, '_> {
             let Some((start, end)) = whole[i].filter(|_| self.contains(reg)) else { continue };
             if !spilled.contains(&reg) {
                 let weight: f32 = list.iter().map(|o| self.flat.weight(o.at)).sum();
-                // A constant need not be stored, and is often a memory operand.
-                let weight = if self.flat.constants.contains_key(&reg) { weight * 0.3 } else { weight };
+                // What can be made again need not be stored, and is often a memory operand.
+                let weight = if self.flat.can_be_remade(reg) { weight * 0.3 } else { weight };
                 // To do without a register pays the longer it would be occupied.
                 let weight = weight / (end - start + 1) as f32;
                 position[i] = Some(intervals.len());
@@ -282,7 +282,11 @@ impl Flat<'_> {
         let Node::Inst(inst, dst) = self.nodes[at] else { return None };
         let candidates = memory_operands(self.kernel, inst);
         let folded = candidates.iter().find(|r| self.folded.contains_key(r));
-        folded.or_else(|| candidates.iter().find(|r| Some(**r) != dst && spilled(**r))).copied()
+        // A load again only of a whole register.
+        let whole = |r: &Reg| {
+            self.reloadable.get(r).is_none_or(|a| a.stride == ELEMENT && a.lanes == self.kernel.lanes)
+        };
+        folded.or_else(|| candidates.iter().find(|r| Some(**r) != dst && spilled(**r) && whole(r))).copied()
     }
 }
 
@@ -290,7 +294,7 @@ impl Flat<'_> {
 fn assign_slots(flat: &Flat<'_>, spilled: &HashSet<Reg>, allocation: &mut Allocation) {
     let mut regs: Vec<(usize, usize, Reg)> = spilled
         .iter()
-        .filter(|r| !flat.constants.contains_key(r))
+        .filter(|r| !flat.can_be_remade(**r))
         .filter_map(|r| allocation.intervals[r.0 as usize].map(|(start, end)| (start, end, *r)))
         .collect();
     regs.sort_unstable();

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use super::flatten::{Flat, Node};
+use super::liveness::Allocation;
 use super::regalloc::{Interval, scan};
 use crate::codegen::vcode::{Access, ArgId, Counter, Inst, Int};
 
@@ -65,9 +66,10 @@ pub(super) struct Integers {
 
 impl Integers {
     /// Plans for this many integer registers.
-    pub fn new(flat: &Flat<'_>, registers: usize) -> Integers {
+    pub fn new(flat: &Flat<'_>, allocation: &Allocation, registers: usize) -> Integers {
         let mut planner = Planner {
             flat,
+            allocation,
             intervals: Vec::new(),
             patterns: HashMap::new(),
             steps: flat.loops.iter().map(|_| Vec::new()).collect(),
@@ -127,6 +129,7 @@ impl Integers {
 
 struct Planner<'a, 'k> {
     flat: &'a Flat<'k>,
+    allocation: &'a Allocation,
     intervals: Vec<Interval>,
     patterns: HashMap<Pattern, Value>,
     steps: Vec<Vec<Step>>,
@@ -156,7 +159,9 @@ impl Planner<'_, '_> {
                 _ => {}
             }
             for operand in inst.operands() {
-                if let Some(access) = self.flat.folded.get(&operand) {
+                let nowhere = self.allocation.whole[operand.0 as usize].is_none();
+                let again = self.flat.reloadable.get(&operand).filter(|_| nowhere);
+                if let Some(access) = self.flat.folded.get(&operand).or(again) {
                     self.access(access, at);
                 }
             }

@@ -324,7 +324,8 @@ fn generate(seed: u64, lanes: usize, size: usize) -> (Kernel, Input) {
     let pointer = |b: u32| Arg::Pointer(BufId(b), Affine::constant(0));
     let mut args: Vec<Arg> = (0..BUFFERS).map(pointer).collect();
     args.extend([Arg::Begin, Arg::End, Arg::Int(Affine::constant(0)), pointer(BUFFERS)]);
-    let kernel = Kernel { lanes, args, ..Kernel::default() };
+    let written = (2..=BUFFERS).map(BufId).collect();
+    let kernel = Kernel { lanes, args, written, ..Kernel::default() };
     let mut g =
         Generator { random, kernel, range, loops: Vec::new(), known: Vec::new(), variables: Vec::new() };
     let mut body = g.block(size, true);
