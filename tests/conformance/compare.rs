@@ -1,0 +1,103 @@
+//! How close outputs are to what they must be.
+
+use nestjit::{DType, Tensor};
+
+/// A bound of `|value - expected|`: `absolute + relative * |expected|`.
+#[derive(Clone, Copy)]
+struct Tolerance {
+    relative: f64,
+    absolute: f64,
+}
+
+/// That of the suite's own runner.
+const OFFICIAL: Tolerance = Tolerance { relative: 1e-3, absolute: 1e-7 };
+
+/// Ours, which fused and unfused code must keep to each other, too.
+const STRICT: Tolerance = Tolerance { relative: 1e-5, absolute: 1e-6 };
+
+/// How close a list of tensors is to another.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Closeness {
+    /// Within both tolerances; integers and truth values are equal.
+    Strict,
+    /// Within the official tolerance; the worst element.
+    Official(String),
+    /// Neither, or something else than a value differs.
+    Apart(String),
+}
+
+/// Compares the outputs of a model with what they must be: number, types, shapes, values.
+pub fn outputs(actual: &[Tensor], expected: &[Tensor]) -> Closeness {
+    if actual.len() != expected.len() {
+        return Closeness::Apart(format!("{} outputs instead of {}", actual.len(), expected.len()));
+    }
+    let mut loose = None;
+    for (i, (a, e)) in actual.iter().zip(expected).enumerate() {
+        match tensors(a, e) {
+            Closeness::Strict => {}
+            Closeness::Official(reason) => loose = loose.or(Some(format!("output {i}{reason}"))),
+            Closeness::Apart(reason) => return Closeness::Apart(format!("output {i}{reason}")),
+        }
+    }
+    loose.map_or(Closeness::Strict, Closeness::Official)
+}
+
+/// What tells two ways of compiling a model apart beyond rounding, if anything.
+pub fn difference(a: &[Tensor], b: &[Tensor]) -> Option<String> {
+    a.iter().zip(b).enumerate().find_map(|(i, (a, b))| {
+        if a.dtype() != b.dtype() || a.shape() != b.shape() {
+            return Some(format!("output {i}: another type or shape"));
+        }
+        worst(&values(a), &values(b), STRICT).map(|w| format!("output {i}{w}"))
+    })
+}
+
+fn tensors(actual: &Tensor, expected: &Tensor) -> Closeness {
+    if actual.dtype() != expected.dtype() {
+        return Closeness::Apart(format!(": {} instead of {}", actual.dtype(), expected.dtype()));
+    }
+    if actual.shape() != expected.shape() {
+        return Closeness::Apart(format!(": shape {:?} instead of {:?}", actual.shape(), expected.shape()));
+    }
+    let (a, e) = (values(actual), values(expected));
+    if let Some(reason) = worst(&a, &e, OFFICIAL) {
+        return Closeness::Apart(reason);
+    }
+    if actual.bytes() == expected.bytes() {
+        return Closeness::Strict;
+    }
+    match actual.dtype().is_float() {
+        true => worst(&a, &e, STRICT).map_or(Closeness::Strict, Closeness::Official),
+        false => Closeness::Official(": not equal".into()),
+    }
+}
+
+/// The element that exceeds its bound by most. Two NaN are equal, as are two equal infinities.
+fn worst(actual: &[f64], expected: &[f64], tolerance: Tolerance) -> Option<String> {
+    let excess = |(a, e): (&f64, &f64)| {
+        if a == e || (a.is_nan() && e.is_nan()) {
+            return 0.0;
+        }
+        let d = (a - e).abs();
+        if d.is_finite() { d - (tolerance.absolute + tolerance.relative * e.abs()) } else { f64::INFINITY }
+    };
+    let all = actual.iter().zip(expected).map(excess).enumerate();
+    let (at, excess) = all.max_by(|a, b| a.1.total_cmp(&b.1))?;
+    (excess > 0.0).then(|| format!("[{at}]: {:e} instead of {:e}", actual[at], expected[at]))
+}
+
+/// The elements as `f64`, rounded where they are large `i64`.
+fn values(tensor: &Tensor) -> Vec<f64> {
+    fn list<T: nestjit::Element>(tensor: &Tensor, value: fn(T) -> f64) -> Vec<f64> {
+        tensor.values::<T>().map(|v| v.iter().map(|v| value(*v)).collect()).unwrap_or_default()
+    }
+    match tensor.dtype() {
+        DType::F32 => list(tensor, |v: f32| f64::from(v)),
+        DType::F64 => list(tensor, |v: f64| v),
+        DType::I64 => list(tensor, |v: i64| v as f64),
+        DType::I32 => list(tensor, |v: i32| f64::from(v)),
+        DType::I8 => list(tensor, |v: i8| f64::from(v)),
+        DType::U8 => list(tensor, |v: u8| f64::from(v)),
+        DType::Bool => list(tensor, |v: bool| f64::from(u8::from(v))),
+    }
+}
