@@ -9,11 +9,11 @@ use nestjit_ir::verify::Stage;
 
 use crate::codegen::{self, CodegenOptions};
 use crate::error::Result;
-use crate::graph::{Graph, Model, ValueId};
+use crate::graph::{Graph, Model, ModelOps, ValueId};
 use crate::interpret;
 use crate::laps::Laps;
 use crate::lower::lower;
-use crate::options::{Options, check_threads};
+use crate::options::{Fusion, Options, check_threads};
 use crate::passes::{self, PassContext, PassManager};
 use crate::runtime::executable::{Executable, Parts, Records, TensorSpec};
 use crate::runtime::timing::{CompileTimings, phase};
@@ -114,6 +114,24 @@ impl Compiler {
         })
     }
 
+    /// Whether to keep the machine code as text for [`Executable::machine_code`].
+    #[must_use]
+    pub fn keep_code(self, keep: bool) -> Compiler {
+        self.set(|o| {
+            o.keep_code = keep;
+            Ok(())
+        })
+    }
+
+    /// How far OpFusion goes.
+    #[must_use]
+    pub fn fusion(self, fusion: Fusion) -> Compiler {
+        self.set(|o| {
+            o.fusion = fusion;
+            Ok(())
+        })
+    }
+
     /// Compiles a model.
     ///
     /// # Errors
@@ -128,10 +146,11 @@ impl Compiler {
         laps.lap(phase::SETUP);
 
         manager.run_graph_passes(&mut graph, &mut laps)?;
+        let ops = ModelOps::trace(&model.graph, &graph);
         let mut unit = lower(&graph)?;
         laps.lap(phase::LOWER);
         manager.run_nest_passes(&mut unit, Stage::Lowered, &mut laps)?;
-        let interface = Interface::of_graph(&graph);
+        let interface = Interface::of_graph(&graph, ops);
         generate(unit, interface, manager, &setup, laps)
     }
 
@@ -198,25 +217,30 @@ struct Setup {
 
 impl Setup {
     fn manager(&self) -> Result<PassManager<'_>> {
-        PassManager::new(&self.options, PassContext { target: &self.target, threads: self.threads })
+        let context =
+            PassContext { target: &self.target, threads: self.threads, fusion: self.options.fusion };
+        PassManager::new(&self.options, context)
     }
 }
 
-/// The name of a model and of what goes in and out.
+/// The name of a model, what goes in and out, and what it consists of.
 struct Interface {
     model: String,
     inputs: Vec<TensorSpec>,
     outputs: Vec<TensorSpec>,
+    /// The operations of the model; none if it was given as nests.
+    ops: ModelOps,
 }
 
 impl Interface {
-    fn of_graph(graph: &Graph) -> Interface {
+    fn of_graph(graph: &Graph, ops: ModelOps) -> Interface {
         let spec = |id: &ValueId| {
             let v = graph.value(*id);
             TensorSpec { name: v.name.clone(), dtype: v.dtype, shape: v.shape.clone() }
         };
         let specs = |ids: &[ValueId]| ids.iter().map(spec).collect();
-        Interface { model: graph.name.clone(), inputs: specs(&graph.inputs), outputs: specs(&graph.outputs) }
+        let (inputs, outputs) = (specs(&graph.inputs), specs(&graph.outputs));
+        Interface { model: graph.name.clone(), inputs, outputs, ops }
     }
 
     fn of_unit(name: &str, unit: &Unit) -> Interface {
@@ -225,7 +249,8 @@ impl Interface {
             TensorSpec { name: b.name.clone(), dtype: b.dtype, shape: b.shape.clone() }
         };
         let specs = |ids: &[BufId]| ids.iter().map(spec).collect();
-        Interface { model: name.to_owned(), inputs: specs(&unit.inputs), outputs: specs(&unit.outputs) }
+        let (inputs, outputs) = (specs(&unit.inputs), specs(&unit.outputs));
+        Interface { model: name.to_owned(), inputs, outputs, ops: ModelOps::default() }
     }
 }
 
@@ -246,7 +271,7 @@ fn generate(
     let codegen_options = CodegenOptions {
         threads: target.cores,
         verify: options.verify_passes,
-        keep_text: options.dump.is_some(),
+        keep_text: options.dump.is_some() || options.keep_code,
     };
     let code = codegen::compile(&unit, target, &codegen_options)?;
     manager.dump_code(
@@ -254,9 +279,10 @@ fn generate(
     )?;
     laps.lap(phase::CODEGEN);
 
-    let Interface { model, inputs, outputs } = interface;
+    let Interface { model, inputs, outputs, ops } = interface;
     let records = Records {
         model,
+        ops,
         options: options.clone(),
         target: target.clone(),
         remarks: manager.remarks,

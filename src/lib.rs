@@ -29,7 +29,7 @@ pub use graph::builder::Activation;
 pub use graph::{GraphBuilder, Model, Sequential};
 pub use nestjit_ir as ir;
 pub use nestjit_ir::DType;
-pub use options::Options;
+pub use options::{Fusion, Options};
 pub use runtime::{Executable, TensorSpec, TensorView};
 pub use session::Session;
 pub use tensor::{Element, Tensor};

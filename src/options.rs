@@ -51,6 +51,16 @@ const DUMP: &str = "NESTJIT_DUMP";
 /// The most threads that can be asked for.
 const MAX_THREADS: usize = 1024;
 
+/// How far OpFusion goes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Fusion {
+    /// Everything that is legal and pays.
+    #[default]
+    Full,
+    /// Only elementwise operations behind what they read, as pattern-based compilers do: for comparison.
+    Epilogue,
+}
+
 /// How to compile.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options {
@@ -68,6 +78,10 @@ pub struct Options {
     pub dump: Option<PathBuf>,
     /// Whether to keep the text of the program after each pass.
     pub keep_programs: bool,
+    /// Whether to keep the machine code of each nest as text.
+    pub keep_code: bool,
+    /// How far OpFusion goes.
+    pub fusion: Fusion,
 }
 
 impl Default for Options {
@@ -81,6 +95,8 @@ impl Default for Options {
             check_passes: false,
             dump: None,
             keep_programs: false,
+            keep_code: false,
+            fusion: Fusion::Full,
         }
     }
 }

@@ -76,7 +76,11 @@ fn interpretations(
 
 /// The unit that an executable was generated from, with its constants, which the executable no longer has.
 fn transformed(model: &Model, executable: &Executable) -> Result<Unit> {
-    let context = PassContext { target: executable.target(), threads: executable.threads() };
+    let context = PassContext {
+        target: executable.target(),
+        threads: executable.threads(),
+        fusion: executable.options().fusion,
+    };
     let mut passes = PassManager::new(executable.options(), context)?;
     let mut graph = model.graph.clone();
     let mut laps = Laps::start();

@@ -17,6 +17,7 @@ mod model;
 pub mod op;
 mod op_name;
 mod print;
+mod provenance;
 pub mod sequential;
 mod validate;
 mod weights;
@@ -27,6 +28,7 @@ pub use eval::{Precision, evaluate, evaluate_op};
 pub use infer::infer;
 pub use model::Model;
 pub use op::*;
+pub use provenance::{ModelOp, ModelOps, ModelValue, OperandAccess, ValueSource};
 pub use sequential::Sequential;
 pub use weights::Weights;
 

@@ -7,6 +7,7 @@ use nestjit_ir::verify::Stage;
 
 use crate::error::Result;
 use crate::graph::Graph;
+use crate::options::Fusion;
 use crate::target::Target;
 use crate::unit::{Remark, Unit};
 
@@ -35,6 +36,8 @@ pub struct PassContext<'a> {
     pub target: &'a Target,
     /// The number of threads that a run uses.
     pub threads: usize,
+    /// How far OpFusion goes.
+    pub fusion: Fusion,
 }
 
 /// A step of the pipeline.

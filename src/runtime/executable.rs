@@ -16,6 +16,7 @@ use super::timing::CompileTimings;
 use super::view::TensorView;
 use crate::codegen::{Code, CodegenStats, NestCode, Segment};
 use crate::error::{Error, ErrorKind, Result};
+use crate::graph::ModelOps;
 use crate::options::Options;
 use crate::target::{Isa, Target};
 use crate::tensor::Tensor;
@@ -36,6 +37,8 @@ pub struct TensorSpec {
 #[derive(Clone, Debug)]
 pub(crate) struct Records {
     pub model: String,
+    /// The operations that the model consists of.
+    pub ops: ModelOps,
     pub options: Options,
     pub target: Target,
     pub remarks: Vec<Remark>,
@@ -215,6 +218,11 @@ impl Executable {
     /// The model's name.
     pub fn model(&self) -> &str {
         &self.inner.records.model
+    }
+
+    /// The operations of the model as it was given; none if it was given as loop nests.
+    pub fn model_ops(&self) -> &ModelOps {
+        &self.inner.records.ops
     }
 
     /// The inputs, in order.

@@ -44,6 +44,7 @@ use self::merge::Depth;
 use self::order::NestGraph;
 use super::{PassContext, simplify_nest};
 use crate::error::Result;
+use crate::options::Fusion as Fusing;
 use crate::unit::{Remark, Unit};
 
 const PASS: &str = "OpFusion";
@@ -72,9 +73,14 @@ pub(super) fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Rema
         refusals: HashMap::new(),
         applied: Vec::new(),
     };
-    fusion.inline_movement();
-    fusion.merge_all();
-    fusion.sequence_all();
+    match ctx.fusion {
+        Fusing::Full => {
+            fusion.inline_movement();
+            fusion.merge_all();
+            fusion.sequence_all();
+        }
+        Fusing::Epilogue => fusion.merge_all(),
+    }
     fusion.rejoin(&parts);
     fusion.explain();
     let changed = !fusion.applied.iter().all(|r| !r.applied);
@@ -185,7 +191,7 @@ impl Fusion<'_> {
             // Each merge gives the nest new producers.
             while let Some((producer, flow)) = self.next_producer(id, &tried) {
                 tried.insert(producer);
-                if !self.try_inline(producer, id) {
+                if self.ctx.fusion == Fusing::Epilogue || !self.try_inline(producer, id) {
                     self.try_merge(producer, id, &flow);
                 }
             }
@@ -218,10 +224,22 @@ impl Fusion<'_> {
             return;
         }
         let (first, second) = (first.nest.clone(), second.nest.clone());
-        let merged = merge::merge(self.program, self.ctx.target, &first.body, &second.body, flow);
+        let merged = merge::merge(self.program, self.ctx.target, &first.body, &second.body, flow)
+            .and_then(|merged| self.permit(&second.body, merged));
         match merged {
             Err(refusal) => self.refuse(flow, consumer, refusal),
             Ok(merged) => self.join(producer, consumer, flow, merged),
+        }
+    }
+
+    /// Declines a merge that is more than the options ask for.
+    fn permit(&self, second: &[Stmt], merged: (Vec<Stmt>, Depth)) -> Result<(Vec<Stmt>, Depth), Refusal> {
+        let epilogue = merged.1 == Depth::All && Pointwise::of(self.program, second).is_some();
+        match self.ctx.fusion {
+            Fusing::Epilogue if !epilogue => {
+                Err(Refusal::new("epilogue-only", "only elementwise operations are to be merged"))
+            }
+            _ => Ok(merged),
         }
     }
 
