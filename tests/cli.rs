@@ -202,32 +202,6 @@ fn run_reads_and_writes_npy_files() {
 }
 
 #[test]
-fn report_tells_kernels_and_decisions() {
-    let out = stdout(&["report", "mlp10"]);
-    for part in ["model mlp10", "without fusion", "\nKernels\n", "\nMerged\n", "MatMul"] {
-        assert!(out.contains(part), "no {part:?} in\n{out}");
-    }
-    let short = stdout(&["report", "mlp10", "--max-nodes", "2"]);
-    assert!(short.contains(" more\n") && short.len() < out.len(), "{short}");
-
-    let report = json(&["report", "mlp10", "--json"]);
-    let kernels = report["kernels"].as_array().unwrap();
-    let [compiled, unfused] =
-        [&report["compiled"], &report["unfused"]].map(|t| t["kernels"].as_u64().unwrap());
-    assert_eq!(kernels.len() as u64, compiled);
-    assert!(compiled <= 11 && unfused > 30, "{compiled} and {unfused} kernels");
-    for kernel in kernels {
-        assert!(!kernel["operations"].as_array().unwrap().is_empty(), "{kernel}");
-    }
-    let merged = report["decisions"].as_array().unwrap().iter().filter(|d| d["pass"] == "OpFusion");
-    assert!(merged.clone().any(|d| d["applied"] == true));
-    assert!(merged.clone().all(|d| !d["code"].as_str().unwrap().is_empty()));
-    let unmerged = json(&["report", "mlp10", "--json", "--disable-pass", "OpFusion"]);
-    assert_eq!(unmerged["compiled"]["kernels"].as_u64(), Some(unfused));
-    assert_eq!(unmerged["unfused"], Value::Null);
-}
-
-#[test]
 fn ir_prints_the_program_after_any_pass() {
     let parse = |text: &str| nestjit::ir::parse::parse(text).unwrap_or_else(|e| panic!("{e}\n{text}"));
     let lowered = parse(&stdout(&["ir", "mlp10", "--after", "Lower"]));
@@ -363,9 +337,8 @@ fn bad_environment_variables_are_named() {
         let message = text(&output.stderr);
         assert_eq!((output.status.code(), message.lines().count()), (Some(2), 1), "{variable}: {message}");
     }
-    let off = command(&["report", SMALL, "--json"]).env("NESTJIT_DISABLE_PASS", "OpFusion").output().unwrap();
-    let report: Value = serde_json::from_slice(&off.stdout).unwrap();
-    assert_eq!(report["disabled_passes"], serde_json::json!(["OpFusion"]));
+    let off = command(&["report", SMALL]).env("NESTJIT_DISABLE_PASS", "OpFusion").output().unwrap();
+    assert!(text(&off.stdout).contains("   without OpFusion\n"), "{}", text(&off.stdout));
 }
 
 #[test]

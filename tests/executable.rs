@@ -204,8 +204,17 @@ fn memory_is_planned_or_separate() {
 fn a_profile_has_every_nest() {
     let executable = two_steps(&compiler().disable_passes(fusion()));
     let x = x();
-    let profile = executable.profile(&[TensorView::from(&x)], 5).unwrap();
-    assert_eq!(profile.iter().map(|p| p.0.as_str()).collect::<Vec<_>>(), ["sums", "scale"]);
+    let trace = executable.trace(&[TensorView::from(&x)], 5).unwrap();
+    assert_eq!((trace.nests.as_slice(), trace.runs), (&["sums".to_owned(), "scale".to_owned()][..], 5));
+    assert_eq!(trace.whole.iter().map(|s| s.nest).collect::<Vec<_>>(), [0, 1].repeat(5));
+    assert!(trace.whole.iter().all(|s| s.thread == 0) && trace.parts.len() >= 10);
+    for span in &trace.whole {
+        let inside = |p: &&nestjit::runtime::trace::Span| {
+            p.nest == span.nest && p.start >= span.start && p.start + p.time <= span.start + span.time
+        };
+        assert!(trace.parts.iter().any(|p| inside(&p)), "{span:?}");
+    }
+    assert_eq!(trace.medians().len(), 2);
 }
 
 #[test]

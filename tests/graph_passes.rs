@@ -24,7 +24,11 @@ fn after(passes: &[&str], graph: &Graph) -> (Graph, Vec<Remark>) {
         PIPELINE.iter().map(|p| p.name.to_owned()).filter(|n| !passes.contains(&n.as_str())).collect();
     let options = Options { disabled_passes, verify_passes: true, ..Options::default() };
     let target = Target::host(None).unwrap();
-    let mut manager = PassManager::new(&options, PassContext { target: &target, threads: 1, fusion: nestjit::Fusion::Full }).unwrap();
+    let mut manager = PassManager::new(
+        &options,
+        PassContext { target: &target, threads: 1, fusion: nestjit::Fusion::Full },
+    )
+    .unwrap();
     let mut rewritten = graph.clone();
     manager.run_graph_passes(&mut rewritten, &mut nestjit::laps::Laps::start()).unwrap();
     rewritten.validate().unwrap();

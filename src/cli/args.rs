@@ -103,11 +103,36 @@ pub(crate) struct CheckArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct ReportArgs {
-    #[command(flatten)]
-    pub(crate) model: ModelArgs,
-    /// List at most N kernels and N merges not made
+    /// `.onnx` files or built-in models; for several, one row each
+    #[arg(value_name = "MODEL", required = true)]
+    pub(crate) models: Vec<String>,
+    /// Passes to switch off, by name; `nestjit ir --passes` lists them
+    #[arg(long = "disable-pass", value_name = "A,B", value_delimiter = ',')]
+    pub(crate) disable_pass: Vec<String>,
+    /// Threads of a run, and of the measured machine [default: the physical cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) threads: Option<u32>,
+    /// List at most N nests and N refusals
     #[arg(long, value_name = "N")]
     pub(crate) max_nodes: Option<usize>,
+    /// Add the same model unfused and with epilogues only
+    #[arg(long)]
+    pub(crate) compare: bool,
+    /// Run the model, and add the time of each nest and its share of what the machine can do
+    #[arg(long)]
+    pub(crate) measure: bool,
+    /// Runs for --measure and --trace
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) runs: u32,
+    /// Write the runs as a Chrome trace (for chrome://tracing or ui.perfetto.dev)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trace: Option<PathBuf>,
+    /// Write the report as one HTML page with graphs, loop nests and machine code
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// Write the fused graph in Graphviz's language
+    #[arg(long, value_name = "FILE")]
+    pub(crate) dot: Option<PathBuf>,
     /// Print one JSON object instead of text
     #[arg(long)]
     pub(crate) json: bool,

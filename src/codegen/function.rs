@@ -26,7 +26,10 @@ pub(super) struct CompiledFunction {
     pub align: u64,
     /// References to [`RUNTIME`] and [`KERNEL`] functions; linking resolves them.
     pub relocs: Vec<ModuleReloc>,
+    /// All forms of the function as text, if texts are kept.
     pub text: String,
+    /// The machine code alone as text, if texts are kept.
+    pub listing: String,
 }
 
 /// The namespace of references to the runtime table; indices are positions in [`TABLE`].
@@ -161,7 +164,7 @@ impl<'a> FunctionCompiler<'a> {
         let (bytes, text) = x86::emit(kernel, tier, self.keep_text)?;
         self.kernels += start.elapsed();
         let text = if self.keep_text { format!("; {name}\n{text}") } else { text };
-        Ok(CompiledFunction { bytes, align: x86::ALIGN, relocs: Vec::new(), text })
+        Ok(CompiledFunction { bytes, align: x86::ALIGN, relocs: Vec::new(), listing: text.clone(), text })
     }
 
     fn compile_for(
@@ -201,9 +204,11 @@ impl<'a> FunctionCompiler<'a> {
             .ctx
             .compiled_code()
             .ok_or_else(|| Error::internal(format!("'{name}' was compiled to nothing")))?;
+        let mut listing = String::new();
         if let Some(machine_code) = &code.vcode {
             text.push('\n');
             text.push_str(machine_code);
+            listing = format!("; {name}\n{machine_code}");
         }
         Ok(CompiledFunction {
             bytes: code.buffer.data().to_vec(),
@@ -216,6 +221,7 @@ impl<'a> FunctionCompiler<'a> {
                 .map(|r| ModuleReloc::from_mach_reloc(r, &self.ctx.func, FuncId::from_u32(0)))
                 .collect(),
             text,
+            listing,
         })
     }
 }

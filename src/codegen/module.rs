@@ -5,8 +5,8 @@
 
 use std::collections::HashMap;
 use std::mem::ManuallyDrop;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cranelift_codegen::isa::OwnedTargetIsa;
@@ -117,12 +117,29 @@ pub struct Code {
     module: ManuallyDrop<JITModule>,
     nests: Vec<NestCode>,
     stats: CodegenStats,
-    texts: Vec<String>,
+    texts: Vec<Text>,
+}
+
+/// The code of a nest as text. Nests of equal code share it.
+#[derive(Clone)]
+struct Text {
+    all: Arc<str>,
+    listing: Arc<str>,
 }
 
 // SAFETY: after construction the module is only touched by `drop`, which has exclusive access; the code it
 // owns is immutable, and the entries work on nothing but their arguments.
 unsafe impl Sync for Code {}
+
+impl Text {
+    fn of(code: &CompiledNest) -> Text {
+        let join = |texts: Vec<&str>| texts.join("\n").into();
+        Text {
+            all: join(code.functions().map(|f| f.text.as_str()).collect()),
+            listing: join(code.functions().map(|f| f.listing.as_str()).collect()),
+        }
+    }
+}
 
 impl Code {
     /// The code of each nest, in the order of the program.
@@ -138,7 +155,13 @@ impl Code {
     /// The Cranelift IR and the machine code of a nest as text; empty unless
     /// [`CodegenOptions::keep_text`] was set or there is no such nest.
     pub fn disassembly(&self, nest: usize) -> &str {
-        self.texts.get(nest).map_or("", String::as_str)
+        self.texts.get(nest).map_or("", |text| &text.all)
+    }
+
+    /// The machine code of a nest alone as text; empty unless [`CodegenOptions::keep_text`] was set or there is no
+    /// such nest.
+    pub fn machine_code(&self, nest: usize) -> &str {
+        self.texts.get(nest).map_or("", |text| &text.listing)
     }
 }
 
@@ -193,6 +216,7 @@ pub fn compile(unit: &Unit, target: &Target, options: &CodegenOptions) -> Result
     let (module, entries) = link_module(isa, &compiled, &mut stats)?;
     let mut nests = Vec::with_capacity(program.nests.len());
     let mut texts = Vec::new();
+    let mut shared_texts: Vec<Option<Text>> = vec![None; compiled.len()];
     for (nest, &which) in program.nests.iter().zip(&code_of) {
         let code = &compiled[which];
         let params = super::nest::params(program, &nest.body)?;
@@ -210,7 +234,8 @@ pub fn compile(unit: &Unit, target: &Target, options: &CodegenOptions) -> Result
             params,
         });
         if options.keep_text {
-            texts.push(code.functions().map(|f| f.text.as_str()).collect::<Vec<_>>().join("\n"));
+            let text = shared_texts[which].get_or_insert_with(|| Text::of(code));
+            texts.push(text.clone());
         }
     }
     stats.link = link.elapsed();

@@ -1,7 +1,7 @@
 //! How much arithmetic a program does.
 
 use nestjit_ir::visit::walk_expr;
-use nestjit_ir::{Expr, Nest, Program, Stmt};
+use nestjit_ir::{BinOp, Expr, Nest, Program, ReduceOp, Stmt};
 
 /// The floating-point operations of one run: one for each arithmetic operation on floats, so two for each
 /// multiply-accumulate; a function such as `exp` counts as one. Comparisons, selections, conversions and
@@ -13,6 +13,23 @@ pub fn count(program: &Program) -> f64 {
 /// Like [`count`], of one nest of the program.
 pub fn count_nest(program: &Program, nest: &Nest) -> f64 {
     block(program, &nest.body)
+}
+
+/// The multiply-accumulates of one nest: products of floats that are summed up.
+pub fn count_macs(program: &Program, nest: &Nest) -> f64 {
+    macs(program, &nest.body)
+}
+
+fn macs(program: &Program, body: &[Stmt]) -> f64 {
+    body.iter()
+        .map(|stmt| match stmt {
+            Stmt::For(l) => l.extent as f64 * macs(program, &l.body),
+            Stmt::Reduce(r) if r.op == ReduceOp::Add && program.buf(r.buf).dtype.is_float() => {
+                f64::from(u8::from(matches!(r.value, Expr::Binary(BinOp::Mul, ..))))
+            }
+            Stmt::Reduce(_) | Stmt::Store(_) | Stmt::Temp(_) | Stmt::Call(_) => 0.0,
+        })
+        .sum()
 }
 
 // Counts are `f64`: a product of extents may exceed any integer, and three digits are shown.
@@ -67,5 +84,6 @@ mod tests {
         b.finish();
         // `relu` is one maximum.
         assert_eq!(count(&p), f64::from(4 * 16 * (8 * 2 + 1)));
+        assert_eq!(count_macs(&p, &p.nests[0]), f64::from(4 * 16 * 8));
     }
 }

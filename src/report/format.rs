@@ -34,14 +34,42 @@ pub fn name(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
+/// Bytes that may be negative: what a nest saves.
+pub fn signed_bytes(n: i64) -> String {
+    let text = bytes(usize::try_from(n.unsigned_abs()).unwrap_or(usize::MAX));
+    if n < 0 { format!("-{text}") } else { text }
+}
+
+/// A count with a decimal unit: `118 M`.
+pub fn count(n: f64) -> String {
+    const UNITS: [&str; 5] = ["", " k", " M", " G", " T"];
+    let mut value = n;
+    let mut unit = 0;
+    while value.abs() >= 1000.0 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    match unit {
+        0 => format!("{value:.0}"),
+        _ if value.abs() < 10.0 => format!("{value:.2}{}", UNITS[unit]),
+        _ if value.abs() < 100.0 => format!("{value:.1}{}", UNITS[unit]),
+        _ => format!("{value:.0}{}", UNITS[unit]),
+    }
+}
+
 /// A table without lines, its columns two spaces apart; `right` lists the columns to align to the right.
 pub fn table<const N: usize>(
     header: [&str; N],
     right: &[usize],
-    rows: impl IntoIterator<Item = [String; N]>,
+    table: impl IntoIterator<Item = [String; N]>,
 ) -> String {
+    rows(&header, right, table.into_iter().map(Vec::from))
+}
+
+/// Like [`table`], for a number of columns that is not known beforehand.
+pub fn rows(header: &[&str], right: &[usize], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(header);
+    table.load_style(presets::NOTHING).set_header(header.to_vec());
     for row in rows {
         table.add_row(row);
     }
@@ -70,6 +98,15 @@ mod tests {
             assert_eq!(bytes(n), text);
         }
         assert!(bytes(usize::MAX).ends_with("TiB"));
+    }
+
+    #[test]
+    fn counts_have_three_digits() {
+        let cases = [(0.0, "0"), (999.0, "999"), (1234.0, "1.23 k"), (118e6, "118 M"), (41.25e9, "41.2 G")];
+        for (n, text) in cases {
+            assert_eq!(count(n), text);
+        }
+        assert_eq!((signed_bytes(-2048), signed_bytes(7)), ("-2.0 KiB".to_owned(), "7 B".to_owned()));
     }
 
     #[test]

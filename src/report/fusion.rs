@@ -1,40 +1,152 @@
-//! The fusion report: which kernels a model became, what was merged, and what was not and why.
+//! The fusion report: which operations of a model became which nests, what that saves, and what was not fused and
+//! why. [`FusionReport`] is plain data; `text`, `html` and `dot` show it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use nestjit_ir::visit::{walk_exprs, walk_stmts};
-use nestjit_ir::{BufId, Expr, Nest, Program, Role, Stmt};
+use nestjit_ir::{BufId, Program, Role};
 use serde::Serialize;
 
+use super::pattern;
+use super::refusal;
+use super::roofline::{Balance, Measured, NestTime, Roofline};
+use super::traffic::{self, Traffic};
+use super::{compare::Variant, flops};
+use crate::graph::{ModelOp, ModelOps};
 use crate::runtime::executable::Executable;
+use crate::runtime::trace::Trace;
 use crate::unit::{Remark, Unit};
 
-use super::flops;
-use super::format::{bytes, name, table};
-
-/// What became of a model. Serialised, it is the object that `nestjit report --json` prints.
+/// What became of a model. Serialised, it is an element of `models` in what `nestjit report --json` prints;
+/// docs/REPORT.md describes every field.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct FusionReport {
-    /// The version of the serialised form; it grows when fields change their meaning or go.
-    pub schema_version: u32,
     /// The model's name.
     pub model: String,
+    /// The operations of the model that a run computes.
+    pub ops: usize,
+    /// The nests that they became, each one native function.
+    pub nests: usize,
+    /// The share of nests that compute two or more operations.
+    pub coverage_nests: f64,
+    /// The share of operations in such nests.
+    pub coverage_ops: f64,
+    /// Operations per nest.
+    pub efficiency: f64,
+    /// The bytes of activations read and written if every operation were computed on its own.
+    pub traffic_unfused_bytes: usize,
+    /// The bytes of activations that the nests read and write.
+    pub traffic_fused_bytes: usize,
+    /// The bytes of weights that the nests read.
+    pub weight_bytes: usize,
+    /// The share of the traffic that fusion saves.
+    pub traffic_reduction: f64,
+    /// Groups of equal operations, the most frequent first.
+    pub patterns: Vec<Pattern>,
+    /// The nests in execution order.
+    pub groups: Vec<Group>,
+    /// Every pair of nests that hands something over through memory.
+    pub refusals: Vec<Refusal>,
+    /// The same model with less fusion, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compare: Option<Vec<Variant>>,
+    /// What the runs took, if they were measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub measured: Option<Measured>,
     /// The vector tier that code was generated for.
+    #[serde(skip)]
     pub isa: String,
     /// The passes that were switched off.
+    #[serde(skip)]
     pub disabled_passes: Vec<String>,
-    /// What was compiled, in numbers.
+    /// How many operations were computed at compile time.
+    #[serde(skip)]
+    pub folded: usize,
+    /// The buffers between the nests.
+    #[serde(skip)]
     pub compiled: Totals,
-    /// The same without `OpFusion`, if it was compiled for comparison.
-    pub unfused: Option<Totals>,
-    /// The kernels in execution order.
-    pub kernels: Vec<Kernel>,
-    /// What passes did and declined to do, in the order in which they considered it.
-    pub decisions: Vec<Decision>,
+    /// What the balance of the nests was judged by.
+    #[serde(skip)]
+    pub roofline: Option<Roofline>,
+}
+
+/// Groups of the same operations in the same order.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Pattern {
+    /// `Conv_BatchNorm_Relu`.
+    pub pattern: String,
+    /// How many nests have it.
+    pub count: usize,
+    /// Operations per nest: patterns of more than three operations share a name if they start alike.
+    pub average_ops: f64,
+    /// Floating-point operations per byte, weights included.
+    pub intensity: f64,
+    /// The bytes of activations that these nests save.
+    pub bytes_saved: i64,
+}
+
+/// A nest and the operations that it computes.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Group {
+    /// The nest's name.
+    pub nest: String,
+    /// What it is made of: `Conv_BatchNorm_Relu`.
+    pub pattern: String,
+    /// The same in the words of TensorFlow's remapper; `null` for single operations.
+    pub remapper: Option<String>,
+    /// The model's operations, in its order.
+    pub ops: Vec<GroupOp>,
+    /// The runtime functions that it calls: what could not be a loop nest.
+    pub calls: Vec<String>,
+    /// Multiply-accumulates of a run.
+    pub macs: f64,
+    /// Floating-point operations of a run.
+    pub flops: f64,
+    /// The bytes of activations that it reads.
+    pub read_bytes: usize,
+    /// The bytes of activations that it writes.
+    pub written_bytes: usize,
+    /// The bytes of weights that it reads.
+    pub weight_bytes: usize,
+    /// What its operations would read and write on their own, less what it reads and writes. Negative if a nest
+    /// moves more, as one that changes a layout does.
+    pub bytes_saved: i64,
+    /// Floating-point operations per byte read or written, weights included.
+    pub intensity: f64,
+    /// What limits it on this machine; absent if the machine was not measured.
+    #[serde(rename = "class", skip_serializing_if = "Option::is_none")]
+    pub balance: Option<Balance>,
+    /// How long it takes, if that was measured.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub time: Option<NestTime>,
+}
+
+/// An operation of a group.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct GroupOp {
+    /// Its name in the model.
+    pub name: String,
+    /// What it is.
+    pub op: String,
+}
+
+/// Two nests that were not fused although one reads what the other writes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Refusal {
+    /// The nest that writes.
+    pub producer: String,
+    /// The nest that reads.
+    pub consumer: String,
+    /// Why: see [`refusal::CODES`].
+    pub code: String,
+    /// The bytes that would stay out of memory.
+    pub bytes: usize,
+    /// The reason as a sentence.
+    #[serde(skip)]
+    pub message: String,
 }
 
 /// A program in numbers.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct Totals {
     /// Nests, each one native function.
     pub kernels: usize,
@@ -46,134 +158,223 @@ pub struct Totals {
     pub arena_bytes: usize,
 }
 
-/// A nest of the compiled program.
-#[derive(Clone, PartialEq, Debug, Serialize)]
-pub struct Kernel {
-    /// Its name.
-    pub name: String,
-    /// The model's operations that it computes.
-    pub operations: Vec<String>,
-    /// The runtime functions that it calls: what could not be a loop nest.
-    pub calls: Vec<String>,
-    /// Floating-point operations of a run.
-    pub flops: f64,
-    /// The bytes of the buffers that it reads.
-    pub read_bytes: usize,
-    /// The bytes of the buffers that it writes.
-    pub written_bytes: usize,
+/// What a report is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// The model's name.
+    pub model: &'a str,
+    /// The operations of the model; none if it was given as nests.
+    pub ops: &'a ModelOps,
+    /// What was compiled.
+    pub unit: &'a Unit,
+    /// What passes did and declined to do.
+    pub remarks: &'a [Remark],
+    /// The passes that were switched off.
+    pub disabled_passes: &'a [String],
+    /// The size of the second-level cache.
+    pub cache: usize,
 }
 
-/// Something that a pass did or declined to do.
-#[derive(Clone, PartialEq, Debug, Serialize)]
-pub struct Decision {
-    /// The pass.
-    pub pass: String,
-    /// Whether it was done.
-    pub applied: bool,
-    /// The stable reason code.
-    pub code: String,
-    /// The producer, or the nest that it is about.
-    pub producer: String,
-    /// The consumer, if there is one.
-    pub consumer: Option<String>,
-    /// The bytes that it keeps out of memory, or that go through memory because it was not done.
-    pub bytes: usize,
-    /// A sentence for people.
-    pub message: String,
+impl Executable {
+    /// What the model became: its nests, what they save, and what was not fused and why.
+    pub fn fusion_report(&self) -> FusionReport {
+        let subject = Subject {
+            model: self.model(),
+            ops: self.model_ops(),
+            unit: self.unit(),
+            remarks: self.remarks(),
+            disabled_passes: &self.options().disabled_passes,
+            cache: self.target().l2_bytes,
+        };
+        FusionReport { isa: self.isa().name().to_owned(), ..FusionReport::new(&subject) }
+    }
 }
 
 impl FusionReport {
     /// The report of a compiled unit.
-    pub fn new(
-        model: &str,
-        isa: &str,
-        disabled_passes: &[String],
-        unit: &Unit,
-        remarks: &[Remark],
-    ) -> FusionReport {
-        let program = &unit.program;
+    pub fn new(subject: &Subject<'_>) -> FusionReport {
+        let program = &subject.unit.program;
+        let members = members(subject.ops, program);
+        let traffic = traffic::of_program(program, subject.cache);
+        let groups = groups(subject, &members, &traffic);
+        let ops = match subject.ops.ops.len() {
+            0 => groups.iter().flat_map(|g| &g.ops).map(|op| &op.name).collect::<BTreeSet<_>>().len(),
+            n => n,
+        };
+        let fused = |g: &&Group| g.ops.len() > 1;
+        let covered: BTreeSet<&str> =
+            groups.iter().filter(fused).flat_map(|g| &g.ops).map(|op| op.name.as_str()).collect();
+        let moved = |g: &Group| g.read_bytes + g.written_bytes;
+        let traffic_fused_bytes: usize = groups.iter().map(moved).sum();
+        let saved: i64 = groups.iter().map(|g| g.bytes_saved).sum();
+        let unfused = usize::try_from(traffic_fused_bytes as i64 + saved).unwrap_or(0);
         FusionReport {
-            schema_version: 1,
-            model: model.to_owned(),
-            isa: isa.to_owned(),
-            disabled_passes: disabled_passes.to_vec(),
-            compiled: Totals::of(unit),
-            unfused: None,
-            kernels: program.nests.iter().map(|nest| Kernel::new(program, nest)).collect(),
-            decisions: remarks.iter().map(Decision::from).collect(),
+            model: subject.model.to_owned(),
+            ops,
+            nests: groups.len(),
+            coverage_nests: ratio(groups.iter().filter(fused).count() as f64, groups.len() as f64),
+            coverage_ops: ratio(covered.len() as f64, ops as f64),
+            efficiency: ratio(ops as f64, groups.len() as f64),
+            traffic_unfused_bytes: unfused,
+            traffic_fused_bytes,
+            weight_bytes: groups.iter().map(|g| g.weight_bytes).sum(),
+            traffic_reduction: ratio(saved as f64, unfused as f64),
+            patterns: patterns(&groups),
+            refusals: refusal::list(program, &traffic, subject.remarks, subject.disabled_passes),
+            groups,
+            compare: None,
+            measured: None,
+            isa: String::new(),
+            disabled_passes: subject.disabled_passes.to_vec(),
+            folded: subject.ops.folded,
+            compiled: Totals::of(subject.unit),
+            roofline: None,
         }
     }
 
-    /// The report as text, at most `limit` kernels and `limit` merges of either kind.
-    pub fn to_text(&self, limit: usize) -> String {
-        let mut text = format!("model {}   isa {}", name(&self.model), self.isa);
-        if !self.disabled_passes.is_empty() {
-            text += &format!("   without {}", self.disabled_passes.join(", "));
+    /// The share of nests that compute a single operation.
+    pub fn single_op_share(&self) -> f64 {
+        let single = self.groups.iter().filter(|g| g.ops.len() == 1).count();
+        ratio(single as f64, self.nests as f64)
+    }
+
+    /// Floating-point operations per byte over the whole model, weights included.
+    pub fn intensity(&self) -> f64 {
+        let flops: f64 = self.groups.iter().map(|g| g.flops).sum();
+        ratio(flops, (self.traffic_fused_bytes + self.weight_bytes) as f64)
+    }
+
+    /// Adds the times of measured runs.
+    pub fn measure(&mut self, trace: &Trace, roofline: Roofline) {
+        let times: Vec<f64> = trace.medians().iter().map(|t| t.as_secs_f64() * 1e3).collect();
+        let all: f64 = times.iter().sum();
+        for (group, &ms) in self.groups.iter_mut().zip(&times) {
+            let bytes = group.read_bytes + group.written_bytes + group.weight_bytes;
+            group.time = Some(NestTime {
+                ms,
+                time_share: ratio(ms, all),
+                gflops: ratio(group.flops, ms * 1e6),
+                roofline_share: ratio(roofline.ms(group.flops, bytes), ms),
+            });
         }
-        text += "\n\n";
-        let totals = |label: &str, t: &Totals| {
-            [
-                label.to_owned(),
-                t.kernels.to_string(),
-                t.temporaries.to_string(),
-                bytes(t.temporary_bytes),
-                bytes(t.arena_bytes),
-            ]
-        };
-        let mut rows = vec![totals("compiled", &self.compiled)];
-        rows.extend(self.unfused.as_ref().map(|t| totals("without fusion", t)));
-        text += &table(["", "kernels", "temporaries", "their bytes", "arena"], &[1, 2, 3, 4], rows);
-        text += "\nKernels\n";
-        text += &table(
-            ["kernel", "operations", "MFLOP", "reads", "writes"],
-            &[2, 3, 4],
-            self.kernels.iter().take(limit).map(Kernel::row),
-        );
-        text += &omitted(self.kernels.len(), limit);
-        let of_fusion = |applied| {
-            let found = self.decisions.iter().filter(move |d| d.pass == "OpFusion" && d.applied == applied);
-            found.collect::<Vec<_>>()
-        };
-        text += &section("Merged", "nothing was merged", &of_fusion(true), limit);
-        let not_merged = of_fusion(false);
-        text += &section("Not merged", "nothing that could have been merged was left", &not_merged, limit);
-        text + &reasons(&not_merged)
+        self.measured = Some(Measured { runs: trace.runs, nests_ms: all, roofline });
+    }
+
+    /// Judges the balance of each nest by what the machine can do.
+    pub fn classify(&mut self, roofline: Roofline) {
+        for group in &mut self.groups {
+            group.balance = Some(roofline.balance(group.intensity));
+        }
+        self.roofline = Some(roofline);
     }
 }
 
-fn section(title: &str, if_empty: &str, decisions: &[&Decision], limit: usize) -> String {
-    if decisions.is_empty() {
-        return format!("\n{title}: {if_empty}\n");
-    }
-    let rows = decisions.iter().take(limit).map(|d| d.row());
-    let rows = table(["producer", "into", "reason", "bytes", ""], &[3], rows);
-    format!("\n{title}\n{rows}{}", omitted(decisions.len(), limit))
+/// `a / b`, and 0 where there is nothing.
+pub(super) fn ratio(a: f64, b: f64) -> f64 {
+    if b == 0.0 { 0.0 } else { a / b }
 }
 
-fn omitted(n: usize, limit: usize) -> String {
-    if n > limit { format!(" ... and {} more\n", n - limit) } else { String::new() }
+/// For each operation of the model, the nests that compute it, in order.
+pub(super) fn members(ops: &ModelOps, program: &Program) -> Vec<Vec<usize>> {
+    let mut nests: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (at, nest) in program.nests.iter().enumerate() {
+        for op in &nest.ops {
+            // `Conv conv1`: the operation, and the node that computes it.
+            let name = op.split_once(' ').map_or(op.as_str(), |(_, name)| name);
+            nests.entry(name).or_default().push(at);
+        }
+    }
+    let mut readers: Vec<Option<usize>> = vec![None; ops.values.len()];
+    let mut members: Vec<Vec<usize>> = vec![Vec::new(); ops.ops.len()];
+    for (at, op) in ops.ops.iter().enumerate().rev() {
+        let found: BTreeSet<usize> =
+            op.nodes.iter().filter_map(|n| nests.get(n.as_str())).flatten().copied().collect();
+        members[at] = found.into_iter().collect();
+        if members[at].is_empty() {
+            // What vanished while lowering is part of what reads it.
+            let reader = op.outputs.iter().find_map(|v| readers[*v]);
+            members[at] = reader.and_then(|r| members[r].first().copied()).into_iter().collect();
+        }
+        for v in &op.inputs {
+            readers[*v] = Some(at);
+        }
+    }
+    members
 }
 
-/// How often each reason was given, and what it costs.
-fn reasons(decisions: &[&Decision]) -> String {
-    let mut by_code: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
-    for d in decisions {
-        let entry = by_code.entry(&d.code).or_default();
-        *entry = (entry.0 + 1, entry.1.saturating_add(d.bytes));
+fn groups(subject: &Subject<'_>, members: &[Vec<usize>], traffic: &[Traffic]) -> Vec<Group> {
+    let program = &subject.unit.program;
+    let mut ops: Vec<Vec<&ModelOp>> = vec![Vec::new(); program.nests.len()];
+    let mut alone = vec![0usize; program.nests.len()];
+    for (op, nests) in subject.ops.ops.iter().zip(members) {
+        for at in nests {
+            ops[*at].push(op);
+        }
+        // What an operation in several nests would move on its own counts where it is finished.
+        if let Some(last) = nests.last() {
+            alone[*last] += traffic::of_op(subject.ops, op);
+        }
     }
-    if by_code.is_empty() {
-        return String::new();
-    }
-    let rows = by_code.iter().map(|(code, (n, cost))| [(*code).to_owned(), n.to_string(), bytes(*cost)]);
-    format!("\nReasons\n{}", table(["reason", "merges", "bytes"], &[1, 2], rows))
+    let nests = program.nests.iter().zip(traffic).enumerate();
+    nests
+        .map(|(at, (nest, traffic))| {
+            let listed = |op: &String| {
+                let (op, name) = op.split_once(' ').unwrap_or((op, &nest.name));
+                GroupOp { name: name.to_owned(), op: op.to_owned() }
+            };
+            let of_model = |op: &&ModelOp| GroupOp { name: op.name.clone(), op: op.kind.to_owned() };
+            let known = !subject.ops.ops.is_empty();
+            let list: Vec<GroupOp> = match known {
+                true => ops[at].iter().map(of_model).collect(),
+                false => nest.ops.iter().map(listed).collect(),
+            };
+            let kinds: Vec<&str> = list.iter().map(|op| op.op.as_str()).collect();
+            let (read, written) = (traffic.read_bytes(), traffic.written_bytes());
+            let flops = flops::count_nest(program, nest);
+            let moved = (read + written) as i64;
+            Group {
+                nest: nest.name.clone(),
+                pattern: if kinds.is_empty() { "(no operation)".to_owned() } else { pattern::name(&kinds) },
+                remapper: pattern::remapper(subject.ops, &ops[at]),
+                ops: list,
+                calls: traffic::calls(nest),
+                macs: flops::count_macs(program, nest),
+                flops,
+                read_bytes: read,
+                written_bytes: written,
+                weight_bytes: traffic.weights,
+                bytes_saved: if known { alone[at] as i64 - moved } else { 0 },
+                intensity: ratio(flops, (read + written + traffic.weights) as f64),
+                balance: None,
+                time: None,
+            }
+        })
+        .collect()
 }
 
-impl Executable {
-    /// What the model became: its kernels, what was merged, and what was not and why.
-    pub fn fusion_report(&self) -> FusionReport {
-        let disabled = &self.options().disabled_passes;
-        FusionReport::new(self.model(), self.isa().name(), disabled, self.unit(), self.remarks())
+fn patterns(groups: &[Group]) -> Vec<Pattern> {
+    let mut by_name: BTreeMap<&str, Vec<&Group>> = BTreeMap::new();
+    for group in groups {
+        by_name.entry(&group.pattern).or_default().push(group);
     }
+    let mut patterns: Vec<Pattern> = by_name
+        .into_iter()
+        .map(|(name, groups)| {
+            let ops: usize = groups.iter().map(|g| g.ops.len()).sum();
+            let flops: f64 = groups.iter().map(|g| g.flops).sum();
+            let bytes: usize = groups.iter().map(|g| g.read_bytes + g.written_bytes + g.weight_bytes).sum();
+            Pattern {
+                pattern: name.to_owned(),
+                count: groups.len(),
+                average_ops: ratio(ops as f64, groups.len() as f64),
+                intensity: ratio(flops, bytes as f64),
+                bytes_saved: groups.iter().map(|g| g.bytes_saved).sum(),
+            }
+        })
+        .collect();
+    // Stable, so that patterns of the same count stay in the order of their names.
+    patterns.sort_by_key(|p| std::cmp::Reverse(p.count));
+    patterns
 }
 
 impl Totals {
@@ -183,8 +384,8 @@ impl Totals {
         let touched: BTreeSet<BufId> = program
             .nests
             .iter()
-            .map(Accesses::of)
-            .flat_map(|accesses| accesses.read.into_iter().chain(accesses.written))
+            .flat_map(|nest| nestjit_ir::access::accesses(&nest.body))
+            .map(|access| access.buf)
             .filter(|id| program.buf(*id).role == Role::Temp)
             .collect();
         let temporary_bytes = touched.iter().map(|id| program.buf(*id).storage_bytes()).sum();
@@ -194,144 +395,5 @@ impl Totals {
             temporary_bytes,
             arena_bytes: unit.plan.as_ref().map_or(temporary_bytes, |plan| plan.bytes),
         }
-    }
-}
-
-/// What a nest touches.
-#[derive(Default)]
-struct Accesses {
-    read: BTreeSet<BufId>,
-    written: BTreeSet<BufId>,
-    calls: Vec<String>,
-}
-
-impl Accesses {
-    fn of(nest: &Nest) -> Accesses {
-        let mut found = Accesses::default();
-        walk_exprs(&nest.body, &mut |e| {
-            if let Expr::Load(l) = e {
-                found.read.insert(l.buf);
-            }
-        });
-        walk_stmts(&nest.body, &mut |s| match s {
-            Stmt::Store(s) => drop(found.written.insert(s.buf)),
-            Stmt::Reduce(r) => drop(found.written.insert(r.buf)),
-            Stmt::Call(c) => {
-                found.read.extend(c.inputs.iter().copied());
-                found.written.extend(c.outputs.iter().copied());
-                found.calls.push(c.function.clone());
-            }
-            Stmt::For(_) | Stmt::Temp(_) => {}
-        });
-        found
-    }
-}
-
-impl Kernel {
-    fn new(program: &Program, nest: &Nest) -> Kernel {
-        let Accesses { read, written, calls } = Accesses::of(nest);
-        let sum = |bufs: BTreeSet<BufId>| {
-            let outside = bufs.into_iter().map(|b| program.buf(b)).filter(|b| b.role != Role::Local);
-            outside.map(|b| b.storage_bytes()).sum()
-        };
-        Kernel {
-            name: nest.name.clone(),
-            operations: nest.ops.clone(),
-            calls,
-            flops: flops::count_nest(program, nest),
-            read_bytes: sum(read),
-            written_bytes: sum(written),
-        }
-    }
-
-    fn row(&self) -> [String; 5] {
-        let mut operations = name(&self.operations.join(" + "));
-        if !self.calls.is_empty() {
-            operations += &format!(" (calls {})", self.calls.join(", "));
-        }
-        [
-            name(&self.name),
-            operations,
-            format!("{:.3}", self.flops / 1e6),
-            bytes(self.read_bytes),
-            bytes(self.written_bytes),
-        ]
-    }
-}
-
-impl Decision {
-    fn row(&self) -> [String; 5] {
-        let consumer = self.consumer.as_deref().unwrap_or("");
-        [name(&self.producer), name(consumer), self.code.clone(), bytes(self.bytes), name(&self.message)]
-    }
-}
-
-impl From<&Remark> for Decision {
-    fn from(remark: &Remark) -> Decision {
-        Decision {
-            pass: remark.pass.to_owned(),
-            applied: remark.applied,
-            code: remark.code.to_owned(),
-            producer: remark.producer.clone(),
-            consumer: remark.consumer.clone(),
-            bytes: remark.bytes,
-            message: remark.message.clone(),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use nestjit_ir::{Buffer, DType, NestBuilder};
-
-    use super::*;
-
-    /// Two nests with a temporary between them, and two decisions.
-    fn report() -> FusionReport {
-        let mut unit = Unit::default();
-        let p = &mut unit.program;
-        let ids = [("x", Role::In), ("t", Role::Temp), ("y", Role::Out)]
-            .map(|(name, role)| p.add_buffer(Buffer::new(name, DType::F32, &[256], role)));
-        for (nest, from, to) in [("a\n", ids[0], ids[1]), ("b", ids[1], ids[2])] {
-            let mut b = NestBuilder::new(p, nest);
-            b.op(format!("{nest}/Relu"));
-            b.for_("i", 256, |b, i| b.store(to, [i], Expr::load(from, [i]).relu()));
-            b.finish();
-        }
-        let remark = |code, applied| Remark {
-            pass: "OpFusion",
-            code,
-            producer: "a\n".to_owned(),
-            consumer: Some("b".to_owned()),
-            bytes: 1024,
-            applied,
-            message: "two consumers".to_owned(),
-        };
-        let remarks = [remark("recompute", false), remark("fused-epilogue", true)];
-        FusionReport::new("m", "simd128", &["Tile".to_owned()], &unit, &remarks)
-    }
-
-    #[test]
-    fn text_says_what_was_merged_and_what_was_not() {
-        let text = report().to_text(usize::MAX);
-        let at = |what: &str| text.find(what).unwrap_or_else(|| panic!("no {what:?} in\n{text}"));
-        assert!(at("\nMerged") < at("fused-epilogue") && at("fused-epilogue") < at("\nNot merged"), "{text}");
-        assert!(at("\nNot merged") < at("recompute") && at("recompute") < at("\nReasons"), "{text}");
-        at("model m   isa simd128   without Tile");
-        at("a\\n/Relu");
-        assert!(!text.contains("more\n"));
-        assert!(report().to_text(1).contains(" ... and 1 more\n"));
-    }
-
-    #[test]
-    fn numbers_are_those_of_the_program() {
-        let report = report();
-        let totals = Totals { kernels: 2, temporaries: 1, temporary_bytes: 1024, arena_bytes: 1024 };
-        assert_eq!(report.compiled, totals);
-        let kernel = &report.kernels[1];
-        assert_eq!((kernel.read_bytes, kernel.written_bytes, kernel.flops), (1024, 1024, 256.0));
-        let json = serde_json::to_value(&report).unwrap();
-        assert_eq!(json["decisions"][0]["code"], "recompute");
-        assert_eq!(json["kernels"][1]["operations"][0], "b/Relu");
     }
 }

@@ -5,7 +5,6 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 use nestjit_ir::{BufId, DType, Program};
 
@@ -13,8 +12,9 @@ use super::context::{Bindings, ContextPool, RunContext};
 use super::pack::{Storage, pack_all};
 use super::pool::Pool;
 use super::timing::CompileTimings;
+use super::trace::{Probe, Recorder, Trace, Unobserved};
 use super::view::TensorView;
-use crate::codegen::{Code, CodegenStats, NestCode, Segment};
+use crate::codegen::{Code, CodegenStats, Segment};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::ModelOps;
 use crate::options::Options;
@@ -156,38 +156,29 @@ impl Executable {
     /// # Errors
     /// As [`Executable::run`]. After an error the outputs hold unspecified values.
     pub fn run_into(&self, inputs: &[TensorView<'_>], outputs: &mut [Tensor]) -> Result<()> {
-        self.run_and_observe(inputs, outputs, &mut |_| {})
+        self.run_and_observe(inputs, outputs, &Unobserved)
     }
 
-    /// The median time of each nest over `runs` runs, in the order of execution.
+    /// Runs several times and records when each nest and each part of it ran. The first run of a context is not
+    /// like later ones: run once before.
     ///
     /// # Errors
     /// As [`Executable::run`].
-    pub fn profile(&self, inputs: &[TensorView<'_>], runs: usize) -> Result<Vec<(String, Duration)>> {
+    pub fn trace(&self, inputs: &[TensorView<'_>], runs: usize) -> Result<Trace> {
         let mut outputs = self.allocate_outputs()?;
-        let nests = self.inner.code.nests();
-        let mut times: Vec<Vec<Duration>> = nests.iter().map(|_| Vec::with_capacity(runs)).collect();
+        let recorder = Recorder::new();
         for _ in 0..runs {
-            let mut last = Instant::now();
-            self.run_and_observe(inputs, &mut outputs, &mut |nest| {
-                let now = Instant::now();
-                times[nest].push(now - last);
-                last = now;
-            })?;
+            self.run_and_observe(inputs, &mut outputs, &recorder)?;
         }
-        let median = |times: &mut Vec<Duration>| {
-            times.sort_unstable();
-            times.get(times.len() / 2).copied().unwrap_or_default()
-        };
-        Ok(nests.iter().zip(&mut times).map(|(n, t)| (n.name.clone(), median(t))).collect())
+        let names = self.inner.code.nests().iter().map(|nest| nest.name.clone());
+        Ok(recorder.finish(runs, names.collect()))
     }
 
-    /// Runs, and calls `after` with the index of each nest when it is done.
     fn run_and_observe(
         &self,
         inputs: &[TensorView<'_>],
         outputs: &mut [Tensor],
-        after: &mut dyn FnMut(usize),
+        probe: &impl Probe,
     ) -> Result<()> {
         let inner = &*self.inner;
         check("input", &inner.inputs, inputs.iter().map(|t| (t.dtype(), t.shape())))?;
@@ -200,11 +191,8 @@ impl Executable {
             for (entry, output) in &inner.bindings.outputs {
                 context.addresses[*entry] = outputs[*output].bytes_mut().as_mut_ptr();
             }
-            for (index, nest) in inner.code.nests().iter().enumerate() {
-                inner.execute(nest, inner.bindings.tables[index], context)?;
-                after(index);
-            }
-            Ok(())
+            (0..inner.code.nests().len())
+                .try_for_each(|nest| probe.nest(nest, || inner.execute(nest, context, probe)))
         })?;
         for (output, first) in inner.first_mention.iter().enumerate() {
             if *first < output {
@@ -304,9 +292,16 @@ impl Executable {
         &self.inner.records.programs
     }
 
-    /// The machine code of a nest as text, if [`Options::dump`] was set; otherwise empty.
+    /// The code of a nest as text in all its forms, if [`Options::dump`] or [`Options::keep_code`] was set;
+    /// otherwise empty.
     pub fn disassembly(&self, nest: usize) -> &str {
         self.inner.code.disassembly(nest)
+    }
+
+    /// The machine code of a nest as text, if [`Options::dump`] or [`Options::keep_code`] was set; otherwise
+    /// empty. Nests that are equal share their code, and its text.
+    pub fn machine_code(&self, nest: usize) -> &str {
+        self.inner.code.machine_code(nest)
     }
 }
 
@@ -323,13 +318,15 @@ impl std::fmt::Debug for Executable {
 }
 
 impl Inner {
-    /// Executes a nest whose addresses start at `table`.
-    fn execute(&self, nest: &NestCode, table: usize, context: &RunContext) -> Result<()> {
+    /// Executes a nest.
+    fn execute(&self, index: usize, context: &RunContext, probe: &impl Probe) -> Result<()> {
+        let (nest, table) = (&self.code.nests()[index], self.bindings.tables[index]);
         for segment in &nest.segments {
             let parts = if segment.parallel { self.threads.min(segment.extent).max(1) } else { 1 };
             let part = |part: usize| {
                 let bound = |part: usize| (segment.extent as u128 * part as u128 / parts as u128) as usize;
-                self.call(segment, table, context, part, bound(part)..bound(part + 1))
+                let range = bound(part)..bound(part + 1);
+                probe.part(index, || self.call(segment, table, context, part, range))
             };
             let status = match &self.pool {
                 Some(pool) if parts > 1 => {

@@ -4,6 +4,7 @@
 //! them leaves nothing on the table.
 
 use std::hint::black_box;
+use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use crate::target::Isa;
@@ -17,7 +18,7 @@ const CHAINS: usize = 12;
 /// Iterations between two looks at the clock.
 const STEPS: usize = 20_000;
 
-/// What one core can do.
+/// What a core, or several together, can do.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Machine {
     /// Billions of `f32` operations per second, two per fused multiply-add, in registers of the given width.
@@ -29,6 +30,27 @@ pub struct Machine {
 /// Measures one core, with the vector registers of a tier; takes about 0.1 s.
 pub fn measure(isa: Isa, l3_bytes: usize) -> Machine {
     Machine { peak_gflops: peak_gflops(isa), read_gbytes: read_gbytes(l3_bytes) }
+}
+
+/// Measures as many cores at the same time: what they reach together. More threads than cores do no more than the
+/// cores.
+pub fn measure_together(isa: Isa, l3_bytes: usize, threads: usize) -> Machine {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = threads.clamp(1, cores);
+    let together = |one: &(dyn Fn() -> f64 + Sync)| -> f64 {
+        let start = Barrier::new(threads);
+        std::thread::scope(|scope| {
+            let measured = |_| {
+                scope.spawn(|| {
+                    start.wait();
+                    one()
+                })
+            };
+            let running: Vec<_> = (0..threads).map(measured).collect();
+            running.into_iter().filter_map(|thread| thread.join().ok()).sum()
+        })
+    };
+    Machine { peak_gflops: together(&|| peak_gflops(isa)), read_gbytes: together(&|| read_gbytes(l3_bytes)) }
 }
 
 /// The multiply-add rate in registers of this tier.
@@ -135,5 +157,7 @@ mod tests {
         }
         let read = read_gbytes(0);
         assert!(read.is_finite() && read > 0.1, "{read}");
+        let both = measure_together(Isa::Simd128, 0, 1000);
+        assert!(both.peak_gflops > 0.1 && both.read_gbytes > 0.1, "{both:?}");
     }
 }

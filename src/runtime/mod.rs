@@ -8,6 +8,7 @@ pub mod machine;
 pub mod pack;
 pub mod pool;
 pub mod timing;
+pub mod trace;
 pub mod view;
 
 pub use executable::{Executable, TensorSpec};
