@@ -151,6 +151,9 @@ impl<'m> Importer<'m> {
             let since = entry.since;
             return Err(Error::unsupported(format!("the operator is supported from version {since} on")));
         }
+        if let Some(until) = entry.until.filter(|until| opset > *until) {
+            return Err(Error::invalid(format!("the operator was removed after version {until}")));
+        }
         let Some(inputs) = self.operands(node, scope)? else { return Ok(None) };
         let mut cx = NodeCx::new(self, node, scope, name, inputs, opset)?;
         let results = (entry.import)(&mut cx)?;

@@ -21,7 +21,7 @@ pub(super) const OPS: &[OpEntry] = &[
     }),
     op("GatherND", 11, gather_nd),
     op("OneHot", 9, one_hot),
-    op("Scatter", 9, scatter_elements),
+    op("Scatter", 9, scatter_elements).until(10),
     op("ScatterElements", 11, scatter_elements),
     op("ScatterND", 11, scatter_nd),
 ];

@@ -47,12 +47,21 @@ pub struct OpEntry {
     pub name: &'static str,
     /// The first version of the domain's operator set from which on it is supported.
     pub since: i64,
+    /// The last version that has it, if it was removed since.
+    pub until: Option<i64>,
     pub(super) import: Import,
 }
 
 /// An operator of the default domain.
 const fn op(name: &'static str, since: i64, import: Import) -> OpEntry {
-    OpEntry { domain: "", name, since, import }
+    OpEntry { domain: "", name, since, until: None, import }
+}
+
+impl OpEntry {
+    /// The same operator, which versions after `until` do not have.
+    const fn until(self, until: i64) -> OpEntry {
+        OpEntry { until: Some(until), ..self }
+    }
 }
 
 /// One result.

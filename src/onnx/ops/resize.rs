@@ -6,7 +6,7 @@ use super::{OpEntry, one, op};
 use crate::error::{Error, Result};
 use crate::graph::{Binary, Op, ValueId};
 
-pub(super) const OPS: &[OpEntry] = &[op("Resize", 10, resize), op("Upsample", 7, upsample)];
+pub(super) const OPS: &[OpEntry] = &[op("Resize", 10, resize), op("Upsample", 7, upsample).until(9)];
 
 /// How elements between elements are computed.
 #[derive(Clone, Copy, PartialEq, Debug)]

@@ -1,0 +1,295 @@
+//! Examples of operators: read from their notation, made into models.
+
+use nestjit::onnx::proto::attribute_proto::AttributeType;
+use nestjit::onnx::proto::tensor_proto::DataType;
+use nestjit::onnx::proto::tensor_shape_proto::{Dimension, dimension::Value as Dim};
+use nestjit::onnx::proto::type_proto::{Tensor as TensorType, Value as TypeValue};
+use nestjit::onnx::proto::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
+    TypeProto, ValueInfoProto,
+};
+use nestjit::{DType, Tensor};
+
+/// A type: a particular one, or that which is tried.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Type {
+    Tried,
+    Fixed(DType),
+}
+
+impl Type {
+    fn parse(text: &str) -> Option<Type> {
+        if text == "T" { Some(Type::Tried) } else { DType::from_name(text).map(Type::Fixed) }
+    }
+
+    fn get(self, tried: DType) -> DType {
+        match self {
+            Type::Tried => tried,
+            Type::Fixed(dtype) => dtype,
+        }
+    }
+}
+
+/// `TYPE[SHAPE]`, with values if it is a constant.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Operand {
+    pub dtype: Type,
+    shape: Vec<usize>,
+    values: Option<Vec<f64>>,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+enum Attribute {
+    Int(i64),
+    Float(f32),
+    Ints(Vec<i64>),
+    Floats(Vec<f32>),
+    Text(String),
+    TypeNumber,
+    Tensor(Operand),
+    Subgraph(String),
+}
+
+/// A line of the file.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Example {
+    pub operator: String,
+    /// `None` for the newest version.
+    pub version: Option<i64>,
+    pub operands: Vec<Option<Operand>>,
+    attributes: Vec<(String, Attribute)>,
+    results: usize,
+}
+
+impl Example {
+    /// From a line.
+    pub fn parse(line: &str) -> Result<Example, String> {
+        let mut parts = line.split(" ;").map(str::trim);
+        let mut words = parts.next().unwrap_or_default().split_whitespace();
+        let name = words.next().ok_or("no operator")?;
+        let (operator, version) = match name.split_once('@') {
+            Some((name, version)) => (name, Some(version.parse().map_err(|_| "no version after @")?)),
+            None => (name, None),
+        };
+        let operand = |word: &str| if word == "-" { Ok(None) } else { operand(word).map(Some) };
+        let operands = words.map(operand).collect::<Result<_, String>>()?;
+        let attribute = |word: &str| {
+            let (name, value) = word.split_once('=').ok_or_else(|| format!("{word} has no value"))?;
+            Ok((name.to_owned(), attribute(value)?))
+        };
+        let attributes = parts.next().unwrap_or_default().split_whitespace().map(attribute);
+        let attributes = attributes.collect::<Result<_, String>>()?;
+        let results = match parts.next() {
+            Some(count) => count.parse().map_err(|_| format!("{count} results"))?,
+            None => 1,
+        };
+        Ok(Example { operator: operator.to_owned(), version, operands, attributes, results })
+    }
+
+    /// Where the tried type is: the numbers of operands, and names of attributes.
+    pub fn tried(&self) -> Vec<String> {
+        let is_tried = |operand: &Option<Operand>| operand.as_ref().is_some_and(|o| o.dtype == Type::Tried);
+        let operands =
+            self.operands.iter().enumerate().filter(|(_, o)| is_tried(o)).map(|(i, _)| i.to_string());
+        let named = |(name, value): &(String, Attribute)| match value {
+            Attribute::TypeNumber => Some(name.clone()),
+            Attribute::Tensor(operand) if operand.dtype == Type::Tried => Some(name.clone()),
+            _ => None,
+        };
+        operands.chain(self.attributes.iter().filter_map(named)).collect()
+    }
+
+    /// The model of this example, and the values of its inputs.
+    pub fn model(&self, domain: &str, version: i64, dtype: DType) -> (ModelProto, Vec<Tensor>) {
+        let mut graph = GraphProto { name: Some("example".into()), ..GraphProto::default() };
+        let (mut names, mut inputs) = (Vec::new(), Vec::new());
+        for (i, operand) in self.operands.iter().enumerate() {
+            let Some(operand) = operand else {
+                names.push(String::new());
+                continue;
+            };
+            let name = format!("x{i}");
+            let (element, shape) = (operand.dtype.get(dtype), &operand.shape);
+            match operand.values {
+                Some(_) => graph.initializer.push(operand.tensor(&name, dtype)),
+                None => {
+                    graph.input.push(declared(&name, element, shape));
+                    inputs.push(Tensor::random(element, shape, i as u64 + 1).expect("examples are small"));
+                }
+            }
+            names.push(name);
+        }
+        let outputs: Vec<String> = (0..self.results).map(|i| format!("y{i}")).collect();
+        graph.output = outputs.iter().map(|name| named(name)).collect();
+        graph.node.push(NodeProto {
+            name: Some("example".into()),
+            domain: Some(domain.into()),
+            op_type: Some(self.operator.clone()),
+            input: names,
+            output: outputs,
+            attribute: self.attributes.iter().map(|(name, value)| value.proto(name, dtype)).collect(),
+            ..NodeProto::default()
+        });
+        let opset = OperatorSetIdProto { domain: Some(domain.into()), version: Some(version) };
+        let model = ModelProto {
+            ir_version: Some(10),
+            opset_import: vec![opset],
+            graph: Some(graph),
+            ..ModelProto::default()
+        };
+        (model, inputs)
+    }
+}
+
+fn operand(text: &str) -> Result<Operand, String> {
+    let failure = || format!("{text} is no operand");
+    let (dtype, rest) = text.split_once('[').ok_or_else(failure)?;
+    let (shape, rest) = rest.split_once(']').ok_or_else(failure)?;
+    let values = match rest.strip_prefix('=') {
+        Some(values) => Some(list(values).ok_or_else(failure)?),
+        None if rest.is_empty() => None,
+        None => return Err(failure()),
+    };
+    let (dtype, shape) = (Type::parse(dtype).ok_or_else(failure)?, list(shape).ok_or_else(failure)?);
+    Ok(Operand { dtype, shape, values })
+}
+
+fn list<T: std::str::FromStr>(text: &str) -> Option<Vec<T>> {
+    text.split(',').filter(|v| !v.is_empty()).map(|v| v.parse().ok()).collect()
+}
+
+fn attribute(text: &str) -> Result<Attribute, String> {
+    let failure = || format!("{text} is no value of an attribute");
+    if let Some(list_of) = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')) {
+        return match list_of.contains('.') {
+            true => list(list_of).map(Attribute::Floats).ok_or_else(failure),
+            false => list(list_of).map(Attribute::Ints).ok_or_else(failure),
+        };
+    }
+    if let Some(text) = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')) {
+        return Ok(Attribute::Text(text.to_owned()));
+    }
+    if let Some(name) = text.strip_prefix('{').and_then(|t| t.strip_suffix('}')) {
+        return Ok(Attribute::Subgraph(name.to_owned()));
+    }
+    match text {
+        "T" => Ok(Attribute::TypeNumber),
+        _ if text.contains('[') => operand(text).map(Attribute::Tensor),
+        _ if text.contains('.') => text.parse().map(Attribute::Float).map_err(|_| failure()),
+        _ => text.parse().map(Attribute::Int).map_err(|_| failure()),
+    }
+}
+
+impl Operand {
+    /// The constant.
+    fn tensor(&self, name: &str, tried: DType) -> TensorProto {
+        let dtype = self.dtype.get(tried);
+        let (count, values) = (self.shape.iter().product(), self.values.as_deref().unwrap_or(&[]));
+        let value = |i: usize| values.get(i).or(values.last()).copied().unwrap_or_default();
+        let elements = (0..count).map(value);
+        let bytes: Vec<u8> = match dtype {
+            DType::F32 => elements.flat_map(|v| (v as f32).to_le_bytes()).collect(),
+            DType::F64 => elements.flat_map(f64::to_le_bytes).collect(),
+            DType::I64 => elements.flat_map(|v| (v as i64).to_le_bytes()).collect(),
+            DType::I32 => elements.flat_map(|v| (v as i32).to_le_bytes()).collect(),
+            DType::I8 | DType::U8 => elements.map(|v| v as u8).collect(),
+            DType::Bool => elements.map(|v| u8::from(v != 0.0)).collect(),
+        };
+        TensorProto {
+            name: Some(name.into()),
+            dims: self.shape.iter().map(|d| *d as i64).collect(),
+            data_type: Some(number(dtype) as i32),
+            raw_data: Some(bytes.into()),
+            ..TensorProto::default()
+        }
+    }
+}
+
+impl Attribute {
+    fn proto(&self, name: &str, tried: DType) -> AttributeProto {
+        let mut proto = AttributeProto { name: Some(name.into()), ..AttributeProto::default() };
+        let kind = match self {
+            Attribute::Int(value) => {
+                proto.i = Some(*value);
+                AttributeType::Int
+            }
+            Attribute::TypeNumber => {
+                proto.i = Some(number(tried) as i64);
+                AttributeType::Int
+            }
+            Attribute::Float(value) => {
+                proto.f = Some(*value);
+                AttributeType::Float
+            }
+            Attribute::Ints(values) => {
+                proto.ints = values.clone();
+                AttributeType::Ints
+            }
+            Attribute::Floats(values) => {
+                proto.floats = values.clone();
+                AttributeType::Floats
+            }
+            Attribute::Text(text) => {
+                proto.s = Some(text.clone().into_bytes().into());
+                AttributeType::String
+            }
+            Attribute::Tensor(operand) => {
+                proto.t = Some(operand.tensor("", tried));
+                AttributeType::Tensor
+            }
+            Attribute::Subgraph(name) => {
+                proto.g = Some(subgraph(name));
+                AttributeType::Graph
+            }
+        };
+        proto.r#type = Some(kind.into());
+        proto
+    }
+}
+
+/// A body that returns what it is given, in the form that If, Loop or Scan want.
+fn subgraph(name: &str) -> GraphProto {
+    let (inputs, outputs): (&[&str], &[(&str, &str)]) = match name {
+        "branch" => (&[], &[("x0", "b0")]),
+        "loop" => (&["i", "go", "a"], &[("go", "b0"), ("a", "b1")]),
+        "scan" => (&["a", "b"], &[("a", "b0"), ("b", "b1")]),
+        other => panic!("there is no subgraph {other}"),
+    };
+    let identity = |(from, to): &(&str, &str)| NodeProto {
+        op_type: Some("Identity".into()),
+        input: vec![(*from).to_owned()],
+        output: vec![(*to).to_owned()],
+        ..NodeProto::default()
+    };
+    GraphProto {
+        name: Some(name.into()),
+        input: inputs.iter().map(|name| self::named(name)).collect(),
+        output: outputs.iter().map(|(_, name)| named(name)).collect(),
+        node: outputs.iter().map(identity).collect(),
+        ..GraphProto::default()
+    }
+}
+
+fn named(name: &str) -> ValueInfoProto {
+    ValueInfoProto { name: Some(name.into()), ..ValueInfoProto::default() }
+}
+
+fn declared(name: &str, dtype: DType, shape: &[usize]) -> ValueInfoProto {
+    let dim = |d: &usize| Dimension { value: Some(Dim::DimValue(*d as i64)), denotation: None };
+    let shape = TensorShapeProto { dim: shape.iter().map(dim).collect() };
+    let tensor = TensorType { elem_type: Some(number(dtype) as i32), shape: Some(shape) };
+    let of_type = TypeProto { value: Some(TypeValue::TensorType(tensor)), denotation: None };
+    ValueInfoProto { r#type: Some(of_type), ..named(name) }
+}
+
+fn number(dtype: DType) -> DataType {
+    match dtype {
+        DType::F32 => DataType::Float,
+        DType::F64 => DataType::Double,
+        DType::I64 => DataType::Int64,
+        DType::I32 => DataType::Int32,
+        DType::I8 => DataType::Int8,
+        DType::U8 => DataType::Uint8,
+        DType::Bool => DataType::Bool,
+    }
+}
