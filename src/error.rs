@@ -97,7 +97,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some((node, op)) = &self.node {
-            write!(f, "node '{}' ({op}): ", node.escape_debug())?;
+            write!(f, "node '{}' ({}): ", node.escape_debug(), op.escape_debug())?;
         }
         if self.kind == ErrorKind::Internal {
             f.write_str("internal error: ")?;

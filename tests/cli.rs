@@ -146,6 +146,13 @@ fn check_passes_for_small_models() {
 }
 
 #[test]
+fn check_without_fusion_says_so() {
+    let out = stdout(&["check", SMALL, "--disable-pass", "OpFusion"]);
+    assert!(out.contains("unfused code, 2 threads"), "{out}");
+    assert!(!out.contains("\nfused code") && !out.contains(" fused code"), "{out}");
+}
+
+#[test]
 fn check_fails_if_an_expectation_is_not_met() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().to_str().unwrap();
@@ -156,6 +163,19 @@ fn check_fails_if_an_expectation_is_not_met() {
     let passed = stdout(&["check", SMALL, "--expect", &expect]);
     assert!(passed.contains("expected") && passed.lines().last().unwrap().starts_with("PASSED"), "{passed}");
 
+    // A float64 reference is compared as it is: the outputs' own rounding is a difference, if a small one.
+    let exact: Vec<f64> = {
+        let values: ndarray::ArrayD<f32> = ndarray_npy::read_npy(&file).unwrap();
+        ndarray_npy::write_npy(dir.path().join("f64.npy"), &values.mapv(|v| f64::from(v) + 1e-9)).unwrap();
+        values.iter().map(|v| f64::from(*v)).collect()
+    };
+    assert!(exact.iter().any(|v| *v != 0.0));
+    let reference = format!("{name}={}", dir.path().join("f64.npy").display());
+    let both = stdout(&["check", SMALL, "--expect", &expect, "--expect", &reference, "--tolerance", "1e-6"]);
+    assert!(both.contains("expected, f64") && both.contains("<= 1.0e-6"), "{both}");
+    let output = command(&["check", SMALL, "--expect", &reference, "--tolerance", "1e-12"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
+
     let mut bytes = fs::read(&file).unwrap();
     let end = bytes.len();
     bytes[end - 4..].copy_from_slice(&9.0f32.to_le_bytes());
@@ -163,7 +183,7 @@ fn check_fails_if_an_expectation_is_not_met() {
     let output = command(&["check", SMALL, "--expect", &expect]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let out = text(&output.stdout);
-    assert!(out.lines().last().unwrap().starts_with("FAILED: 1 of "), "{out}");
+    assert!(out.lines().last().unwrap().starts_with("FAILED: 2 of "), "{out}");
     assert_eq!(text(&output.stderr), "");
 }
 

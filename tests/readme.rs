@@ -29,6 +29,13 @@ fn commands_work() {
     fs::write(dir.path().join("file.nest"), nest).unwrap();
     let input = ndarray::Array2::<f32>::ones((64, 512));
     ndarray_npy::write_npy(dir.path().join("x.npy"), &input).unwrap();
+    // Known outputs, of the inputs that a model has if none are given: standard error says that they are random.
+    let known = Command::new(env!("CARGO_BIN_EXE_nestjit"))
+        .args(["run", "rnn_cell", "--output-dir", "."])
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    assert!(known.status.success());
     let lines = blocks("console").flat_map(str::lines).filter_map(|line| line.strip_prefix("$ "));
     let commands: Vec<&str> = lines.filter(|l| l.starts_with("nestjit ")).collect();
     assert!(commands.len() > 5, "{commands:?}");

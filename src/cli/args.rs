@@ -96,9 +96,13 @@ pub(crate) struct CheckArgs {
     /// An input of the model; inputs not given are seeded random values
     #[arg(long, value_name = "NAME=FILE.npy", value_parser = named_file)]
     pub(crate) input: Vec<(String, PathBuf)>,
-    /// An expected output of the model
+    /// An expected output of the model; for a float32 output the file may hold float64
     #[arg(long, value_name = "NAME=FILE.npy", value_parser = named_file)]
     pub(crate) expect: Vec<(String, PathBuf)>,
+    /// How far outputs may be from expected ones, relative to the largest magnitude [default: 1e-4 for float32,
+    /// 1e-11 for float64, else equal]
+    #[arg(long, value_name = "REL", requires = "expect", value_parser = tolerance)]
+    pub(crate) tolerance: Option<f64>,
 }
 
 #[derive(Args, Debug)]
@@ -184,6 +188,12 @@ pub(crate) enum ModelSize {
     Small,
     /// Whole networks.
     Network,
+}
+
+/// A relative difference.
+fn tolerance(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|n| n.is_finite() && *n >= 0.0);
+    number.ok_or_else(|| "must be a number that is not negative".to_owned())
 }
 
 /// Splits `NAME=FILE` at the first `=` that leaves both sides non-empty.

@@ -17,6 +17,7 @@ use nestjit::{DType, Error, Executable, Model, Result, Tensor, TensorSpec, lower
 
 use super::args::CheckArgs;
 use super::compare::{difference, tolerance, tolerance_of_reference};
+use super::session::FUSION;
 use super::{Outcome, session};
 
 /// The number of threads whose results must not differ by a bit.
@@ -33,26 +34,34 @@ struct Verdicts {
 pub(crate) fn execute(args: &CheckArgs) -> Result<Outcome> {
     let model = session::load(&args.model.model)?;
     let (inputs, _) = session::inputs(&model, &args.input)?;
-    let expected = session::named_tensors(&args.expect, "output", &session::outputs_of(&model))?;
-    let compile = |fusion, threads| session::compile(&model, Some(threads), &args.model.disable_pass, fusion);
-    let (fused, fused_on_two) = (compile(true, THREADS[0])?, compile(true, THREADS[1])?);
-    let (unfused, unfused_on_two) = (compile(false, THREADS[0])?, compile(false, THREADS[1])?);
+    let outputs = session::outputs_of(&model);
+    let expected = session::expectations(&args.expect, &outputs)?;
+    let on = |threads, fusion| session::compile(&model, Some(threads), &args.model.disable_pass, fusion);
+    let [one, two] = THREADS;
+    let with_fusion = on(one, true)?;
+    let fuses = !with_fusion.options().disabled_passes.iter().any(|pass| pass == FUSION);
 
-    let (reference, exact) = interpretations(&model, &fused, &inputs)?;
-    let mut verdicts = Verdicts { outputs: session::outputs_of(&model), ..Verdicts::default() };
+    let (reference, exact) = interpretations(&model, &with_fusion, &inputs)?;
+    let mut verdicts = Verdicts { outputs, ..Verdicts::default() };
     let evaluated = evaluate(&model.graph, &inputs, Precision::F64)?;
-    verdicts.near("graph evaluator, f64", &evaluated, &reference, tolerance_of_reference)?;
+    let depth = model.graph.depth();
+    verdicts
+        .near("graph evaluator, f64", &evaluated, &reference, |dtype| tolerance_of_reference(dtype, depth))?;
     verdicts.near("interpreter, f32, after all passes", &exact, &reference, tolerance)?;
-    let outputs = fused.run(&inputs)?;
-    verdicts.near("fused code", &outputs, &reference, tolerance)?;
-    let unfused_outputs = unfused.run(&inputs)?;
-    verdicts.near("unfused code", &unfused_outputs, &reference, tolerance)?;
-    verdicts.same("fused code, 2 threads", "1 thread", &fused_on_two.run(&inputs)?, &outputs);
-    verdicts.same("fused code, run again", "first run", &fused.run(&inputs)?, &outputs);
-    verdicts.same("unfused code, 2 threads", "1 thread", &unfused_on_two.run(&inputs)?, &unfused_outputs);
-    for (output, given) in expected.iter().enumerate() {
-        if let Some(given) = given {
-            verdicts.near_one("fused code", "expected", output, &outputs[output], given, tolerance)?;
+    let mut codes = vec![(if fuses { "fused code" } else { "unfused code" }, with_fusion, on(two, true)?)];
+    if fuses {
+        codes.push(("unfused code", on(one, false)?, on(two, false)?));
+    }
+    for (what, on_one, on_two) in &codes {
+        let outputs = on_one.run(&inputs)?;
+        verdicts.near(what, &outputs, &reference, tolerance)?;
+        verdicts.same(&format!("{what}, 2 threads"), "1 thread", &on_two.run(&inputs)?, &outputs);
+        verdicts.same(&format!("{what}, run again"), "first run", &on_one.run(&inputs)?, &outputs);
+        for (output, given) in &expected {
+            let limit = args.tolerance.unwrap_or_else(|| tolerance(outputs[*output].dtype()));
+            let against =
+                if given.dtype() == outputs[*output].dtype() { "expected" } else { "expected, f64" };
+            verdicts.near_one(what, against, *output, &outputs[*output], given, limit)?;
         }
     }
     Ok(verdicts.outcome(&model.graph.name))
@@ -97,15 +106,16 @@ impl Verdicts {
         what: &str,
         values: &[Tensor],
         reference: &[Tensor],
-        tolerance: fn(DType) -> f64,
+        tolerance: impl Fn(DType) -> f64,
     ) -> Result<()> {
         for (output, (value, reference)) in values.iter().zip(reference).enumerate() {
-            self.near_one(what, "f64 reference", output, value, reference, tolerance)?;
+            let limit = tolerance(self.outputs[output].dtype);
+            self.near_one(what, "f64 reference", output, value, reference, limit)?;
         }
         Ok(())
     }
 
-    /// An output must be within the tolerance of its type.
+    /// An output must be within this limit, relative to the largest magnitude.
     fn near_one(
         &mut self,
         what: &str,
@@ -113,13 +123,12 @@ impl Verdicts {
         output: usize,
         value: &Tensor,
         reference: &Tensor,
-        tolerance: fn(DType) -> f64,
+        limit: f64,
     ) -> Result<()> {
         let d = difference(&session::to_f64(value)?, &session::to_f64(reference)?);
-        let limit = tolerance(self.outputs[output].dtype);
         let holds = value.shape() == reference.shape() && d.relative <= limit;
         let numbers = [format!("{:.2e}", d.max_abs), format!("{:.2e}", d.relative)];
-        self.add(what, against, output, numbers, &format!("<= {limit:.0e}"), holds);
+        self.add(what, against, output, numbers, &format!("<= {limit:.1e}"), holds);
         Ok(())
     }
 

@@ -1,11 +1,12 @@
 //! What several subcommands do alike: load a model, find its inputs, compile it, time a run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use nestjit::graph::{ValueId, Weights};
 use nestjit::{
-    Compiler, DType, Error, Executable, GraphBuilder, Model, Result, Tensor, TensorSpec, TensorView, zoo,
+    Compiler, DType, Error, ErrorKind, Executable, GraphBuilder, Model, Result, Tensor, TensorSpec,
+    TensorView, zoo,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -47,23 +48,50 @@ pub(crate) fn named_tensors(
 ) -> Result<Vec<Option<Tensor>>> {
     let mut tensors: Vec<Option<Tensor>> = ports.iter().map(|_| None).collect();
     for (name, file) in files {
-        let Some(at) = ports.iter().position(|p| p.name == *name) else {
-            let names: Vec<String> = ports.iter().map(|p| format!("'{}'", p.name.escape_debug())).collect();
-            let name = name.escape_debug();
-            return Err(Error::usage(format!("there is no {what} '{name}'; there is {}", names.join(", "))));
-        };
-        let (port, tensor) = (&ports[at], npy::read(file, ports[at].dtype)?);
-        if tensor.shape() != port.shape {
-            let (file, found) = (npy::show(file), tensor.shape());
-            let name = name.escape_debug();
-            let message = format!("{file}: shape {found:?}, but {what} '{name}' has shape {:?}", port.shape);
-            return Err(Error::shape(message));
-        }
+        let at = port_named(name, what, ports)?;
+        let tensor = npy::read(file, ports[at].dtype)?;
+        expect_shape(&tensor, file, what, &ports[at])?;
         if tensors[at].replace(tensor).is_some() {
             return Err(Error::usage(format!("{what} '{}' is given twice", name.escape_debug())));
         }
     }
     Ok(tensors)
+}
+
+/// Expected outputs and their positions. Those of an `f32` output may be `f64`: a reference that is more exact.
+pub(crate) fn expectations(
+    files: &[(String, PathBuf)],
+    ports: &[TensorSpec],
+) -> Result<Vec<(usize, Tensor)>> {
+    let read = |(name, file): &(String, PathBuf)| {
+        let at = port_named(name, "output", ports)?;
+        let tensor = match npy::read(file, ports[at].dtype) {
+            Err(e) if ports[at].dtype == DType::F32 && e.kind() == ErrorKind::Shape => {
+                npy::read(file, DType::F64).map_err(|_| e)?
+            }
+            read => read?,
+        };
+        expect_shape(&tensor, file, "output", &ports[at])?;
+        Ok((at, tensor))
+    };
+    files.iter().map(read).collect()
+}
+
+fn port_named(name: &str, what: &str, ports: &[TensorSpec]) -> Result<usize> {
+    ports.iter().position(|p| p.name == name).ok_or_else(|| {
+        let names: Vec<String> = ports.iter().map(|p| format!("'{}'", p.name.escape_debug())).collect();
+        let name = name.escape_debug();
+        Error::usage(format!("there is no {what} '{name}'; there is {}", names.join(", ")))
+    })
+}
+
+fn expect_shape(tensor: &Tensor, file: &Path, what: &str, port: &TensorSpec) -> Result<()> {
+    if tensor.shape() == port.shape {
+        return Ok(());
+    }
+    let (file, found, name) = (npy::show(file), tensor.shape(), port.name.escape_debug());
+    let message = format!("{file}: shape {found:?}, but {what} '{name}' has shape {:?}", port.shape);
+    Err(Error::shape(message))
 }
 
 /// The inputs of a run, and the names of those that are random because no file was given.

@@ -87,6 +87,18 @@ impl Graph {
     pub fn value_ids(&self) -> impl Iterator<Item = ValueId> + use<> {
         (0..self.values.len() as u32).map(ValueId)
     }
+
+    /// The most nodes that lie one after the other on a way through the graph.
+    pub fn depth(&self) -> usize {
+        let mut depths = vec![0usize; self.values.len()];
+        for node in &self.nodes {
+            let before = node.inputs.iter().map(|id| depths[id.0 as usize]).max().unwrap_or(0);
+            for id in &node.outputs {
+                depths[id.0 as usize] = before + 1;
+            }
+        }
+        depths.into_iter().max().unwrap_or(0)
+    }
 }
 
 #[cfg(test)]

@@ -113,3 +113,15 @@ fn invalid_graphs_are_found_out() {
         &format!("a tensor of shape [{}, 2] is larger than the address space", usize::MAX),
     );
 }
+
+#[test]
+fn the_depth_is_that_of_the_longest_way() {
+    let mut g = GraphBuilder::new("depth");
+    let x = g.input("x", DType::F32, &[2]);
+    let a = g.relu(x);
+    let b = g.neg(a);
+    let y = g.add(b, x);
+    g.output("y", y);
+    assert_eq!(g.build().unwrap().depth(), 3);
+    assert_eq!(Graph::default().depth(), 0);
+}

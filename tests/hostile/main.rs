@@ -2,9 +2,16 @@
 //! where, and nothing panics, hangs or takes memory without bound.
 
 mod allocator;
+mod attributes;
+mod chains;
 #[path = "../common/mod.rs"]
 mod common;
+mod external;
 mod harness;
 mod mutate;
 mod mutations;
+mod names;
+mod run_time;
 mod seeds;
+mod sizes;
+mod structure;

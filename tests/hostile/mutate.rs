@@ -35,7 +35,23 @@ impl Random {
     /// An integer that is often wrong: small, negative, or so large that sums and products overflow.
     fn int(&mut self) -> i64 {
         const INTERESTING: [i64; 17] = [
-            0, 1, -1, 2, 3, -2, -3, 7, 64, 255, 65_536, 1 << 31, (1 << 31) - 1, 1 << 62, i64::MAX, i64::MIN, 1 << 40,
+            0,
+            1,
+            -1,
+            2,
+            3,
+            -2,
+            -3,
+            7,
+            64,
+            255,
+            65_536,
+            1 << 31,
+            (1 << 31) - 1,
+            1 << 62,
+            i64::MAX,
+            i64::MIN,
+            1 << 40,
         ];
         INTERESTING[self.below(INTERESTING.len())]
     }

@@ -32,7 +32,9 @@ impl Tally {
             Ok(Outcome::Refused) => self.refused += 1,
             Ok(Outcome::Imported) => self.imported += 1,
             Ok(Outcome::Ran) => self.ran += 1,
-            Err(defect) => self.defects.push(format!("{}: {}", what(), defect.chars().take(600).collect::<String>())),
+            Err(defect) => {
+                self.defects.push(format!("{}: {}", what(), defect.chars().take(600).collect::<String>()))
+            }
         }
     }
 
@@ -77,14 +79,23 @@ fn damaged_bytes() {
         for seed in 0..iterations(1500) {
             let damaged = mutate::bytes(&bytes, &mut Random(seed as u64));
             // Most damage to bytes is damage to names, weights and the framing: code is generated for a part.
-            tally.add(|| format!("{name}, seed {seed}"), attempt(OnnxModel::from_bytes(&damaged), seed % 10 == 0));
+            tally.add(
+                || format!("{name}, seed {seed}"),
+                attempt(OnnxModel::from_bytes(&damaged), seed % 10 == 0),
+            );
         }
     }
     tally.finish();
 }
 
 /// Damages a model's messages.
-fn damage(tally: &mut Tally, name: &str, model: &ModelProto, seeds: std::ops::Range<usize>, with_code: usize) {
+fn damage(
+    tally: &mut Tally,
+    name: &str,
+    model: &ModelProto,
+    seeds: std::ops::Range<usize>,
+    with_code: usize,
+) {
     for seed in seeds {
         let damaged = mutate::messages(model, &mut Random(seed as u64));
         let attempted = attempt(OnnxModel::from_proto(damaged), seed % with_code == 0);

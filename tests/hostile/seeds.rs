@@ -1,6 +1,6 @@
 //! Small models that are right, to be damaged: of each kind of layer and of each construct of the format.
 
-use nestjit::onnx::proto::tensor_proto::DataType::{Bool, Float, Int64};
+use nestjit::onnx::proto::tensor_proto::DataType::{Bool, Float, Int32, Int64, Uint8};
 use nestjit::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
 
 use super::common::onnx::*;
@@ -71,7 +71,7 @@ fn attention() -> ModelProto {
         node("MatMul", &["qt", "kt"], &["s"]),
         node("Div", &["s", "scale"], &["d"]),
         with(node("Softmax", &["d"], &["p"]), int("axis", -1)),
-        with(with(node("Split", &["n"], &["l", "r"]), int("axis", 2)), ints("spare", &[])),
+        with(node("Split", &["n"], &["l", "r"]), int("axis", 2)),
         with(node("Concat", &["r", "l"], &["v"]), int("axis", 2)),
         node("Reshape", &["v", "heads"], &["v4"]),
         with(node("Transpose", &["v4"], &["vt"]), ints("perm", &[0, 2, 1, 3])),
@@ -79,8 +79,6 @@ fn attention() -> ModelProto {
         with(node("Einsum", &["o", "vt"], &["e"]), string("equation", "bhqd,bhkd->bhqk")),
         with(with(node("ReduceMean", &["e"], &["y"]), ints("axes", &[1, -1])), int("keepdims", 0)),
     ];
-    let mut nodes = nodes;
-    nodes[10].attribute.pop();
     let weights = vec![
         series("g", &[8]),
         series("b", &[8]),
@@ -102,16 +100,13 @@ fn recurrent() -> ModelProto {
         with(node("Transpose", &["h"], &["t"]), ints("perm", &[0, 2, 1, 3])),
         node("Reshape", &["t", "flat"], &["z"]),
         with(cell("GRU", &["z", "w3", "r3"], &["g", "last"]), int("linear_before_reset", 1)),
-        with(node("Squeeze", &["g", "axis"], &["s"]), int("spare", 0)),
         cell("RNN", &["z", "w1", "r1"], &["", "y"]),
     ];
-    let mut nodes = nodes;
-    nodes[4] = node("Identity", &["g"], &["s"]);
     let weights = vec![
         series("w4", &[2, 12, 4]),
         series("r4", &[2, 12, 3]),
         series("b4", &[2, 24]),
-        TensorProto { int32_data: vec![3, 2], ..empty("n", nestjit::onnx::proto::tensor_proto::DataType::Int32, &[2]) },
+        TensorProto { int32_data: vec![3, 2], ..empty("n", Int32, &[2]) },
         i64s("flat", &[3], &[3, 2, 6]),
         series("w3", &[2, 9, 6]),
         series("r3", &[2, 9, 3]),
@@ -138,7 +133,8 @@ fn control() -> ModelProto {
         &["m", "q"],
     );
     let scan = with(node("Scan", &["l", "all"], &["f", "y"]), subgraph("body", step));
-    let nodes = vec![choice, repeat, with(with(scan, int("num_scan_inputs", 1)), ints("scan_input_axes", &[0]))];
+    let nodes =
+        vec![choice, repeat, with(with(scan, int("num_scan_inputs", 1)), ints("scan_input_axes", &[0]))];
     let mut m = chain(nodes, &["2", "3"], vec![i64s("times", &[], &[3])]);
     if let Some(graph) = &mut m.graph {
         graph.input.push(declared("c", Bool, &[]));
@@ -147,11 +143,12 @@ fn control() -> ModelProto {
 }
 
 fn functions() -> ModelProto {
-    use nestjit::onnx::proto::attribute_proto::AttributeType::Float as FloatAttribute;
-    let leaky = with(node("LeakyRelu", &["a"], &["t"]), reference("alpha", "alpha", FloatAttribute));
+    use nestjit::onnx::proto::attribute_proto::AttributeType::Float as OfFloat;
+    let leaky = with(node("LeakyRelu", &["a"], &["t"]), reference("alpha", "alpha", OfFloat));
     let inner = function("Inner", &["a"], &["r"], &["alpha"], vec![leaky, node("Neg", &["t"], &["r"])]);
-    let forward = with(call("Inner", &["a"], &["t"]), reference("alpha", "slope", FloatAttribute));
-    let outer = function("Outer", &["a", "b"], &["r"], &["slope"], vec![forward, node("Add", &["t", "b"], &["r"])]);
+    let forward = with(call("Inner", &["a"], &["t"]), reference("alpha", "slope", OfFloat));
+    let outer =
+        function("Outer", &["a", "b"], &["r"], &["slope"], vec![forward, node("Add", &["t", "b"], &["r"])]);
     let nodes = vec![
         with(call("Outer", &["x", "x"], &["h"]), float("slope", 0.25)),
         with(node("Constant", &[], &["k"]), tensor("value", f32s("", &[2], &[1.0, -1.0]))),
@@ -166,20 +163,20 @@ fn shapes() -> ModelProto {
         node("Shape", &["x"], &["s"]),
         with(node("Gather", &["s", "last"], &["n"]), int("axis", 0)),
         node("Range", &["zero", "n", "one"], &["r"]),
-        with(node("Unsqueeze", &["n", "first"], &["n1"]), int("spare", 1)),
+        node("Unsqueeze", &["n", "first"], &["n1"]),
         with(node("Concat", &["n1", "minus"], &["to"]), int("axis", 0)),
         node("Reshape", &["x", "to"], &["t"]),
         with(node("Pad", &["t", "pads", "fill"], &["p"]), string("mode", "constant")),
         node("Slice", &["p", "starts", "ends", "first", "steps"], &["c"]),
         node("Tile", &["c", "twice"], &["w"]),
         node("Expand", &["w", "wide"], &["e"]),
-        with(with(node("Resize", &["e", "", "", "sizes"], &["z"]), string("mode", "linear")), int("antialias", 1)),
+        with(
+            with(node("Resize", &["e", "", "", "sizes"], &["z"]), string("mode", "linear")),
+            int("antialias", 1),
+        ),
         with(node("ConstantOfShape", &["to2"], &["f"]), tensor("value", f32s("", &[1], &[2.0]))),
         node("Add", &["z", "f"], &["y"]),
     ];
-    let mut nodes = nodes;
-    nodes[3].attribute.clear();
-    nodes[10].attribute.truncate(1);
     let weights = vec![
         i64s("last", &[], &[1]),
         i64s("zero", &[], &[0]),
@@ -231,14 +228,12 @@ fn integers() -> ModelProto {
         with(node("Mod", &["d", "b"], &["m"]), int("fmod", 0)),
         node("Mul", &["m", "b"], &["p"]),
         node("Pow", &["p", "two"], &["w"]),
-        with(node("Clip", &["w", "low", "high"], &["c"]), int("spare", 1)),
+        node("Clip", &["w", "low", "high"], &["c"]),
         with(node("Cast", &["c"], &["f"]), int("to", 1)),
         node("QuantizeLinear", &["f", "scale", "zero"], &["q"]),
         node("DequantizeLinear", &["q", "scale", "zero"], &["y"]),
     ];
-    let mut nodes = nodes;
-    nodes[5].attribute.clear();
-    let zero = TensorProto { int32_data: vec![3], ..empty("zero", nestjit::onnx::proto::tensor_proto::DataType::Uint8, &[]) };
+    let zero = TensorProto { int32_data: vec![3], ..empty("zero", Uint8, &[]) };
     let weights = vec![
         i64s("a", &[4], &[1, -1, 2, 3]),
         i64s("b", &[4], &[2, 5, -3, 7]),

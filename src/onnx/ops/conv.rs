@@ -107,6 +107,9 @@ fn transposed_padding(
     if wanted.is_some_and(|w| w.len() != count) {
         return Err(Error::invalid(format!("output_shape must have {count} entries")));
     }
+    if let Some(wrong) = wanted.into_iter().flatten().find(|n| !(1..=limit::ATTRIBUTE as i64).contains(*n)) {
+        return Err(Error::invalid(format!("output_shape contains {wrong}")));
+    }
     (0..count)
         .map(|d| {
             let full = input[d].max(1).checked_sub(1).and_then(|n| n.checked_mul(strides[d]));

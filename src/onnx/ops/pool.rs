@@ -146,7 +146,7 @@ fn lp(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let window = pooling_window(cx, x)?;
     let ceil_mode = cx.flag("ceil_mode", false)?;
-    let p = cx.int("p", 2)? as f64;
+    let p = norm_order(cx)?;
     let elements = limit::product(&window.kernel)?;
     let powers = powers(cx, x, p)?;
     // Zeros by hand: a window that `ceil_mode` adds divides by fewer elements.
@@ -177,11 +177,19 @@ fn lp(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
 
 fn global_lp(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
-    let p = cx.int("p", 2)? as f64;
+    let p = norm_order(cx)?;
     let axes: Vec<usize> = (2..cx.rank(x)).collect();
     let powers = powers(cx, x, p)?;
     let sum = cx.reduce(Reduction::Sum, powers, &axes, true)?;
     one(root(cx, sum, p))
+}
+
+/// The attribute `p`.
+fn norm_order(cx: &NodeCx<'_, '_>) -> Result<f64> {
+    match cx.int("p", 2)? {
+        p if p >= 1 => Ok(p as f64),
+        p => Err(Error::invalid(format!("p must be at least 1, but is {p}"))),
+    }
 }
 
 /// `|x|^p`.
