@@ -25,6 +25,7 @@ mod simplify;
 mod simplify_nest;
 mod tile;
 mod vectorize;
+mod winograd;
 
 pub use manager::{LOWER, PassManager, RECORD, find, program_of, verify};
 pub use plan_memory::separate as separate_memory;
@@ -91,6 +92,11 @@ pub const PIPELINE: &[Pass] = &[
         name: "ContractTemps",
         summary: "buffers used in one nest only become registers, rows and tiles",
         run: Run::Nest(contract_temps::run, Stage::Fused),
+    },
+    Pass {
+        name: "Winograd",
+        summary: "3x3 convolutions with stride 1 are computed with fewer multiplications where that pays",
+        run: Run::Nest(winograd::run, Stage::Fused),
     },
     Pass {
         name: "PeelBorders",

@@ -5,7 +5,7 @@
 //! vector loop would cross the border of is copied into a padded local (`pad`); otherwise the loops are cut into
 //! border, interior, border (`split`). What remains guarded stays correct.
 
-mod pad;
+pub(super) mod pad;
 mod split;
 
 use std::collections::HashSet;

@@ -9,7 +9,7 @@ use super::{excess, fill_of, guarded_loads};
 use crate::passes::loops::looped;
 
 /// A padded copy: how to make it and how to read it.
-pub(super) struct Padded {
+pub(in crate::passes) struct Padded {
     /// What is copied and how far it is padded, to find the same copy again.
     key: (BufId, Vec<(usize, usize)>, Scalar),
     /// The copy.
@@ -17,7 +17,7 @@ pub(super) struct Padded {
     /// The dimensions that the copy has; others are fixed by loops around it.
     dims: Vec<usize>,
     /// The statements that fill it.
-    pub stmts: Vec<Stmt>,
+    pub(in crate::passes) stmts: Vec<Stmt>,
 }
 
 /// What padded planes are limited by.
@@ -39,7 +39,7 @@ fn reach(program: &Program, extents: &Extents, load: &Load) -> Option<Vec<(usize
 
 /// A padded copy of the whole buffer in a temporary of the program. Copies that `made` holds are used again;
 /// a new one is added to it.
-pub(super) fn whole(
+pub(in crate::passes) fn whole(
     program: &mut Program,
     extents: &Extents,
     load: &Load,
@@ -135,8 +135,12 @@ fn padded_buffer(
     let source = program.buf(from);
     let shape: Vec<usize> = dims.iter().map(|&d| source.shape[d] + reach[d].0 + reach[d].1).collect();
     let dtype = source.dtype;
+    let order: Vec<usize> =
+        source.layout.order.iter().filter_map(|d| dims.iter().position(|k| k == d)).collect();
     let name = program.unique_buffer_name(&format!("{}.pad", source.name));
-    program.add_buffer(Buffer::new(name, dtype, &shape, role))
+    let mut buffer = Buffer::new(name, dtype, &shape, role);
+    buffer.layout.order = order;
+    program.add_buffer(buffer)
 }
 
 /// Writes the statements that fill a padded copy.
@@ -204,16 +208,19 @@ impl Copy<'_> {
     }
 }
 
+impl Padded {
+    /// The read of the copy that replaces a read of the original.
+    pub(in crate::passes) fn read(&self, load: &Load) -> Load {
+        let (_, reach, _) = &self.key;
+        let index = self.dims.iter().map(|&d| match &load.index[d] {
+            Index::Affine(a) => Index::Affine(a.plus(reach[d].0 as i64)),
+            other => other.clone(),
+        });
+        Load { buf: self.buf, index: index.collect(), otherwise: None }
+    }
+}
+
 /// Lets this load read the copy instead.
 pub(super) fn redirect(body: &mut [Stmt], load: &Load, padded: &Padded) {
-    let (_, reach, _) = &padded.key;
-    map_loads(body, &mut |l| {
-        (l == load).then(|| {
-            let index = padded.dims.iter().map(|&d| match &l.index[d] {
-                Index::Affine(a) => Index::Affine(a.plus(reach[d].0 as i64)),
-                other => other.clone(),
-            });
-            Expr::Load(Load { buf: padded.buf, index: index.collect(), otherwise: None })
-        })
-    });
+    map_loads(body, &mut |l| (l == load).then(|| Expr::Load(padded.read(l))));
 }

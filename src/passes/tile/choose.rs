@@ -70,7 +70,12 @@ pub(super) fn choose(
 ) -> Option<Tile> {
     let fixed_rows = leaf.path.iter().find_map(|l| fixed.get(&l.var).map(|s| (l, s.tile)));
     let mut best: Option<Tile> = None;
-    for columns in leaf.path.iter().rev().filter(|l| usable_columns(l) && !fixed.contains_key(&l.var)) {
+    for columns in leaf
+        .path
+        .iter()
+        .rev()
+        .filter(|l| usable_columns(program, leaf, machine, l) && !fixed.contains_key(&l.var))
+    {
         let model = Model::new(program, leaf, machine, columns.var);
         let mut consider = |rows: Option<(&OutputLoop, usize)>| {
             for vectors in 1..=columns.extent.div_ceil(machine.lanes) {
@@ -90,7 +95,9 @@ pub(super) fn choose(
             continue;
         }
         consider(None);
-        for rows in leaf.path.iter().rev().filter(|l| l.var != columns.var && usable_rows(leaf, l)) {
+        for rows in
+            leaf.path.iter().rev().filter(|l| l.var != columns.var && usable_rows(program, leaf, machine, l))
+        {
             for tile in 2..=rows.extent.min(machine.registers) {
                 consider(Some((rows, tile)));
             }
@@ -103,14 +110,21 @@ pub(super) fn choose(
     Some(best)
 }
 
-fn usable_columns(l: &OutputLoop) -> bool {
-    l.jammable && l.vectorizable && l.extent > 1
+fn usable_columns(program: &Program, leaf: &Leaf, machine: &Machine, l: &OutputLoop) -> bool {
+    l.jammable && l.vectorizable && l.extent > 1 && light(program, leaf, machine, l)
+}
+
+/// Whether copies of the locals that the loop encloses still fit the first-level cache.
+fn light(program: &Program, leaf: &Leaf, machine: &Machine, l: &OutputLoop) -> bool {
+    leaf.enclosed_bytes(program, l.var) as f64 <= machine.caches[0] / 8.0
 }
 
 /// Rows that share no operand would only cost registers.
-fn usable_rows(leaf: &Leaf, l: &OutputLoop) -> bool {
+fn usable_rows(program: &Program, leaf: &Leaf, machine: &Machine, l: &OutputLoop) -> bool {
     let shared = |load: &Load| !leaf.varies(load, l.var);
-    l.jammable && leaf.contractions.iter().all(|c| c.loads.iter().any(shared))
+    l.jammable
+        && light(program, leaf, machine, l)
+        && leaf.contractions.iter().all(|c| c.loads.iter().any(shared))
 }
 
 /// The cost model for one choice of the vectorised loop.

@@ -1,0 +1,97 @@
+//! Whether Winograd's algorithm pays for a convolution, and how many rows of tiles to do at a time.
+//!
+//! The cost counts cycles of a core that issues two vector operations per cycle, and the bytes of what does not
+//! stay in the first-level cache. The rates of the caches are those of current x86-64 server cores.
+
+use super::find::Convolution;
+use super::transform::Filtering;
+use crate::target::Target;
+
+/// Shares of the peak that register tiles reach: of a direct convolution, and of the products here, whose sums
+/// are shorter.
+const DIRECT_SHARE: f64 = 0.92;
+const PRODUCT_SHARE: f64 = 0.85;
+
+/// Bytes that a core reads per cycle from the second-level cache, the last-level cache and memory.
+const L2_RATE: f64 = 48.0;
+const L3_RATE: f64 = 18.0;
+const MEMORY_RATE: f64 = 7.0;
+
+/// Rewriting must save at least this share, for it costs accuracy and compile time.
+const GAIN: f64 = 0.88;
+
+/// What to do with a convolution.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) struct Plan {
+    pub filtering: Filtering,
+    /// Rows of tiles that are transformed, multiplied and transformed back before the next ones.
+    pub rows: usize,
+    /// Estimated cycles, of this and of the direct convolution.
+    pub cycles: f64,
+    pub direct: f64,
+}
+
+/// The best plan, whether it pays or not.
+pub(super) fn plan(conv: &Convolution, target: &Target) -> Plan {
+    let (h, w) = (conv.rows.1, conv.columns.1);
+    let (ci, co) = (conv.channels.1, conv.filters.1);
+    let lanes = target.isa.f32_lanes();
+    let vectors = |n: usize| n.div_ceil(lanes) as f64;
+    // Multiply-adds of a vector of filters, two per cycle.
+    let step = |outputs: f64| outputs * ci as f64 * vectors(co) / 2.0;
+    let weights = (9 * ci * co * size_of::<f32>()) as f64;
+    let direct = step((h * w * 9) as f64) / DIRECT_SHARE + streamed(weights, target);
+
+    let mut best: Option<Plan> = None;
+    for filtering in [Filtering::F4, Filtering::F2] {
+        let (m, n) = (filtering.outputs(), filtering.inputs());
+        let (high, wide) = (h.div_ceil(m), w.div_ceil(m));
+        let tiles = (high * wide) as f64;
+        let products = (n * n) as f64;
+        let multiply = step(tiles * products) / PRODUCT_SHARE;
+        // Loads, stores and about two operations for each element of a tile and dimension.
+        let transforms = tiles * products * 3.5 * (vectors(ci) + vectors(co));
+        let transformed = products * ((ci * co) * size_of::<f32>()) as f64;
+        let per_row = products * (wide * (ci + co) * size_of::<f32>()) as f64;
+        for rows in 1..=high {
+            let blocks = high.div_ceil(rows) as f64;
+            let between = per_row * rows as f64;
+            let l2 = 0.75 * target.l2_bytes as f64;
+            let rate = if between + transformed <= l2 { L2_RATE } else { rate(between, target) };
+            let first = streamed(transformed, target);
+            let again = transformed * (blocks - 1.0)
+                / if transformed + between <= l2 {
+                    L2_RATE
+                } else {
+                    L3_RATE.min(rate_of(transformed, target))
+                };
+            let traffic = first + again + 2.0 * between * blocks / rate;
+            let cycles = multiply + transforms + traffic + 200.0 * blocks;
+            if best.is_none_or(|b| cycles < b.cycles) {
+                best = Some(Plan { filtering, rows, cycles, direct });
+            }
+        }
+    }
+    best.unwrap_or(Plan { filtering: Filtering::F2, rows: 1, cycles: f64::INFINITY, direct })
+}
+
+impl Plan {
+    /// Whether it is worth it.
+    pub fn pays(&self) -> bool {
+        self.cycles < GAIN * self.direct
+    }
+}
+
+/// Cycles to read weights for the first time in a run, besides computing: those of a large network have left
+/// the caches since the last run, and the short sums of the products leave little time to wait in.
+fn streamed(bytes: f64, target: &Target) -> f64 {
+    bytes / if bytes <= 0.5 * target.l2_bytes as f64 { L3_RATE } else { MEMORY_RATE }
+}
+
+fn rate(bytes: f64, target: &Target) -> f64 {
+    if bytes <= 0.75 * target.l2_bytes as f64 { L2_RATE } else { rate_of(bytes, target) }
+}
+
+fn rate_of(bytes: f64, target: &Target) -> f64 {
+    if bytes <= 0.5 * target.l3_bytes as f64 { L3_RATE } else { MEMORY_RATE }
+}

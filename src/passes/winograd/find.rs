@@ -1,0 +1,198 @@
+//! Finding convolutions with a 3x3 window and stride 1 by the roles of their loops.
+//!
+//! Whether rewriting one pays is decided in `cost`.
+
+use nestjit_ir::access::writes;
+use nestjit_ir::{
+    Affine, BinOp, BufId, Expr, For, Index, Load, LoopKind, Program, ReduceOp, Role, Stmt, Var,
+};
+
+use crate::passes::loops::{independent, rechain, stride, unchain, vectorizable};
+
+/// A loop by its variable and extent.
+pub(super) type Loop = (Var, usize);
+
+/// A convolution in a perfect chain of loops.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Convolution {
+    /// Loops around everything else: batches.
+    pub batch: Vec<For>,
+    /// The output's rows and columns, and its channels.
+    pub rows: Loop,
+    pub columns: Loop,
+    pub filters: Loop,
+    /// The input channels.
+    pub channels: Loop,
+    /// The reads of the input, with the variables of its window, and of the filters.
+    pub input: Load,
+    pub window: [Var; 2],
+    pub weights: Load,
+    /// The sum.
+    pub accumulator: BufId,
+    /// What happens with the sum: the statements of the innermost loop, the sum's own left out.
+    pub epilogue: Vec<Stmt>,
+}
+
+/// Why a 3x3 convolution cannot be rewritten.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Obstacle {
+    /// Vectors could not run along the channels of the input or the output.
+    Layout,
+    /// The filters are not known at compile time.
+    DynamicWeights,
+    /// The rows or columns of the output pass something to each other.
+    Dependence,
+}
+
+/// The convolution that a loop nest is; `None` if it is none with a 3x3 window and stride 1.
+pub(super) fn find(program: &Program, l: &For) -> Option<Result<Convolution, Obstacle>> {
+    let (chain, body) = unchain(l.clone());
+    if chain.iter().any(|l| l.kind != LoopKind::Serial) || !vectorizable(program, &body) {
+        return None;
+    }
+    let (accumulator, reduction, epilogue) = sum(&body)?;
+    let (reduced, factors) = products(reduction, accumulator)?;
+    let around = |v: Var| chain.iter().find(|l| l.var == v).map(|l| (v, l.extent));
+    let uses = |load: &Load, v: Var| load.index.iter().any(|i| i.as_affine().is_none_or(|a| a.uses(v)));
+    let spatial = |load: &Load| {
+        reduced.iter().filter(|k| k.1 == 3).any(|k| {
+            load.index
+                .iter()
+                .filter_map(Index::as_affine)
+                .any(|a| a.uses(k.0) && a.vars().any(|v| around(v).is_some()))
+        })
+    };
+    let [a, b] = factors;
+    let (input, weights) = if spatial(&a) { (a, b) } else { (b, a) };
+
+    // The window's loops move one dimension of the input together with a loop around.
+    let mut window = Vec::new();
+    for index in &input.index {
+        let a = index.as_affine()?;
+        let Some(k) = reduced.iter().find(|k| k.1 == 3 && a.uses(k.0) && a.terms().len() == 2) else {
+            continue;
+        };
+        let o = a.vars().find(|v| *v != k.0).and_then(around)?;
+        if a.coeff(k.0) != 1 || a.coeff(o.0) != 1 || uses(&weights, o.0) {
+            return None;
+        }
+        window.push((*k, o));
+    }
+    let &[(kh, rows), (kw, columns)] = window.as_slice() else { return None };
+    let mut others = reduced.iter().filter(|r| **r != kh && **r != kw);
+    let channels = *others.next()?;
+    if kh == kw || rows == columns || others.next().is_some() {
+        return None;
+    }
+    // Every other dimension of the input is a channel, or fixed by the loops around.
+    let plain = |index: &Index| index.as_affine().and_then(Affine::as_var);
+    let touching = |v: Var| input.index.iter().filter(|i| i.as_affine().is_some_and(|a| a.uses(v))).count();
+    let is_channel = |i: &Index| plain(i) == Some(channels.0);
+    if input.index.iter().filter(|i| is_channel(i)).count() != 1
+        || [kh.0, kw.0, rows.0, columns.0, channels.0].iter().any(|v| touching(*v) != 1)
+        || !matches!(input.otherwise.as_deref(), None | Some(Expr::Const(_)))
+    {
+        return None;
+    }
+    // The filters are indexed by the window, the channels and one loop around, each in a dimension of its own.
+    let vars: Vec<Var> = weights.index.iter().map(plain).collect::<Option<_>>()?;
+    let mut filters = vars.iter().filter(|v| ![kh.0, kw.0, channels.0].contains(v));
+    let filters = filters.next().filter(|_| vars.len() == 4).and_then(|v| around(*v))?;
+    if ![kh.0, kw.0, channels.0, filters.0].iter().all(|v| vars.contains(v)) || uses(&input, filters.0) {
+        return None;
+    }
+
+    if let Err(o) = obstacle(program, &chain, &body, &input, &weights, channels, filters) {
+        return Some(Err(o));
+    }
+    let inner = [rows.0, columns.0, filters.0];
+    let batch = chain.into_iter().filter(|l| !inner.contains(&l.var)).collect();
+    let window = [kh.0, kw.0];
+    Some(Ok(Convolution {
+        batch,
+        rows,
+        columns,
+        filters,
+        channels,
+        input,
+        window,
+        weights,
+        accumulator,
+        epilogue,
+    }))
+}
+
+fn obstacle(
+    program: &Program,
+    chain: &[For],
+    body: &[Stmt],
+    input: &Load,
+    weights: &Load,
+    channels: Loop,
+    filters: Loop,
+) -> Result<(), Obstacle> {
+    if program.buf(weights.buf).role != Role::Const || weights.otherwise.is_some() {
+        return Err(Obstacle::DynamicWeights);
+    }
+    for at in 0..chain.len() {
+        let inner = rechain(chain[at + 1..].to_vec(), body.to_vec());
+        if !independent(&For { body: inner, ..chain[at].clone() }) {
+            return Err(Obstacle::Dependence);
+        }
+    }
+    if writes(body).contains(&input.buf) {
+        return Err(Obstacle::Dependence);
+    }
+    let unit = |buf, index: &[Index], var| matches!(stride(program, buf, index, var), Some(0 | 1));
+    let mut along = unit(input.buf, &input.index, channels.0);
+    nestjit_ir::visit::walk_stmts(body, &mut |s| {
+        if let Stmt::Store(s) = s {
+            along &= unit(s.buf, &s.index, filters.0);
+        }
+    });
+    nestjit_ir::visit::walk_exprs(body, &mut |e| {
+        if let Expr::Load(l) = e
+            && l != weights
+        {
+            along &= unit(l.buf, &l.index, filters.0);
+        }
+    });
+    if along { Ok(()) } else { Err(Obstacle::Layout) }
+}
+
+/// The accumulator of a block that sums up from zero in one loop, that loop, and the block's other statements.
+fn sum(body: &[Stmt]) -> Option<(BufId, &For, Vec<Stmt>)> {
+    let mut loops = body.iter().filter_map(|s| match s {
+        Stmt::For(l) => Some(l),
+        _ => None,
+    });
+    let reduction = loops.next()?;
+    if loops.next().is_some() {
+        return None;
+    }
+    let at = body.iter().position(|s| matches!(s, Stmt::For(_)))?;
+    let starts = |s: &Stmt| match s {
+        Stmt::Store(s) if s.index.is_empty() => {
+            let zero = s.value.as_const().is_some_and(|v| v.as_f64() == 0.0);
+            zero.then_some(s.buf)
+        }
+        _ => None,
+    };
+    // Nothing but the declaration and the start may come before the sum.
+    let [Stmt::Temp(declared), start] = &body[..at] else { return None };
+    let accumulator = starts(start).filter(|b| b == declared)?;
+    Some((accumulator, reduction, body[at + 1..].to_vec()))
+}
+
+/// The loops of a sum of products into `accumulator`, outermost first, and the two factors.
+fn products(l: &For, accumulator: BufId) -> Option<(Vec<Loop>, [Load; 2])> {
+    let (chain, body) = unchain(l.clone());
+    let [Stmt::Reduce(r)] = body.as_slice() else { return None };
+    if r.op != ReduceOp::Add || r.buf != accumulator {
+        return None;
+    }
+    let Expr::Binary(BinOp::Mul, a, b) = &r.value else { return None };
+    let (Expr::Load(a), Expr::Load(b)) = (&**a, &**b) else { return None };
+    let loops = chain.iter().map(|l| (l.var, l.extent)).collect();
+    Some((loops, [a.clone(), b.clone()]))
+}

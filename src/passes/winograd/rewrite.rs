@@ -1,0 +1,314 @@
+//! A convolution as Winograd's algorithm: blocks of tiles are transformed, multiplied, and transformed back with
+//! the epilogue on the results.
+//!
+//! A block keeps its tiles in two locals, `[n * n][tiles][channels]`, so that each of the `n * n` products is a
+//! matrix product that Tile schedules like any other.
+
+use nestjit_ir::visit::{fresh_copy, subst_var};
+use nestjit_ir::{
+    Affine, BufId, Buffer, DType, Expr, Index, Load, LoopKind, Program, ReduceOp, Role, SCALAR, Stmt, Store,
+    Var, indices,
+};
+
+use super::cost::Plan;
+use super::find::{Convolution, Loop};
+use super::transform::{Filtering, product};
+use crate::passes::loops::{looped, rechain};
+
+/// Writes the statements that replace a convolution.
+pub(super) struct Rewrite<'a> {
+    pub program: &'a mut Program,
+    pub conv: &'a Convolution,
+    pub plan: Plan,
+    /// The transformed filters, `[n * n][ci][co]`.
+    pub filters: BufId,
+}
+
+/// Rows of tiles: `first + 0..full` whole ones, then perhaps one of `rest` output rows.
+struct Block {
+    first: Affine,
+    full: usize,
+    rest: usize,
+}
+
+impl Rewrite<'_> {
+    /// The statements.
+    pub fn run(mut self) -> Vec<Stmt> {
+        let m = self.filtering().outputs();
+        let (whole, rest) = (self.conv.rows.1 / m, self.conv.rows.1 % m);
+        let rows = self.plan.rows;
+        let all = whole + usize::from(rest > 0);
+        let mut body = Vec::new();
+        if rows >= all {
+            body = self.block(&Block { first: Affine::constant(0), full: whole, rest });
+        } else {
+            let blocks = whole / rows;
+            if blocks > 0 {
+                let b = self.program.add_var("b");
+                let first = Affine::term(b, rows as i64);
+                let inner = self.block(&Block { first, full: rows, rest: 0 });
+                body.push(looped(b, blocks, LoopKind::Serial, inner));
+            }
+            if whole % rows > 0 || rest > 0 {
+                let first = Affine::constant((blocks * rows) as i64);
+                let inner = self.block(&Block { first, full: whole % rows, rest });
+                // A loop of its own keeps the locals of the block apart.
+                let b = self.program.add_var("b");
+                body.push(looped(b, 1, LoopKind::Serial, inner));
+            }
+        }
+        rechain(self.conv.batch.clone(), body)
+    }
+
+    fn filtering(&self) -> Filtering {
+        self.plan.filtering
+    }
+
+    fn wide(&self) -> usize {
+        self.conv.columns.1.div_ceil(self.filtering().outputs())
+    }
+
+    fn block(&mut self, block: &Block) -> Vec<Stmt> {
+        let tiles = (block.full + usize::from(block.rest > 0)) * self.wide();
+        let n = self.filtering().inputs();
+        let (ci, co) = (self.conv.channels.1, self.conv.filters.1);
+        let input = self.tile_buffer("input", n * n, tiles, ci);
+        let products = self.tile_buffer("products", n * n, tiles, co);
+        let mut out = vec![Stmt::Temp(input)];
+        out.push(self.transform_input(block, input));
+        out.push(Stmt::Temp(products));
+        out.push(self.multiply(tiles, input, products));
+        out.extend(self.transform_output(block, products));
+        out
+    }
+
+    /// A local `[products][tiles][channels]`. Distances of whole pages between the elements of a tile would map
+    /// them to the same lines of the first-level cache, so that one tile more may be allocated.
+    fn tile_buffer(&mut self, name: &str, products: usize, tiles: usize, channels: usize) -> BufId {
+        const PAGE: usize = 4096;
+        let aliased = (tiles * channels * size_of::<f32>()).is_multiple_of(PAGE);
+        let shape = [products, tiles + usize::from(aliased), channels];
+        self.local(name, &shape)
+    }
+
+    fn local(&mut self, name: &str, shape: &[usize]) -> BufId {
+        let name = self.program.unique_buffer_name(&format!("winograd.{name}"));
+        self.program.add_buffer(Buffer::new(name, DType::F32, shape, Role::Local))
+    }
+
+    /// Loops over the tiles of a block and a third one: their variables, and what to wrap a body in.
+    fn tile_loops(&mut self, rows: usize, columns: usize, inner: Loop) -> [Loop; 3] {
+        let name = self.program.var_name(inner.0).to_owned();
+        let mut var = |name: &str| self.program.add_var(name);
+        [(var("th"), rows), (var("tw"), columns), (var(&name), inner.1)]
+    }
+
+    fn transform_input(&mut self, block: &Block, to: BufId) -> Stmt {
+        let (n, m) = (self.filtering().inputs(), self.filtering().outputs() as i64);
+        let wide = self.wide() as i64;
+        let conv = self.conv;
+        let loops = self.tile_loops(block.full + usize::from(block.rest > 0), self.wide(), conv.channels);
+        let [(th, _), (tw, _), (c, _)] = loops;
+        let mut code = Code::new(self.program);
+        let (elements, half) = (code.declare("d", &[n, n]), code.declare("e", &[n, n]));
+        let mut shared = code.shared(n);
+        let row = block.first.add(&th.into()).scale(m);
+        let column = Affine::term(tw, m);
+        for j in 0..n {
+            for i in 0..n {
+                let value = input_element(conv, &row.plus(i as i64), &column.plus(j as i64), c);
+                code.store(elements, [i, j], value);
+            }
+            let values: Vec<Expr> = (0..n).map(|i| cell(elements, [i, j])).collect();
+            let products = code.product(self.plan.filtering.input_matrix(), &values, &mut shared);
+            for (i, value) in products.into_iter().enumerate() {
+                code.store(half, [i, j], value);
+            }
+        }
+        let tile = Affine::term(th, wide).add(&tw.into());
+        for i in 0..n {
+            let values: Vec<Expr> = (0..n).map(|j| cell(half, [i, j])).collect();
+            let products = code.product(self.plan.filtering.input_matrix(), &values, &mut shared);
+            for (j, value) in products.into_iter().enumerate() {
+                let index = [Affine::constant((i * n + j) as i64), tile.clone(), c.into()];
+                code.push(Stmt::Store(Store { buf: to, index: indices(index), value }));
+            }
+        }
+        wrap(&loops, code.stmts)
+    }
+
+    fn multiply(&mut self, tiles: usize, input: BufId, products: BufId) -> Stmt {
+        let n = self.filtering().inputs();
+        let (ci, co) = (self.conv.channels.1, self.conv.filters.1);
+        let mut var = |name: &str| self.program.add_var(name);
+        let (x, t, c, k) = (var("xi"), var("t"), var("co"), var("ci"));
+        let sum = self.local("sum", &[]);
+        let value = Expr::load(input, [x, t, k]) * Expr::load(self.filters, [x, k, c]);
+        let body = vec![
+            Stmt::Temp(sum),
+            Stmt::Store(Store { buf: sum, index: Vec::new(), value: Expr::f32(0.0) }),
+            looped(
+                k,
+                ci,
+                LoopKind::Serial,
+                vec![Stmt::Reduce(nestjit_ir::Reduce {
+                    op: ReduceOp::Add,
+                    buf: sum,
+                    index: Vec::new(),
+                    value,
+                })],
+            ),
+            Stmt::Store(Store { buf: products, index: indices([x, t, c]), value: Expr::load(sum, SCALAR) }),
+        ];
+        wrap(&[(x, n * n), (t, tiles), (c, co)], body)
+    }
+
+    /// Whole tiles, and those that the edges of the output cut.
+    fn transform_output(&mut self, block: &Block, from: BufId) -> Vec<Stmt> {
+        let m = self.filtering().outputs();
+        let (whole, rest) = (self.conv.columns.1 / m, self.conv.columns.1 % m);
+        let mut out = Vec::new();
+        for (first_row, rows, height) in [(0, block.full, m), (block.full, 1, block.rest)] {
+            for (first_column, columns, width) in [(0, whole, m), (whole, 1, rest)] {
+                if rows * height * columns * width > 0 {
+                    let at = [first_row, first_column];
+                    out.push(self.output_tiles(block, from, at, [rows, columns], [height, width]));
+                }
+            }
+        }
+        out
+    }
+
+    /// The tiles from `at` on, of which `height x width` elements belong to the output.
+    fn output_tiles(
+        &mut self,
+        block: &Block,
+        from: BufId,
+        at: [usize; 2],
+        [rows, columns]: [usize; 2],
+        [height, width]: [usize; 2],
+    ) -> Stmt {
+        let (n, m) = (self.filtering().inputs(), self.filtering().outputs() as i64);
+        let wide = self.wide() as i64;
+        let conv = self.conv;
+        let matrix = self.plan.filtering.output_matrix();
+        let loops = self.tile_loops(rows, columns, conv.filters);
+        let [(th, _), (tw, _), (c, _)] = loops;
+        let (th, tw) = (Affine::from(th).plus(at[0] as i64), Affine::from(tw).plus(at[1] as i64));
+        let tile = th.scale(wide).add(&tw);
+        let mut code = Code::new(self.program);
+        let (elements, half) = (code.declare("p", &[n, n]), code.declare("q", &[height, n]));
+        let mut shared = code.shared(n);
+        for j in 0..n {
+            for i in 0..n {
+                let index = [Affine::constant((i * n + j) as i64), tile.clone(), c.into()];
+                code.store(elements, [i, j], Expr::load(from, index));
+            }
+            let values: Vec<Expr> = (0..n).map(|i| cell(elements, [i, j])).collect();
+            let products = code.product(&matrix[..height], &values, &mut shared);
+            for (i, value) in products.into_iter().enumerate() {
+                code.store(half, [i, j], value);
+            }
+        }
+        for i in 0..height {
+            let values: Vec<Expr> = (0..n).map(|j| cell(half, [i, j])).collect();
+            let products = code.product(&matrix[..width], &values, &mut shared);
+            for (j, value) in products.into_iter().enumerate() {
+                let row = block.first.add(&th).scale(m).plus(i as i64);
+                let column = tw.scale(m).plus(j as i64);
+                code.epilogue(conv, value, &row, &column, c);
+            }
+        }
+        wrap(&loops, code.stmts)
+    }
+}
+
+/// Straight-line code of one tile.
+struct Code<'a> {
+    program: &'a mut Program,
+    stmts: Vec<Stmt>,
+}
+
+/// Cells for sums that several results share; each is written once.
+struct Shared {
+    buf: BufId,
+    used: usize,
+}
+
+impl Code<'_> {
+    fn new(program: &mut Program) -> Code<'_> {
+        Code { program, stmts: Vec::new() }
+    }
+
+    fn push(&mut self, stmt: Stmt) {
+        self.stmts.push(stmt);
+    }
+
+    fn declare(&mut self, name: &str, shape: &[usize]) -> BufId {
+        let name = self.program.unique_buffer_name(&format!("winograd.{name}"));
+        let buf = self.program.add_buffer(Buffer::new(name, DType::F32, shape, Role::Local));
+        self.push(Stmt::Temp(buf));
+        buf
+    }
+
+    /// Room for what products share: each of at most `2 n` products keeps at most four sums.
+    fn shared(&mut self, n: usize) -> Shared {
+        Shared { buf: self.declare("s", &[8 * n]), used: 0 }
+    }
+
+    fn store(&mut self, buf: BufId, at: [usize; 2], value: Expr) {
+        let index = indices(at.map(|i| Affine::constant(i as i64)));
+        self.push(Stmt::Store(Store { buf, index, value }));
+    }
+
+    fn product(&mut self, matrix: &[&[f64]], vector: &[Expr], shared: &mut Shared) -> Vec<Expr> {
+        let stmts = &mut self.stmts;
+        product(matrix, vector, &mut |value| {
+            let index = [Affine::constant(shared.used as i64)];
+            shared.used += 1;
+            stmts.push(Stmt::Store(Store { buf: shared.buf, index: indices(index.clone()), value }));
+            Expr::load(shared.buf, index)
+        })
+    }
+
+    /// What is done with one element of the convolution's result.
+    fn epilogue(&mut self, conv: &Convolution, value: Expr, row: &Affine, column: &Affine, filter: Var) {
+        let mut body = vec![
+            Stmt::Temp(conv.accumulator),
+            Stmt::Store(Store { buf: conv.accumulator, index: Vec::new(), value }),
+        ];
+        body.extend(conv.epilogue.iter().cloned());
+        let mut body = fresh_copy(self.program, &body);
+        subst_var(&mut body, conv.rows.0, row);
+        subst_var(&mut body, conv.columns.0, column);
+        subst_var(&mut body, conv.filters.0, &filter.into());
+        self.stmts.append(&mut body);
+    }
+}
+
+fn cell(buf: BufId, at: [usize; 2]) -> Expr {
+    Expr::load(buf, at.map(|i| Affine::constant(i as i64)))
+}
+
+/// The input's element under the window's first corner moved to this row and column of the output.
+fn input_element(conv: &Convolution, row: &Affine, column: &Affine, channel: Var) -> Expr {
+    let moved = |a: &Affine| {
+        a.subst(conv.window[0], &Affine::constant(0))
+            .subst(conv.window[1], &Affine::constant(0))
+            .subst(conv.rows.0, row)
+            .subst(conv.columns.0, column)
+            .subst(conv.channels.0, &channel.into())
+    };
+    let index = conv.input.index.iter().map(|i| match i {
+        Index::Affine(a) => Index::Affine(moved(a)),
+        other => other.clone(),
+    });
+    Expr::Load(Load { buf: conv.input.buf, index: index.collect(), otherwise: conv.input.otherwise.clone() })
+}
+
+fn wrap(loops: &[Loop], mut body: Vec<Stmt>) -> Stmt {
+    for &(var, extent) in loops[1..].iter().rev() {
+        body = vec![looped(var, extent, LoopKind::Serial, body)];
+    }
+    looped(loops[0].0, loops[0].1, LoopKind::Serial, body)
+}

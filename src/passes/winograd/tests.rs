@@ -1,0 +1,158 @@
+//! Rewritten convolutions mean what they meant, for both algorithms, every number of rows at a time and ragged
+//! shapes; what is not a 3x3 convolution with stride 1 stays.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use nestjit_ir::interp::{Mode, Value, interpret, no_calls};
+use nestjit_ir::parse::parse;
+use nestjit_ir::verify::{Stage, verify};
+
+use super::*;
+use crate::target::{Isa, Target};
+
+fn conv(h: usize, w: usize, ci: usize, co: usize, pad: usize) -> String {
+    let (oh, ow) = (h + 2 * pad - 2, w + 2 * pad - 2);
+    let at = |v: &str, k: &str| match pad {
+        0 => format!("{v}+{k}"),
+        pad => format!("{v}+{k}-{pad}"),
+    };
+    let (row, column) = (at("oh", "kh"), at("ow", "kw"));
+    let x = match pad {
+        0 => format!("%x[n,{row},{column},ci]"),
+        _ => format!("(%x[n,{row},{column},ci] else 0.0)"),
+    };
+    format!(
+        "nest @conv(in %x: f32[2,{h},{w},{ci}], const %w: f32[{co},{ci},3,3], const %b: f32[{co}], \
+         in %r: f32[2,{oh},{ow},{co}], out %y: f32[2,{oh},{ow},{co}]) {{
+          for n < 2 {{ for oh < {oh} {{ for ow < {ow} {{ for co < {co} {{
+            temp %acc: f32
+            %acc = 0.0
+            for ci < {ci} {{ for kh < 3 {{ for kw < 3 {{ %acc += {x} * %w[co,ci,kh,kw] }} }} }}
+            temp %t: f32
+            %t = %acc + %b[co]
+            %y[n,oh,ow,co] = max(%t + %r[n,oh,ow,co], 0.0)
+          }} }} }} }}
+        }}"
+    )
+}
+
+/// A unit with random constants.
+fn unit(text: &str) -> Unit {
+    let program = parse(text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    let consts: Vec<BufId> = program.buf_ids().filter(|b| program.buf(*b).role == Role::Const).collect();
+    let mut unit = Unit { program, ..Unit::default() };
+    for (seed, b) in consts.into_iter().enumerate() {
+        let shape = unit.program.buf(b).shape.clone();
+        unit.consts.insert(b, Arc::new(Tensor::random(DType::F32, &shape, seed as u64).unwrap()));
+    }
+    unit
+}
+
+fn results(unit: &Unit) -> Vec<f64> {
+    let program = &unit.program;
+    let mut given = HashMap::new();
+    for b in program.buf_ids() {
+        let buffer = program.buf(b);
+        let tensor = match buffer.role {
+            Role::Const => unit.consts.get(&b).cloned(),
+            Role::In => Tensor::random(DType::F32, &buffer.shape, u64::from(b.0) + 100).ok().map(Arc::new),
+            _ => None,
+        };
+        if let Some(tensor) = tensor {
+            let values = tensor.values::<f32>().unwrap();
+            let value = Value::from_fn(DType::F32, &buffer.shape, |i| f64::from(values[i]));
+            given.insert(b, value);
+        }
+    }
+    let mut out = interpret(program, &given, Mode::F64, &no_calls).expect("the program runs");
+    assert_eq!(out.len(), 1);
+    let (_, value) = out.drain().next().unwrap();
+    (0..value.len()).map(|i| value.data.get(i).unwrap().as_f64()).collect()
+}
+
+fn found(unit: &Unit) -> Option<std::result::Result<Convolution, Obstacle>> {
+    let [Stmt::For(l)] = unit.program.nests[0].body.as_slice() else { panic!("one loop") };
+    find(&unit.program, l)
+}
+
+#[test]
+fn the_meaning_stays() {
+    let shapes = [(6, 6, 3, 5, 1), (9, 7, 2, 4, 1), (8, 12, 4, 3, 0), (5, 3, 1, 2, 1), (11, 6, 3, 2, 2)];
+    for (h, w, ci, co, pad) in shapes {
+        let text = conv(h, w, ci, co, pad);
+        let before = results(&unit(&text));
+        let scale = before.iter().fold(0f64, |m, v| m.max(v.abs()));
+        for filtering in [Filtering::F2, Filtering::F4] {
+            let high = (h + 2 * pad - 2).div_ceil(filtering.outputs());
+            for rows in 1..=high {
+                let mut unit = unit(&text);
+                let Some(Ok(conv)) = found(&unit) else { panic!("{text}") };
+                let plan = Plan { filtering, rows, cycles: 0.0, direct: 1.0 };
+                let body = rewrite(&mut unit, conv, plan, &mut Known::new()).unwrap();
+                unit.program.nests[0].body = body;
+                let errors = verify(&unit.program, Stage::Fused);
+                assert!(errors.is_empty(), "{}\n{}", errors[0], unit.program);
+                // The filters are rounded to f32 after their transform.
+                for (a, b) in before.iter().zip(results(&unit)) {
+                    assert!(
+                        (a - b).abs() <= 2e-6 * scale,
+                        "{a} became {b}: {filtering:?}, {rows} rows\n{text}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn only_what_pays_is_rewritten() {
+    let target = Target {
+        isa: Isa::Avx512,
+        fma: true,
+        l1_bytes: 32 << 10,
+        l2_bytes: 1 << 20,
+        l3_bytes: 32 << 20,
+        cores: 2,
+    };
+    let ctx = PassContext { target: &target, threads: 2 };
+    for (text, expected) in [(conv(56, 56, 64, 64, 1), "winograd"), (conv(7, 7, 512, 512, 1), "no-gain")] {
+        let mut unit = unit(&text);
+        let mut remarks = Vec::new();
+        let changed = run(&mut unit, &ctx, &mut remarks).unwrap();
+        assert_eq!((remarks[0].code, remarks.len()), (expected, 1), "{}", remarks[0].message);
+        assert_eq!(changed, expected == "winograd");
+        assert_eq!(unit.program.buffers.iter().any(|b| b.name == "w.winograd"), changed);
+    }
+}
+
+#[test]
+fn other_convolutions_stay() {
+    let text = conv(8, 8, 16, 16, 1);
+    let obstacle = |from: &[&str], to: &[&str]| {
+        let mut text = text.clone();
+        for (from, to) in from.iter().zip(to) {
+            assert!(text.contains(from), "{from}");
+            text = text.replace(from, to);
+        }
+        found(&unit(&text)).map(|f| f.map(|_| ()))
+    };
+    assert_eq!(obstacle(&[], &[]), Some(Ok(())));
+    assert_eq!(obstacle(&["const %w"], &["in %w"]), Some(Err(Obstacle::DynamicWeights)));
+    // Channels first: neither operand is contiguous along them.
+    let first = ["%x: f32[2,8,8,16]", "%x[n,oh+kh-1,ow+kw-1,ci]"];
+    assert_eq!(
+        obstacle(&first, &["%x: f32[2,16,8,8]", "%x[n,ci,oh+kh-1,ow+kw-1]"]),
+        Some(Err(Obstacle::Layout))
+    );
+    // Strides, dilations, other windows, and a channel for itself.
+    assert_eq!(obstacle(&["oh+kh-1"], &["2*oh+kh-1"]), None);
+    assert_eq!(obstacle(&["ow+kw-1"], &["ow+2*kw-1"]), None);
+    assert_eq!(obstacle(&["kh < 3", "3,3]"], &["kh < 5", "5,3]"]), None);
+    assert_eq!(obstacle(&["ow+kw-1,ci]"], &["ow+kw-1,co]"]), None);
+    // What is added up over the image is more than an epilogue.
+    assert_eq!(
+        obstacle(&["%y[n,oh,ow,co] = max", "%y: f32[2,8,8,16]"], &["%y[n,co] += max", "%y: f32[2,16]"]),
+        Some(Err(Obstacle::Dependence))
+    );
+}
