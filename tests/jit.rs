@@ -130,8 +130,8 @@ fn check_models<'a>(names: impl IntoIterator<Item = &'a str>) {
             Tensor::random(value.dtype, &value.shape, u64::from(id.0)).unwrap()
         };
         let inputs = model.graph.inputs.iter().map(random).collect();
-        // Sums of many products, layer after layer.
-        let case = Case { name: name.to_owned(), graph: model.graph, inputs, tolerance: 1e-4 };
+        // Sums of many products, layer after layer; single elements are small beside what they are sums of.
+        let case = Case { name: name.to_owned(), graph: model.graph, inputs, tolerance: 3e-4 };
         let fusion = pass_names().into_iter().filter(|name| *name == "OpFusion").collect();
         let unfused = Setting { threads: 1, disabled: fusion };
         check(&case, &[all_passes(1), all_passes(2), unfused]).unwrap_or_else(|e| panic!("{name}: {e}"));

@@ -12,6 +12,7 @@ use crate::target::Target;
 use crate::unit::{Remark, Unit};
 
 mod check;
+mod choose_layout;
 mod contract_temps;
 mod fold_batch_norm;
 mod fold_constant;
@@ -94,13 +95,18 @@ pub const PIPELINE: &[Pass] = &[
         run: Run::Nest(contract_temps::run, Stage::Fused),
     },
     Pass {
+        name: "ChooseLayout",
+        summary: "temporaries get the order in memory that suits the nests around them, such as channels-last",
+        run: Run::Nest(choose_layout::run, Stage::Fused),
+    },
+    Pass {
         name: "Winograd",
         summary: "3x3 convolutions with stride 1 are computed with fewer multiplications where that pays",
         run: Run::Nest(winograd::run, Stage::Fused),
     },
     Pass {
         name: "PeelBorders",
-        summary: "padding leaves the inner loops: padded copies, or loops cut into border and interior",
+        summary: "padding leaves the inner loops: borders around buffers, or loops cut into border and interior",
         run: Run::Nest(peel_borders::run, Stage::Scheduled),
     },
     Pass {

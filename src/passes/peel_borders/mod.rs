@@ -1,17 +1,19 @@
 //! PeelBorders: padding leaves the inner loops.
 //!
-//! A load with `otherwise` is guarded wherever its index may leave the buffer. Three ways out, by what the loads
-//! are for: an operand that is read many times is copied into a padded temporary (`pad`); a small plane that a
-//! vector loop would cross the border of is copied into a padded local (`pad`); otherwise the loops are cut into
-//! border, interior, border (`split`). What remains guarded stays correct.
+//! A load with `otherwise` is guarded wherever its index may leave the buffer. Ways out, by what is read: a
+//! temporary gets a border that its producer fills (`in_place`); an input that is read many times is copied into
+//! a padded temporary (`pad`); a small plane that a vector loop would cross the border of is copied into a padded
+//! local (`pad`); otherwise the loops are cut into border, interior, border (`split`). What remains guarded stays
+//! correct.
 
+mod in_place;
 pub(super) mod pad;
 mod split;
 
 use std::collections::HashSet;
 
 use nestjit_ir::visit::{Extents, map_loads, walk_exprs};
-use nestjit_ir::{BufId, Expr, For, Index, Load, Program, Role, Scalar, Stmt};
+use nestjit_ir::{BufId, Buffer, Expr, For, Index, Load, Program, Role, Scalar, Stmt};
 
 use super::PassContext;
 use super::loops::{drop_unit_loops, rechain, unchain};
@@ -29,15 +31,22 @@ const REUSE: f64 = 64.0;
 /// # Errors
 /// None; the signature is the pipeline's.
 pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) -> Result<bool> {
-    let mut changed = false;
-    for n in 0..unit.program.nests.len() {
+    let nests = &mut unit.program.nests;
+    let guarded: Vec<usize> = (0..nests.len()).filter(|&n| has_guards(&nests[n].body)).collect();
+    for &n in &guarded {
+        resolve(&unit.program.buffers, &Extents::of(&nests[n].body), &mut nests[n].body);
+    }
+    let resolved = in_place::run(&mut unit.program);
+    let mut changed = !resolved.is_empty();
+    for n in guarded {
         if !has_guards(&unit.program.nests[n].body) {
+            let done = resolved.contains(&n).then_some("in-place");
+            remarks.push(remark(&unit.program.nests[n].name, done.as_slice(), false));
             continue;
         }
         let mut nest = std::mem::take(&mut unit.program.nests[n]);
         drop_unit_loops(&mut nest.body);
         let mut done: Vec<&'static str> = Vec::new();
-        resolve(&unit.program, &Extents::of(&nest.body), &mut nest.body);
         let mut body = Vec::new();
         for stmt in nest.body {
             body.extend(copy_operands(&mut unit.program, stmt, &mut done));
@@ -77,11 +86,11 @@ fn guarded_loads(body: &[Stmt]) -> Vec<Load> {
 }
 
 /// Drops `otherwise` where the index is always inside, and the load where it is always outside.
-fn resolve(program: &Program, extents: &Extents, body: &mut [Stmt]) {
+fn resolve(buffers: &[Buffer], extents: &Extents, body: &mut [Stmt]) {
     map_loads(body, &mut |l| {
         let otherwise = l.otherwise.as_ref()?;
         let mut inside = true;
-        for (i, &size) in l.index.iter().zip(&program.buf(l.buf).shape) {
+        for (i, &size) in l.index.iter().zip(&buffers[l.buf.0 as usize].shape) {
             match i.as_affine().and_then(|a| extents.range(a)) {
                 Some((_, hi)) if hi < 0 => return Some((**otherwise).clone()),
                 Some((lo, _)) if lo >= size as i64 => return Some((**otherwise).clone()),
@@ -182,6 +191,7 @@ impl Peeler<'_> {
 
 fn remark(nest: &str, done: &[&'static str], left: bool) -> Remark {
     let message = match (done.first(), left) {
+        (Some(&"in-place"), _) => "padding: the operand has a border that its producer fills",
         (Some(&"padded-copy"), _) => "padding: the operand is copied into a padded temporary",
         (Some(&"padded-plane"), _) => "padding: each plane is copied into a padded local",
         (Some(_), false) => "padding: loops are cut into border and interior",

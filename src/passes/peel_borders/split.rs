@@ -90,7 +90,7 @@ pub(super) fn shorten(program: &Program, body: &mut Vec<Stmt>, outer: &Extents) 
     extents.collect(body);
     shorten_loops(program, body, &mut extents);
     drop_unit_loops(body);
-    resolve(program, &extents, body);
+    resolve(&program.buffers, &extents, body);
 }
 
 fn shorten_loops(program: &Program, body: &mut Vec<Stmt>, extents: &mut Extents) {

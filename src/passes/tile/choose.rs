@@ -321,6 +321,26 @@ pub(super) fn order(program: &Program, leaf: &Leaf, tile: &Tile, machine: &Machi
     (best.1 != current).then_some(best.1)
 }
 
+/// Puts the loops that contractions are reduced over into the order in which their operands lie in memory
+/// (constants aside, which are packed for the loops), and returns the orders that are new.
+pub(super) fn reduction_orders(program: &Program, leaf: &mut Leaf) -> Vec<Vec<Var>> {
+    let mut orders: Vec<Vec<Var>> = Vec::new();
+    for c in &mut leaf.contractions {
+        let moving = |load: &&Load| program.buf(load.buf).role != Role::Const;
+        let step = |var: Var| {
+            let strides = c.loads.iter().filter(moving).map(|l| stride(program, l.buf, &l.index, var));
+            strides.map(|s| s.map_or(i64::MAX, i64::abs)).max().unwrap_or(0)
+        };
+        let mut reduced = c.reduced.clone();
+        reduced.sort_by_key(|r| std::cmp::Reverse(step(r.0)));
+        if c.alone && reduced != c.reduced {
+            orders.push(reduced.iter().map(|r| r.0).collect());
+            c.reduced = reduced;
+        }
+    }
+    orders
+}
+
 /// Cycles to bring the operands of the contractions from the cache level below, for both levels, when the
 /// loops of the chain stand in this order.
 fn traffic(program: &Program, leaf: &Leaf, tile: &Tile, machine: &Machine, chain: &[Var]) -> f64 {

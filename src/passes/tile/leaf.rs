@@ -36,6 +36,8 @@ pub(in crate::passes) struct Contraction {
     pub loads: Vec<Load>,
     /// The loops reduced over, outermost first.
     pub reduced: Vec<(Var, usize)>,
+    /// Whether these loops hold nothing else, so that they may change places.
+    pub alone: bool,
 }
 
 impl Contraction {
@@ -158,7 +160,10 @@ fn leaf(program: &Program, block: &[Stmt], way: &Way) -> Option<Leaf> {
     let mut contractions = Vec::new();
     for stmt in block {
         if let Stmt::For(l) = stmt {
+            let first = contractions.len();
             collect(l, &locals, &mut Vec::new(), &mut contractions);
+            let alone = contractions.len() == first + 1 && alone(l);
+            contractions[first..].iter_mut().for_each(|c| c.alone = alone);
         }
     }
     if contractions.is_empty() || !vectorizable(program, block) {
@@ -185,6 +190,14 @@ fn leaf(program: &Program, block: &[Stmt], way: &Way) -> Option<Leaf> {
     Some(Leaf { path, contractions, epilogue, heavy, written: BTreeSet::new(), locals })
 }
 
+/// Whether the loop is a perfect chain around one statement.
+fn alone(l: &For) -> bool {
+    match l.body.as_slice() {
+        [Stmt::For(inner)] => alone(inner),
+        body => body.len() == 1,
+    }
+}
+
 /// Contractions into `locals` in the loop, with the loops reduced over.
 fn collect(l: &For, locals: &[BufId], reduced: &mut Vec<(Var, usize)>, found: &mut Vec<Contraction>) {
     reduced.push((l.var, l.extent));
@@ -205,7 +218,7 @@ fn collect(l: &For, locals: &[BufId], reduced: &mut Vec<(Var, usize)>, found: &m
                     }
                 });
                 if !loads.is_empty() {
-                    found.push(Contraction { loads, reduced: reduced.clone() });
+                    found.push(Contraction { loads, reduced: reduced.clone(), alone: false });
                 }
             }
             _ => {}

@@ -58,8 +58,12 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
             remarks.push(remark(unit, n, leaf, tile.as_ref()));
             let Some(tile) = tile else { continue };
             plan.extend(tile.splits(&machine));
-            wishes.extend(pack::wishes(&unit.program, leaf, &tile, n));
-            if let Some(order) = choose::order(&unit.program, leaf, &tile, &machine) {
+            let mut leaf = leaf.clone();
+            for order in choose::reduction_orders(&unit.program, &mut leaf) {
+                reorder(&mut unit.program.nests[n].body, &order);
+            }
+            wishes.extend(pack::wishes(&unit.program, &leaf, &tile, n));
+            if let Some(order) = choose::order(&unit.program, &leaf, &tile, &machine) {
                 reorder(&mut unit.program.nests[n].body, &order);
             }
         }

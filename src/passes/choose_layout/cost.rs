@@ -1,0 +1,209 @@
+//! What a nest costs when its temporaries lie in certain orders.
+//!
+//! Counted are operations of the vector unit: each loop nest is vectorised along the loop that is best for the
+//! orders, an access to neighbours is one operation per vector, a strided one takes an operation per lane.
+//! Only the differences between orders matter; what is the same for all of them is left out.
+
+use std::collections::BTreeMap;
+
+use nestjit_ir::layout;
+use nestjit_ir::visit::walk_expr;
+use nestjit_ir::{BinOp, BufId, Expr, For, Index, Load, Nest, Program, ReduceOp, Role, Stmt, Var};
+
+use crate::passes::loops::{expr_work, has_loop, index_uses};
+
+/// An access of one lane of a vector, in vector operations.
+const LANE: f64 = 1.25;
+
+/// A vector that lies in two lines of the cache, in vector operations.
+const UNALIGNED: f64 = 1.3;
+
+/// How many products share an operand in a register tile.
+const REUSE: usize = 6;
+
+/// The orders that differ from the logical one.
+pub(super) type Orders = BTreeMap<BufId, Vec<usize>>;
+
+/// The statements of a nest.
+pub(super) struct NestCost<'a> {
+    body: &'a [Stmt],
+}
+
+impl<'a> NestCost<'a> {
+    pub fn new(nest: &'a Nest) -> NestCost<'a> {
+        NestCost { body: &nest.body }
+    }
+
+    /// Vector operations of one execution.
+    pub fn cost(&self, program: &Program, lanes: usize, orders: &Orders) -> f64 {
+        Model { program, lanes: lanes as f64, orders }.block(self.body)
+    }
+}
+
+struct Model<'a> {
+    program: &'a Program,
+    lanes: f64,
+    orders: &'a Orders,
+}
+
+/// A loop: its variable and extent.
+type Loop = (Var, usize);
+
+impl Model<'_> {
+    /// Statements that no vectorised loop is around.
+    fn block(&self, body: &[Stmt]) -> f64 {
+        body.iter()
+            .map(|s| match s {
+                Stmt::For(l) => self.nest(l),
+                other => self.vectorized(std::slice::from_ref(other), &[], None),
+            })
+            .sum()
+    }
+
+    /// A loop nest: the best of its outer loops, or each nest inside for itself.
+    fn nest(&self, l: &For) -> f64 {
+        let mut chain: Vec<Loop> = vec![(l.var, l.extent)];
+        let mut body = &l.body;
+        while let [Stmt::For(inner)] = body.as_slice() {
+            chain.push((inner.var, inner.extent));
+            body = &inner.body;
+        }
+        let times: f64 = chain.iter().map(|l| l.1 as f64).product();
+        let inner_loops = has_loop(body);
+        let mut best =
+            times * if inner_loops { self.block(body) } else { self.vectorized(body, &chain, None) };
+        for (at, &lane) in chain.iter().enumerate() {
+            let innermost = !inner_loops && at + 1 == chain.len();
+            if lane.1 > 1 && self.may_be_lanes(body, lane.0, innermost) {
+                best = best.min(times * self.vectorized(body, &chain, Some(lane)));
+            }
+        }
+        best
+    }
+
+    /// Whether iterations of a loop write to different places, or it is an innermost reduction.
+    fn may_be_lanes(&self, body: &[Stmt], lane: Var, innermost: bool) -> bool {
+        body.iter().all(|s| match s {
+            Stmt::For(l) => self.may_be_lanes(&l.body, lane, false),
+            Stmt::Store(s) => self.is_local(s.buf) || index_uses(&s.index, lane),
+            Stmt::Reduce(r) => innermost || self.is_local(r.buf) || index_uses(&r.index, lane),
+            Stmt::Temp(_) => true,
+            Stmt::Call(_) => false,
+        })
+    }
+
+    fn is_local(&self, buf: BufId) -> bool {
+        self.program.buf(buf).role == Role::Local
+    }
+
+    /// One execution of `body` with this loop as the lanes; `around` are the loops of its nest.
+    fn vectorized(&self, body: &[Stmt], around: &[Loop], lane: Option<Loop>) -> f64 {
+        body.iter()
+            .map(|s| match s {
+                Stmt::For(l) => l.extent as f64 * self.vectorized(&l.body, around, lane),
+                Stmt::Store(s) => self.access(s.buf, &s.index, lane) + self.value(&s.value, lane),
+                Stmt::Reduce(r) if r.op == ReduceOp::Add => match &r.value {
+                    Expr::Binary(BinOp::Mul, a, b) => self.product(a, b, around, lane),
+                    value => self.share(lane) + self.value(value, lane),
+                },
+                Stmt::Reduce(r) => self.share(lane) + self.value(&r.value, lane),
+                Stmt::Temp(_) | Stmt::Call(_) => 0.0,
+            })
+            .sum()
+    }
+
+    /// A multiply-add; operands that do not vary with all loops around are used several times once loaded.
+    fn product(&self, a: &Expr, b: &Expr, around: &[Loop], lane: Option<Loop>) -> f64 {
+        let operand = |e: &Expr| match e {
+            Expr::Load(l) => {
+                // One element for all lanes serves all vectors of a tile.
+                let times = |r: &Loop| {
+                    if lane.is_some_and(|v| v.0 == r.0) { (r.1 as f64 / self.lanes) as usize } else { r.1 }
+                };
+                let shared = around.iter().filter(|r| !index_uses(&l.index, r.0));
+                let reuse = shared.map(times).max().unwrap_or(1);
+                // Constants are packed for their readers.
+                let packed = self.program.buf(l.buf).role == Role::Const && l.otherwise.is_none();
+                let cost = if packed { self.share(lane) } else { self.load(l, lane) };
+                cost / reuse.clamp(1, REUSE) as f64
+            }
+            other => self.value(other, lane),
+        };
+        self.share(lane) + operand(a) + operand(b)
+    }
+
+    fn value(&self, value: &Expr, lane: Option<Loop>) -> f64 {
+        let (mut loads, mut count) = (0.0, 0.0);
+        walk_expr(value, &mut |e| {
+            if let Expr::Load(l) = e {
+                count += 1.0;
+                loads += self.load(l, lane);
+            }
+        });
+        loads + (expr_work(value) - count) * self.share(lane)
+    }
+
+    fn load(&self, load: &Load, lane: Option<Loop>) -> f64 {
+        // A temporary that is read beyond its edges gets a border.
+        let guarded = load.otherwise.is_some() && self.program.buf(load.buf).role != Role::Temp;
+        let guard = if guarded { 2.0 } else { 1.0 };
+        guard * self.access(load.buf, &load.index, lane)
+    }
+
+    fn access(&self, buf: BufId, index: &[Index], lane: Option<Loop>) -> f64 {
+        let Some((var, _)) = lane else { return 1.0 };
+        match self.stride(buf, index, var) {
+            Some(0) => self.share(lane),
+            Some(1) if self.aligned(buf, index) => self.share(lane),
+            Some(1) => UNALIGNED * self.share(lane),
+            _ => LANE,
+        }
+    }
+
+    /// Whether vectors along the innermost dimension start at multiples of their length.
+    fn aligned(&self, buf: BufId, index: &[Index]) -> bool {
+        let buffer = self.program.buf(buf);
+        let order = self.orders.get(&buf).unwrap_or(&buffer.layout.order);
+        let Some(&inner) = order.last() else { return true };
+        let start = index[inner].as_affine().map_or(1, |a| a.offset());
+        let several = index[inner].as_affine().is_none_or(|a| a.terms().len() > 1);
+        !several
+            && start == 0
+            && (buffer.shape[inner] as f64 % self.lanes == 0.0 || buffer.role == Role::Local)
+    }
+
+    /// Vector operations per element: ragged ends waste lanes.
+    fn share(&self, lane: Option<Loop>) -> f64 {
+        lane.map_or(1.0, |(_, n)| (n as f64 / self.lanes).ceil() / n as f64)
+    }
+
+    /// How far apart elements for neighbouring values of `var` lie in the order chosen.
+    fn stride(&self, buf: BufId, index: &[Index], var: Var) -> Option<i64> {
+        if !index_uses(index, var) {
+            return Some(0);
+        }
+        let buffer = self.program.buf(buf);
+        if buffer.role == Role::Local {
+            // Locals get a copy per lane.
+            return Some(1);
+        }
+        let coefficient = |d: usize| match &index[d] {
+            Index::Affine(a) => Some(a.coeff(var)),
+            Index::Value(_) => None,
+        };
+        match self.orders.get(&buf) {
+            None => {
+                let strides = layout::strides(buffer)?;
+                (0..index.len()).map(|d| Some(coefficient(d)? * strides[d] as i64)).sum()
+            }
+            Some(order) => {
+                let (mut step, mut total) = (1i64, 0);
+                for &d in order.iter().rev() {
+                    total += coefficient(d)? * step;
+                    step *= buffer.shape[d] as i64;
+                }
+                Some(total)
+            }
+        }
+    }
+}

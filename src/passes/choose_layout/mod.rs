@@ -1,0 +1,218 @@
+//! ChooseLayout: the dimension that vectors run along becomes the innermost one in memory.
+//!
+//! Temporaries of three and more dimensions get a physical order: as they are written, or with one of their
+//! dimensions (the channels, say) moved innermost. The order is chosen for all temporaries that nests connect
+//! at once, by an estimate of the vector operations of these nests (`cost`), and refined one temporary at a
+//! time: where neighbours differ, a nest reads one order and writes the other. Inputs and outputs of the model
+//! stay as they are, constants are packed later. What loops do with the layouts is for Tile and Vectorize.
+
+mod cost;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use nestjit_ir::visit::{walk_exprs, walk_stmts};
+use nestjit_ir::{BufId, DType, Expr, Layout, Nest, Program, Role, Stmt};
+
+use self::cost::NestCost;
+use super::PassContext;
+use crate::error::Result;
+use crate::unit::{Remark, Unit};
+
+const NAME: &str = "ChooseLayout";
+
+/// The share of the cost of the nests concerned that a change must save.
+const LEAST_GAIN: f64 = 0.02;
+
+/// How often all temporaries of a component are reconsidered at most.
+const ROUNDS: usize = 3;
+
+/// Chooses layouts.
+///
+/// # Errors
+/// None; the signature is the pipeline's.
+pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) -> Result<bool> {
+    let mut layouts = Layouts::new(&unit.program, ctx.target.isa.f32_lanes());
+    for component in layouts.components() {
+        layouts.choose(&component);
+    }
+    let chosen = layouts.orders;
+    for (buf, order) in &chosen {
+        remarks.push(remark(&unit.program, *buf, order));
+        unit.program.buf_mut(*buf).layout = Layout { order: order.clone(), panel: None };
+    }
+    Ok(!chosen.is_empty())
+}
+
+/// The temporaries, the nests that touch them, and the orders chosen so far.
+struct Layouts<'a> {
+    program: &'a Program,
+    lanes: usize,
+    /// For each temporary, the nests that touch it.
+    users: BTreeMap<BufId, Vec<usize>>,
+    /// For each nest with a temporary, what its cost depends on.
+    nests: BTreeMap<usize, NestCost<'a>>,
+    /// The orders that differ from the logical one.
+    orders: BTreeMap<BufId, Vec<usize>>,
+}
+
+impl<'a> Layouts<'a> {
+    fn new(program: &'a Program, lanes: usize) -> Layouts<'a> {
+        let mut called: HashSet<BufId> = HashSet::new();
+        for nest in &program.nests {
+            walk_stmts(&nest.body, &mut |s| {
+                if let Stmt::Call(c) = s {
+                    called.extend(c.inputs.iter().chain(&c.outputs));
+                }
+            });
+        }
+        let free = |b: BufId| {
+            let buffer = program.buf(b);
+            buffer.role == Role::Temp
+                && buffer.dtype == DType::F32
+                && buffer.shape.len() >= 3
+                && buffer.layout.is_row_major()
+                && !called.contains(&b)
+        };
+        let mut users: BTreeMap<BufId, Vec<usize>> = BTreeMap::new();
+        let mut nests = BTreeMap::new();
+        for (n, nest) in program.nests.iter().enumerate() {
+            let touched: Vec<BufId> = touched(nest).into_iter().filter(|&b| free(b)).collect();
+            if !touched.is_empty() {
+                nests.insert(n, NestCost::new(nest));
+            }
+            for b in touched {
+                users.entry(b).or_default().push(n);
+            }
+        }
+        Layouts { program, lanes, users, nests, orders: BTreeMap::new() }
+    }
+
+    /// Temporaries connected by nests.
+    fn components(&self) -> Vec<Vec<BufId>> {
+        let mut left: BTreeSet<BufId> = self.users.keys().copied().collect();
+        let mut components = Vec::new();
+        while let Some(first) = left.pop_first() {
+            let mut component = vec![first];
+            let mut next = 0;
+            while next < component.len() {
+                let users: BTreeSet<usize> = self.users[&component[next]].iter().copied().collect();
+                let near = |b: &BufId| self.users[b].iter().any(|n| users.contains(n));
+                let found: Vec<BufId> = left.iter().copied().filter(near).collect();
+                found.iter().for_each(|b| {
+                    left.remove(b);
+                });
+                component.extend(found);
+                next += 1;
+            }
+            component.sort_unstable();
+            components.push(component);
+        }
+        components
+    }
+
+    /// Chooses the orders of a component.
+    fn choose(&mut self, component: &[BufId]) {
+        let nests: BTreeSet<usize> = component.iter().flat_map(|b| self.users[b].iter().copied()).collect();
+        let mut best = self.cost(&nests) * (1.0 - LEAST_GAIN);
+        let mut chosen = None;
+        let ranks = component.iter().map(|&b| self.program.buf(b).shape.len()).max().unwrap_or(0);
+        for inner in 0..ranks.saturating_sub(1) {
+            for &b in component {
+                self.set(b, Some(inner));
+            }
+            let cost = self.cost(&nests);
+            if cost < best {
+                (best, chosen) = (cost, Some(inner));
+            }
+        }
+        for &b in component {
+            self.set(b, chosen);
+        }
+        for _ in 0..ROUNDS {
+            let mut changed = false;
+            for &b in component {
+                changed |= self.improve(b);
+            }
+            if !changed {
+                break;
+            }
+        }
+    }
+
+    /// Gives one temporary its best order, the others left as they are.
+    fn improve(&mut self, buf: BufId) -> bool {
+        let users: BTreeSet<usize> = self.users[&buf].iter().copied().collect();
+        let mut best = self.cost(&users) * (1.0 - LEAST_GAIN);
+        let current = self.orders.get(&buf).cloned();
+        let mut better = None;
+        let inner = (0..self.program.buf(buf).shape.len() - 1).map(Some).chain([None]);
+        for inner in inner {
+            self.set(buf, inner);
+            let order = self.orders.get(&buf).cloned();
+            if order == current {
+                continue;
+            }
+            let cost = self.cost(&users);
+            if cost < best {
+                best = cost;
+                better = Some(order);
+            }
+        }
+        let order = better.clone().unwrap_or(current);
+        self.orders.remove(&buf);
+        if let Some(order) = order {
+            self.orders.insert(buf, order);
+        }
+        better.is_some()
+    }
+
+    /// Puts this dimension innermost, or none; dimensions without extent are never moved.
+    fn set(&mut self, buf: BufId, inner: Option<usize>) {
+        let shape = &self.program.buf(buf).shape;
+        self.orders.remove(&buf);
+        let Some(inner) = inner.filter(|&d| d + 1 < shape.len() && shape[d] > 1) else { return };
+        if shape[inner + 1..].iter().all(|&s| s == 1) {
+            return;
+        }
+        let others = (0..shape.len()).filter(|&d| d != inner);
+        self.orders.insert(buf, others.chain([inner]).collect());
+    }
+
+    fn cost(&self, nests: &BTreeSet<usize>) -> f64 {
+        nests.iter().map(|n| self.nests[n].cost(self.program, self.lanes, &self.orders)).sum()
+    }
+}
+
+/// The buffers that a nest accesses.
+fn touched(nest: &Nest) -> BTreeSet<BufId> {
+    let mut bufs = BTreeSet::new();
+    walk_stmts(&nest.body, &mut |s| match s {
+        Stmt::Store(s) => {
+            bufs.insert(s.buf);
+        }
+        Stmt::Reduce(r) => {
+            bufs.insert(r.buf);
+        }
+        Stmt::For(_) | Stmt::Temp(_) | Stmt::Call(_) => {}
+    });
+    walk_exprs(&nest.body, &mut |e| {
+        if let Expr::Load(l) = e {
+            bufs.insert(l.buf);
+        }
+    });
+    bufs
+}
+
+fn remark(program: &Program, buf: BufId, order: &[usize]) -> Remark {
+    let buffer = program.buf(buf);
+    let inner = order.last().copied().unwrap_or(0);
+    Remark {
+        pass: NAME,
+        code: "layout",
+        producer: buffer.name.clone(),
+        consumer: None,
+        bytes: 0,
+        applied: true,
+        message: format!("dimension {inner} of {:?} lies innermost in memory", buffer.shape),
+    }
+}

@@ -1,0 +1,190 @@
+//! Padding in place: a temporary that is read beyond its edges gets a border of its own.
+//!
+//! The temporary grows by what its readers reach beyond it, its producer writes into the middle and fills the
+//! border first. Nothing is copied, and no reader needs a guard.
+
+use std::collections::BTreeMap;
+
+use nestjit_ir::visit::{Extents, map_loads, walk_exprs, walk_stmts, walk_stmts_mut};
+use nestjit_ir::{Affine, BufId, Expr, Index, Load, LoopKind, Program, Role, Scalar, Stmt, Store, Var};
+
+use super::{excess, fill_of};
+use crate::passes::loops::looped;
+
+/// How many times as many elements a temporary may have with its border: for tiny planes with wide borders,
+/// filling costs more than guards.
+const MAX_GROWTH: f64 = 4.0;
+
+/// How far the readers of a temporary reach beyond it.
+struct Border {
+    reach: Vec<(usize, usize)>,
+    fill: Scalar,
+}
+
+/// Gives every temporary that can have one a border; returns the nests whose guards went away.
+pub(super) fn run(program: &mut Program) -> Vec<usize> {
+    let mut resolved = Vec::new();
+    for (buf, (producer, border)) in borders(program) {
+        grow(program, buf, producer, &border);
+        resolved.extend(readers(program, buf));
+    }
+    resolved.sort_unstable();
+    resolved.dedup();
+    resolved
+}
+
+fn readers(program: &Program, buf: BufId) -> Vec<usize> {
+    let reads = |body: &[Stmt]| {
+        let mut found = false;
+        walk_exprs(body, &mut |e| found |= matches!(e, Expr::Load(l) if l.buf == buf));
+        found
+    };
+    (0..program.nests.len()).filter(|&n| reads(&program.nests[n].body)).collect()
+}
+
+/// The temporaries that are read beyond their edges, their producers and their borders.
+fn borders(program: &Program) -> BTreeMap<BufId, (usize, Border)> {
+    let mut found: BTreeMap<BufId, Border> = BTreeMap::new();
+    let mut refused: Vec<BufId> = Vec::new();
+    let mut writers: BTreeMap<BufId, Vec<usize>> = BTreeMap::new();
+    for (n, nest) in program.nests.iter().enumerate() {
+        let extents = Extents::of(&nest.body);
+        walk_stmts(&nest.body, &mut |s| match s {
+            Stmt::Store(Store { buf, index, .. }) => {
+                if index.iter().any(|i| i.as_affine().is_none()) {
+                    refused.push(*buf);
+                }
+                writers.entry(*buf).or_default().push(n);
+            }
+            Stmt::Reduce(r) => refused.push(r.buf),
+            Stmt::Call(c) => refused.extend(c.inputs.iter().chain(&c.outputs)),
+            Stmt::For(_) | Stmt::Temp(_) => {}
+        });
+        walk_exprs(&nest.body, &mut |e| {
+            let Expr::Load(l) = e else { return };
+            if program.buf(l.buf).role != Role::Temp {
+                return;
+            }
+            let affine = l.index.iter().all(|i| i.as_affine().is_some());
+            if !affine || (l.otherwise.is_some() && !extend(program, &extents, l, &mut found)) {
+                refused.push(l.buf);
+            }
+        });
+    }
+    let mut with_producer = BTreeMap::new();
+    for (buf, border) in found {
+        let wide = border.reach.iter().any(|&r| r != (0, 0));
+        let nests = writers.remove(&buf).unwrap_or_default();
+        let one = nests.first().filter(|first| nests.iter().all(|n| n == *first));
+        if let Some(&producer) = one
+            && wide
+            && !refused.contains(&buf)
+            && growth(program, buf, &border.reach) <= MAX_GROWTH
+        {
+            with_producer.insert(buf, (producer, border));
+        }
+    }
+    with_producer
+}
+
+/// Adds what a guarded load needs to the border of its buffer; false if that cannot be.
+fn extend(program: &Program, extents: &Extents, load: &Load, found: &mut BTreeMap<BufId, Border>) -> bool {
+    let buffer = program.buf(load.buf);
+    let Some(fill) = fill_of(load) else { return false };
+    let reach: Option<Vec<(usize, usize)>> =
+        load.index.iter().zip(&buffer.shape).map(|(i, &s)| excess(extents, i, s)).collect();
+    let Some(reach) = reach else { return false };
+    let inside = reach.iter().all(|&r| r == (0, 0));
+    let empty = || Border { reach: vec![(0, 0); reach.len()], fill };
+    let border = found.entry(load.buf).or_insert_with(empty);
+    if border.fill != fill {
+        return inside;
+    }
+    for (known, new) in border.reach.iter_mut().zip(reach) {
+        *known = (known.0.max(new.0), known.1.max(new.1));
+    }
+    true
+}
+
+fn growth(program: &Program, buf: BufId, reach: &[(usize, usize)]) -> f64 {
+    let shape = &program.buf(buf).shape;
+    shape.iter().zip(reach).map(|(&s, r)| (s + r.0 + r.1) as f64 / s.max(1) as f64).product()
+}
+
+/// Enlarges the buffer, moves all accesses, and lets the producer fill the border.
+fn grow(program: &mut Program, buf: BufId, producer: usize, border: &Border) {
+    let shape = program.buf(buf).shape.clone();
+    let fill = fill_border(program, buf, &shape, border);
+    let buffer = program.buf_mut(buf);
+    for (size, r) in buffer.shape.iter_mut().zip(&border.reach) {
+        *size += r.0 + r.1;
+    }
+    let shifted = |index: &[Index]| -> Vec<Index> {
+        let shift = |(i, r): (&Index, &(usize, usize))| match i {
+            Index::Affine(a) => Index::Affine(a.plus(r.0 as i64)),
+            Index::Value(_) => i.clone(),
+        };
+        index.iter().zip(&border.reach).map(shift).collect()
+    };
+    for nest in &mut program.nests {
+        walk_stmts_mut(&mut nest.body, &mut |s| {
+            if let Stmt::Store(s) = s
+                && s.buf == buf
+            {
+                s.index = shifted(&s.index);
+            }
+        });
+        map_loads(&mut nest.body, &mut |l| {
+            (l.buf == buf).then(|| Expr::Load(Load { buf, index: shifted(&l.index), otherwise: None }))
+        });
+    }
+    program.nests[producer].body.splice(0..0, fill);
+}
+
+/// Statements that fill the border around `shape`: for each dimension the slices before and after, as one
+/// loop if they are equally thick.
+fn fill_border(program: &mut Program, buf: BufId, shape: &[usize], border: &Border) -> Vec<Stmt> {
+    let mut out = Vec::new();
+    for (d, &(before, after)) in border.reach.iter().enumerate() {
+        let far = (before + shape[d]) as i64;
+        let slabs: Vec<(usize, usize, i64)> = match (before, after) {
+            (b, a) if b == a && b > 0 => vec![(2, b, 0)],
+            (b, a) => [(1, b, 0), (1, a, far)].into_iter().filter(|s| s.1 > 0).collect(),
+        };
+        for (sides, thickness, first) in slabs {
+            let mut index: Vec<Affine> = Vec::new();
+            let mut loops: Vec<(Var, usize)> = Vec::new();
+            for (e, &(lo, hi)) in border.reach.iter().enumerate() {
+                // The corners belong to the dimension that comes first.
+                let (extent, offset) = match e.cmp(&d) {
+                    std::cmp::Ordering::Less => (shape[e], lo as i64),
+                    std::cmp::Ordering::Equal => (thickness, first),
+                    std::cmp::Ordering::Greater => (shape[e] + lo + hi, 0),
+                };
+                let mut at = Affine::constant(offset);
+                let mut over = |extent: usize, step: i64, suffix: &str| {
+                    if extent > 1 {
+                        let var = program.add_var(format!("p{e}{suffix}"));
+                        loops.push((var, extent));
+                        at = at.add(&Affine::term(var, step));
+                    }
+                };
+                if e == d {
+                    over(sides, far, "s");
+                }
+                over(extent, 1, "");
+                index.push(at);
+            }
+            let index = index.into_iter().map(Index::Affine).collect();
+            let store = Store { buf, index, value: Expr::Const(border.fill) };
+            let body = vec![Stmt::Store(store)];
+            out.extend(
+                loops
+                    .into_iter()
+                    .rev()
+                    .fold(body, |body, (var, extent)| vec![looped(var, extent, LoopKind::Serial, body)]),
+            );
+        }
+    }
+    out
+}
