@@ -115,7 +115,7 @@ fn only_what_pays_is_rewritten() {
         l3_bytes: 32 << 20,
         cores: 2,
     };
-    let ctx = PassContext { target: &target, threads: 2 };
+    let ctx = PassContext { target: &target, threads: 2, fusion: crate::options::Fusion::Full };
     for (text, expected) in [(conv(56, 56, 64, 64, 1), "winograd"), (conv(7, 7, 512, 512, 1), "no-gain")] {
         let mut unit = unit(&text);
         let mut remarks = Vec::new();
