@@ -9,6 +9,8 @@ const LANE: f64 = 10.0;
 /// The space between rows.
 const ROW_GAP: f64 = 26.0;
 const MARGIN: f64 = 16.0;
+/// Lanes of an edge that are less than this apart are one.
+const STRAIGHT: f64 = 4.0;
 /// Sweeps over all rows to reduce crossings, and to move nodes to their neighbours.
 const ORDER_SWEEPS: usize = 6;
 const PLACE_SWEEPS: usize = 8;
@@ -17,7 +19,8 @@ const MAX_LANES: usize = 40_000;
 
 /// The size of a line of text, and the space around it.
 pub(super) const LINE: f64 = 15.0;
-const CHARACTER: f64 = 6.7;
+const CHARACTER: f64 = 6.6;
+const BOLD_CHARACTER: f64 = 7.9;
 const PADDING: f64 = 9.0;
 
 /// Where everything is.
@@ -56,8 +59,11 @@ pub(super) fn layout(drawing: &Drawing) -> Layout {
     let rows = rows(drawing);
     let size = |at: usize| {
         let lines = &drawing.nodes[at].lines;
-        let longest = lines.iter().map(|l| l.chars().count()).max().unwrap_or(0);
-        (longest as f64 * CHARACTER + 2.0 * PADDING, lines.len() as f64 * LINE + PADDING)
+        let width = |(i, line): (usize, &String)| {
+            line.chars().count() as f64 * if i == 0 { BOLD_CHARACTER } else { CHARACTER }
+        };
+        let widest = lines.iter().enumerate().map(width).fold(0.0, f64::max);
+        (widest + 2.0 * PADDING, lines.len() as f64 * LINE + PADDING)
     };
     let mut places: Vec<Place> = (0..drawing.nodes.len())
         .map(|at| Place { row: rows[at], width: size(at).0, ..Place::default() })
@@ -91,9 +97,16 @@ pub(super) fn layout(drawing: &Drawing) -> Layout {
     let paths = drawing.edges.iter().zip(&lanes).map(|(edge, lanes)| {
         let (from, to) = (boxes[edge.from], boxes[edge.to]);
         let mut points = vec![(from.x + from.width / 2.0, from.y + from.height)];
+        let mut passed = 0;
         for at in lanes {
             let (x, row) = (center(*at), places[*at].row);
-            points.extend([(x, tops[row]), (x, tops[row] + heights[row])]);
+            let bottom = tops[row] + heights[row];
+            match points.last_mut() {
+                // Straight on.
+                Some(last) if passed > 0 && (last.0 - x).abs() < STRAIGHT => last.1 = bottom,
+                _ => points.extend([(x, tops[row]), (x, bottom)]),
+            }
+            passed += 1;
         }
         points.push((to.x + to.width / 2.0, to.y));
         points

@@ -62,7 +62,7 @@ fn write(
         "<section class=\"pane details\" aria-labelledby=\"details-title\"><header>\
          <h2 id=\"details-title\">Group</h2></header><div class=\"scroll\" id=\"details\" tabindex=\"0\" \
          aria-live=\"polite\"><p class=\"hint\">Select an operation or a loop nest: click it, or focus a graph and use \
-         the arrow keys.</p></div></section>\n</main>"
+         the arrow keys. Operations have the colour of the loop nest that they became.</p></div></section>\n</main>"
     )?;
     writeln!(page, "<noscript><p class=\"hint\">Details of groups need JavaScript.</p></noscript>")?;
     tables(page, report)?;
