@@ -10,7 +10,8 @@ use crate::report::format::{bytes, signed_bytes};
 use crate::report::fusion::{FusionReport, members};
 use crate::runtime::executable::Executable;
 
-/// The longest text in a box, in characters.
+/// The longest title and the longest other text in a box, in characters.
+const MAX_TITLE: usize = 40;
 const MAX_TEXT: usize = 30;
 
 /// A graph whose nodes are boxes of a few lines of text.
@@ -96,7 +97,7 @@ impl Drawing {
                 figures.push(format!("{} saved", signed_bytes(group.bytes_saved)));
             }
             let lines =
-                vec![short(&group.pattern, MAX_TEXT), short(&group.nest, MAX_TEXT), figures.join(", ")];
+                vec![short(&group.pattern, MAX_TITLE), short(&group.nest, MAX_TEXT), figures.join(", ")];
             let name = format!("{}: {}", group.nest, group.pattern);
             drawing.nodes.push(Node { group: Some(at), lines, name });
             let mut passed: BTreeMap<usize, usize> = BTreeMap::new();

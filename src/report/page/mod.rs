@@ -12,6 +12,7 @@ mod nests;
 mod svg;
 
 use std::fmt::Write as _;
+use std::ops::Range;
 
 use serde_json::{Value, json};
 
@@ -132,42 +133,58 @@ fn pane(page: &mut String, id: &str, title: &str, note: &str, drawing: &Drawing)
     writeln!(page, "</div></section>")
 }
 
-/// What does not fit beside the graphs: patterns and refusals.
+/// What does not fit beside the graphs: comparison, patterns and refusals.
 fn tables(page: &mut String, report: &FusionReport) -> std::fmt::Result {
-    writeln!(
-        page,
-        "<section class=\"table\"><h2>Fusion patterns</h2><div class=\"wide\"><table><thead><tr><th>pattern</th>\
-         <th class=\"n\">nests</th><th class=\"n\">ops per nest</th><th class=\"n\">FLOP per byte</th>\
-         <th class=\"n\">saved</th></tr></thead><tbody>"
-    )?;
-    for p in &report.patterns {
-        writeln!(
-            page,
-            "<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{:.1}</td><td class=\"n\">{:.1}</td>\
-             <td class=\"n\">{}</td></tr>",
-            esc(&p.pattern),
-            p.count,
-            p.average_ops,
-            p.intensity,
-            signed_bytes(p.bytes_saved)
-        )?;
+    if let Some(variants) = &report.compare {
+        let columns =
+            ["fusion", "nests", "fused nests", "ops per nest", "traffic", "saved", "temporaries", "ms"];
+        let rows = variants.iter().map(|v| {
+            vec![
+                v.fusion.name().to_owned(),
+                v.nests.to_string(),
+                percent(v.coverage_nests),
+                format!("{:.2}", v.efficiency),
+                bytes(v.traffic_bytes),
+                percent(v.traffic_reduction),
+                bytes(v.temporary_bytes),
+                v.nests_ms.map_or_else(String::new, ms),
+            ]
+        });
+        table(page, "How much is fused", &columns, 1..8, rows)?;
     }
-    writeln!(page, "</tbody></table></div></section>")?;
-    writeln!(
-        page,
-        "<section class=\"table\"><h2>Not fused</h2><div class=\"wide\"><table><thead><tr><th>producer</th>\
-         <th>consumer</th><th>reason</th><th class=\"n\">bytes</th><th></th></tr></thead><tbody>"
-    )?;
-    for r in &report.refusals {
-        writeln!(
-            page,
-            "<tr><td>{}</td><td>{}</td><td><code>{}</code></td><td class=\"n\">{}</td><td>{}</td></tr>",
-            esc(&short(&r.producer, 60)),
-            esc(&short(&r.consumer, 60)),
-            esc(&r.code),
-            bytes(r.bytes),
-            esc(&short(&r.message, 200))
-        )?;
+    let patterns = report.patterns.iter().map(|p| {
+        let (average, intensity) = (format!("{:.1}", p.average_ops), format!("{:.1}", p.intensity));
+        vec![p.pattern.clone(), p.count.to_string(), average, intensity, signed_bytes(p.bytes_saved)]
+    });
+    let columns = ["pattern", "nests", "ops per nest", "FLOP per byte", "saved"];
+    table(page, "Fusion patterns", &columns, 1..5, patterns)?;
+    let refusals = report.refusals.iter().map(|r| {
+        let (producer, consumer) = (short(&r.producer, 60), short(&r.consumer, 60));
+        vec![producer, consumer, r.code.clone(), bytes(r.bytes), short(&r.message, 200)]
+    });
+    table(page, "Not fused", &["producer", "consumer", "reason", "bytes", ""], 3..4, refusals)
+}
+
+/// A table with a title; `numbers` are the columns of numbers.
+fn table(
+    page: &mut String,
+    title: &str,
+    columns: &[&str],
+    numbers: Range<usize>,
+    rows: impl Iterator<Item = Vec<String>>,
+) -> std::fmt::Result {
+    let class = |column: usize| if numbers.contains(&column) { " class=\"n\"" } else { "" };
+    write!(page, "<section class=\"table\"><h2>{title}</h2><div class=\"wide\"><table><thead><tr>")?;
+    for (i, column) in columns.iter().enumerate() {
+        write!(page, "<th{}>{column}</th>", class(i))?;
+    }
+    writeln!(page, "</tr></thead><tbody>")?;
+    for row in rows {
+        write!(page, "<tr>")?;
+        for (i, cell) in row.iter().enumerate() {
+            write!(page, "<td{}>{}</td>", class(i), esc(cell))?;
+        }
+        writeln!(page, "</tr>")?;
     }
     writeln!(page, "</tbody></table></div></section>")
 }
