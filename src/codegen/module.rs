@@ -90,6 +90,9 @@ pub struct NestCode {
     pub segments: Vec<Segment>,
     /// Scratch memory that a thread needs to execute any segment.
     pub scratch_bytes: usize,
+    /// Loops that are not parts of vector kernels: their variables (of an equal nest, if code is shared), and
+    /// why.
+    pub scalar_loops: Vec<(String, &'static str)>,
     /// The meaning of nonzero statuses.
     checks: Vec<(String, Check)>,
 }
@@ -230,6 +233,7 @@ pub fn compile(unit: &Unit, target: &Target, options: &CodegenOptions) -> Result
                 .map(|(s, &entry)| Segment { entry, extent: s.extent, parallel: s.parallel })
                 .collect(),
             scratch_bytes: code.scratch_bytes,
+            scalar_loops: code.scalar_loops.clone(),
             checks: code.checks.iter().map(|c| (name(c), c.clone())).collect(),
             params,
         });

@@ -112,6 +112,9 @@ pub struct Group {
     pub bytes_saved: i64,
     /// Floating-point operations per byte read or written, weights included.
     pub intensity: f64,
+    /// Loops that are not part of vector code, `variable: reason`; absent if there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub scalar_loops: Vec<String>,
     /// What limits it on this machine; absent if the machine was not measured.
     #[serde(rename = "class", skip_serializing_if = "Option::is_none")]
     pub balance: Option<Balance>,
@@ -186,7 +189,12 @@ impl Executable {
             disabled_passes: &self.options().disabled_passes,
             cache: self.target().l2_bytes,
         };
-        FusionReport { isa: self.isa().name().to_owned(), ..FusionReport::new(&subject) }
+        let mut report = FusionReport { isa: self.isa().name().to_owned(), ..FusionReport::new(&subject) };
+        for (i, group) in report.groups.iter_mut().enumerate() {
+            let loops = self.scalar_loops(i).iter();
+            group.scalar_loops = loops.map(|(var, why)| format!("{var}: {why}")).collect();
+        }
+        report
     }
 }
 
@@ -342,6 +350,7 @@ fn groups(subject: &Subject<'_>, members: &[Vec<usize>], traffic: &[Traffic]) ->
                 flops,
                 read_bytes: read,
                 written_bytes: written,
+                scalar_loops: Vec::new(),
                 weight_bytes: traffic.weights,
                 bytes_saved: if known { alone[at] as i64 - moved } else { 0 },
                 intensity: ratio(flops, (read + written + traffic.weights) as f64),

@@ -263,6 +263,12 @@ impl Executable {
         self.inner.code.stats()
     }
 
+    /// The loops of a nest that are not parts of vector kernels: their variables, and why. Empty if there is no
+    /// such nest.
+    pub fn scalar_loops(&self, nest: usize) -> &[(String, &'static str)] {
+        self.inner.code.nests().get(nest).map_or(&[], |n| &n.scalar_loops)
+    }
+
     /// What passes did and declined to do.
     pub fn remarks(&self) -> &[Remark] {
         &self.inner.records.remarks

@@ -29,6 +29,10 @@ pub(super) trait MathBuilder {
     type M: Copy;
 
     fn has_fma(&self) -> bool;
+    /// Whether there is [`MathBuilder::scale`].
+    fn has_scale(&self) -> bool;
+    /// `a * 2^n` for a whole number `n` of at most 250 either way, rounded once.
+    fn scale(&mut self, a: Self::F, n: Self::F) -> Self::F;
     fn float(&mut self, value: f32) -> Self::F;
     fn int(&mut self, value: i32) -> Self::I;
     fn add(&mut self, a: Self::F, b: Self::F) -> Self::F;
@@ -102,6 +106,12 @@ impl MathBuilder for Builder {
 
     fn has_fma(&self) -> bool {
         Builder::has_fma(self)
+    }
+    fn has_scale(&self) -> bool {
+        Builder::has_scale(self)
+    }
+    fn scale(&mut self, a: Reg, n: Reg) -> Reg {
+        self.binary(BinaryOp::Scale, a, n)
     }
     fn float(&mut self, value: f32) -> Reg {
         self.constant(Class::F32, value.to_bits())

@@ -6,12 +6,21 @@ use nestjit_ir::{Buffer, DType, Expr, LoopKind, NestBuilder, Program, Role, Scal
 use super::{MathBuilder, unary};
 use crate::codegen::tests::harness;
 use crate::codegen::vcode::Cmp;
-use crate::target::Target;
+use crate::target::{Isa, Target};
 
 /// Evaluates instead of building.
+#[derive(Clone, Copy, Debug)]
 struct Evaluate {
     fma: bool,
+    scale: bool,
 }
+
+/// The machines that there are.
+const MACHINES: [Evaluate; 3] = [
+    Evaluate { fma: true, scale: true },
+    Evaluate { fma: true, scale: false },
+    Evaluate { fma: false, scale: false },
+];
 
 impl MathBuilder for Evaluate {
     type F = f32;
@@ -20,6 +29,12 @@ impl MathBuilder for Evaluate {
 
     fn has_fma(&self) -> bool {
         self.fma
+    }
+    fn has_scale(&self) -> bool {
+        self.scale
+    }
+    fn scale(&mut self, a: f32, n: f32) -> f32 {
+        (f64::from(a) * f64::from(n).exp2()) as f32
     }
     fn float(&mut self, value: f32) -> f32 {
         value
@@ -153,12 +168,12 @@ const FUNCTIONS: [UnOp; 9] = [
     UnOp::Cos,
 ];
 
-fn check(op: UnOp, fma: bool, x: f32) -> f64 {
-    let found = unary(&mut Evaluate { fma }, op, x).expect("it has vector code");
+fn check(op: UnOp, mut machine: Evaluate, x: f32) -> f64 {
+    let found = unary(&mut machine, op, x).expect("it has vector code");
     let error = ulps(found, reference(op, x));
     assert!(
         error <= 4.0,
-        "{op:?}({x:e}), fma {fma}: {found:e} instead of {:e}, {error} ulp",
+        "{op:?}({x:e}), {machine:?}: {found:e} instead of {:e}, {error} ulp",
         reference(op, x)
     );
     error
@@ -168,16 +183,16 @@ fn check(op: UnOp, fma: bool, x: f32) -> f64 {
 fn at_most_four_units_over_the_whole_range() {
     // A stride that visits every exponent with all kinds of mantissas.
     for op in FUNCTIONS {
-        for fma in [true, false] {
+        for machine in MACHINES {
             let mut worst = (0.0, 0.0);
             for bits in (0..=u32::MAX).step_by(9_973) {
                 let x = f32::from_bits(bits);
-                let error = check(op, fma, x);
+                let error = check(op, machine, x);
                 if error > worst.0 {
                     worst = (error, x);
                 }
             }
-            println!("{op:?}, fma {fma}: at most {:.2} ulp, at {:e}", worst.0, worst.1);
+            println!("{op:?}, {machine:?}: at most {:.2} ulp, at {:e}", worst.0, worst.1);
         }
     }
 }
@@ -218,29 +233,30 @@ fn at_most_four_units_where_functions_change() {
         for middle in middles {
             for step in -300i32..=300 {
                 let x = f32::from_bits((middle.to_bits() as i32).saturating_add(step).max(0) as u32);
-                for fma in [true, false] {
-                    check(op, fma, x);
-                    check(op, fma, -x);
+                for machine in MACHINES {
+                    check(op, machine, x);
+                    check(op, machine, -x);
                 }
             }
         }
         // Near multiples of pi/2 the reduction cancels.
         for n in 1..6_000 {
             let x = (f64::from(n) * std::f64::consts::FRAC_PI_2) as f32;
-            check(op, true, x);
-            check(op, false, x);
+            for machine in MACHINES {
+                check(op, machine, x);
+            }
         }
     }
 }
 
 #[test]
 fn special_values_and_signs_of_zero() {
-    for fma in [true, false] {
-        let value = |op, x| unary(&mut Evaluate { fma }, op, x).expect("it has vector code");
+    for machine in MACHINES {
+        let value = |op, x| unary(&mut machine.clone(), op, x).expect("it has vector code");
         for op in FUNCTIONS {
             assert!(value(op, f32::NAN).is_nan(), "{op:?}");
             for x in [f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN, 1e-45, -1e-45, 0.0] {
-                check(op, fma, x);
+                check(op, machine, x);
             }
         }
         for op in [UnOp::Expm1, UnOp::Tanh, UnOp::Log1p, UnOp::Erf, UnOp::Sin] {
@@ -265,7 +281,7 @@ fn kernels_compute_the_same_bits() {
     let n = operands.len();
     let plain = Target { fma: false, ..harness::target() };
     for target in harness::wide_targets().into_iter().chain([harness::target(), plain]) {
-        let fma = target.fma;
+        let mut machine = Evaluate { fma: target.fma, scale: target.isa == Isa::Avx512 };
         let mut p = Program::default();
         let x = p.add_buffer(Buffer::new("x", DType::F32, &[n], Role::In));
         let outs = FUNCTIONS.map(|op| p.add_buffer(Buffer::new(op.name(), DType::F32, &[n], Role::Out)));
@@ -280,7 +296,7 @@ fn kernels_compute_the_same_bits() {
         for (op, y) in FUNCTIONS.into_iter().zip(outs) {
             let found = found[&y].as_slice::<f32>().expect("f32");
             for (&x, &y) in operands.iter().zip(found) {
-                let expected = unary(&mut Evaluate { fma }, op, x).expect("it has vector code");
+                let expected = unary(&mut machine, op, x).expect("it has vector code");
                 assert_eq!(bits(y), bits(expected), "{op:?}({x:e}) on {target:?}: {y:e}, not {expected:e}");
             }
         }

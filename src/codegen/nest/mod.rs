@@ -38,6 +38,8 @@ pub(super) struct CompiledNest {
     pub scratch_bytes: usize,
     /// What a nonzero status means: status `i + 1` is a failure of check `i`.
     pub checks: Vec<Check>,
+    /// Loops that are not parts of kernels, and why.
+    pub scalar_loops: Vec<(String, &'static str)>,
 }
 
 impl CompiledNest {
@@ -146,15 +148,18 @@ pub(super) fn compile_nest(
         kernels: Vec::new(),
         scratch_bytes: 0,
         checks: Vec::new(),
+        scalar_loops: Vec::new(),
     };
     let (extents, env) = (Extents::of(&nest.body), compiler.env);
     for (i, segment) in segments(&nest.body).into_iter().enumerate() {
         let tier = x86::Tier::of(env.target.isa);
         let machine = match tier {
-            Some(tier) => Machine { lanes: tier.lanes(), registers: tier.registers(), fma: env.target.fma },
-            None => Machine { lanes: clif::LANES, registers: clif::REGISTERS, fma: env.fma() },
+            Some(tier) => tier.machine(),
+            None => Machine { lanes: clif::LANES, registers: clif::REGISTERS, fma: env.fma(), scale: false },
         };
         let plan = plan(program, &extents, segment.stmts, segment.parallel, machine);
+        let refused = plan.refusals.iter().map(|r| (program.var_name(r.var).to_owned(), r.why));
+        compiled.scalar_loops.extend(refused);
         let first_kernel = compiled.kernels.len();
         for region in &plan.regions {
             let name = format!("{}.kernel{}", nest.name, compiled.kernels.len());

@@ -148,10 +148,24 @@ fn special_values_pass_through_max_min_and_select() {
 
 /// A register-tiled matrix product with bias and ReLU, as the scheduler makes it.
 pub(super) fn gemm(n: usize, m: usize, k: usize, nr: usize, mr: usize, panel: bool) -> Program {
+    gemm_with((n, m, k), (nr, mr), panel, &|sum, _| sum.relu())
+}
+
+/// What a product's elements go through, given the sum with bias and an element of another operand.
+pub(super) type Epilogue<'a> = &'a dyn Fn(Expr, Expr) -> Expr;
+
+/// A register-tiled matrix product with bias and an epilogue.
+pub(super) fn gemm_with(
+    (n, m, k): (usize, usize, usize),
+    (nr, mr): (usize, usize),
+    panel: bool,
+    epilogue: Epilogue<'_>,
+) -> Program {
     let mut p = Program::default();
     let x = buffer(&mut p, "x", &[n, k], Role::In);
     let w = buffer(&mut p, "w", &[k, m], Role::Const);
     let bias = buffer(&mut p, "bias", &[m], Role::Const);
+    let residual = buffer(&mut p, "residual", &[n, m], Role::In);
     let y = buffer(&mut p, "y", &[n, m], Role::Out);
     if panel {
         p.buf_mut(w).layout = Layout { order: vec![0, 1], panel: Some((1, mr)) };
@@ -172,7 +186,8 @@ pub(super) fn gemm(n: usize, m: usize, k: usize, nr: usize, mr: usize, panel: bo
         });
         each(b, &|b, ni, mi| {
             let sum = Expr::load(acc, [ni, mi]) + Expr::load(bias, [columns.clone() + mi]);
-            b.store(y, [rows.clone() + ni, columns.clone() + mi], sum.relu());
+            let other = Expr::load(residual, [rows.clone() + ni, columns.clone() + mi]);
+            b.store(y, [rows.clone() + ni, columns.clone() + mi], epilogue(sum, other));
         });
     };
     let columns = |b: &mut NestBuilder<'_>, rows: Affine, nr: usize| {
@@ -456,4 +471,48 @@ fn lanes_on_one_element_that_guards_tell_apart() {
     });
     b.finish();
     check_kernels(&p, 1);
+}
+
+#[test]
+fn of_nested_vector_loops_one_has_the_lanes() {
+    let (channels, width) = (20, 9);
+    for channels_last in [false, true] {
+        for local_inside in [false, true] {
+            let mut p = Program::default();
+            let x = buffer(&mut p, "x", &[channels, width + 2], Role::In);
+            let y = buffer(&mut p, "y", &[channels, width], Role::Out);
+            if channels_last {
+                p.buf_mut(x).layout = Layout { order: vec![1, 0], panel: None };
+                p.buf_mut(y).layout = Layout { order: vec![1, 0], panel: None };
+            }
+            let mut b = NestBuilder::new(&mut p, "nested");
+            let sums = |b: &mut NestBuilder<'_>, acc: BufId, c: Affine, at: Affine| {
+                b.for_kind("w", width, Vector, |b, w| b.store(acc, [at.clone(), w.into()], Expr::f32(0.0)));
+                b.for_("k", 3, |b, k| {
+                    b.for_kind("w", width, Vector, |b, w| {
+                        b.reduce(
+                            ReduceOp::Add,
+                            acc,
+                            [at.clone(), w.into()],
+                            Expr::load(x, [c.clone(), w + k]),
+                        );
+                    });
+                });
+                b.for_kind("w", width, Vector, |b, w| {
+                    b.store(y, [c.clone(), w.into()], Expr::load(acc, [at.clone(), w.into()]).relu());
+                });
+            };
+            if local_inside {
+                b.for_kind("c", channels, Vector, |b, c| {
+                    let acc = b.temp("acc", DType::F32, &[1, width]);
+                    sums(b, acc, c.into(), Affine::constant(0));
+                });
+            } else {
+                let acc = b.temp("acc", DType::F32, &[channels, width]);
+                b.for_kind("c", channels, Vector, |b, c| sums(b, acc, c.into(), c.into()));
+            }
+            b.finish();
+            check_both(&p, 1);
+        }
+    }
 }

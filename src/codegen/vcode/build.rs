@@ -7,6 +7,8 @@
 use std::collections::HashMap;
 
 use super::hoist::hoist;
+use super::select::Machine;
+use super::split::split;
 use super::{
     Access, Arg, ArgId, BinaryOp, Bound, Class, Cmp, Combine, Counter, Guard, Inst, Int, Kernel, Reg,
     ShiftOp, UnaryOp,
@@ -35,6 +37,8 @@ pub(in crate::codegen) struct Builder {
     kernel: Kernel,
     /// Whether the machine has fused multiply-add.
     fma: bool,
+    /// Whether it has [`BinaryOp::Scale`].
+    scale: bool,
     /// The open blocks, innermost last.
     blocks: Vec<Vec<Inst>>,
     /// What has been computed in each open block.
@@ -44,10 +48,11 @@ pub(in crate::codegen) struct Builder {
 }
 
 impl Builder {
-    pub fn new(lanes: usize, fma: bool) -> Builder {
+    pub fn new(machine: Machine) -> Builder {
         Builder {
-            kernel: Kernel { lanes, ..Kernel::default() },
-            fma,
+            kernel: Kernel { lanes: machine.lanes, ..Kernel::default() },
+            fma: machine.fma,
+            scale: machine.scale,
             blocks: vec![Vec::new()],
             known: vec![HashMap::new()],
             versions: HashMap::new(),
@@ -63,6 +68,10 @@ impl Builder {
         self.fma
     }
 
+    pub fn has_scale(&self) -> bool {
+        self.scale
+    }
+
     pub fn class(&self, reg: Reg) -> Class {
         self.kernel.class(reg)
     }
@@ -76,6 +85,7 @@ impl Builder {
     pub fn finish(mut self, scratch_bytes: usize, registers: usize) -> Kernel {
         self.kernel.scratch_bytes = scratch_bytes;
         self.kernel.body = hoist(self.blocks.pop().unwrap_or_default(), registers);
+        split(&mut self.kernel);
         self.kernel
     }
 

@@ -10,6 +10,7 @@ pub(super) mod clif;
 mod hoist;
 mod print;
 pub(super) mod select;
+mod split;
 pub(super) mod x86;
 
 use nestjit_ir::{Affine, BufId};
@@ -121,6 +122,9 @@ pub(super) enum BinaryOp {
     Max,
     /// `a < b ? a : b`.
     Min,
+    /// `a * 2^b` for a whole number `b` of at most 250 either way, rounded once. Only where
+    /// [`select::Machine::scale`] says so.
+    Scale,
     /// On `i32`, wrapping.
     IntAdd,
     /// On `i32`, wrapping.
@@ -306,6 +310,26 @@ impl Inst {
             Inst::Fma { a, b, c, .. } => vec![*a, *b, *c],
             Inst::Select { mask, a, b, .. } => vec![*mask, *a, *b],
             Inst::Call { args, .. } => args.clone(),
+        }
+    }
+}
+
+impl Inst {
+    /// Calls `f` on the registers read, those of inner instructions aside.
+    pub fn operands_mut(&mut self, f: &mut dyn FnMut(&mut Reg)) {
+        match self {
+            Inst::Const { .. } | Inst::Load { .. } | Inst::Iota { .. } | Inst::Loop { .. } => {}
+            Inst::LoadGuarded { otherwise: a, .. }
+            | Inst::Store { src: a, .. }
+            | Inst::Copy { a, .. }
+            | Inst::Unary { a, .. }
+            | Inst::Shift { a, .. }
+            | Inst::Reduce { a, .. }
+            | Inst::IfAny { mask: a, .. } => f(a),
+            Inst::Binary { a, b, .. } | Inst::Compare { a, b, .. } => [a, b].into_iter().for_each(f),
+            Inst::Fma { a, b, c, .. } => [a, b, c].into_iter().for_each(f),
+            Inst::Select { mask, a, b, .. } => [mask, a, b].into_iter().for_each(f),
+            Inst::Call { args, .. } => args.iter_mut().for_each(f),
         }
     }
 }

@@ -288,12 +288,29 @@ impl<'a> Emitter<'a, '_> {
                 let less = self.as_float(less);
                 self.b.ins().bitselect(less, a, b)
             }
+            BinaryOp::Scale => self.scale(a, b),
             BinaryOp::IntAdd => self.b.ins().iadd(a, b),
             BinaryOp::IntSub => self.b.ins().isub(a, b),
             BinaryOp::And => self.b.ins().band(a, b),
             BinaryOp::Or => self.b.ins().bor(a, b),
             BinaryOp::Xor => self.b.ins().bxor(a, b),
         }
+    }
+
+    /// `a * 2^n`, in two steps, so that both powers of two exist.
+    fn scale(&mut self, a: Value, n: Value) -> Value {
+        let n = self.b.ins().fcvt_to_sint_sat(types::I32X4, n);
+        let (one, mantissa_bits) = (self.b.ins().iconst(types::I32, 1), self.b.ins().iconst(types::I32, 23));
+        let half = self.b.ins().sshr(n, one);
+        let rest = self.b.ins().isub(n, half);
+        let bias = self.b.ins().iconst(types::I32, 127);
+        let bias = self.b.ins().splat(types::I32X4, bias);
+        [half, rest].into_iter().fold(a, |product, exponent| {
+            let exponent = self.b.ins().iadd(exponent, bias);
+            let power = self.b.ins().ishl(exponent, mantissa_bits);
+            let power = self.as_float(power);
+            self.b.ins().fmul(product, power)
+        })
     }
 
     fn compare(&mut self, op: Cmp, a: Reg, b: Reg) -> Value {

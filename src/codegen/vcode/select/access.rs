@@ -113,13 +113,22 @@ impl Selector<'_> {
         let Some(at) = offset(buffer, &index, &self.extents) else {
             return unsupported("an address that is not affine");
         };
-        let parts = self.parts(&at.scale(ELEMENT));
-        let (base, start, buf) = match self.locals.get(&buf) {
+        let mut parts = self.parts(&at.scale(ELEMENT));
+        let (base, start) = match self.locals.get(&buf) {
             Some(Local::Memory(start)) if parts.outer.terms().is_empty() => {
-                (self.b.arg(Arg::Scratch), *start as i64, buf)
+                (self.b.arg(Arg::Scratch), *start as i64)
+            }
+            Some(Local::LaneMemory(start)) if parts.outer.terms().is_empty() => {
+                if parts.lane != 0 || !guards.is_empty() {
+                    return unsupported("a local buffer that each lane indexes in its own way");
+                }
+                let (start, vl) = (*start as i64, self.b.lanes() as i64);
+                parts = self.parts(&at.scale(ELEMENT * vl * self.chunks() as i64));
+                parts.lane = ELEMENT;
+                (self.b.arg(Arg::Scratch), start + ELEMENT * vl * self.chunk as i64)
             }
             Some(_) => return unsupported("a local buffer indexed from outside"),
-            None => (self.b.arg(Arg::Pointer(buf, parts.outer)), 0, buf),
+            None => (self.b.arg(Arg::Pointer(buf, parts.outer)), 0),
         };
         let address = Address { base, terms: parts.counters, offset: parts.constant + start };
         // One element for all lanes is the same access whatever the lanes, unless guards tell them apart.

@@ -10,6 +10,8 @@ use crate::codegen::vcode::{Class, Reg};
 
 /// Registers that one local buffer may take.
 const MAX_REGISTERS: usize = 64;
+/// Scratch memory that a kernel may ask for: addresses within it are constants of instructions.
+const MAX_SCRATCH_BYTES: usize = 1 << 30;
 
 /// Where a local buffer lives.
 pub(super) enum Local {
@@ -25,6 +27,9 @@ pub(super) enum Local {
     },
     /// At this offset in the scratch memory.
     Memory(usize),
+    /// The same, and every lane has its own: in place of each element, there are as many as the vector loop
+    /// has lanes.
+    LaneMemory(usize),
 }
 
 impl Selector<'_> {
@@ -34,18 +39,19 @@ impl Selector<'_> {
             return Ok(());
         }
         let local = if self.spilled.contains(&buf) {
-            if self.group.is_some() || buffer.dtype != DType::F32 {
-                return unsupported("a local buffer per lane in memory");
+            if buffer.dtype != DType::F32 {
+                return unsupported("a local buffer of truth values in memory");
             }
             let offset = self.scratch_top;
-            let Some(top) =
-                buffer.storage_bytes().checked_next_multiple_of(64).and_then(|b| b.checked_add(offset))
-            else {
+            let copies = if self.group.is_some() { self.chunks() * self.b.lanes() } else { 1 };
+            let bytes = buffer.storage_bytes().checked_mul(copies);
+            let top = bytes.and_then(|b| b.checked_next_multiple_of(64)).and_then(|b| b.checked_add(offset));
+            let Some(top) = top.filter(|t| *t <= MAX_SCRATCH_BYTES) else {
                 return unsupported("a local buffer that is too large");
             };
             self.scratch_top = top;
             self.scratch_max = self.scratch_max.max(top);
-            Local::Memory(offset)
+            if self.group.is_some() { Local::LaneMemory(offset) } else { Local::Memory(offset) }
         } else {
             let class = match buffer.dtype {
                 DType::F32 => Class::F32,

@@ -6,12 +6,13 @@
 //! statement, which is legal because lanes are independent. Local buffers that are only accessed at known
 //! places become registers. Whatever does not fit is [`Unsupported`]: the scalar compiler takes it.
 //!
-//! `expr` selects expressions, `access` addresses, `locals` places local buffers, `plan` finds the
-//! statements to select.
+//! `expr` selects expressions, `access` addresses, `locals` places local buffers, `nested` decides which of
+//! nested vector loops has the lanes, `plan` finds the statements to select.
 
 mod access;
 mod expr;
 mod locals;
+mod nested;
 pub(in crate::codegen) mod plan;
 
 use std::collections::{HashMap, HashSet};
@@ -63,6 +64,8 @@ pub(in crate::codegen) struct Machine {
     pub registers: usize,
     /// Whether there is fused multiply-add.
     pub fma: bool,
+    /// Whether there is [`BinaryOp::Scale`].
+    pub scale: bool,
 }
 
 /// The statements to select, and what surrounds them.
@@ -85,7 +88,7 @@ pub(in crate::codegen) fn select(region: &Region<'_>, machine: Machine) -> Resul
     let mut spilled = HashSet::new();
     loop {
         let mut selector = Selector {
-            b: Builder::new(machine.lanes, machine.fma),
+            b: Builder::new(machine),
             region,
             extents: region.extents.clone(),
             bound: HashMap::new(),
@@ -165,9 +168,13 @@ impl Selector<'_> {
             let (begin, end) = (self.b.arg(Arg::Begin), self.b.arg(Arg::End));
             return self.counted(l, Bound::Arg(begin), Bound::Arg(end));
         }
+        // Of nested vector loops, one has the lanes; the others are loops like any other.
+        let lanes = l.kind == LoopKind::Vector
+            && self.group.is_none()
+            && !nested::inner_has_lanes(self.region.program, &self.extents, l, self.b.lanes());
         match l.kind {
-            LoopKind::Vector => self.vector_loop(l),
-            LoopKind::Serial | LoopKind::Parallel if l.extent > 1 => {
+            _ if lanes => self.vector_loop(l),
+            LoopKind::Serial | LoopKind::Parallel | LoopKind::Vector if l.extent > 1 => {
                 self.counted(l, Bound::Const(0), Bound::Const(l.extent as i64))
             }
             _ => {
@@ -229,9 +236,6 @@ impl Selector<'_> {
     }
 
     fn vector_loop(&mut self, l: &For) -> Result<()> {
-        if self.group.is_some() {
-            return unsupported("a vector loop in a vector loop");
-        }
         let vl = self.b.lanes();
         if l.extent <= MAX_CHUNKS * vl {
             return self.group(l, Affine::constant(0), l.extent);

@@ -4,9 +4,9 @@
 use std::collections::{HashMap, HashSet};
 
 use nestjit_ir::visit::{Extents, declared_temps, walk_exprs, walk_loops, walk_stmts};
-use nestjit_ir::{BufId, Expr, For, LoopKind, Program, Stmt};
+use nestjit_ir::{BufId, Expr, For, LoopKind, Program, Stmt, Var};
 
-use super::{Machine, Region, select};
+use super::{Machine, Region, Stop, select};
 use crate::codegen::vcode::Kernel;
 
 /// A run of statements that a kernel executes.
@@ -25,6 +25,15 @@ pub(in crate::codegen) struct Plan {
     starts: HashMap<*const Stmt, usize>,
     /// Locals that kernels share with other code: they must be in memory.
     pub shared_locals: HashSet<BufId>,
+    /// The loops that are not parts of kernels.
+    pub refusals: Vec<Refusal>,
+}
+
+/// A loop that is not a part of a kernel.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::codegen) struct Refusal {
+    pub var: Var,
+    pub why: &'static str,
 }
 
 impl Plan {
@@ -64,7 +73,15 @@ struct Planner<'a> {
 
 impl Planner<'_> {
     fn block(&mut self, body: &[Stmt]) {
-        if !has_vector_loop(body) || self.try_region(body, &[], None) {
+        if !has_vector_loop(body) {
+            let scalar = body.iter().filter_map(|s| match s {
+                Stmt::For(l) if l.extent > 1 => Some(Refusal { var: l.var, why: "no vector loop" }),
+                _ => None,
+            });
+            self.plan.refusals.extend(scalar);
+            return;
+        }
+        if self.try_region(body, &[], None) {
             return;
         }
         let selectable: Vec<bool> = body
@@ -72,7 +89,16 @@ impl Planner<'_> {
             .map(|s| match s {
                 Stmt::Temp(_) => true,
                 Stmt::Call(_) => false,
-                s => self.select(std::slice::from_ref(s), &[], None).is_some(),
+                Stmt::For(l) => match self.select(std::slice::from_ref(s), &[], None) {
+                    Ok(_) => true,
+                    Err(why) => {
+                        if has_vector_loop(std::slice::from_ref(s)) {
+                            self.plan.refusals.push(Refusal { var: l.var, why });
+                        }
+                        false
+                    }
+                },
+                s => self.select(std::slice::from_ref(s), &[], None).is_ok(),
             })
             .collect();
         let mut i = 0;
@@ -102,7 +128,16 @@ impl Planner<'_> {
         if !has_vector_loop(body) {
             return false;
         }
-        let Some((first, kernel)) = body.first().zip(self.select(body, after, range)) else { return false };
+        let Some(first) = body.first() else { return false };
+        let kernel = match self.select(body, after, range) {
+            Ok(kernel) => kernel,
+            Err(why) => {
+                if let Some(range) = range {
+                    self.plan.refusals.push(Refusal { var: range.var, why });
+                }
+                return false;
+            }
+        };
         let private = self.private(body, after);
         for buf in accessed(body) {
             if !private.contains(&buf) {
@@ -114,7 +149,7 @@ impl Planner<'_> {
         true
     }
 
-    fn select(&self, body: &[Stmt], after: &[Stmt], range: Option<&For>) -> Option<Kernel> {
+    fn select(&self, body: &[Stmt], after: &[Stmt], range: Option<&For>) -> Result<Kernel, &'static str> {
         let private = self.private(body, after);
         let region = Region {
             program: self.program,
@@ -123,7 +158,10 @@ impl Planner<'_> {
             range: range.map(|l| l.var),
             private: &private,
         };
-        select(&region, self.machine).ok()
+        select(&region, self.machine).map_err(|stop| match stop {
+            Stop::Unsupported(why) => why,
+            Stop::Spill(_) => "a local buffer that has no place",
+        })
     }
 
     /// The locals that are declared in `body` and not accessed in `after`.

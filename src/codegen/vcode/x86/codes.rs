@@ -62,6 +62,7 @@ pub(super) fn binary(op: BinaryOp) -> Pair {
         BinaryOp::Div => Pair(Code::VEX_Vdivps_ymm_ymm_ymmm256, Code::EVEX_Vdivps_zmm_k1z_zmm_zmmm512b32_er),
         BinaryOp::Max => Pair(Code::VEX_Vmaxps_ymm_ymm_ymmm256, Code::EVEX_Vmaxps_zmm_k1z_zmm_zmmm512b32_sae),
         BinaryOp::Min => Pair(Code::VEX_Vminps_ymm_ymm_ymmm256, Code::EVEX_Vminps_zmm_k1z_zmm_zmmm512b32_sae),
+        BinaryOp::Scale => Pair(Code::INVALID, Code::EVEX_Vscalefps_zmm_k1z_zmm_zmmm512b32_er),
         BinaryOp::IntAdd => ADD_INT,
         BinaryOp::IntSub => Pair(Code::VEX_Vpsubd_ymm_ymm_ymmm256, Code::EVEX_Vpsubd_zmm_k1z_zmm_zmmm512b32),
         BinaryOp::And => AND,

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use nestjit_ir::BufId;
 
 use super::Tier;
-use super::needs::is_strided;
-use crate::codegen::vcode::{Access, Arg, BinaryOp, Bound, Class, Cmp, Counter, Inst, Kernel, Reg, UnaryOp};
+use super::needs::{commutes, is_strided};
+use crate::codegen::vcode::{Access, Arg, Bound, Class, Cmp, Counter, Inst, Kernel, Reg, UnaryOp};
 
 /// An element of the list.
 #[derive(Clone, Copy, Debug)]
@@ -281,10 +281,13 @@ impl<'k> Flat<'k> {
 pub(super) fn memory_operands(kernel: &Kernel, inst: &Inst) -> Vec<Reg> {
     let vector = |r: &Reg| kernel.class(*r) != Class::Mask;
     match inst {
-        Inst::Binary { op, a, b, .. } if vector(a) && a != b => match op {
-            BinaryOp::Sub | BinaryOp::Div | BinaryOp::Max | BinaryOp::Min | BinaryOp::IntSub => vec![*b],
-            _ => vec![*b, *a],
-        },
+        Inst::Binary { op, a, b, .. } if vector(a) && a != b => {
+            if commutes(*op) {
+                vec![*b, *a]
+            } else {
+                vec![*b]
+            }
+        }
         Inst::Fma { a, b, c, .. } if a != b && a != c && b != c => vec![*b, *a, *c],
         // Integers of 256 bits are only compared for "greater": the operands may be exchanged.
         Inst::Compare { op: Cmp::Lt | Cmp::Ge, a, b, .. }

@@ -40,6 +40,9 @@ impl Allocation {
     }
 }
 
+/// What it costs to do without a register for a value that can be made again, compared with others.
+const REMADE: f32 = 0.05;
+
 /// An occurrence of a register.
 #[derive(Clone, Copy)]
 struct Occurrence {
@@ -210,8 +213,8 @@ impl Pool<'_, '_> {
             let Some((start, end)) = whole[i].filter(|_| self.contains(reg)) else { continue };
             if !spilled.contains(&reg) {
                 let weight: f32 = list.iter().map(|o| self.flat.weight(o.at)).sum();
-                // What can be made again need not be stored, and is often a memory operand.
-                let weight = if self.flat.can_be_remade(reg) { weight * 0.3 } else { weight };
+                // What can be made again need not be stored, and is mostly a memory operand.
+                let weight = if self.flat.can_be_remade(reg) { weight * REMADE } else { weight };
                 // To do without a register pays the longer it would be occupied.
                 let weight = weight / (end - start + 1) as f32;
                 position[i] = Some(intervals.len());

@@ -25,6 +25,7 @@ mod regalloc;
 mod tests;
 
 use super::Kernel;
+use super::select::Machine;
 use crate::error::{Error, Result};
 use crate::target::Isa;
 
@@ -55,8 +56,13 @@ impl Tier {
     }
 
     /// Vector registers.
-    pub fn registers(self) -> usize {
+    fn registers(self) -> usize {
         if self.is_512() { 32 } else { 16 }
+    }
+
+    /// What kernels are selected for.
+    pub fn machine(self) -> Machine {
+        Machine { lanes: self.lanes(), registers: self.registers(), fma: true, scale: self.is_512() }
     }
 }
 

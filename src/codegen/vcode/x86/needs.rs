@@ -99,5 +99,8 @@ pub(super) fn lane_masks(flat: &Flat<'_>, tier: Tier) -> Vec<usize> {
 
 /// Whether the operands of an operation can be exchanged.
 pub(super) fn commutes(op: BinaryOp) -> bool {
-    !matches!(op, BinaryOp::Sub | BinaryOp::Div | BinaryOp::Max | BinaryOp::Min | BinaryOp::IntSub)
+    !matches!(
+        op,
+        BinaryOp::Sub | BinaryOp::Div | BinaryOp::Max | BinaryOp::Min | BinaryOp::Scale | BinaryOp::IntSub
+    )
 }

@@ -233,11 +233,23 @@ fn binary(op: BinaryOp, x: u32, y: u32) -> u32 {
                 y
             }
         }
+        BinaryOp::Scale => scale(a, b).to_bits(),
         BinaryOp::IntAdd => x.wrapping_add(y),
         BinaryOp::IntSub => x.wrapping_sub(y),
         BinaryOp::And => x & y,
         BinaryOp::Or => x | y,
         BinaryOp::Xor => x ^ y,
+    }
+}
+
+/// As the instruction does it for any operands.
+fn scale(a: f32, b: f32) -> f32 {
+    let quiet = a.is_nan() && a.to_bits() & 1 << 22 != 0;
+    match b {
+        f32::INFINITY if quiet => b,
+        f32::NEG_INFINITY if quiet => 0.0,
+        _ if b.is_finite() && (a == 0.0 || a.is_infinite()) => a,
+        _ => (f64::from(a) * f64::from(b).floor().exp2()) as f32,
     }
 }
 

@@ -129,7 +129,11 @@ impl Generator {
             }
             20..26 => {
                 let (a, b) = (float(self, body), float(self, body));
-                let op = self.random.pick(&[BinaryOp::Max, BinaryOp::Min, BinaryOp::Div]);
+                let mut ops = vec![BinaryOp::Max, BinaryOp::Min, BinaryOp::Div];
+                if self.kernel.lanes == 16 {
+                    ops.push(BinaryOp::Scale);
+                }
+                let op = self.random.pick(&ops);
                 Inst::Binary { op, dst, a, b }
             }
             26..36 => {
