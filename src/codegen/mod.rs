@@ -6,6 +6,7 @@
 
 mod address;
 mod function;
+mod hash;
 mod math;
 mod module;
 mod nest;

@@ -4,8 +4,6 @@
 //! Values are registers that are assigned once; *variables* (accumulators, local buffers) are registers that
 //! [`Builder::assign`] changes. Reuse is per straight-line block and knows about both.
 
-use std::collections::HashMap;
-
 use super::hoist::hoist;
 use super::select::Machine;
 use super::split::split;
@@ -13,6 +11,7 @@ use super::{
     Access, Arg, ArgId, BinaryOp, Bound, Class, Cmp, Combine, Counter, Guard, Inst, Int, Kernel, Reg,
     ShiftOp, UnaryOp,
 };
+use crate::codegen::hash::FastMap;
 
 /// A register and how often it had been assigned.
 type Version = (Reg, u32);
@@ -42,8 +41,8 @@ pub(in crate::codegen) struct Builder {
     /// The open blocks, innermost last.
     blocks: Vec<Vec<Inst>>,
     /// What has been computed in each open block.
-    known: Vec<HashMap<Key, Reg>>,
-    versions: HashMap<Reg, u32>,
+    known: Vec<FastMap<Key, Reg>>,
+    versions: FastMap<Reg, u32>,
     count: usize,
 }
 
@@ -54,8 +53,8 @@ impl Builder {
             fma: machine.fma,
             scale: machine.scale,
             blocks: vec![Vec::new()],
-            known: vec![HashMap::new()],
-            versions: HashMap::new(),
+            known: vec![FastMap::default()],
+            versions: FastMap::default(),
             count: 0,
         }
     }
@@ -247,7 +246,7 @@ impl Builder {
 
     fn open(&mut self) {
         self.blocks.push(Vec::new());
-        self.known.push(HashMap::new());
+        self.known.push(FastMap::default());
     }
 
     fn close(&mut self) -> Vec<Inst> {

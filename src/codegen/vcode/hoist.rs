@@ -3,11 +3,10 @@
 //! Only out of innermost loops, and only as much as fits beside the loop's own registers; further out it
 //! would keep registers busy across inner loops.
 
-use std::collections::HashSet;
-
 use nestjit_ir::BufId;
 
 use super::{Bound, Counter, Inst, Reg};
+use crate::codegen::hash::FastSet;
 
 /// Hoists in every innermost loop of a block, for a machine with this many vector registers.
 pub(super) fn hoist(body: Vec<Inst>, registers: usize) -> Vec<Inst> {
@@ -38,9 +37,9 @@ fn hoist_loop(
     registers: usize,
     before: &mut Vec<Inst>,
 ) -> Vec<Inst> {
-    let mut assigned: HashSet<Reg> = HashSet::new();
-    let mut variables: HashSet<Reg> = HashSet::new();
-    let mut written: HashSet<BufId> = HashSet::new();
+    let mut assigned: FastSet<Reg> = FastSet::default();
+    let mut variables: FastSet<Reg> = FastSet::default();
+    let mut written: FastSet<BufId> = FastSet::default();
     survey(&body, &mut assigned, &mut variables, &mut written);
     // A few registers are for what an iteration computes.
     let mut room = registers.saturating_sub(4).saturating_sub(variables.len());
@@ -79,9 +78,9 @@ fn hoist_loop(
 /// What a loop assigns at all, more than once or from itself, and what it writes.
 fn survey(
     body: &[Inst],
-    assigned: &mut HashSet<Reg>,
-    variables: &mut HashSet<Reg>,
-    written: &mut HashSet<BufId>,
+    assigned: &mut FastSet<Reg>,
+    variables: &mut FastSet<Reg>,
+    written: &mut FastSet<BufId>,
 ) {
     for inst in body {
         match inst {

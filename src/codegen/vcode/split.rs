@@ -4,9 +4,8 @@
 //! An emitter that gives each register one place then keeps accumulators in machine registers throughout the
 //! loop even if the code behind it needs some of these for other values.
 
-use std::collections::HashMap;
-
 use super::{Inst, Kernel, Reg};
+use crate::codegen::hash::FastMap;
 
 /// Splits in every block of a kernel.
 pub(super) fn split(kernel: &mut Kernel) {
@@ -37,7 +36,7 @@ fn block(kernel: &mut Kernel, mut body: Vec<Inst>, total: &[u32]) -> Vec<Inst> {
     if !body.iter().any(|i| matches!(i, Inst::Loop { .. })) {
         return body;
     }
-    let mut here: HashMap<Reg, Uses> = HashMap::new();
+    let mut here: FastMap<Reg, Uses> = FastMap::default();
     for (at, inst) in body.iter().enumerate() {
         let nested = matches!(inst, Inst::Loop { .. } | Inst::IfAny { .. });
         survey(inst, at, nested, &mut here);
@@ -55,7 +54,7 @@ fn block(kernel: &mut Kernel, mut body: Vec<Inst>, total: &[u32]) -> Vec<Inst> {
             copies[uses.last_def].push((reg, Reg(kernel.regs.len() as u32 - 1)));
         }
     }
-    let mut renamed: HashMap<Reg, Reg> = HashMap::new();
+    let mut renamed: FastMap<Reg, Reg> = FastMap::default();
     let mut result = Vec::with_capacity(body.len());
     for (mut inst, copies) in body.into_iter().zip(copies) {
         if !renamed.is_empty() {
@@ -81,7 +80,7 @@ struct Uses {
     last_use: usize,
 }
 
-fn survey(inst: &Inst, at: usize, nested: bool, uses: &mut HashMap<Reg, Uses>) {
+fn survey(inst: &Inst, at: usize, nested: bool, uses: &mut FastMap<Reg, Uses>) {
     for reg in inst.operands() {
         let uses = uses.entry(reg).or_default();
         uses.count += 1;
@@ -98,7 +97,7 @@ fn survey(inst: &Inst, at: usize, nested: bool, uses: &mut HashMap<Reg, Uses>) {
 }
 
 /// Replaces the registers that an instruction and its inner ones read.
-fn rename(inst: &mut Inst, names: &HashMap<Reg, Reg>) {
+fn rename(inst: &mut Inst, names: &FastMap<Reg, Reg>) {
     inst.operands_mut(&mut |reg| {
         if let Some(name) = names.get(reg) {
             *reg = *name;

@@ -1,11 +1,12 @@
 //! Local buffers: in registers where every access is to a known place, else in the kernel's scratch memory.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use nestjit_ir::layout::offset;
 use nestjit_ir::{BufId, DType, Index};
 
 use super::{LANE, Result, Selector, Stop, Val, unsupported};
+use crate::codegen::hash::FastMap;
 use crate::codegen::vcode::{Class, Reg};
 
 /// Registers that one local buffer may take.
@@ -23,7 +24,7 @@ pub(super) enum Local {
         /// The elements that registers hold: the first, how many, and whether lanes differ.
         cells: BTreeMap<i64, (usize, bool)>,
         /// The register of each first element, and of each chunk if every lane has its own.
-        registers: HashMap<(i64, usize), Reg>,
+        registers: FastMap<(i64, usize), Reg>,
     },
     /// At this offset in the scratch memory.
     Memory(usize),
@@ -62,7 +63,7 @@ impl Selector<'_> {
                 class,
                 per_lane: self.group.is_some(),
                 cells: BTreeMap::new(),
-                registers: HashMap::new(),
+                registers: FastMap::default(),
             }
         };
         self.locals.insert(buf, local);

@@ -7,15 +7,14 @@
 //! places become registers. Whatever does not fit is [`Unsupported`]: the scalar compiler takes it.
 //!
 //! `expr` selects expressions, `access` addresses, `locals` places local buffers, `nested` decides which of
-//! nested vector loops has the lanes, `plan` finds the statements to select.
+//! nested vector loops has the lanes, `spills` which locals need memory, `plan` finds the statements to select.
 
 mod access;
 mod expr;
 mod locals;
 mod nested;
 pub(in crate::codegen) mod plan;
-
-use std::collections::{HashMap, HashSet};
+mod spills;
 
 use nestjit_ir::visit::Extents;
 use nestjit_ir::{
@@ -25,6 +24,7 @@ use nestjit_ir::{
 use self::locals::Local;
 use super::build::Builder;
 use super::{Arg, BinaryOp, Bound, Cmp, Combine, Counter, Kernel, Reg};
+use crate::codegen::hash::{FastMap, FastSet};
 
 /// Registers that a vector loop may spread over; a longer loop is emitted as a counted loop of groups.
 const MAX_CHUNKS: usize = 16;
@@ -77,7 +77,7 @@ pub(in crate::codegen) struct Region<'a> {
     /// The loop of the segment's range, if the body is that loop.
     pub range: Option<Var>,
     /// Locals that nothing outside the body accesses.
-    pub private: &'a HashSet<BufId>,
+    pub private: &'a FastSet<BufId>,
 }
 
 /// Selects a kernel.
@@ -85,17 +85,17 @@ pub(in crate::codegen) struct Region<'a> {
 /// # Errors
 /// [`Stop::Unsupported`] if the region has no SIMD form.
 pub(in crate::codegen) fn select(region: &Region<'_>, machine: Machine) -> Result<Kernel> {
-    let mut spilled = HashSet::new();
+    let mut spilled = spills::spilled(region, machine.lanes);
     loop {
         let mut selector = Selector {
             b: Builder::new(machine),
             region,
             extents: region.extents.clone(),
-            bound: HashMap::new(),
-            counters: HashMap::new(),
+            bound: FastMap::default(),
+            counters: FastMap::default(),
             group: None,
             chunk: 0,
-            locals: HashMap::new(),
+            locals: FastMap::default(),
             spilled: &spilled,
             scratch_top: 0,
             scratch_max: 0,
@@ -132,14 +132,14 @@ struct Selector<'a> {
     region: &'a Region<'a>,
     extents: Extents,
     /// What the variables of the region's loops are, in terms of counters and [`LANE`].
-    bound: HashMap<Var, Affine>,
+    bound: FastMap<Var, Affine>,
     /// The variables that stand for counters.
-    counters: HashMap<Var, Counter>,
+    counters: FastMap<Var, Counter>,
     group: Option<Group>,
     /// The register of the group that is being emitted.
     chunk: usize,
-    locals: HashMap<BufId, Local>,
-    spilled: &'a HashSet<BufId>,
+    locals: FastMap<BufId, Local>,
+    spilled: &'a FastSet<BufId>,
     scratch_top: usize,
     scratch_max: usize,
 }

@@ -1,12 +1,11 @@
 //! Which statements of a segment are worth a kernel: the largest runs that can be selected and contain a
 //! vector loop.
 
-use std::collections::{HashMap, HashSet};
-
 use nestjit_ir::visit::{Extents, declared_temps, walk_exprs, walk_loops, walk_stmts};
 use nestjit_ir::{BufId, Expr, For, LoopKind, Program, Stmt, Var};
 
 use super::{Machine, Region, Stop, select};
+use crate::codegen::hash::{FastMap, FastSet};
 use crate::codegen::vcode::Kernel;
 
 /// A run of statements that a kernel executes.
@@ -22,9 +21,9 @@ pub(in crate::codegen) struct Plan {
     /// The regions, in the order of the program.
     pub regions: Vec<PlannedRegion>,
     /// Their positions, by the address of their first statement.
-    starts: HashMap<*const Stmt, usize>,
+    starts: FastMap<*const Stmt, usize>,
     /// Locals that kernels share with other code: they must be in memory.
-    pub shared_locals: HashSet<BufId>,
+    pub shared_locals: FastSet<BufId>,
     /// The loops that are not parts of kernels.
     pub refusals: Vec<Refusal>,
 }
@@ -165,7 +164,7 @@ impl Planner<'_> {
     }
 
     /// The locals that are declared in `body` and not accessed in `after`.
-    fn private(&self, body: &[Stmt], after: &[Stmt]) -> HashSet<BufId> {
+    fn private(&self, body: &[Stmt], after: &[Stmt]) -> FastSet<BufId> {
         let outside = accessed(after);
         declared_temps(body).into_iter().filter(|b| !outside.contains(b)).collect()
     }
@@ -178,8 +177,8 @@ fn has_vector_loop(body: &[Stmt]) -> bool {
 }
 
 /// The buffers that statements access.
-pub(in crate::codegen) fn accessed(body: &[Stmt]) -> HashSet<BufId> {
-    let mut bufs = HashSet::new();
+pub(in crate::codegen) fn accessed(body: &[Stmt]) -> FastSet<BufId> {
+    let mut bufs = FastSet::default();
     walk_stmts(body, &mut |s| match s {
         Stmt::Store(s) => {
             bufs.insert(s.buf);

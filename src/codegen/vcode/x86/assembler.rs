@@ -3,8 +3,7 @@
 //! Everything is written once, front to back: a jump to a place that is not known yet takes 32 bits and is
 //! patched. An instruction that cannot be encoded is remembered, and [`Assembler::finish`] reports it.
 
-use std::collections::HashMap;
-
+use crate::codegen::hash::FastMap;
 use iced_x86::{Code, Encoder, FastFormatter, IcedError, Instruction, OpKind, Register};
 
 /// A place in the code that jumps go to.
@@ -124,7 +123,7 @@ pub(super) struct Assembler {
     labels: Vec<Option<usize>>,
     jumps: Vec<(Patch, Label)>,
     /// The constants by their words (a power of two of them), and the instructions that refer to them.
-    pool: HashMap<Vec<u32>, usize>,
+    pool: FastMap<Vec<u32>, usize>,
     constants: Vec<Vec<u32>>,
     references: Vec<(Patch, Constant)>,
     text: Option<(FastFormatter, String)>,
@@ -138,7 +137,7 @@ impl Assembler {
             error: None,
             labels: Vec::new(),
             jumps: Vec::new(),
-            pool: HashMap::new(),
+            pool: FastMap::default(),
             constants: Vec::new(),
             references: Vec::new(),
             text: keep_text.then(|| (FastFormatter::new(), String::new())),

@@ -2,12 +2,11 @@
 //! need no registers: loads that only one instruction uses become its memory operand, and a value that is
 //! only copied to a variable is computed into the variable.
 
-use std::collections::HashMap;
-
 use nestjit_ir::BufId;
 
 use super::Tier;
 use super::needs::{commutes, is_strided};
+use crate::codegen::hash::FastMap;
 use crate::codegen::vcode::{Access, Arg, Bound, Class, Cmp, Counter, Inst, Kernel, Reg, UnaryOp};
 
 /// An element of the list.
@@ -67,12 +66,12 @@ pub(super) struct Flat<'k> {
     pub around: Vec<Around>,
     pub loops: Vec<LoopInfo>,
     /// Loads that are memory operands.
-    pub folded: HashMap<Reg, &'k Access>,
+    pub folded: FastMap<Reg, &'k Access>,
     /// Registers that are always the same constant.
-    pub constants: HashMap<Reg, u32>,
+    pub constants: FastMap<Reg, u32>,
     /// Registers that are loaded once, from memory that the kernel does not write, and only used where the
     /// address is known: they can be loaded again instead of being kept.
-    pub reloadable: HashMap<Reg, &'k Access>,
+    pub reloadable: FastMap<Reg, &'k Access>,
 }
 
 impl<'k> Flat<'k> {
@@ -82,9 +81,9 @@ impl<'k> Flat<'k> {
             nodes: Vec::new(),
             around: Vec::new(),
             loops: Vec::new(),
-            folded: HashMap::new(),
-            constants: HashMap::new(),
-            reloadable: HashMap::new(),
+            folded: FastMap::default(),
+            constants: FastMap::default(),
+            reloadable: FastMap::default(),
         };
         let mut counts = vec![Count::default(); kernel.regs.len()];
         count(&kernel.body, &mut counts);
@@ -181,8 +180,8 @@ impl<'k> Flat<'k> {
 
     fn fold_loads(&mut self, tier: Tier, counts: &[Count]) {
         // Loads since the last jump or label, and the last stores.
-        let mut loads: HashMap<Reg, usize> = HashMap::new();
-        let mut stores: HashMap<BufId, usize> = HashMap::new();
+        let mut loads: FastMap<Reg, usize> = FastMap::default();
+        let mut stores: FastMap<BufId, usize> = FastMap::default();
         let mut scratch_store = 0;
         for at in 0..self.nodes.len() {
             let Node::Inst(inst, dst) = self.nodes[at] else {
@@ -226,7 +225,7 @@ impl<'k> Flat<'k> {
     }
 
     fn find_reloadable(&mut self, counts: &[Count]) {
-        let mut found: HashMap<Reg, (usize, &'k Access)> = HashMap::new();
+        let mut found: FastMap<Reg, (usize, &'k Access)> = FastMap::default();
         for (at, node) in self.nodes.iter().enumerate() {
             let Node::Inst(inst, dst) = node else { continue };
             for operand in inst.operands() {

@@ -4,12 +4,11 @@
 //! value through. A register that gets no machine register lives on the stack (a constant: behind the code)
 //! and has a short interval of its own at each place that uses it.
 
-use std::collections::{HashMap, HashSet};
-
 use super::Tier;
 use super::flatten::{Flat, Node, memory_operands};
 use super::needs::{ELEMENT, needs};
 use super::regalloc::{Interval, scan};
+use crate::codegen::hash::{FastMap, FastSet};
 use crate::codegen::vcode::{Class, Inst, Reg};
 
 /// Where registers are.
@@ -18,12 +17,12 @@ pub(super) struct Allocation {
     /// The machine register of each register, throughout.
     pub whole: Vec<Option<u8>>,
     /// Of registers on the stack, while a node uses them.
-    pub brief: HashMap<(Reg, usize), u8>,
+    pub brief: FastMap<(Reg, usize), u8>,
     /// Of a node.
-    pub temporaries: HashMap<usize, Vec<u8>>,
-    pub mask_temporaries: HashMap<usize, Vec<u8>>,
+    pub temporaries: FastMap<usize, Vec<u8>>,
+    pub mask_temporaries: FastMap<usize, Vec<u8>>,
     /// The stack slot of each register that has one.
-    pub slots: HashMap<Reg, usize>,
+    pub slots: FastMap<Reg, usize>,
     /// The number of stack slots.
     pub slot_count: usize,
     /// The whole interval of each register that occurs.
@@ -61,7 +60,7 @@ pub(super) fn allocate(flat: &Flat<'_>, tier: Tier, vectors: usize, masks: usize
         occurrences.iter().map(|list| whole_interval(flat, list)).collect();
     let mut allocation =
         Allocation { whole: vec![None; flat.kernel.regs.len()], intervals, ..Allocation::default() };
-    let mut spilled: HashSet<Reg> = HashSet::new();
+    let mut spilled: FastSet<Reg> = FastSet::default();
     for in_masks in [false, true] {
         let registers = if in_masks { masks } else { vectors };
         if registers == 0 {
@@ -167,7 +166,7 @@ impl Pool<'_, '_> {
         mask == self.in_masks
     }
 
-    fn allocate(&mut self, registers: usize, spilled: &mut HashSet<Reg>, allocation: &mut Allocation) {
+    fn allocate(&mut self, registers: usize, spilled: &mut FastSet<Reg>, allocation: &mut Allocation) {
         loop {
             let (owners, intervals) = self.intervals(spilled, &allocation.intervals);
             let assigned = scan(&intervals, registers);
@@ -203,7 +202,7 @@ impl Pool<'_, '_> {
 
     fn intervals(
         &self,
-        spilled: &HashSet<Reg>,
+        spilled: &FastSet<Reg>,
         whole: &[Option<(usize, usize)>],
     ) -> (Vec<Owner>, Vec<Interval>) {
         let (mut owners, mut intervals) = (Vec::new(), Vec::new());
@@ -274,7 +273,7 @@ impl Pool<'_, '_> {
     }
 
     /// Whether a node reads this register, which has no machine register, from memory.
-    fn reads_memory(&self, spilled: &HashSet<Reg>, reg: Reg, at: usize) -> bool {
+    fn reads_memory(&self, spilled: &FastSet<Reg>, reg: Reg, at: usize) -> bool {
         self.flat.memory_operand(at, |r| spilled.contains(&r)) == Some(reg)
     }
 }
@@ -294,7 +293,7 @@ impl Flat<'_> {
 }
 
 /// Gives registers that live on the stack a slot each; those that are not needed at once share.
-fn assign_slots(flat: &Flat<'_>, spilled: &HashSet<Reg>, allocation: &mut Allocation) {
+fn assign_slots(flat: &Flat<'_>, spilled: &FastSet<Reg>, allocation: &mut Allocation) {
     let mut regs: Vec<(usize, usize, Reg)> = spilled
         .iter()
         .filter(|r| !flat.can_be_remade(**r))

@@ -1,11 +1,10 @@
 //! Integer registers: one pointer per distinct address pattern and loop, moved by a constant per iteration,
 //! and one counter per loop.
 
-use std::collections::HashMap;
-
 use super::flatten::{Flat, Node};
 use super::liveness::Allocation;
 use super::regalloc::{Interval, scan};
+use crate::codegen::hash::FastMap;
 use crate::codegen::vcode::{Access, ArgId, Counter, Inst, Int};
 
 /// Position of an integer value in [`Integers::values`].
@@ -60,8 +59,8 @@ pub(super) struct Integers {
     /// Argument pointers that are loaded at the start.
     pub roots: Vec<(ArgId, Value)>,
     pub slot_count: usize,
-    patterns: HashMap<Pattern, Value>,
-    counters: HashMap<Counter, Value>,
+    patterns: FastMap<Pattern, Value>,
+    counters: FastMap<Counter, Value>,
 }
 
 impl Integers {
@@ -71,12 +70,12 @@ impl Integers {
             flat,
             allocation,
             intervals: Vec::new(),
-            patterns: HashMap::new(),
+            patterns: FastMap::default(),
             steps: flat.loops.iter().map(|_| Vec::new()).collect(),
             roots: Vec::new(),
         };
         let asked = planner.accesses();
-        let mut counters = HashMap::new();
+        let mut counters = FastMap::default();
         let mut loops = Vec::new();
         for (number, info) in flat.loops.iter().enumerate() {
             let mut value = || {
@@ -131,7 +130,7 @@ struct Planner<'a, 'k> {
     flat: &'a Flat<'k>,
     allocation: &'a Allocation,
     intervals: Vec<Interval>,
-    patterns: HashMap<Pattern, Value>,
+    patterns: FastMap<Pattern, Value>,
     steps: Vec<Vec<Step>>,
     roots: Vec<(ArgId, Value)>,
 }
