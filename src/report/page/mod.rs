@@ -45,14 +45,14 @@ fn write(
     [before, after]: [&Drawing; 2],
 ) -> std::fmt::Result {
     let model = esc(&report.model);
-    // The nonce keeps scripts out that are not this one, should a name ever get here as it is.
+    // The nonce keeps scripts and styles out that are not these, should a name ever get here as it is.
     writeln!(
         page,
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; \
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'nonce-nestjit'; \
          script-src 'nonce-nestjit'; base-uri 'none'; form-action 'none'\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>{model} - nestjit fusion report</title>\n<style>\n{STYLE}</style>\n</head>\n<body>"
+         <title>{model} - nestjit fusion report</title>\n<style nonce=\"nestjit\">\n{STYLE}</style>\n</head>\n<body>"
     )?;
     header(page, report)?;
     writeln!(page, "<main>")?;
