@@ -21,7 +21,7 @@ const UNSAFE: [&str; 4] = ["src/codegen/", "src/runtime/", "src/onnx/map.rs", "b
 const LAYERS: [&[&str]; 10] = [
     &["error", "laps"],
     &["tensor", "target"],
-    &["graph", "options"],
+    &["graph", "host", "options"],
     &["unit"],
     &["interpret"],
     &["passes", "lower", "onnx", "zoo", "codegen"],

@@ -1,0 +1,105 @@
+//! Tensors whose shape is a value: [`reshape`], [`expand`], [`range`], [`constant_of_shape`].
+
+use nestjit_ir::DType;
+
+use super::movement::{row_major, strided};
+use super::{by_type, extents, int, ints, zeros};
+use crate::error::{Error, ErrorKind, Result};
+use crate::tensor::Tensor;
+
+pub(super) fn reshape(x: &Tensor, shape: &Tensor, allow_zero: bool) -> Result<Tensor> {
+    let wanted = ints(shape, "the shape")?;
+    let mut shape = Vec::with_capacity(wanted.len());
+    let mut open = None;
+    for (d, n) in wanted.iter().enumerate() {
+        shape.push(match n {
+            0 if !allow_zero => *x.shape().get(d).ok_or_else(|| {
+                Error::shape(format!(
+                    "the shape {wanted:?} takes over a dimension that {:?} lacks",
+                    x.shape()
+                ))
+            })?,
+            -1 if open.is_none() => {
+                open = Some(d);
+                1
+            }
+            n => usize::try_from(*n).map_err(|_| Error::invalid(format!("the shape {wanted:?}")))?,
+        });
+    }
+    if let Some(d) = open {
+        let rest = shape.iter().try_fold(1usize, |product, n| product.checked_mul(*n)).unwrap_or(0);
+        if rest == 0 || x.len() % rest != 0 {
+            return Err(Error::shape(format!("{:?} cannot be reshaped to {wanted:?}", x.shape())));
+        }
+        shape[d] = x.len() / rest;
+    }
+    x.reshape(&shape)
+}
+
+pub(super) fn expand(x: &Tensor, shape: &Tensor) -> Result<Tensor> {
+    let wanted = extents(&ints(shape, "the shape")?)?;
+    let rank = wanted.len().max(x.shape().len());
+    let at = |shape: &[usize], d: usize| (d + shape.len()).checked_sub(rank).map_or(1, |d| shape[d]);
+    let own = row_major(x.shape());
+    let (mut shape, mut strides) = (Vec::with_capacity(rank), Vec::with_capacity(rank));
+    for d in 0..rank {
+        let (n, to) = (at(x.shape(), d), at(&wanted, d));
+        if n != to && n != 1 && to != 1 {
+            return Err(Error::shape(format!("{:?} cannot be expanded to {wanted:?}", x.shape())));
+        }
+        shape.push(if n == 1 { to } else { n });
+        strides.push(if n == 1 { 0 } else { own[d + own.len() - rank] });
+    }
+    strided(x, 0, &strides, &shape)
+}
+
+pub(super) fn constant_of_shape(shape: &Tensor, value: &Tensor) -> Result<Tensor> {
+    let shape = extents(&ints(shape, "the shape")?)?;
+    strided(value, 0, &vec![0; shape.len()], &shape)
+}
+
+pub(super) fn range(start: &Tensor, limit: &Tensor, delta: &Tensor) -> Result<Tensor> {
+    let dtype = start.dtype();
+    if limit.dtype() != dtype || delta.dtype() != dtype {
+        return Err(Error::shape("start, limit and delta have different types"));
+    }
+    let long = || Error::new(ErrorKind::Limit, "the range is too long");
+    if matches!(dtype, DType::I64 | DType::I32) {
+        let part = |x, what| int(x, what).map(i128::from);
+        let (start, limit, delta) = (part(start, "start")?, part(limit, "limit")?, part(delta, "delta")?);
+        if delta == 0 {
+            return Err(Error::invalid("delta is 0"));
+        }
+        let distance = if delta > 0 { limit - start } else { start - limit };
+        let count = if distance <= 0 { 0 } else { (distance + delta.abs() - 1) / delta.abs() };
+        let mut result = zeros(dtype, &[usize::try_from(count).map_err(|_| long())?])?;
+        let values = (0..count).map(|i| start + i * delta);
+        match dtype {
+            DType::I64 => fill(result.values_mut()?, values.map(|v| v as i64)),
+            _ => fill(result.values_mut()?, values.map(|v| v as i32)),
+        }
+        return Ok(result);
+    }
+    let one = |x: &Tensor| match (x.dtype(), x.len()) {
+        (DType::F32, 1) => Ok(f64::from(x.values::<f32>()?[0])),
+        (DType::F64, 1) => Ok(x.values::<f64>()?[0]),
+        _ => Err(Error::shape(format!("a range of {x:?}"))),
+    };
+    let (start, limit, delta) = (one(start)?, one(limit)?, one(delta)?);
+    let count = ((limit - start) / delta).ceil();
+    if delta == 0.0 || !count.is_finite() {
+        return Err(Error::invalid(format!("a range from {start} to {limit} by {delta}")));
+    }
+    // A cast of a float to an integer saturates.
+    let count = count.max(0.0) as usize;
+    let mut result = zeros(dtype, &[count])?;
+    let values = (0..count).map(|i| start + i as f64 * delta);
+    by_type!(dtype, T => fill(result.values_mut::<T>()?, values.map(|v| v as T)));
+    Ok(result)
+}
+
+fn fill<T>(places: &mut [T], values: impl Iterator<Item = T>) {
+    for (place, value) in places.iter_mut().zip(values) {
+        *place = value;
+    }
+}
