@@ -19,7 +19,7 @@ mod sequence;
 #[cfg(test)]
 mod tests;
 
-pub use sequence::{join, slice_at, stack};
+pub use sequence::{slice_at, stack};
 
 /// The largest result.
 const MAX_BYTES: usize = 16 << 30;

@@ -75,7 +75,7 @@ pub(super) fn split(x: &Tensor, sizes: Option<&Tensor>, along: i64, keep_dims: b
 ///
 /// # Errors
 /// If there is none, or if they do not fit.
-pub fn join(list: &[Tensor], dimension: usize) -> Result<Tensor> {
+fn join(list: &[Tensor], dimension: usize) -> Result<Tensor> {
     concat_tensors(&list.iter().collect::<Vec<_>>(), dimension)
 }
 

@@ -6,13 +6,15 @@ use std::sync::Arc;
 
 use nestjit_ir::DType;
 
+use super::body::{Body, Slot};
 use super::limit;
 use super::model::{OnnxModel, normal_domain};
 use super::node::NodeCx;
-use super::ops;
+use super::ops::{self, OpEntry};
 use super::problems::Problems;
 use super::proto::NodeProto;
 use super::scope::{Binding, Scope};
+use super::stage::{Barrier, Mark};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, Op, Unary, Value, ValueId, evaluate_op, infer};
 use crate::tensor::Tensor;
@@ -71,18 +73,26 @@ pub(super) struct Importer<'m> {
     pub(super) value_names: HashSet<String>,
     /// Names of outputs that no value has yet; they are in `value_names`, so that nothing else takes them.
     pub(super) output_names: HashSet<String>,
-    node_names: HashSet<String>,
+    /// Whether what cannot be compiled may be left to the host, instead of being a problem.
+    pub(super) stages: bool,
+    /// The largest inputs, in bytes, for whose values a stage is compiled.
+    pub(super) specialize: Option<usize>,
+    /// Why the node that is being imported cannot be part of a stage's program.
+    pub(super) barrier: Option<Barrier>,
+    /// The slots of the body that is imported, by name.
+    pub(super) body: Option<&'m Body>,
+    pub(super) node_names: HashSet<String>,
     /// For each name that was taken when it was wanted, the last number that was appended.
-    numbers: HashMap<String, usize>,
+    pub(super) numbers: HashMap<String, usize>,
     /// The inputs whose values must be known.
-    needs: BTreeSet<usize>,
+    pub(super) needs: BTreeSet<usize>,
     /// How often the import of a node stopped for a reason that is no problem of its own.
-    stops: usize,
-    visits: usize,
+    pub(super) stops: usize,
+    pub(super) visits: usize,
 }
 
 impl<'m> Importer<'m> {
-    fn new(model: &'m OnnxModel) -> Importer<'m> {
+    pub(super) fn new(model: &'m OnnxModel) -> Importer<'m> {
         Importer {
             model,
             graph: Graph::new(model.name()),
@@ -90,6 +100,10 @@ impl<'m> Importer<'m> {
             producers: Vec::new(),
             value_names: model.outputs().map(str::to_owned).collect(),
             output_names: model.outputs().map(str::to_owned).collect(),
+            stages: false,
+            specialize: None,
+            barrier: None,
+            body: None,
             node_names: HashSet::new(),
             numbers: HashMap::new(),
             needs: BTreeSet::new(),
@@ -102,35 +116,57 @@ impl<'m> Importer<'m> {
     pub fn nodes(&mut self, nodes: &[NodeProto], scope: &mut Scope<'_>) {
         for (index, node) in nodes.iter().enumerate() {
             let name = format!("{}{}", scope.prefix, node_name(node, index));
-            let (stops, first) = (self.stops, self.graph.nodes.len());
-            let results = self.node(node, &name, scope).map_err(|e| e.at(&name, &op_name(node, scope)));
-            let results = match results {
-                Ok(results) => results,
-                Err(_) if self.stops > stops => None,
-                Err(e) => {
-                    self.problems.push(e);
-                    None
-                }
-            };
-            for (i, output) in node.output.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
-                let binding = match results.as_ref().and_then(|r| r.get(i).copied()) {
-                    Some(id) => {
-                        self.rename(id, first, &format!("{}{output}", scope.prefix));
-                        Binding::Value(id)
-                    }
-                    None => Binding::Broken,
-                };
-                if scope.names.contains_key(output) {
-                    let message = format!("'{}' is defined already", output.escape_debug());
-                    self.problems.push(Error::invalid(message).at(&name, &op_name(node, scope)));
-                }
-                scope.names.insert(output.clone(), binding);
-            }
+            let first = self.graph.nodes.len();
+            let results = self.node(node, &name, scope);
+            self.bind(node, &name, results, first, scope);
         }
     }
 
-    /// The results of a node; `None` if they depend on something that is a problem already.
-    fn node(&mut self, node: &NodeProto, name: &str, scope: &Scope<'_>) -> Result<Option<Vec<ValueId>>> {
+    /// Gives the results of a node their names; `first` is the first core node that it became.
+    pub fn bind(
+        &mut self,
+        node: &NodeProto,
+        name: &str,
+        results: Result<Option<Vec<ValueId>>>,
+        first: usize,
+        scope: &mut Scope<'_>,
+    ) {
+        let results = results.unwrap_or_else(|e| {
+            self.problems.push(e.at(name, &op_name(node, scope)));
+            None
+        });
+        for (i, output) in node.output.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
+            let binding = match results.as_ref().and_then(|r| r.get(i).copied()) {
+                Some(id) => {
+                    self.rename(id, first, &format!("{}{output}", scope.prefix));
+                    Binding::Value(id)
+                }
+                None => Binding::Broken,
+            };
+            if scope.names.contains_key(output) {
+                let message = format!("'{}' is defined already", output.escape_debug());
+                self.problems.push(Error::invalid(message).at(name, &op_name(node, scope)));
+            }
+            scope.names.insert(output.clone(), binding);
+        }
+    }
+
+    /// The results of a node; `None` if they depend on something that is a problem already, or if it stopped for a
+    /// reason that is none.
+    pub fn node(&mut self, node: &NodeProto, name: &str, scope: &Scope<'_>) -> Result<Option<Vec<ValueId>>> {
+        let stops = self.stops;
+        match self.import_node(node, name, scope) {
+            Err(_) if self.stops > stops => Ok(None),
+            results => results,
+        }
+    }
+
+    fn import_node(
+        &mut self,
+        node: &NodeProto,
+        name: &str,
+        scope: &Scope<'_>,
+    ) -> Result<Option<Vec<ValueId>>> {
         self.visits += 1;
         if self.visits > limit::VISITS {
             return Err(limit::limit(format!("more than {} nodes, loops unrolled", limit::VISITS)));
@@ -139,6 +175,27 @@ impl<'m> Importer<'m> {
         let key = (domain.to_owned(), node.op_type().to_owned(), node.overload().to_owned());
         if let Some(function) = self.model.functions.get(&key) {
             return self.call(function, key, node, name, scope);
+        }
+        let Some((entry, opset)) = self.entry(node, scope)? else {
+            return Err(Error::internal("a function is not called"));
+        };
+        let Some(inputs) = self.operands(node, scope)? else { return Ok(None) };
+        let mut cx = NodeCx::new(self, node, scope, name, inputs, opset)?;
+        let results = (entry.import)(&mut cx)?;
+        cx.attributes.expect_all_read()?;
+        if let Some(output) = node.output.iter().skip(results.len()).find(|o| !o.is_empty()) {
+            let message = format!("the output '{}' is not supported", output.escape_debug());
+            return Err(Error::unsupported(message));
+        }
+        Ok(Some(results))
+    }
+
+    /// How the node's operator is imported, and the version of its set; `None` if it is a function.
+    pub fn entry(&self, node: &NodeProto, scope: &Scope<'_>) -> Result<Option<(&'static OpEntry, i64)>> {
+        let domain = normal_domain(node.domain());
+        let key = (domain.to_owned(), node.op_type().to_owned(), node.overload().to_owned());
+        if self.model.functions.contains_key(&key) {
+            return Ok(None);
         }
         let Some(opset) = scope.opsets.get(domain).copied() else {
             let message = format!("no operator set is imported for the domain '{}'", domain.escape_debug());
@@ -154,15 +211,7 @@ impl<'m> Importer<'m> {
         if let Some(until) = entry.until.filter(|until| opset > *until) {
             return Err(Error::invalid(format!("the operator was removed after version {until}")));
         }
-        let Some(inputs) = self.operands(node, scope)? else { return Ok(None) };
-        let mut cx = NodeCx::new(self, node, scope, name, inputs, opset)?;
-        let results = (entry.import)(&mut cx)?;
-        cx.attributes.expect_all_read()?;
-        if let Some(output) = node.output.iter().skip(results.len()).find(|o| !o.is_empty()) {
-            let message = format!("the output '{}' is not supported", output.escape_debug());
-            return Err(Error::unsupported(message));
-        }
-        Ok(Some(results))
+        Ok(Some((entry, opset)))
     }
 
     /// The operands of a node; those left out are `None`. `None` if one is a problem already.
@@ -195,10 +244,10 @@ impl<'m> Importer<'m> {
         ))
     }
 
-    fn finish(self) -> Result<Imported> {
+    pub(super) fn finish(self) -> Result<Imported> {
         self.problems.finish()?;
         if !self.needs.is_empty() {
-            let name = |i: &usize| self.model.inputs[*i].name.clone();
+            let name = |i: &usize| self.graph.value(self.graph.inputs[*i]).name.clone();
             return Ok(Imported::NeedsValues(self.needs.iter().map(name).collect()));
         }
         // What was computed on the way needs no node any more.
@@ -301,9 +350,17 @@ impl<'m> Importer<'m> {
             }
         }
         if !inputs.is_empty() {
-            // Positions in the graph are the model's: inputs are only left out together with a problem.
-            self.needs.extend(inputs);
-            self.stop();
+            let bytes = |i: &usize| {
+                let v = self.graph.value(self.graph.inputs[*i]);
+                v.shape.iter().product::<usize>() * v.dtype.size()
+            };
+            let specialized = self.specialize.is_some_and(|most| inputs.iter().all(|i| bytes(i) <= most));
+            if self.stages && !specialized {
+                self.stop_at(&format!("{what} depends on data"), Some(id));
+            } else {
+                self.needs.extend(inputs);
+                self.stop();
+            }
             return Err(Error::internal(format!("{what} depends on inputs")));
         }
         for node in nodes {
@@ -316,6 +373,39 @@ impl<'m> Importer<'m> {
     /// import is repeated with more values.
     pub fn stop(&mut self) {
         self.stops += 1;
+    }
+
+    /// The state, for [`Importer::rollback`].
+    pub fn mark(&self) -> Mark {
+        Mark {
+            nodes: self.graph.nodes.len(),
+            values: self.graph.values.len(),
+            problems: self.problems.count(),
+            stops: self.stops,
+            needs: self.needs.clone(),
+        }
+    }
+
+    /// Forgets what was imported since then. Names stay taken.
+    pub fn rollback(&mut self, mark: Mark) {
+        self.graph.nodes.truncate(mark.nodes);
+        self.graph.values.truncate(mark.values);
+        self.producers.truncate(mark.values);
+        self.problems.truncate(mark.problems);
+        self.stops = mark.stops;
+        self.needs = mark.needs;
+        self.barrier = None;
+    }
+
+    /// The model, to be kept.
+    pub fn shared(&self) -> Result<Arc<OnnxModel>> {
+        let body = self.body.ok_or_else(|| Error::internal("a body outside a stage"))?;
+        Ok(Arc::clone(&body.model))
+    }
+
+    /// The slots of names of the body that is imported.
+    pub fn outer_slots(&self, names: &[String]) -> Vec<Slot> {
+        names.iter().filter_map(|name| self.body?.slot(name)).collect()
     }
 
     /// Computes a node whose operands are constants.
@@ -385,7 +475,7 @@ pub(super) fn node_name(node: &NodeProto, index: usize) -> String {
 }
 
 /// The operator as messages name it, with its domain and version.
-fn op_name(node: &NodeProto, scope: &Scope<'_>) -> String {
+pub(super) fn op_name(node: &NodeProto, scope: &Scope<'_>) -> String {
     let domain = normal_domain(node.domain());
     let prefix = if domain.is_empty() { String::new() } else { format!("{domain}.") };
     match scope.opsets.get(domain) {

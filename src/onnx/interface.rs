@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::import::{Importer, Specialization};
 use super::limit;
-use super::model::{Dim, InputSpec};
+use super::model::{Dim, InputKind, InputSpec};
 use super::scope::{Binding, Scope};
 use crate::error::{Error, Result};
 use crate::graph::{Node, Op, Unary};
@@ -28,6 +28,23 @@ impl Importer<'_> {
         }
         for input in &self.model.inputs {
             let value = specialization.values.get(&input.name);
+            if input.kind != InputKind::Tensor {
+                let given = value.is_some() || specialization.shapes.contains_key(&input.name);
+                if !self.stages() {
+                    let name = input.name.escape_debug();
+                    let what =
+                        if input.kind == InputKind::Sequence { "a sequence" } else { "an optional value" };
+                    self.problems.push(Error::unsupported(format!(
+                        "input '{name}' is {what}: only a session can run this model"
+                    )));
+                }
+                if !given {
+                    if !self.stages() {
+                        scope.names.insert(input.name.clone(), Binding::Broken);
+                    }
+                    continue;
+                }
+            }
             let given =
                 value.map(Tensor::shape).or(specialization.shapes.get(&input.name).map(Vec::as_slice));
             let shape = input_shape(input, given, &mut dims).and_then(|shape| {
@@ -68,11 +85,7 @@ impl Importer<'_> {
                 Some(Binding::Value(id)) => id,
                 Some(_) => continue,
                 None => {
-                    let message = format!("nothing makes the output '{}'", output.escape_debug());
-                    self.problems.push(match self.model.initializers.get(output) {
-                        Some(Err(e)) => e.clone(),
-                        _ => Error::invalid(message),
-                    });
+                    self.problems.push(self.undefined_output(output));
                     continue;
                 }
             };
@@ -94,6 +107,16 @@ impl Importer<'_> {
                 outputs: vec![copy],
             });
             self.graph.outputs.push(copy);
+        }
+    }
+}
+
+impl Importer<'_> {
+    /// Why no output has this name.
+    pub fn undefined_output(&self, name: &str) -> Error {
+        match self.model.initializers.get(name) {
+            Some(Err(e)) => e.clone(),
+            _ => Error::invalid(format!("nothing makes the output '{}'", name.escape_debug())),
         }
     }
 }

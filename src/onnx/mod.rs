@@ -7,8 +7,11 @@
 use std::path::Path;
 
 mod attributes;
+mod body;
+mod control;
 mod export;
 mod external;
+mod host;
 mod import;
 mod interface;
 mod limit;
@@ -20,12 +23,16 @@ mod problems;
 #[allow(missing_docs, clippy::doc_markdown, reason = "generated; the names are the schema's")]
 pub mod proto;
 mod scope;
+mod stage;
 mod subgraph;
 mod tensor;
 
+pub use body::{Body, Slot};
+pub use control::Branch;
 pub use import::{Imported, Specialization};
-pub use model::{Dim, InputSpec, MAX_OPSET, OnnxModel};
+pub use model::{Dim, InputKind, InputSpec, MAX_OPSET, OnnxModel};
 pub use ops::{OpEntry, operators};
+pub use stage::{Fact, Planned, Reason, Scan, Stage, Step, StepKind};
 
 use prost::Message;
 

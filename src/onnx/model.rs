@@ -11,7 +11,7 @@ use super::external::External;
 use super::problems::Problems;
 use super::proto::type_proto::Value;
 use super::proto::{FunctionProto, GraphProto, ModelProto, OperatorSetIdProto, ValueInfoProto};
-use super::tensor::{decode, decode_sparse, value_dtype};
+use super::tensor::{decode, decode_sparse, dtype, value_dtype};
 use super::{map, proto};
 use crate::error::{Error, ErrorKind, Result};
 use crate::tensor::Tensor;
@@ -39,14 +39,27 @@ pub enum Dim {
     Unknown,
 }
 
+/// What kind of value an input is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum InputKind {
+    /// A tensor.
+    Tensor,
+    /// A list of tensors.
+    Sequence,
+    /// A tensor or a list of tensors that may be missing.
+    Optional,
+}
+
 /// An input as a model declares it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct InputSpec {
     /// The name.
     pub name: String,
+    /// What it is.
+    pub kind: InputKind,
     /// The element type.
     pub dtype: DType,
-    /// The dimensions; `None` if not even their number is declared.
+    /// The dimensions; `None` if not even their number is declared, or if it is not just a tensor.
     pub dims: Option<Vec<Dim>>,
 }
 
@@ -251,15 +264,35 @@ fn functions(
     functions
 }
 
-fn input_spec(input: &ValueInfoProto) -> Result<InputSpec> {
+/// What a declared value is.
+pub(super) fn input_spec(input: &ValueInfoProto) -> Result<InputSpec> {
     use proto::tensor_shape_proto::dimension::Value as D;
     if input.name().is_empty() {
         return Err(Error::invalid("the name is empty"));
     }
-    let dtype = value_dtype(input)?;
-    let Some(Value::TensorType(tensor)) = input.r#type.as_ref().and_then(|t| t.value.as_ref()) else {
-        return Err(Error::invalid("the type is missing"));
+    let name = input.name().to_owned();
+    let mut kind = InputKind::Tensor;
+    let mut value = input.r#type.as_ref().and_then(|t| t.value.as_ref());
+    let tensor = loop {
+        let (inner, element) = match value {
+            Some(Value::TensorType(tensor)) => break tensor,
+            Some(Value::SequenceType(sequence)) => (InputKind::Sequence, sequence.elem_type.as_ref()),
+            Some(Value::OptionalType(optional)) => (InputKind::Optional, optional.elem_type.as_ref()),
+            _ => {
+                return Err(value_dtype(input).err().unwrap_or_else(|| Error::invalid("the type is missing")));
+            }
+        };
+        kind = match (kind, inner) {
+            (InputKind::Tensor, inner) => inner,
+            (InputKind::Optional, InputKind::Sequence) => InputKind::Optional,
+            _ => return Err(Error::unsupported("a sequence of sequences or optional values")),
+        };
+        value = element.and_then(|t| t.value.as_ref());
     };
+    let dtype = dtype(tensor.elem_type())?;
+    if kind != InputKind::Tensor {
+        return Ok(InputSpec { name, kind, dtype, dims: None });
+    }
     let dim = |dim: &proto::tensor_shape_proto::Dimension| match &dim.value {
         Some(D::DimValue(extent)) => usize::try_from(*extent)
             .map(Dim::Fixed)
@@ -268,7 +301,7 @@ fn input_spec(input: &ValueInfoProto) -> Result<InputSpec> {
         _ => Ok(Dim::Unknown),
     };
     let dims = tensor.shape.as_ref().map(|s| s.dim.iter().map(dim).collect::<Result<_>>()).transpose()?;
-    Ok(InputSpec { name: input.name().to_owned(), dtype, dims })
+    Ok(InputSpec { name, kind, dtype, dims })
 }
 
 fn duplicate<'a>(names: impl Iterator<Item = &'a str>) -> Option<&'a str> {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::import::Importer;
 use super::limit;
-use super::model::opsets;
+use super::model::{Opsets, opsets};
 use super::node::NodeCx;
 use super::problems::Problems;
 use super::proto::{FunctionProto, GraphProto, NodeProto};
@@ -23,6 +23,48 @@ impl<'m> Importer<'m> {
         name: &str,
         scope: &Scope<'_>,
     ) -> Result<Option<Vec<ValueId>>> {
+        let imports = self.function_opsets(function, scope)?;
+        let mut inner = self.function_scope(function, key, node, name, scope, &imports)?;
+        let Some(operands) = self.operands(node, scope)? else { return Ok(None) };
+        for (i, input) in function.input.iter().enumerate() {
+            let binding = operands.get(i).copied().flatten().map_or(Binding::Absent, Binding::Value);
+            inner.names.insert(input.clone(), binding);
+        }
+        self.nodes(&function.node, &mut inner);
+        let mut results = Vec::with_capacity(node.output.len());
+        for (output, wanted) in function.output.iter().zip(&node.output) {
+            match inner.get(output) {
+                Some(Binding::Value(id)) => results.push(id),
+                // A hole in the list of results that nobody looks at.
+                _ if wanted.is_empty() => results.push(ValueId(u32::MAX)),
+                Some(_) => return Ok(None),
+                None => {
+                    let output = output.escape_debug();
+                    return Err(Error::invalid(format!("the function does not make its output '{output}'")));
+                }
+            }
+        }
+        Ok(Some(results))
+    }
+
+    /// The operator sets in force in a function.
+    pub fn function_opsets(&self, function: &FunctionProto, scope: &Scope<'_>) -> Result<Opsets> {
+        match function.opset_import.is_empty() {
+            true => Ok(scope.opsets.clone()),
+            false => opsets(&function.opset_import),
+        }
+    }
+
+    /// The scope of a function that a node calls, without its inputs.
+    pub fn function_scope<'p>(
+        &self,
+        function: &FunctionProto,
+        key: (String, String, String),
+        node: &NodeProto,
+        name: &str,
+        scope: &Scope<'_>,
+        imports: &'p Opsets,
+    ) -> Result<Scope<'p>> {
         if scope.calls.contains(&key) {
             return Err(Error::invalid("the function calls itself"));
         }
@@ -36,12 +78,7 @@ impl<'m> Importer<'m> {
                 node.output.len()
             )));
         }
-        let Some(operands) = self.operands(node, scope)? else { return Ok(None) };
-        let imports = match function.opset_import.is_empty() {
-            true => scope.opsets.clone(),
-            false => opsets(&function.opset_import)?,
-        };
-        let mut inner = Scope::new(&imports);
+        let mut inner = Scope::new(imports);
         inner.prefix = format!("{name}/");
         inner.calls = scope.calls.clone();
         inner.calls.push(key);
@@ -64,25 +101,7 @@ impl<'m> Importer<'m> {
                 inner.attributes.insert(attribute.name().to_owned(), given.clone());
             }
         }
-        for (i, input) in function.input.iter().enumerate() {
-            let binding = operands.get(i).copied().flatten().map_or(Binding::Absent, Binding::Value);
-            inner.names.insert(input.clone(), binding);
-        }
-        self.nodes(&function.node, &mut inner);
-        let mut results = Vec::with_capacity(node.output.len());
-        for (output, wanted) in function.output.iter().zip(&node.output) {
-            match inner.get(output) {
-                Some(Binding::Value(id)) => results.push(id),
-                // A hole in the list of results that nobody looks at.
-                _ if wanted.is_empty() => results.push(ValueId(u32::MAX)),
-                Some(_) => return Ok(None),
-                None => {
-                    let output = output.escape_debug();
-                    return Err(Error::invalid(format!("the function does not make its output '{output}'")));
-                }
-            }
-        }
-        Ok(Some(results))
+        Ok(inner)
     }
 
     /// The outputs of a subgraph, whose inputs are `arguments`. `None` if something in it is a problem already.

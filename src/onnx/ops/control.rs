@@ -1,19 +1,27 @@
-//! Control flow: conditions that are known choose a branch, others compute both; loops with a known number of
-//! iterations are unrolled.
+//! Control flow that becomes part of a program: conditions that are known choose a branch, small branches are both
+//! computed; short loops with a known number of iterations are unrolled. What is left over is run by a session, which
+//! compiles branches and bodies by themselves; where there is none, more is unrolled.
 
 use nestjit_ir::DType;
 
+use super::super::body::node_count;
 use super::super::limit;
-use super::super::node::{NodeCx, axis, extent};
+use super::super::node::{NodeCx, axis, extent, ints};
 use super::super::proto::GraphProto;
 use super::{OpEntry, op};
 use crate::error::{Error, Result};
-use crate::graph::ValueId;
+use crate::graph::{Op, ValueId};
 
-pub(super) const OPS: &[OpEntry] = &[op("If", 1, if_), op("Loop", 1, loop_), op("Scan", 9, scan)];
+pub(super) const OPS: &[OpEntry] = &[op("If", 1, if_), op("Loop", 1, loop_), op("Scan", 8, scan)];
 
 /// The most iterations that are unrolled.
 const ITERATIONS: usize = 10_000;
+
+/// The most nodes that are unrolled if a session can run the body instead.
+const UNROLLED_NODES: usize = 128;
+
+/// The most nodes of two branches that are both computed if a session can choose.
+const BOTH_NODES: usize = 16;
 
 fn if_(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let condition = cx.input(0)?;
@@ -30,11 +38,37 @@ fn if_(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     }
     // Operations have no effects: both branches may be computed. Where that is not possible, the condition must be
     // known.
-    let problems = cx.importer.problems.count();
-    both(cx, condition, [then, other]).or_else(|_| {
-        cx.importer.problems.truncate(problems);
-        chosen(cx)
-    })
+    let mark = cx.importer.mark();
+    let staged = cx.importer.stages();
+    if !staged || node_count(then) + node_count(other) <= BOTH_NODES {
+        let first = mark.nodes;
+        let results = both(cx, condition, [then, other]);
+        let cheap = || cx.importer.graph.nodes[first..].iter().all(|node| is_cheap(&node.op));
+        if results.is_ok() && cx.importer.barrier.is_none() && (!staged || cheap()) {
+            return results;
+        }
+    }
+    cx.importer.rollback(mark);
+    match staged {
+        true => cx.leave_to_host("its condition depends on data"),
+        false => chosen(cx),
+    }
+}
+
+/// Whether an operation costs little and cannot fail, so that computing it in vain does no harm.
+fn is_cheap(op: &Op) -> bool {
+    use Op::*;
+    matches!(
+        op,
+        Unary(_)
+            | Binary(_)
+            | Where
+            | Clip { .. }
+            | Cast { .. }
+            | Reshape { .. }
+            | Slice { .. }
+            | Expand { .. }
+    )
 }
 
 /// Both branches, and of each pair of results the one that the condition chooses.
@@ -67,16 +101,29 @@ fn iterations(count: i64) -> Result<usize> {
     }
 }
 
+/// Leaves a loop to the host that would become too many nodes.
+fn expect_short(cx: &mut NodeCx<'_, '_>, count: usize, body: &GraphProto) -> Result<()> {
+    match count.saturating_mul(node_count(body)) > UNROLLED_NODES {
+        true => cx.leave_to_host("its body is compiled once for all iterations"),
+        false => Ok(()),
+    }
+}
+
 fn loop_(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let body = cx.attributes.graph("body")?;
-    let limit = match cx.optional(0) {
-        Some(count) => Some(cx.known_int(count, "the number of iterations")?),
-        None => None,
+    let constant = |cx: &mut NodeCx<'_, '_>, input, what| match cx.optional(input) {
+        Some(x) => match ints(&cx.known_constant(x, what)?, what)?.as_slice() {
+            [value] => Ok(Some(*value)),
+            other => Err(Error::shape(format!("{what} must be one integer, not {other:?}"))),
+        },
+        None => Ok(None),
     };
-    let mut go_on = match cx.optional(1) {
-        Some(condition) => cx.known_int(condition, "the loop's condition")? != 0,
-        None => true,
-    };
+    let limit = constant(cx, 0, "the number of iterations")?;
+    let mut go_on = constant(cx, 1, "the loop's condition")?.is_none_or(|condition| condition != 0);
+    if cx.importer.stages() && go_on {
+        let count = limit.map_or(usize::MAX, |n| usize::try_from(n.max(0)).unwrap_or(usize::MAX));
+        expect_short(cx, count, body)?;
+    }
     let mut state: Vec<ValueId> = (2..cx.input_count()).map(|i| cx.input(i)).collect::<Result<_>>()?;
     let (carried, scans) = (state.len(), cx.output_count().saturating_sub(state.len()));
     let mut collected: Vec<Vec<ValueId>> = vec![Vec::new(); scans];
@@ -89,7 +136,8 @@ fn loop_(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         if results.len() != 1 + carried + scans {
             return Err(Error::invalid(format!("the body has {} outputs", results.len())));
         }
-        go_on = cx.known_int(results[0], "the loop's condition")? != 0;
+        let condition = cx.known_constant(results[0], "the loop's condition")?;
+        go_on = ints(&condition, "the loop's condition")?.first().is_some_and(|condition| *condition != 0);
         for (list, value) in collected.iter_mut().zip(results.split_off(1 + carried)) {
             list.push(value);
         }
@@ -98,7 +146,7 @@ fn loop_(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     }
     for list in &collected {
         if list.is_empty() {
-            return Err(Error::unsupported("a loop without an iteration whose values are collected"));
+            return cx.leave_to_host("it collects the values of no iteration");
         }
         let joined = stack(cx, list, 0, false)?;
         state.push(joined);
@@ -119,6 +167,9 @@ fn stack(cx: &mut NodeCx<'_, '_>, list: &[ValueId], axis: usize, reverse: bool) 
 }
 
 fn scan(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    if cx.opset < 9 {
+        return cx.leave_to_host("it scans sequences of different lengths");
+    }
     let body = cx.attributes.graph("body")?;
     let inputs = cx.inputs()?;
     let scanned = extent(
@@ -152,7 +203,11 @@ fn scan(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         }
         along.push((*x, d, reverse_in[i] != 0));
     }
-    let count = iterations(count.unwrap_or(0) as i64)?;
+    let count = count.unwrap_or(0);
+    if cx.importer.stages() {
+        expect_short(cx, count, body)?;
+    }
+    let count = iterations(count as i64)?;
     let mut state = inputs[..carried].to_vec();
     let mut collected: Vec<Vec<ValueId>> = vec![Vec::new(); outputs];
     for i in 0..count {
@@ -174,7 +229,7 @@ fn scan(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     }
     for (i, list) in collected.iter().enumerate() {
         let Some(first) = list.first() else {
-            return Err(Error::unsupported("a scan without an iteration whose values are collected"));
+            return cx.leave_to_host("it collects the values of no iteration");
         };
         let d = axis(axes_out[i], cx.rank(*first) + 1)?;
         state.push(stack(cx, list, d, reverse_out[i] != 0)?);

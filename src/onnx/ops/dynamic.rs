@@ -1,54 +1,19 @@
-//! Operators whose results' shapes are values: possible where the values are known when the model is imported, be it
-//! because they are constants or because it is imported for them.
+//! Operators whose results' shapes are values, which the host runs unless the values are constants; and the
+//! determinant, which is written out.
 
-use super::super::node::{NodeCx, axis, ints};
+use super::super::host;
+use super::super::node::NodeCx;
 use super::{OpEntry, one, op};
 use crate::error::{Error, Result};
 use crate::graph::{Binary, Op, ValueId};
-use crate::tensor::Tensor;
 
-pub(super) const OPS: &[OpEntry] =
-    &[op("Compress", 9, compress), op("Det", 11, det), op("NonZero", 9, non_zero)];
-
-/// Which elements are not 0.
-fn truth(tensor: &Tensor) -> Result<Vec<bool>> {
-    let values = super::super::node::floats(tensor, "the operand")?;
-    Ok(values.into_iter().map(|v| v != 0.0).collect())
-}
-
-fn non_zero(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
-    let x = cx.input(0)?;
-    let shape = cx.shape(x);
-    let tensor = cx.known(x, "the operand, on whose elements the result's shape depends,")?;
-    let found: Vec<usize> = truth(&tensor)?.iter().enumerate().filter(|(_, t)| **t).map(|(i, _)| i).collect();
-    let mut indices = Vec::with_capacity(shape.len() * found.len());
-    for d in 0..shape.len() {
-        let stride: usize = shape[d + 1..].iter().product();
-        indices.extend(found.iter().map(|i| (i / stride % shape[d]) as i64));
-    }
-    one(cx.values(&[shape.len(), found.len()], &indices))
-}
-
-fn compress(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
-    let (mut x, condition) = (cx.input(0)?, cx.input(1)?);
-    let along = match cx.attributes.int("axis")? {
-        Some(along) => axis(along, cx.rank(x))?,
-        None => {
-            let count = cx.elements(x);
-            x = cx.reshape(x, &[count])?;
-            0
-        }
-    };
-    let condition = cx.known(condition, "the condition, on which the result's shape depends,")?;
-    let kept = ints(&condition, "the condition")?;
-    let n = cx.shape(x)[along];
-    if kept.len() > n {
-        return Err(Error::shape(format!("{} conditions for {n} elements", kept.len())));
-    }
-    let kept: Vec<i64> = kept.iter().enumerate().filter(|(_, k)| **k != 0).map(|(i, _)| i as i64).collect();
-    let kept = cx.values(&[kept.len()], &kept)?;
-    one(cx.gather(x, kept, along))
-}
+pub(super) const OPS: &[OpEntry] = &[
+    op("Compress", 9, host::import),
+    op("Det", 11, det),
+    op("NonMaxSuppression", 10, host::import),
+    op("NonZero", 9, host::import),
+    op("Unique", 11, host::import),
+];
 
 /// The largest matrix whose determinant is written out.
 const DET: usize = 6;

@@ -27,6 +27,7 @@ mod recurrent;
 mod reduce;
 mod resize;
 mod sampling;
+mod sequence;
 mod shape;
 mod signal;
 mod softmax;
@@ -89,6 +90,7 @@ const FAMILIES: &[&[OpEntry]] = &[
     reduce::OPS,
     resize::OPS,
     sampling::OPS,
+    sequence::OPS,
     shape::OPS,
     signal::OPS,
     softmax::OPS,

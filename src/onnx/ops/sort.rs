@@ -15,6 +15,9 @@ pub(super) const OPS: &[OpEntry] = &[
     op("TopK", 1, top_k),
 ];
 
+/// The longest dimension for which that pays, if there is a choice.
+const NEST: usize = 64;
+
 /// The longest dimension whose elements are all compared to each other.
 const COMPARED: usize = 1 << 14;
 
@@ -29,6 +32,10 @@ fn top_k(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
             cx.known_int(k, "k")?
         }
     };
+    // Comparing all with all is a loop nest, sorting is not.
+    if cx.importer.stages() && cx.shape(x)[along] > NEST {
+        return cx.leave_to_host("it sorts");
+    }
     let largest = cx.flag("largest", true)?;
     // Unsorted results may be in any order: sorted is one.
     cx.attributes.ignore(&["sorted"]);

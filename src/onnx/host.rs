@@ -1,0 +1,167 @@
+//! Nodes as operations of the host: which operator is which [`HostOp`].
+
+use super::attributes::Attributes;
+use super::import::Importer;
+use super::model::normal_domain;
+use super::node::NodeCx;
+use super::proto::NodeProto;
+use super::scope::Scope;
+use super::tensor::decode;
+use crate::error::{Error, Result};
+use crate::graph::ValueId;
+use crate::host::{HostOp, Item};
+use crate::tensor::Tensor;
+
+/// The operation of the host that a node is, if there is one.
+pub(super) fn of_node(
+    importer: &Importer<'_>,
+    node: &NodeProto,
+    scope: &Scope<'_>,
+) -> Result<Option<HostOp>> {
+    let domain = normal_domain(node.domain());
+    let attributes = Attributes::new(node, scope)?;
+    let Some(opset) = scope.opsets.get(domain).copied().filter(|_| domain.is_empty()) else {
+        return Ok(None);
+    };
+    let op = host_op(importer, node, &attributes, opset)?;
+    if op.is_some() {
+        attributes.expect_all_read()?;
+    }
+    Ok(op)
+}
+
+fn host_op(
+    importer: &Importer<'_>,
+    node: &NodeProto,
+    a: &Attributes<'_>,
+    opset: i64,
+) -> Result<Option<HostOp>> {
+    let int = |name, default| Ok::<_, Error>(a.int(name)?.unwrap_or(default));
+    let flag = |name, default| Ok::<_, Error>(a.int(name)?.unwrap_or(default) != 0);
+    let axis = || int("axis", 0);
+    Ok(Some(match node.op_type() {
+        "Compress" => HostOp::Compress { axis: a.int("axis")? },
+        "ConcatFromSequence" => {
+            let axis = a.int("axis")?.ok_or_else(|| super::node::missing("axis"))?;
+            HostOp::ConcatFromSequence { axis, new_axis: flag("new_axis", 0)? }
+        }
+        "ConstantOfShape" => {
+            let value = match a.tensor("value")? {
+                Some(tensor) => decode(tensor, &importer.model.external)?,
+                None => Tensor::scalar(0f32),
+            };
+            HostOp::ConstantOfShape { value: value.reshape(&[])? }
+        }
+        "Expand" => HostOp::Expand,
+        "Identity" => HostOp::Identity,
+        "NonMaxSuppression" => HostOp::NonMaxSuppression { center_point_box: flag("center_point_box", 0)? },
+        "NonZero" => HostOp::NonZero,
+        "Optional" => {
+            a.ignore(&["type"]);
+            HostOp::Identity
+        }
+        "OptionalGetElement" => HostOp::OptionalGetElement,
+        "OptionalHasElement" => HostOp::OptionalHasElement,
+        "Range" => HostOp::Range,
+        "Reshape" if opset >= 5 => HostOp::Reshape { allow_zero: flag("allowzero", 0)? },
+        "SequenceAt" => HostOp::SequenceAt,
+        "SequenceConstruct" => HostOp::SequenceConstruct,
+        "SequenceEmpty" => {
+            a.ignore(&["dtype"]);
+            HostOp::SequenceConstruct
+        }
+        "SequenceErase" => HostOp::SequenceErase,
+        "SequenceInsert" => HostOp::SequenceInsert,
+        "SequenceLength" => HostOp::SequenceLength,
+        "Slice" if opset >= 10 => HostOp::Slice,
+        "Split" if opset >= 13 => {
+            a.ignore(&["num_outputs"]);
+            HostOp::Split { axis: axis()?, outputs: node.output.len() }
+        }
+        "SplitToSequence" => HostOp::SplitToSequence { axis: axis()?, keep_dims: flag("keepdims", 1)? },
+        "Tile" if opset >= 6 => HostOp::Tile,
+        "TopK" => {
+            // Unsorted results may be in any order: sorted is one.
+            a.ignore(&["sorted"]);
+            let k = if opset < 10 { a.int("k")? } else { None };
+            HostOp::TopK { axis: int("axis", -1)?, largest: flag("largest", 1)?, k }
+        }
+        "Unique" => HostOp::Unique { axis: a.int("axis")?, sorted: flag("sorted", 1)? },
+        _ => return Ok(None),
+    }))
+}
+
+/// Whether a node is run by the host whatever its operands are, so that it can follow on one that is.
+pub(super) fn follows(node: &NodeProto) -> bool {
+    normal_domain(node.domain()).is_empty()
+        && matches!(
+            node.op_type(),
+            "Compress"
+                | "ConcatFromSequence"
+                | "NonMaxSuppression"
+                | "NonZero"
+                | "Optional"
+                | "OptionalGetElement"
+                | "OptionalHasElement"
+                | "SequenceAt"
+                | "SequenceConstruct"
+                | "SequenceErase"
+                | "SequenceInsert"
+                | "SequenceLength"
+                | "SplitToSequence"
+                | "Unique"
+        )
+}
+
+/// Imports a node whose result's shape depends on values: it is computed at once if they are known, and left to the
+/// host otherwise.
+pub(super) fn import(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    let Some(op) = host_op(cx.importer, cx.node, &cx.attributes, cx.opset)? else {
+        return Err(Error::internal("no operation of the host"));
+    };
+    let mut operands = Vec::with_capacity(cx.input_count());
+    for i in 0..cx.input_count() {
+        operands.push(match cx.optional(i) {
+            Some(x) => Item::Tensor(cx.known_constant(x, "the shape of the result")?),
+            None => Item::Absent,
+        });
+    }
+    let mut results = Vec::new();
+    for item in op.run(&operands)? {
+        match item {
+            Item::Tensor(tensor) => results.push(cx.constant(tensor)),
+            _ => return sequences(cx),
+        }
+    }
+    results.truncate(cx.output_count());
+    Ok(results)
+}
+
+/// Imports a node that works with sequences or optional values, which only the host knows.
+pub(super) fn sequences(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    cx.leave_to_host("it works with a sequence or an optional value")
+}
+
+impl NodeCx<'_, '_> {
+    /// The contents of a value that is constant. Others are not compiled for.
+    ///
+    /// # Errors
+    /// That it is not known.
+    pub fn known_constant(&mut self, x: ValueId, what: &str) -> Result<Tensor> {
+        let specialize = self.importer.specialize.take();
+        let result = self.importer.known(x, what);
+        self.importer.specialize = specialize;
+        result
+    }
+
+    /// The error that ends the import of a node that cannot be part of a compiled program.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn leave_to_host<T>(&mut self, why: &str) -> Result<T> {
+        if self.importer.stages() {
+            self.importer.stop_at(why, None);
+        }
+        Err(Error::unsupported(format!("{why}: only a session can run this model")))
+    }
+}

@@ -1,0 +1,43 @@
+//! What a call ran, in order: for reports.
+
+use std::time::Duration;
+
+use crate::onnx::Reason;
+use crate::runtime::Executable;
+
+/// The parts of a model that a call ran.
+#[derive(Clone, Debug, Default)]
+pub struct Trace {
+    /// In the order in which they were run first.
+    pub parts: Vec<Part>,
+}
+
+/// A part of a model.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// How many bodies (of loops, branches, functions) it is in.
+    pub depth: usize,
+    /// The program, if it is one that was compiled.
+    pub program: Option<Executable>,
+    /// The node that it is, and why it is not part of a program; or the nodes that needed values and begin a new one.
+    pub reasons: Vec<Reason>,
+    /// How often it was run.
+    pub runs: u64,
+    /// The time of all runs, compiling not included.
+    pub time: Duration,
+    /// What tells it apart from others.
+    pub(super) key: usize,
+}
+
+impl Trace {
+    /// Adds a run of the part with this key, which is made by `part` if it is new.
+    pub(super) fn add(&mut self, key: usize, time: Duration, part: impl FnOnce() -> Part) {
+        let position = self.parts.iter().position(|part| part.key == key);
+        let position = position.unwrap_or_else(|| {
+            self.parts.push(part());
+            self.parts.len() - 1
+        });
+        self.parts[position].runs += 1;
+        self.parts[position].time += time;
+    }
+}
