@@ -3,12 +3,16 @@
 //!
 //! `model` reads and checks, `import` walks the nodes, `node` is what the import of one node works with, `ops` is
 //! the table of operations; `export` writes. Nothing here knows how a graph is compiled.
+//!
+//! A model that cannot be one graph (shapes depend on data, a condition decides what is computed) is imported in parts:
+//! a [`Body`] is a list of nodes, a [`Stage`] what can be compiled of it and what must be run then.
 
 use std::path::Path;
 
 mod attributes;
 mod body;
 mod control;
+mod data;
 mod export;
 mod external;
 mod host;
@@ -29,16 +33,14 @@ mod tensor;
 
 pub use body::{Body, Slot};
 pub use control::Branch;
+pub use data::{read_item, read_tensor};
 pub use import::{Imported, Specialization};
 pub use model::{Dim, InputKind, InputSpec, MAX_OPSET, OnnxModel};
 pub use ops::{OpEntry, operators};
 pub use stage::{Fact, Planned, Reason, Scan, Stage, Step, StepKind};
 
-use prost::Message;
-
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Model};
-use crate::tensor::Tensor;
 
 impl Model {
     /// The model in an ONNX file, all of whose input shapes are known. For symbolic shapes, or inputs that
@@ -59,17 +61,6 @@ impl Model {
     pub fn from_onnx_bytes(bytes: &[u8]) -> Result<Model> {
         Ok(OnnxModel::from_bytes(bytes)?.graph(&Specialization::default())?.into())
     }
-}
-
-/// The tensor in a file that holds one `TensorProto`, as ONNX's test cases do; and its name.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn read_tensor(path: impl AsRef<Path>) -> Result<(String, Tensor)> {
-    let bytes = map::map(path.as_ref())?;
-    let proto =
-        proto::TensorProto::decode(bytes).map_err(|e| Error::invalid(format!("not a tensor: {e}")))?;
-    Ok((proto.name().to_owned(), tensor::decode(&proto, &external::External::default())?))
 }
 
 impl OnnxModel {

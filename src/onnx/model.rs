@@ -279,7 +279,9 @@ pub(super) fn input_spec(input: &ValueInfoProto) -> Result<InputSpec> {
             Some(Value::SequenceType(sequence)) => (InputKind::Sequence, sequence.elem_type.as_ref()),
             Some(Value::OptionalType(optional)) => (InputKind::Optional, optional.elem_type.as_ref()),
             _ => {
-                return Err(value_dtype(input).err().unwrap_or_else(|| Error::invalid("the type is missing")));
+                return Err(value_dtype(input)
+                    .err()
+                    .unwrap_or_else(|| Error::invalid("the type is missing")));
             }
         };
         kind = match (kind, inner) {

@@ -1,6 +1,6 @@
 //! How close outputs are to what they must be.
 
-use nestjit::{DType, Tensor};
+use nestjit::{DType, Item, Tensor};
 
 /// A bound of `|value - expected|`: `absolute + relative * |expected|`.
 #[derive(Clone, Copy)]
@@ -27,13 +27,13 @@ pub enum Closeness {
 }
 
 /// Compares the outputs of a model with what they must be: number, types, shapes, values.
-pub fn outputs(actual: &[Tensor], expected: &[Tensor]) -> Closeness {
+pub fn outputs(actual: &[Item], expected: &[Item]) -> Closeness {
     if actual.len() != expected.len() {
         return Closeness::Apart(format!("{} outputs instead of {}", actual.len(), expected.len()));
     }
     let mut loose = None;
     for (i, (a, e)) in actual.iter().zip(expected).enumerate() {
-        match tensors(a, e) {
+        match items(a, e) {
             Closeness::Strict => {}
             Closeness::Official(reason) => loose = loose.or(Some(format!("output {i}{reason}"))),
             Closeness::Apart(reason) => return Closeness::Apart(format!("output {i}{reason}")),
@@ -42,9 +42,36 @@ pub fn outputs(actual: &[Tensor], expected: &[Tensor]) -> Closeness {
     loose.map_or(Closeness::Strict, Closeness::Official)
 }
 
+fn items(actual: &Item, expected: &Item) -> Closeness {
+    match (actual, expected) {
+        (Item::Tensor(a), Item::Tensor(e)) => tensors(a, e),
+        (Item::Sequence(a), Item::Sequence(e)) if a.len() == e.len() => {
+            let elements = a.iter().zip(e).map(|(a, e)| tensors(a, e));
+            let rank = |c: &Closeness| match c {
+                Closeness::Strict => 0,
+                Closeness::Official(_) => 1,
+                Closeness::Apart(_) => 2,
+            };
+            elements.max_by_key(rank).unwrap_or(Closeness::Strict)
+        }
+        (Item::Absent, Item::Absent) => Closeness::Strict,
+        _ => Closeness::Apart(": another kind of value, or of another length".into()),
+    }
+}
+
 /// What tells two ways of compiling a model apart beyond rounding, if anything.
-pub fn difference(a: &[Tensor], b: &[Tensor]) -> Option<String> {
-    a.iter().zip(b).enumerate().find_map(|(i, (a, b))| {
+pub fn difference(a: &[Item], b: &[Item]) -> Option<String> {
+    fn flat(items: &[Item]) -> impl Iterator<Item = &Tensor> {
+        items.iter().flat_map(|item| match item {
+            Item::Tensor(tensor) => std::slice::from_ref(tensor),
+            Item::Sequence(list) => list,
+            Item::Absent => &[],
+        })
+    }
+    if flat(a).count() != flat(b).count() {
+        return Some("another number of tensors".into());
+    }
+    flat(a).zip(flat(b)).enumerate().find_map(|(i, (a, b))| {
         if a.dtype() != b.dtype() || a.shape() != b.shape() {
             return Some(format!("output {i}: another type or shape"));
         }

@@ -3,11 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use nestjit::onnx::proto::ValueInfoProto;
 use nestjit::onnx::proto::tensor_proto::DataType;
 use nestjit::onnx::proto::type_proto::Value as TypeValue;
 use nestjit::onnx::proto::{ModelProto, tensor_shape_proto::dimension::Value as Dim};
-use nestjit::onnx::read_tensor;
-use nestjit::{Error, Result as Outcome, Tensor};
+use nestjit::onnx::{InputKind, read_item};
+use nestjit::{Error, Item, Result as Outcome, Tensor};
 use prost::Message;
 
 use super::class::{self, Class};
@@ -38,8 +39,8 @@ impl Case {
 
 /// One set of inputs, and the outputs that they must give.
 pub struct DataSet {
-    pub inputs: Vec<Tensor>,
-    pub outputs: Vec<Tensor>,
+    pub inputs: Vec<Item>,
+    pub outputs: Vec<Item>,
 }
 
 /// All cases of a suite, in order.
@@ -80,32 +81,43 @@ pub fn data(model: &Path) -> Outcome<Vec<DataSet>> {
     let sets: Vec<PathBuf> =
         entries(folder).map_err(Error::usage)?.into_iter().filter(|p| p.is_dir()).collect();
     if !sets.is_empty() {
+        let graph =
+            read(model).and_then(|m| m.graph).ok_or_else(|| Error::invalid("the model has no graph"))?;
         let set = |folder: &PathBuf| {
-            let [inputs, outputs] = ["input", "output"].map(|prefix| tensors(folder, prefix));
-            Ok(DataSet { inputs: inputs?, outputs: outputs? })
+            let inputs = items(folder, "input", &graph.input)?;
+            Ok(DataSet { inputs, outputs: items(folder, "output", &graph.output)? })
         };
         return sets.iter().map(set).collect();
     }
     let stem = model.file_stem().unwrap_or_default().to_string_lossy();
-    let outputs = tensors(folder, &format!("{stem}_output"))?;
+    let outputs = items(folder, &format!("{stem}_output"), &[])?;
     if outputs.is_empty() {
         return Err(Error::usage("the case has no data"));
     }
     Ok(vec![DataSet { inputs: ramps(model)?, outputs }])
 }
 
-/// `PREFIX_0.pb`, `PREFIX_1.pb`, .. of a folder.
-fn tensors(folder: &Path, prefix: &str) -> Outcome<Vec<Tensor>> {
+/// `PREFIX_0.pb`, `PREFIX_1.pb`, .. of a folder, which are values of these types; tensors, if not declared.
+fn items(folder: &Path, prefix: &str, declared: &[ValueInfoProto]) -> Outcome<Vec<Item>> {
     let files = (0..).map(|i| folder.join(format!("{prefix}_{i}.pb"))).take_while(|file| file.exists());
-    files.map(|file| Ok(read_tensor(file)?.1)).collect()
+    let item = |(i, file): (usize, PathBuf)| read_item(file, declared.get(i).map_or(InputKind::Tensor, kind));
+    files.enumerate().map(item).collect()
+}
+
+fn kind(value: &ValueInfoProto) -> InputKind {
+    match value.r#type.as_ref().and_then(|t| t.value.as_ref()) {
+        Some(TypeValue::SequenceType(_)) => InputKind::Sequence,
+        Some(TypeValue::OptionalType(_)) => InputKind::Optional,
+        _ => InputKind::Tensor,
+    }
 }
 
 /// The inputs of cases that come without: `i / n` for each of the `n` elements.
-fn ramps(model: &Path) -> Outcome<Vec<Tensor>> {
+fn ramps(model: &Path) -> Outcome<Vec<Item>> {
     let graph = read(model).and_then(|m| m.graph).ok_or_else(|| Error::invalid("the model has no graph"))?;
     let weights: Vec<&str> = graph.initializer.iter().map(|t| t.name()).collect();
     let inputs = graph.input.iter().filter(|input| !weights.contains(&input.name()));
-    let ramp = |input: &nestjit::onnx::proto::ValueInfoProto| {
+    let ramp = |input: &ValueInfoProto| {
         let Some(TypeValue::TensorType(tensor)) = input.r#type.as_ref().and_then(|t| t.value.as_ref()) else {
             return Err(Error::unsupported("an input that is no tensor, without data"));
         };
@@ -119,6 +131,7 @@ fn ramps(model: &Path) -> Outcome<Vec<Tensor>> {
         let shape: Vec<usize> = dims.collect();
         let n: usize = shape.iter().product();
         Tensor::new(&shape, &(0..n).map(|i| (i as f64 / n as f64) as f32).collect::<Vec<_>>())
+            .map(Item::Tensor)
     };
     inputs.map(ramp).collect()
 }

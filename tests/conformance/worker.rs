@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 
 use nestjit::onnx::OnnxModel;
-use nestjit::{Compiler, Error, ErrorKind, Session, Tensor};
+use nestjit::{Compiler, Error, ErrorKind, Item, Session};
 use serde::{Deserialize, Serialize};
 
 use super::compare::{self, Closeness};
@@ -76,7 +76,7 @@ fn catch<T>(f: impl FnOnce() -> T) -> Result<T, Verdict> {
 }
 
 fn case(model: &Path, modes: &[Mode]) {
-    let mut before: Option<Vec<Vec<Tensor>>> = None;
+    let mut before: Option<Vec<Vec<Item>>> = None;
     for mode in modes {
         match catch(|| run(model, *mode)) {
             Err(verdict) => answer(&verdict),
@@ -97,7 +97,7 @@ fn case(model: &Path, modes: &[Mode]) {
 }
 
 /// The verdict on a model, and the outputs of each data set if there are any.
-fn run(model: &Path, mode: Mode) -> (Verdict, Option<Vec<Vec<Tensor>>>) {
+fn run(model: &Path, mode: Mode) -> (Verdict, Option<Vec<Vec<Item>>>) {
     let refused = |e: Error| {
         let outcome = match e.kind() {
             ErrorKind::Unsupported => Outcome::Unsupported,
@@ -115,8 +115,8 @@ fn run(model: &Path, mode: Mode) -> (Verdict, Option<Vec<Vec<Tensor>>>) {
     };
     let (mut verdict, mut all) = (Verdict::new(Outcome::Pass, ""), Vec::new());
     for set in sets {
-        let outputs = match session.run(&set.inputs) {
-            Ok(outputs) => outputs,
+        let outputs = match session.call_items(&set.inputs) {
+            Ok(call) => call.outputs,
             Err(e) => return refused(e),
         };
         let closeness = match compare::outputs(&outputs, &set.outputs) {
