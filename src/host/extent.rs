@@ -28,7 +28,7 @@ pub(super) fn reshape(x: &Tensor, shape: &Tensor, allow_zero: bool) -> Result<Te
     }
     if let Some(d) = open {
         let rest = shape.iter().try_fold(1usize, |product, n| product.checked_mul(*n)).unwrap_or(0);
-        if rest == 0 || x.len() % rest != 0 {
+        if rest == 0 || !x.len().is_multiple_of(rest) {
             return Err(Error::shape(format!("{:?} cannot be reshaped to {wanted:?}", x.shape())));
         }
         shape[d] = x.len() / rest;

@@ -46,6 +46,8 @@ pub struct Stage {
     pub steps: Vec<Step>,
     /// The nodes that are left to the next stage, by position.
     pub rest: Vec<usize>,
+    /// The results of the steps on whose shapes the next stage depends.
+    pub shapes: Vec<Slot>,
     /// The next stage is right only for the values that are here.
     pub values: Vec<Slot>,
     /// The nodes that need them.
@@ -59,7 +61,7 @@ pub struct Stage {
 pub struct Reason {
     /// The node's name.
     pub node: String,
-    /// Its operator.
+    /// Its operator, and the version of its operator set.
     pub op: String,
     /// A sentence.
     pub why: String,
@@ -167,7 +169,7 @@ impl Body {
         let first_of_model = rest.is_none() && self.is_model();
         if first_of_model {
             importer.interface(&mut scope, &self.specialization(facts));
-            let kept = model.inputs.iter().zip(&self.arguments()[..]);
+            let kept = model.inputs.iter().zip(self.arguments());
             arguments = kept.filter(|(i, _)| scope.names.contains_key(&i.name)).map(|(_, s)| *s).collect();
         }
         let mut states = HashMap::new();
@@ -261,7 +263,7 @@ impl Walk<'_, '_> {
         };
         let operands = barrier.value.map(|id| self.operands_of(id, node, scope)).unwrap_or_default();
         self.importer.rollback(mark);
-        let reason = Reason { node: name.clone(), op: node.op_type().to_owned(), why: barrier.why };
+        let reason = Reason { node: name.clone(), op: op.clone(), why: barrier.why };
         match self.step(node, &reason, scope) {
             Ok(Some(kind)) => {
                 let slots = |names: &[String]| names.iter().map(|n| body.slot(n)).collect::<Vec<_>>();
@@ -343,17 +345,22 @@ impl Walk<'_, '_> {
             outputs: Vec::new(),
             aliases: Vec::new(),
             constants: Vec::new(),
+            shapes: Vec::new(),
             steps: self.steps,
             rest: self.rest,
             values: self.values.into_iter().collect(),
             waits: self.waits,
             whole,
         };
+        let later: BTreeSet<Slot> =
+            stage.rest.iter().flat_map(|index| body.reads[*index].iter().copied()).collect();
+        let made = stage.steps.iter().flat_map(|step| step.outputs.iter().flatten());
+        stage.shapes = made.copied().filter(|slot| later.contains(slot)).collect();
         if !whole {
             let mut needed: BTreeSet<Slot> = body.outputs().iter().copied().collect();
             let captured = stage.steps.iter().flat_map(Step::captures);
             needed.extend(stage.steps.iter().flat_map(|s| s.inputs.iter().flatten()).chain(captured));
-            needed.extend(stage.rest.iter().flat_map(|index| &body.reads[*index]));
+            needed.extend(&later);
             let inputs: HashMap<ValueId, Slot> =
                 self.importer.graph.inputs.iter().copied().zip(arguments.iter().copied()).collect();
             for slot in needed {

@@ -125,8 +125,7 @@ impl Entry {
         let shapes = cache.keys.iter().map(|slot| Signature::of(slots[*slot].as_ref())).collect();
         known.extend(stage.constants.iter().map(|(slot, _)| *slot));
         known.extend(&stage.values);
-        let made = stage.steps.iter().flat_map(|step| step.outputs.iter().flatten());
-        let keys = made.chain(&stage.values).copied().collect();
+        let keys = stage.shapes.iter().chain(&stage.values).copied().collect();
         let plans = stage.steps.iter().map(plans).collect();
         let next = Cache { keys, entries: Mutex::default() };
         Entry { shapes, values, code, stage, plans, known, next }

@@ -25,7 +25,8 @@ imported, compiled and run with every type. `NESTJIT_BLESS=1 cargo test --test o
 
 The types are those of the operands (counted from 0) or attributes named in the third column; others have the type that
 the operator prescribes. An operator that has several lines takes several such types. Operators from functions that a
-model contains are imported as what they consist of.
+model contains are imported as what they consist of. Operators on sequences and optional values are run by the host, for
+every type, between the programs of a `Session`.
 
 ";
 
@@ -89,11 +90,19 @@ fn the_table_is_what_the_code_does() {
     let mut text = HEADER.to_owned();
     text += "| operator | versions | operands | types |\n|---|---|---|---|\n";
     for entry in entries {
+        let until = entry.until.map_or_else(|| format!("{MAX_OPSET}"), |version| version.to_string());
+        if entry.session {
+            let _ = writeln!(
+                text,
+                "| {} | {} to {until} |  | sequences, in a session |",
+                entry.name, entry.since
+            );
+            continue;
+        }
         let Some(examples) = of.get(entry.name) else {
             failures.push(format!("{} has no line in tests/operators/examples.txt", entry.name));
             continue;
         };
-        let until = entry.until.map_or_else(|| format!("{MAX_OPSET}"), |version| version.to_string());
         let prefix = if entry.domain.is_empty() { String::new() } else { format!("{}.", entry.domain) };
         let mut lines: Vec<(String, String)> = Vec::new();
         for example in examples {

@@ -134,10 +134,8 @@ pub fn with_functions(
     functions: Vec<FunctionProto>,
 ) -> nestjit::Result<OnnxModel> {
     graph.initializer = initializer;
-    let opset = |domain: &str, version| OperatorSetIdProto {
-        domain: Some(domain.into()),
-        version: Some(version),
-    };
+    let opset =
+        |domain: &str, version| OperatorSetIdProto { domain: Some(domain.into()), version: Some(version) };
     OnnxModel::from_proto(ModelProto {
         ir_version: Some(8),
         opset_import: vec![opset("", 18), opset("local", 1)],

@@ -148,7 +148,7 @@ fn a_loop_that_a_condition_ends() {
     assert_eq!(call(8.0, false).unwrap(), 0.0);
     let error = call(f32::INFINITY, true).unwrap_err();
     assert_eq!(error.kind(), nestjit::ErrorKind::Limit);
-    assert!(error.to_string().contains("(Loop): the loop goes on after 50 iterations"), "{error}");
+    assert!(error.to_string().contains("(Loop, opset 18): the loop goes on after 50 iterations"), "{error}");
 }
 
 #[test]
@@ -197,7 +197,8 @@ fn scans_in_both_directions() {
         .ints("scan_output_axes", &[1, 0])
         .ints("scan_output_directions", &[0, 1]);
     let outputs = ["last", "sums", "differences"];
-    let s = session(model(graph(&["start: f32 2", "x: f32 2 n", "z: f32 2 n"], &outputs, vec![scan]), vec![]));
+    let s =
+        session(model(graph(&["start: f32 2", "x: f32 2 n", "z: f32 2 n"], &outputs, vec![scan]), vec![]));
     let run = |n: usize| {
         let x: Vec<f32> = (0..2 * n).map(|i| i as f32).collect();
         let z: Vec<f32> = (0..2 * n).map(|i| 100.0 * i as f32).collect();
@@ -229,7 +230,9 @@ fn functions_may_contain_what_cannot_be_compiled() {
         domain: Some("local".into()),
         input: vec!["v".into(), "shift".into()],
         output: vec!["found".into()],
-        node: nodes("NonZero: v -> at\nSqueeze: at -> flat\nGather: v, flat -> values\nClip: values, _, shift -> found"),
+        node: nodes(
+            "NonZero: v -> at\nSqueeze: at -> flat\nGather: v, flat -> values\nClip: values, _, shift -> found",
+        ),
         opset_import: vec![OperatorSetIdProto { domain: None, version: Some(18) }],
         ..FunctionProto::default()
     };
@@ -292,7 +295,8 @@ fn generation_with_a_cache() {
     let product = |x: &[f32], w: &[f32]| -> Vec<f32> {
         (0..d).map(|j| (0..d).map(|k| x[k] * w[k * d + j]).sum()).collect()
     };
-    let (mut x, mut keys, mut values, mut all) = (x0.to_vec(), Vec::new(), Vec::new(), Vec::new());
+    let (mut x, mut keys, mut values) = (x0.to_vec(), Vec::new(), Vec::new());
+    let mut all: Vec<f32> = Vec::new();
     for _ in 0..length {
         keys.push(product(&x, &weight(1)));
         values.push(product(&x, &weight(2)));
@@ -340,6 +344,6 @@ fn bodies_are_traced_with_their_depth() {
     let (_, trace) = s.trace(&inputs).unwrap();
     let parts: Vec<_> = trace.parts.iter().map(|p| (p.depth, p.program.is_some(), p.runs)).collect();
     assert_eq!(parts, [(0, true, 1), (0, false, 1), (1, true, 9), (0, true, 1)]);
-    assert_eq!(trace.parts[1].reasons[0].op, "Loop");
+    assert_eq!(trace.parts[1].reasons[0].op, "Loop, opset 18");
     assert_eq!(trace.parts[1].reasons[0].why, "the number of iterations depends on data");
 }

@@ -37,7 +37,10 @@ fn a_result_of_unknown_length_ends_a_program_and_begins_another() {
     assert_eq!(call(&[1, 3], &[7.0, -1.0, 0.0]), (vec![14.0], 2));
     let timings = s.timings();
     assert_eq!((timings.calls, timings.compiling_calls, timings.programs as usize), (5, 4, s.cached()));
-    assert_eq!(timings.last.iter().map(|c| c.compiled.is_some()).collect::<Vec<_>>(), [true, false, true, true, true]);
+    assert_eq!(
+        timings.last.iter().map(|c| c.compiled.is_some()).collect::<Vec<_>>(),
+        [true, false, true, true, true]
+    );
 }
 
 #[test]

@@ -16,18 +16,26 @@ fn message(session: &Session, inputs: &[Tensor]) -> (ErrorKind, String) {
 
 #[test]
 fn operands_that_make_no_sense_name_their_node() {
-    let range = session(model(graph(&["a: f32 3"], &["y"], {
-        let mut list = nodes("Cast: a -> b\nSplit: b -> s, l, d\nSqueeze: s -> s0\nSqueeze: l -> l0\nSqueeze: d -> d0");
-        list[0] = list[0].clone().int("to", 7);
-        list[1] = list[1].clone().int("num_outputs", 3);
-        list.push(node("Range: s0, l0, d0 -> y"));
-        list
-    }), vec![]));
+    let range = session(model(
+        graph(&["a: f32 3"], &["y"], {
+            let mut list = nodes(
+                "Cast: a -> b\nSplit: b -> s, l, d\nSqueeze: s -> s0\nSqueeze: l -> l0\nSqueeze: d -> d0",
+            );
+            list[0] = list[0].clone().int("to", 7);
+            list[1] = list[1].clone().int("num_outputs", 3);
+            list.push(node("Range: s0, l0, d0 -> y"));
+            list
+        }),
+        vec![],
+    ));
     assert_eq!(range.run(&[t(&[3], &[1.0f32, 6.0, 2.0])]).unwrap()[0], t(&[3], &[1i64, 3, 5]));
     let zero = message(&range, &[t(&[3], &[1.0f32, 6.0, 0.0])]);
-    assert_eq!(zero, (ErrorKind::Invalid, "node 'y' (Range): delta is 0".to_owned()));
+    assert_eq!(zero, (ErrorKind::Invalid, "node 'y' (Range, opset 18): delta is 0".to_owned()));
 
-    let expand = session(model(graph(&["x: f32 2", "s: i64 1"], &["y"], nodes("Add: s, s -> t\nExpand: x, t -> y")), vec![]));
+    let expand = session(model(
+        graph(&["x: f32 2", "s: i64 1"], &["y"], nodes("Add: s, s -> t\nExpand: x, t -> y")),
+        vec![],
+    ));
     let wide = message(&expand, &[t(&[2], &[1.0f32, 2.0]), t(&[1], &[3i64])]);
     assert_eq!(wide.0, ErrorKind::Shape);
     assert!(wide.1.starts_with("node 'y' (Expand"), "{}", wide.1);
@@ -45,7 +53,10 @@ fn indices_outside_are_errors_of_the_run() {
 
 #[test]
 fn integer_division_never_traps() {
-    let s = session(model(graph(&["a: i64 n", "b: i64 n"], &["q", "r"], nodes("Div: a, b -> q\nMod: a, b -> r")), vec![]));
+    let s = session(model(
+        graph(&["a: i64 n", "b: i64 n"], &["q", "r"], nodes("Div: a, b -> q\nMod: a, b -> r")),
+        vec![],
+    ));
     let reference = Session::reference(model(
         graph(&["a: i64 n", "b: i64 n"], &["q", "r"], nodes("Div: a, b -> q\nMod: a, b -> r")),
         vec![],
@@ -62,7 +73,10 @@ fn what_is_not_supported_is_known_before_anything_runs() {
     ));
     let (kind, text) = message(&s, &[t(&[1], &[1.0f32])]);
     assert_eq!(kind, ErrorKind::Unsupported);
-    assert!(text.starts_with("2 problems:") && text.contains("Frobnicate") && text.contains("Garble"), "{text}");
+    assert!(
+        text.starts_with("2 problems:") && text.contains("Frobnicate") && text.contains("Garble"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -84,7 +98,14 @@ fn bodies_are_checked() {
 
 #[test]
 fn one_graph_is_not_enough_for_everything() {
-    let m = model(graph(&["x: f32 2"], &["y"], nodes("Neg: x -> z\nSequenceConstruct: z -> s\nSequenceAt: s, zero -> y")), vec![ints("zero", &[], &[0])]);
+    let m = model(
+        graph(
+            &["x: f32 2"],
+            &["y"],
+            nodes("Neg: x -> z\nSequenceConstruct: z -> s\nSequenceAt: s, zero -> y"),
+        ),
+        vec![ints("zero", &[], &[0])],
+    );
     let error = m.graph(&Specialization::default()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.to_string().contains("only a session can run this model"), "{error}");

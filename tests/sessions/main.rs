@@ -1,5 +1,7 @@
 //! Sessions: models whose shapes, or what is computed at all, are known only when they run.
 
+#![allow(clippy::cloned_ref_to_slice_refs, reason = "a list of one operand is written like a longer one")]
+
 mod build;
 mod control;
 mod data;

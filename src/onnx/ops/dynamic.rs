@@ -2,18 +2,40 @@
 //! determinant, which is written out.
 
 use super::super::host;
-use super::super::node::NodeCx;
+use super::super::node::{NodeCx, axis, ints};
 use super::{OpEntry, one, op};
 use crate::error::{Error, Result};
 use crate::graph::{Binary, Op, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[
-    op("Compress", 9, host::import),
+    op("Compress", 9, compress),
     op("Det", 11, det),
     op("NonMaxSuppression", 10, host::import),
     op("NonZero", 9, host::import),
     op("Unique", 11, host::import),
 ];
+
+/// Elements that a known condition chooses are gathered.
+fn compress(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    let (mut x, condition) = (cx.input(0)?, cx.input(1)?);
+    let along = match cx.attributes.int("axis")? {
+        Some(along) => axis(along, cx.rank(x))?,
+        None => {
+            let count = cx.elements(x);
+            x = cx.reshape(x, &[count])?;
+            0
+        }
+    };
+    let condition = cx.known_constant(condition, "the shape of the result")?;
+    let kept = ints(&condition, "the condition")?;
+    let n = cx.shape(x)[along];
+    if kept.len() > n {
+        return Err(Error::shape(format!("{} conditions for {n} elements", kept.len())));
+    }
+    let kept: Vec<i64> = kept.iter().enumerate().filter(|(_, k)| **k != 0).map(|(i, _)| i as i64).collect();
+    let kept = cx.values(&[kept.len()], &kept)?;
+    one(cx.gather(x, kept, along))
+}
 
 /// The largest matrix whose determinant is written out.
 const DET: usize = 6;

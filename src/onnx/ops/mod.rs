@@ -50,18 +50,25 @@ pub struct OpEntry {
     pub since: i64,
     /// The last version that has it, if it was removed since.
     pub until: Option<i64>,
+    /// Whether only a session can run it: it works with sequences or optional values.
+    pub session: bool,
     pub(super) import: Import,
 }
 
 /// An operator of the default domain.
 const fn op(name: &'static str, since: i64, import: Import) -> OpEntry {
-    OpEntry { domain: "", name, since, until: None, import }
+    OpEntry { domain: "", name, since, until: None, session: false, import }
 }
 
 impl OpEntry {
     /// The same operator, which versions after `until` do not have.
     const fn until(self, until: i64) -> OpEntry {
         OpEntry { until: Some(until), ..self }
+    }
+
+    /// The same operator, which only a session can run.
+    const fn in_sessions(self) -> OpEntry {
+        OpEntry { session: true, ..self }
     }
 }
 
