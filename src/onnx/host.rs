@@ -2,6 +2,7 @@
 
 use super::attributes::Attributes;
 use super::import::Importer;
+use super::limit;
 use super::model::normal_domain;
 use super::node::NodeCx;
 use super::proto::NodeProto;
@@ -119,6 +120,10 @@ pub(super) fn import(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let Some(op) = host_op(cx.importer, cx.node, &cx.attributes, cx.opset)? else {
         return Err(Error::internal("no operation of the host"));
     };
+    // The result may be many times as large as the operand.
+    if (0..cx.input_count()).filter_map(|i| cx.optional(i)).any(|x| cx.elements(x) > limit::EAGER_RESULTS) {
+        return cx.leave_to_host("its operand is too large for the import");
+    }
     let mut operands = Vec::with_capacity(cx.input_count());
     for i in 0..cx.input_count() {
         operands.push(match cx.optional(i) {

@@ -21,6 +21,9 @@ pub(super) const RANK: usize = 64;
 /// is known; larger ones are left to FoldConstant.
 pub(super) const EAGER_ELEMENTS: usize = 1 << 14;
 
+/// The most elements of a constant from which an operation of the host makes another while a model is imported.
+pub(super) const EAGER_RESULTS: usize = 1 << 20;
+
 /// The largest constant that an operator is given that its model does not contain: tables of positions, of weights.
 pub(super) const TABLE_BYTES: usize = 256 << 20;
 
