@@ -112,7 +112,8 @@ impl Model<'_> {
             .sum()
     }
 
-    /// A multiply-add; operands that do not vary with all loops around are used several times once loaded.
+    /// A multiply-add, beside which its operands are loaded; those that do not vary with all loops around are
+    /// used several times once loaded.
     fn product(&self, a: &Expr, b: &Expr, around: &[Loop], lane: Option<Loop>) -> f64 {
         let operand = |e: &Expr| match e {
             Expr::Load(l) => {
@@ -129,7 +130,7 @@ impl Model<'_> {
             }
             other => self.value(other, lane),
         };
-        self.share(lane) + operand(a) + operand(b)
+        self.share(lane).max(operand(a) + operand(b))
     }
 
     fn value(&self, value: &Expr, lane: Option<Loop>) -> f64 {

@@ -60,6 +60,9 @@ impl Tile {
     }
 }
 
+/// The share of the time of the less busy of two units that the busier one waits for it.
+const OVERLAP: f64 = 0.1;
+
 /// The best tile for a leaf; `None` if computing the dot products one by one is estimated to be as good.
 /// Loops in `fixed` are already cut.
 pub(super) fn choose(
@@ -209,7 +212,7 @@ impl<'a> Model<'a> {
         for (steps, operands) in &self.contractions {
             // Columns of operands that do not stay in the first-level cache come from the second.
             let panel = steps * (width * size_of::<f32>()) as f64;
-            let column = if panel > 0.5 * self.machine.caches[0] { 0.8 } else { 0.5 };
+            let column = if panel > 0.5 * self.machine.caches[0] { 1.0 } else { 0.5 };
             let mut loads = 0.0;
             for o in operands {
                 let times = if rows.is_some_and(|r| self.leaf.varies(o.load, r)) { height } else { 1.0 };
@@ -222,7 +225,9 @@ impl<'a> Model<'a> {
                         (true, false) => vectors * 1.5 * lanes as f64,
                     };
             }
-            cycles += steps * (0.25 + (products * 0.5).max(loads).max(4.0));
+            // The units work side by side, but never perfectly.
+            let (more, less) = ((products * 0.5).max(loads), (products * 0.5).min(loads));
+            cycles += steps * (0.25 + (more + OVERLAP * less).max(4.0));
         }
         cycles
     }
