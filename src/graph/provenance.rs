@@ -298,7 +298,7 @@ mod tests {
         let same = ModelOps::trace(&before, &before);
         assert_eq!((kinds(&same), same.folded), (vec!["Add", "Relu", "Add"], 0));
         for op in &same.ops {
-            assert_eq!(op.nodes, [op.name.clone()]);
+            assert_eq!(op.nodes, std::slice::from_ref(&op.name));
         }
         let mut after = before.clone();
         after.nodes.remove(0);

@@ -105,7 +105,7 @@ impl FusionReport {
     /// The operations in order, a box beside each group of them.
     fn listing(&self, limit: usize) -> String {
         let shown = &self.groups[..self.groups.len().min(limit)];
-        let ops: Vec<Vec<String>> = shown.iter().map(|g| op_lines(g)).collect();
+        let ops: Vec<Vec<String>> = shown.iter().map(op_lines).collect();
         let boxes: Vec<Vec<String>> = shown.iter().map(box_lines).collect();
         let widest = |lines: &[Vec<String>]| lines.iter().flatten().map(|l| l.chars().count()).max();
         let (left, right) = (widest(&ops).unwrap_or(0), widest(&boxes).unwrap_or(0));

@@ -213,6 +213,29 @@ fn text_has_every_section() {
     assert_eq!(short["groups"].as_array().unwrap().len(), 2);
 }
 
+/// The whole text for a small model, but for what depends on the machine.
+#[test]
+fn text_is_as_expected() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = save(classifier(""), &dir.path().join("m.onnx"));
+    let out = stdout(&[&file, "--threads", "1", "--compare"]);
+    let mut text = String::new();
+    for line in out.lines().filter(|l| !l.starts_with(" balance") && !l.starts_with("              (")) {
+        let line = line.find("   isa ").map_or(line, |at| &line[..at]);
+        // Classes have names of different lengths, and stand at the end of a line of a box.
+        let class =
+            ["BANDWIDTH_BOUND", "BALANCED", "COMPUTE_BOUND"].iter().find_map(|class| line.find(class));
+        text += &class.map_or(line.to_owned(), |at| format!("{}CLASS", &line[..at]));
+        text.push('\n');
+    }
+    if std::env::var_os("NESTJIT_BLESS").is_some_and(|v| v == "1") {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/report/classifier.txt");
+        std::fs::write(golden, text).unwrap();
+        return;
+    }
+    assert_eq!(text, include_str!("classifier.txt"), "NESTJIT_BLESS=1 rewrites tests/report/classifier.txt");
+}
+
 #[test]
 fn without_fusion_nothing_is_fused() {
     let report = &models(&["mlp10", "--disable-pass", "OpFusion"])[0];

@@ -97,8 +97,7 @@ pub(super) fn layout(drawing: &Drawing) -> Layout {
     let paths = drawing.edges.iter().zip(&lanes).map(|(edge, lanes)| {
         let (from, to) = (boxes[edge.from], boxes[edge.to]);
         let mut points = vec![(from.x + from.width / 2.0, from.y + from.height)];
-        let mut passed = 0;
-        for at in lanes {
+        for (passed, at) in lanes.iter().enumerate() {
             let (x, row) = (center(*at), places[*at].row);
             let bottom = tops[row] + heights[row];
             match points.last_mut() {
@@ -106,7 +105,6 @@ pub(super) fn layout(drawing: &Drawing) -> Layout {
                 Some(last) if passed > 0 && (last.0 - x).abs() < STRAIGHT => last.1 = bottom,
                 _ => points.extend([(x, tops[row]), (x, bottom)]),
             }
-            passed += 1;
         }
         points.push((to.x + to.width / 2.0, to.y));
         points
