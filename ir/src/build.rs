@@ -24,8 +24,6 @@
 //! assert_eq!(p.nests.len(), 1);
 //! ```
 
-use std::collections::HashSet;
-
 use crate::affine::Var;
 use crate::expr::indices;
 use crate::nest::{
@@ -170,24 +168,14 @@ impl<'p> NestBuilder<'p> {
 
 impl Program {
     /// `name`, or `name_1`, `name_2`, ... if a buffer already has it.
-    pub fn unique_buffer_name(&self, name: &str) -> String {
-        unique(name, self.buffers.iter().map(|b| b.name.as_str()))
+    pub fn unique_buffer_name(&mut self, name: &str) -> String {
+        self.buffer_names.free(name, &self.buffers, |b| &b.name)
     }
 
     /// `name`, or `name_1`, `name_2`, ... if a nest already has it.
-    pub fn unique_nest_name(&self, name: &str) -> String {
-        unique(name, self.nests.iter().map(|n| n.name.as_str()))
+    pub fn unique_nest_name(&mut self, name: &str) -> String {
+        self.nest_names.free(name, &self.nests, |n| &n.name)
     }
-}
-
-/// One look at the names taken, however many suffixes are in use: programs have hundreds of locals `%t`.
-fn unique<'a>(name: &str, taken: impl Iterator<Item = &'a str>) -> String {
-    let suffixes: HashSet<&str> = taken.filter_map(|t| t.strip_prefix(name)).collect();
-    if !suffixes.contains("") {
-        return name.to_owned();
-    }
-    let free = (1usize..).map(|i| format!("_{i}")).find(|s| !suffixes.contains(s.as_str()));
-    format!("{name}{}", free.unwrap_or_default())
 }
 
 #[cfg(test)]

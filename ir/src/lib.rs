@@ -69,6 +69,7 @@ pub mod canon;
 pub mod expr;
 pub mod interp;
 pub mod layout;
+mod names;
 pub mod nest;
 pub mod ops;
 pub mod parse;

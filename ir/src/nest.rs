@@ -4,6 +4,7 @@
 //! defined by [`crate::interp`]; which of them are allowed at which stage by [`crate::verify`].
 
 use crate::affine::{Affine, Var};
+use crate::names::Names;
 use crate::ops::{BinOp, ReduceOp, UnOp};
 use crate::types::{DType, Scalar};
 
@@ -22,6 +23,10 @@ pub struct Program {
     pub vars: Vec<String>,
     /// The nests, in execution order.
     pub nests: Vec<Nest>,
+    /// For [`Program::unique_buffer_name`]: buffers are added, and keep their names.
+    pub(crate) buffer_names: Names,
+    /// For [`Program::unique_nest_name`].
+    pub(crate) nest_names: Names,
 }
 
 impl Program {

@@ -52,8 +52,12 @@ impl Program {
     /// One nest as text, as it would be in the text of a program of its own.
     pub fn show_nest<'a>(&'a self, nest: &'a Nest) -> impl fmt::Display + 'a {
         fmt::from_fn(move |f| {
-            let p =
-                Program { buffers: self.buffers.clone(), vars: self.vars.clone(), nests: vec![nest.clone()] };
+            let p = Program {
+                buffers: self.buffers.clone(),
+                vars: self.vars.clone(),
+                nests: vec![nest.clone()],
+                ..Program::default()
+            };
             let p = p.canonical();
             Printer { p: &p, f }.nest(&p.nests[0])
         })

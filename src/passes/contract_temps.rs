@@ -288,9 +288,9 @@ fn keep_in_scalars(program: &mut Program, block: &mut Vec<Stmt>) -> bool {
             at += 1;
             continue;
         }
-        let buffer = program.buf(buf);
-        let name = program.unique_buffer_name(&format!("{}_value", buffer.name));
-        let scalar = program.add_buffer(Buffer::new(name, buffer.dtype, &[], Role::Local));
+        let (name, dtype) = (format!("{}_value", program.buf(buf).name), program.buf(buf).dtype);
+        let name = program.unique_buffer_name(&name);
+        let scalar = program.add_buffer(Buffer::new(name, dtype, &[], Role::Local));
         visit::map_loads(&mut block[at + 1..end], &mut |l| same(l).then(|| Expr::load(scalar, SCALAR)));
         if let Stmt::Store(store) = &mut block[at] {
             let value = std::mem::replace(&mut store.value, Expr::load(scalar, SCALAR));

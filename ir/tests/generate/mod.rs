@@ -239,7 +239,10 @@ pub fn siblings(c: &mut Choices<'_>) -> Program {
     let mut p = Program::default();
     let bufs: Vec<BufId> = [&[12][..], &[6, 8], &[]]
         .iter()
-        .map(|shape| p.add_buffer(Buffer::new(p.unique_buffer_name("a"), DType::I32, shape, Role::Temp)))
+        .map(|shape| {
+            let name = p.unique_buffer_name("a");
+            p.add_buffer(Buffer::new(name, DType::I32, shape, Role::Temp))
+        })
         .collect();
     let mut b = NestBuilder::new(&mut p, "fill");
     for &buf in &bufs {
