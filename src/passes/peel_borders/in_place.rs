@@ -42,49 +42,77 @@ fn readers(program: &Program, buf: BufId) -> Vec<usize> {
     (0..program.nests.len()).filter(|&n| reads(&program.nests[n].body)).collect()
 }
 
+/// Whether a temporary that this fill surrounds could get a border, however wide.
+pub(in crate::passes) fn can_grow(program: &Program, buf: BufId, fill: Scalar) -> bool {
+    let survey = Survey::new(program);
+    program.buf(buf).role == Role::Temp
+        && survey.producer(buf).is_some()
+        && survey.found.get(&buf).is_none_or(|border| border.fill == fill)
+}
+
 /// The temporaries that are read beyond their edges, their producers and their borders.
 fn borders(program: &Program) -> BTreeMap<BufId, (usize, Border)> {
-    let mut found: BTreeMap<BufId, Border> = BTreeMap::new();
-    let mut refused: Vec<BufId> = Vec::new();
-    let mut writers: BTreeMap<BufId, Vec<usize>> = BTreeMap::new();
-    for (n, nest) in program.nests.iter().enumerate() {
-        let extents = Extents::of(&nest.body);
-        walk_stmts(&nest.body, &mut |s| match s {
-            Stmt::Store(Store { buf, index, .. }) => {
-                if index.iter().any(|i| i.as_affine().is_none()) {
-                    refused.push(*buf);
-                }
-                writers.entry(*buf).or_default().push(n);
-            }
-            Stmt::Reduce(r) => refused.push(r.buf),
-            Stmt::Call(c) => refused.extend(c.inputs.iter().chain(&c.outputs)),
-            Stmt::For(_) | Stmt::Temp(_) => {}
-        });
-        walk_exprs(&nest.body, &mut |e| {
-            let Expr::Load(l) = e else { return };
-            if program.buf(l.buf).role != Role::Temp {
-                return;
-            }
-            let affine = l.index.iter().all(|i| i.as_affine().is_some());
-            if !affine || (l.otherwise.is_some() && !extend(program, &extents, l, &mut found)) {
-                refused.push(l.buf);
-            }
-        });
-    }
+    let mut survey = Survey::new(program);
     let mut with_producer = BTreeMap::new();
-    for (buf, border) in found {
+    for (buf, border) in std::mem::take(&mut survey.found) {
         let wide = border.reach.iter().any(|&r| r != (0, 0));
-        let nests = writers.remove(&buf).unwrap_or_default();
-        let one = nests.first().filter(|first| nests.iter().all(|n| n == *first));
-        if let Some(&producer) = one
+        if let Some(producer) = survey.producer(buf)
             && wide
-            && !refused.contains(&buf)
             && growth(program, buf, &border.reach) <= MAX_GROWTH
         {
             with_producer.insert(buf, (producer, border));
         }
     }
     with_producer
+}
+
+/// Who writes temporaries, and how they are read.
+struct Survey {
+    /// What the guarded reads of a temporary need.
+    found: BTreeMap<BufId, Border>,
+    /// Temporaries with accesses that cannot be moved.
+    refused: Vec<BufId>,
+    /// The nests that write a buffer.
+    writers: BTreeMap<BufId, Vec<usize>>,
+}
+
+impl Survey {
+    fn new(program: &Program) -> Survey {
+        let mut found: BTreeMap<BufId, Border> = BTreeMap::new();
+        let mut refused: Vec<BufId> = Vec::new();
+        let mut writers: BTreeMap<BufId, Vec<usize>> = BTreeMap::new();
+        for (n, nest) in program.nests.iter().enumerate() {
+            let extents = Extents::of(&nest.body);
+            walk_stmts(&nest.body, &mut |s| match s {
+                Stmt::Store(Store { buf, index, .. }) => {
+                    if index.iter().any(|i| i.as_affine().is_none()) {
+                        refused.push(*buf);
+                    }
+                    writers.entry(*buf).or_default().push(n);
+                }
+                Stmt::Reduce(r) => refused.push(r.buf),
+                Stmt::Call(c) => refused.extend(c.inputs.iter().chain(&c.outputs)),
+                Stmt::For(_) | Stmt::Temp(_) => {}
+            });
+            walk_exprs(&nest.body, &mut |e| {
+                let Expr::Load(l) = e else { return };
+                if program.buf(l.buf).role != Role::Temp {
+                    return;
+                }
+                let affine = l.index.iter().all(|i| i.as_affine().is_some());
+                if !affine || (l.otherwise.is_some() && !extend(program, &extents, l, &mut found)) {
+                    refused.push(l.buf);
+                }
+            });
+        }
+        Survey { found, refused, writers }
+    }
+
+    /// The one nest that writes a temporary; `None` if there are several, or accesses that cannot be moved.
+    fn producer(&self, buf: BufId) -> Option<usize> {
+        let (first, others) = self.writers.get(&buf)?.split_first()?;
+        (others.iter().all(|n| n == first) && !self.refused.contains(&buf)).then_some(*first)
+    }
 }
 
 /// Adds what a guarded load needs to the border of its buffer; false if that cannot be.

@@ -6,7 +6,7 @@
 //! local (`pad`); otherwise the loops are cut into border, interior, border (`split`). What remains guarded stays
 //! correct.
 
-mod in_place;
+pub(super) mod in_place;
 pub(super) mod pad;
 mod split;
 

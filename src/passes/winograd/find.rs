@@ -3,6 +3,7 @@
 //! Whether rewriting one pays is decided in `cost`.
 
 use nestjit_ir::access::writes;
+use nestjit_ir::visit::{walk_exprs, walk_stmts};
 use nestjit_ir::{
     Affine, BinOp, BufId, Expr, For, Index, Load, LoopKind, Program, ReduceOp, Role, Stmt, Var,
 };
@@ -29,7 +30,10 @@ pub(super) struct Convolution {
     pub weights: Load,
     /// The sum.
     pub accumulator: BufId,
-    /// What happens with the sum: the statements of the innermost loop, the sum's own left out.
+    /// Other sums of products that the innermost loop makes, such as a projection that is added: their
+    /// accumulators and statements.
+    pub aside: Vec<(BufId, Vec<Stmt>)>,
+    /// What happens with the sums: the other statements of the innermost loop.
     pub epilogue: Vec<Stmt>,
 }
 
@@ -50,8 +54,20 @@ pub(super) fn find(program: &Program, l: &For) -> Option<Result<Convolution, Obs
     if chain.iter().any(|l| l.kind != LoopKind::Serial) || !vectorizable(program, &body) {
         return None;
     }
-    let (accumulator, reduction, epilogue) = sum(&body)?;
-    let (reduced, factors) = products(reduction, accumulator)?;
+    let (sums, epilogue) = sums(program, &body)?;
+    (0..sums.len()).find_map(|at| convolution(program, &chain, &body, &sums, at, &epilogue))
+}
+
+/// The convolution whose sum is the one at `at`.
+fn convolution(
+    program: &Program,
+    chain: &[For],
+    body: &[Stmt],
+    sums: &[Sum],
+    at: usize,
+    epilogue: &[Stmt],
+) -> Option<Result<Convolution, Obstacle>> {
+    let Sum { accumulator, reduced, factors: [a, b], .. } = &sums[at];
     let around = |v: Var| chain.iter().find(|l| l.var == v).map(|l| (v, l.extent));
     let uses = |load: &Load, v: Var| load.index.iter().any(|i| i.as_affine().is_none_or(|a| a.uses(v)));
     let spatial = |load: &Load| {
@@ -62,8 +78,7 @@ pub(super) fn find(program: &Program, l: &For) -> Option<Result<Convolution, Obs
                 .any(|a| a.uses(k.0) && a.vars().any(|v| around(v).is_some()))
         })
     };
-    let [a, b] = factors;
-    let (input, weights) = if spatial(&a) { (a, b) } else { (b, a) };
+    let (input, weights) = if spatial(a) { (a, b) } else { (b, a) };
 
     // The window's loops move one dimension of the input together with a loop around.
     let mut window = Vec::new();
@@ -73,7 +88,7 @@ pub(super) fn find(program: &Program, l: &For) -> Option<Result<Convolution, Obs
             continue;
         };
         let o = a.vars().find(|v| *v != k.0).and_then(around)?;
-        if a.coeff(k.0) != 1 || a.coeff(o.0) != 1 || uses(&weights, o.0) {
+        if a.coeff(k.0) != 1 || a.coeff(o.0) != 1 || uses(weights, o.0) {
             return None;
         }
         window.push((*k, o));
@@ -98,90 +113,95 @@ pub(super) fn find(program: &Program, l: &For) -> Option<Result<Convolution, Obs
     let vars: Vec<Var> = weights.index.iter().map(plain).collect::<Option<_>>()?;
     let mut filters = vars.iter().filter(|v| ![kh.0, kw.0, channels.0].contains(v));
     let filters = filters.next().filter(|_| vars.len() == 4).and_then(|v| around(*v))?;
-    if ![kh.0, kw.0, channels.0, filters.0].iter().all(|v| vars.contains(v)) || uses(&input, filters.0) {
+    if ![kh.0, kw.0, channels.0, filters.0].iter().all(|v| vars.contains(v)) || uses(input, filters.0) {
         return None;
     }
 
-    if let Err(o) = obstacle(program, &chain, &body, &input, &weights, channels, filters) {
-        return Some(Err(o));
-    }
     let inner = [rows.0, columns.0, filters.0];
-    let batch = chain.into_iter().filter(|l| !inner.contains(&l.var)).collect();
-    let window = [kh.0, kw.0];
-    Some(Ok(Convolution {
-        batch,
+    let others = sums.iter().enumerate().filter(|s| s.0 != at);
+    let conv = Convolution {
+        batch: chain.iter().filter(|l| !inner.contains(&l.var)).cloned().collect(),
         rows,
         columns,
         filters,
         channels,
-        input,
-        window,
-        weights,
-        accumulator,
-        epilogue,
-    }))
+        input: input.clone(),
+        window: [kh.0, kw.0],
+        weights: weights.clone(),
+        accumulator: *accumulator,
+        aside: others.map(|(_, s)| (s.accumulator, s.stmts.clone())).collect(),
+        epilogue: epilogue.to_vec(),
+    };
+    Some(match obstacle(program, chain, body, &conv) {
+        Some(obstacle) => Err(obstacle),
+        None => Ok(conv),
+    })
 }
 
-fn obstacle(
-    program: &Program,
-    chain: &[For],
-    body: &[Stmt],
-    input: &Load,
-    weights: &Load,
-    channels: Loop,
-    filters: Loop,
-) -> Result<(), Obstacle> {
+fn obstacle(program: &Program, chain: &[For], body: &[Stmt], conv: &Convolution) -> Option<Obstacle> {
+    let Convolution { input, weights, epilogue, channels, filters, .. } = conv;
     if program.buf(weights.buf).role != Role::Const || weights.otherwise.is_some() {
-        return Err(Obstacle::DynamicWeights);
+        return Some(Obstacle::DynamicWeights);
     }
     for at in 0..chain.len() {
         let inner = rechain(chain[at + 1..].to_vec(), body.to_vec());
         if !independent(&For { body: inner, ..chain[at].clone() }) {
-            return Err(Obstacle::Dependence);
+            return Some(Obstacle::Dependence);
         }
     }
     if writes(body).contains(&input.buf) {
-        return Err(Obstacle::Dependence);
+        return Some(Obstacle::Dependence);
     }
     let unit = |buf, index: &[Index], var| matches!(stride(program, buf, index, var), Some(0 | 1));
     let mut along = unit(input.buf, &input.index, channels.0);
-    nestjit_ir::visit::walk_stmts(body, &mut |s| {
+    walk_stmts(epilogue, &mut |s| {
         if let Stmt::Store(s) = s {
             along &= unit(s.buf, &s.index, filters.0);
         }
     });
-    nestjit_ir::visit::walk_exprs(body, &mut |e| {
-        if let Expr::Load(l) = e
-            && l != weights
-        {
+    walk_exprs(epilogue, &mut |e| {
+        if let Expr::Load(l) = e {
             along &= unit(l.buf, &l.index, filters.0);
         }
     });
-    if along { Ok(()) } else { Err(Obstacle::Layout) }
+    (!along).then_some(Obstacle::Layout)
 }
 
-/// The accumulator of a block that sums up from zero in one loop, that loop, and the block's other statements.
-fn sum(body: &[Stmt]) -> Option<(BufId, &For, Vec<Stmt>)> {
-    let mut loops = body.iter().filter_map(|s| match s {
-        Stmt::For(l) => Some(l),
-        _ => None,
-    });
-    let reduction = loops.next()?;
-    if loops.next().is_some() {
-        return None;
-    }
-    let at = body.iter().position(|s| matches!(s, Stmt::For(_)))?;
-    let starts = |s: &Stmt| match s {
-        Stmt::Store(s) if s.index.is_empty() => {
-            let zero = s.value.as_const().is_some_and(|v| v.as_f64() == 0.0);
-            zero.then_some(s.buf)
+/// A sum of products, from zero.
+struct Sum {
+    accumulator: BufId,
+    /// The declaration, the start and the loop.
+    stmts: Vec<Stmt>,
+    /// The loops, outermost first.
+    reduced: Vec<Loop>,
+    factors: [Load; 2],
+}
+
+/// The sums of products of a block, and its other statements, which do nothing that the sums depend on; `None` if
+/// there are other loops.
+fn sums(program: &Program, body: &[Stmt]) -> Option<(Vec<Sum>, Vec<Stmt>)> {
+    let (mut sums, mut others): (Vec<Sum>, Vec<Stmt>) = (Vec::new(), Vec::new());
+    let mut rest = body;
+    while let Some(stmt) = rest.first() {
+        if let [Stmt::Temp(declared), Stmt::Store(start), Stmt::For(l), ..] = rest
+            && start.buf == *declared
+            && start.index.is_empty()
+            && start.value.as_const().is_some_and(|v| v.as_f64() == 0.0)
+        {
+            let (reduced, factors) = products(l, *declared)?;
+            sums.push(Sum { accumulator: *declared, stmts: rest[..3].to_vec(), reduced, factors });
+            rest = &rest[3..];
+            continue;
         }
-        _ => None,
-    };
-    // Nothing but the declaration and the start may come before the sum.
-    let [Stmt::Temp(declared), start] = &body[..at] else { return None };
-    let accumulator = starts(start).filter(|b| b == declared)?;
-    Some((accumulator, reduction, body[at + 1..].to_vec()))
+        if matches!(stmt, Stmt::For(_)) {
+            return None;
+        }
+        others.push(stmt.clone());
+        rest = &rest[1..];
+    }
+    let written = writes(&others);
+    let apart = |l: &Load| program.buf(l.buf).role != Role::Local && !written.contains(&l.buf);
+    sums.iter().all(|s| s.factors.iter().all(apart)).then_some((sums, others))
 }
 
 /// The loops of a sum of products into `accumulator`, outermost first, and the two factors.

@@ -25,7 +25,7 @@ use self::rewrite::Rewrite;
 use self::transform::{Filtering, filters};
 use super::PassContext;
 use super::loops::drop_unit_loops;
-use super::peel_borders::pad;
+use super::peel_borders::{in_place, pad};
 use crate::error::Result;
 use crate::tensor::Tensor;
 use crate::unit::{Remark, Unit};
@@ -75,12 +75,12 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
 fn rewrite(unit: &mut Unit, mut conv: Convolution, plan: Plan, known: &mut Known) -> Result<Vec<Stmt>> {
     let filters = transformed(unit, &conv, plan.filtering, known)?;
     let mut stmts = pad_input(&mut unit.program, &mut conv, plan.filtering);
-    stmts.extend(Rewrite { program: &mut unit.program, conv: &conv, plan, filters }.run());
+    stmts.extend(Rewrite::new(&mut unit.program, &conv, plan, filters).run());
     Ok(stmts)
 }
 
-/// Makes the tiles of the input, which may reach beyond it, lie inside a padded copy. Returns the statements that
-/// make the copy; guards in the transforms would cost more.
+/// Makes the tiles of the input, which may reach beyond it, lie inside: PeelBorders will give a temporary a border;
+/// of anything else a padded copy is made here, by the statements returned. Guards in the transforms would cost more.
 fn pad_input(program: &mut Program, conv: &mut Convolution, filtering: Filtering) -> Vec<Stmt> {
     let m = filtering.outputs();
     let mut extents = Extents::default();
@@ -92,7 +92,12 @@ fn pad_input(program: &mut Program, conv: &mut Convolution, filtering: Filtering
     for (var, extent) in [conv.rows, conv.columns] {
         extents.set(var, extent.next_multiple_of(m));
     }
-    conv.input.otherwise.get_or_insert_with(|| Box::new(Expr::f32(0.0)));
+    let otherwise = conv.input.otherwise.get_or_insert_with(|| Box::new(Expr::f32(0.0)));
+    if let Some(fill) = otherwise.as_const()
+        && in_place::can_grow(program, conv.input.buf, fill)
+    {
+        return Vec::new();
+    }
     let mut made = Vec::new();
     match pad::whole(program, &extents, &conv.input, &mut made) {
         Some(padded) => conv.input = padded.read(&conv.input),

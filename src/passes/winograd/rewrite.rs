@@ -4,7 +4,7 @@
 //! A block keeps its tiles in two locals, `[n * n][tiles][channels]`, so that each of the `n * n` products is a
 //! matrix product that Tile schedules like any other.
 
-use nestjit_ir::visit::{fresh_copy, subst_var};
+use nestjit_ir::visit::{fresh_copy, map_loads, subst_var};
 use nestjit_ir::{
     Affine, BufId, Buffer, DType, Expr, Index, Load, LoopKind, Program, ReduceOp, Role, SCALAR, Stmt, Store,
     Var, indices,
@@ -17,11 +17,12 @@ use crate::passes::loops::{looped, rechain};
 
 /// Writes the statements that replace a convolution.
 pub(super) struct Rewrite<'a> {
-    pub program: &'a mut Program,
-    pub conv: &'a Convolution,
-    pub plan: Plan,
-    /// The transformed filters, `[n * n][ci][co]`.
-    pub filters: BufId,
+    program: &'a mut Program,
+    conv: &'a Convolution,
+    plan: Plan,
+    filters: BufId,
+    /// The convolution's epilogue; it reads other sums from memory.
+    epilogue: Vec<Stmt>,
 }
 
 /// Rows of tiles: `first + 0..full` whole ones, then perhaps one of `rest` output rows.
@@ -31,16 +32,22 @@ struct Block {
     rest: usize,
 }
 
-impl Rewrite<'_> {
+impl<'a> Rewrite<'a> {
+    /// `filters` are the transformed filters, `[n * n][ci][co]`.
+    pub fn new(program: &'a mut Program, conv: &'a Convolution, plan: Plan, filters: BufId) -> Rewrite<'a> {
+        Rewrite { program, conv, plan, filters, epilogue: conv.epilogue.clone() }
+    }
+
     /// The statements.
     pub fn run(mut self) -> Vec<Stmt> {
         let m = self.filtering().outputs();
         let (whole, rest) = (self.conv.rows.1 / m, self.conv.rows.1 % m);
         let rows = self.plan.rows;
         let all = whole + usize::from(rest > 0);
-        let mut body = Vec::new();
+        let (mut body, epilogue) = self.sums_aside();
+        self.epilogue = epilogue;
         if rows >= all {
-            body = self.block(&Block { first: Affine::constant(0), full: whole, rest });
+            body.extend(self.block(&Block { first: Affine::constant(0), full: whole, rest }));
         } else {
             let blocks = whole / rows;
             if blocks > 0 {
@@ -58,6 +65,27 @@ impl Rewrite<'_> {
             }
         }
         rechain(self.conv.batch.clone(), body)
+    }
+
+    /// Statements that compute the block's other sums for the whole image, and the epilogue that reads them.
+    fn sums_aside(&mut self) -> (Vec<Stmt>, Vec<Stmt>) {
+        let conv = self.conv;
+        let (mut out, mut epilogue) = (Vec::new(), conv.epilogue.clone());
+        let loops = [conv.rows, conv.columns, conv.filters];
+        for (accumulator, sum) in &conv.aside {
+            let sums = self.local("aside", &loops.map(|l| l.1));
+            let index = indices(loops.map(|l| l.0));
+            let mut body = sum.clone();
+            let value = Expr::load(*accumulator, SCALAR);
+            body.push(Stmt::Store(Store { buf: sums, index: index.clone(), value }));
+            out.push(Stmt::Temp(sums));
+            out.extend(fresh_copy(self.program, &[wrap(&loops, body)]));
+            map_loads(&mut epilogue, &mut |l| {
+                let read = Load { buf: sums, index: index.clone(), otherwise: None };
+                (l.buf == *accumulator).then_some(Expr::Load(read))
+            });
+        }
+        (out, epilogue)
     }
 
     fn filtering(&self) -> Filtering {
@@ -216,7 +244,7 @@ impl Rewrite<'_> {
             for (j, value) in products.into_iter().enumerate() {
                 let row = block.first.add(&th).scale(m).plus(i as i64);
                 let column = tw.scale(m).plus(j as i64);
-                code.epilogue(conv, value, &row, &column, c);
+                code.epilogue(conv, &self.epilogue, value, &row, &column, c);
             }
         }
         wrap(&loops, code.stmts)
@@ -272,12 +300,20 @@ impl Code<'_> {
     }
 
     /// What is done with one element of the convolution's result.
-    fn epilogue(&mut self, conv: &Convolution, value: Expr, row: &Affine, column: &Affine, filter: Var) {
+    fn epilogue(
+        &mut self,
+        conv: &Convolution,
+        epilogue: &[Stmt],
+        value: Expr,
+        row: &Affine,
+        column: &Affine,
+        filter: Var,
+    ) {
         let mut body = vec![
             Stmt::Temp(conv.accumulator),
             Stmt::Store(Store { buf: conv.accumulator, index: Vec::new(), value }),
         ];
-        body.extend(conv.epilogue.iter().cloned());
+        body.extend(epilogue.iter().cloned());
         let mut body = fresh_copy(self.program, &body);
         subst_var(&mut body, conv.rows.0, row);
         subst_var(&mut body, conv.columns.0, column);

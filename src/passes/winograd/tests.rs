@@ -106,6 +106,28 @@ fn the_meaning_stays() {
 }
 
 #[test]
+fn other_sums_of_the_block_are_computed_aside() {
+    let text = conv(9, 10, 3, 5, 1)
+        .replace("in %r", "const %v: f32[5,3], in %r")
+        .replace(
+            "temp %t: f32",
+            "temp %p: f32 %p = 0.0 for k < 3 { %p += %x[n,oh,ow,k] * %v[co,k] } temp %t: f32",
+        )
+        .replace("%acc + %b[co]", "%acc + %b[co] - %p");
+    let before = results(&unit(&text));
+    let mut unit = unit(&text);
+    let Some(Ok(conv)) = found(&unit) else { panic!("{text}") };
+    assert_eq!(conv.aside.len(), 1);
+    let plan = Plan { filtering: Filtering::F4, rows: 2, cycles: 0.0, direct: 1.0 };
+    unit.program.nests[0].body = rewrite(&mut unit, conv, plan, &mut Known::new()).unwrap();
+    let errors = verify(&unit.program, Stage::Fused);
+    assert!(errors.is_empty(), "{}\n{}", errors[0], unit.program);
+    for (a, b) in before.iter().zip(results(&unit)) {
+        assert!((a - b).abs() <= 2e-5, "{a} became {b}");
+    }
+}
+
+#[test]
 fn only_what_pays_is_rewritten() {
     let target = Target {
         isa: Isa::Avx512,
