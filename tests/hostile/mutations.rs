@@ -76,7 +76,7 @@ fn damaged_bytes() {
     let mut tally = Tally::default();
     for (name, model) in seeds::all() {
         let bytes = model.encode_to_vec();
-        for seed in 0..iterations(1500) {
+        for seed in 0..iterations(800) {
             let damaged = mutate::bytes(&bytes, &mut Random(seed as u64));
             // Most damage to bytes is damage to names, weights and the framing: code is generated for a part.
             tally.add(
