@@ -40,6 +40,9 @@ pub(crate) struct ModelArgs {
     /// Passes to switch off, by name; `nestjit ir --passes` lists them
     #[arg(long = "disable-pass", value_name = "A,B", value_delimiter = ',')]
     pub(crate) disable_pass: Vec<String>,
+    /// The extent of a symbolic dimension of an ONNX model; those left open are 1, or what inputs have
+    #[arg(long = "dim", value_name = "NAME=N", value_parser = dimension)]
+    pub(crate) dim: Vec<(String, usize)>,
 }
 
 #[derive(Args, Debug)]
@@ -113,6 +116,9 @@ pub(crate) struct ReportArgs {
     /// Passes to switch off, by name; `nestjit ir --passes` lists them
     #[arg(long = "disable-pass", value_name = "A,B", value_delimiter = ',')]
     pub(crate) disable_pass: Vec<String>,
+    /// The extent of a symbolic dimension of an ONNX model; those left open are 1, or what inputs have
+    #[arg(long = "dim", value_name = "NAME=N", value_parser = dimension)]
+    pub(crate) dim: Vec<(String, usize)>,
     /// Threads of a run, and of the measured machine [default: the physical cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) threads: Option<u32>,
@@ -150,6 +156,9 @@ pub(crate) struct IrArgs {
     /// Passes to switch off, by name
     #[arg(long = "disable-pass", value_name = "A,B", value_delimiter = ',')]
     pub(crate) disable_pass: Vec<String>,
+    /// The extent of a symbolic dimension of an ONNX model; those left open are 1, or what inputs have
+    #[arg(long = "dim", value_name = "NAME=N", value_parser = dimension)]
+    pub(crate) dim: Vec<(String, usize)>,
     /// Print the program as it is after this pass (`Lower`: before the first) [default: after the last]
     #[arg(long, value_name = "PASS", conflicts_with = "all")]
     pub(crate) after: Option<String>,
@@ -168,6 +177,9 @@ pub(crate) struct IrArgs {
 pub(crate) struct ExportArgs {
     /// The name of a built-in model, or an ONNX file
     pub(crate) model: String,
+    /// The extent of a symbolic dimension of an ONNX model
+    #[arg(long = "dim", value_name = "NAME=N", value_parser = dimension)]
+    pub(crate) dim: Vec<(String, usize)>,
     /// The file to write
     pub(crate) file: PathBuf,
 }
@@ -194,6 +206,15 @@ pub(crate) enum ModelSize {
 fn tolerance(text: &str) -> Result<f64, String> {
     let number = text.parse::<f64>().ok().filter(|n| n.is_finite() && *n >= 0.0);
     number.ok_or_else(|| "must be a number that is not negative".to_owned())
+}
+
+/// A name and an extent.
+fn dimension(text: &str) -> Result<(String, usize), String> {
+    let extent = |(name, n): (&str, &str)| Some((name.to_owned(), n.parse::<usize>().ok()?));
+    text.rsplit_once('=')
+        .filter(|(name, _)| !name.is_empty())
+        .and_then(extent)
+        .ok_or_else(|| "expected NAME=N".to_owned())
 }
 
 /// Splits `NAME=FILE` at the first `=` that leaves both sides non-empty.

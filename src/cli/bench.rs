@@ -13,6 +13,8 @@ use serde::Serialize;
 
 use super::Outcome;
 use super::args::{BenchArgs, Fusion};
+use super::onnx::{self, Loaded};
+use super::parts;
 use super::session::{self, FUSION, Ready};
 
 /// All figures; serialised, the object that `--json` prints.
@@ -77,6 +79,11 @@ struct Subject {
 }
 
 pub(crate) fn execute(args: &BenchArgs) -> Result<Outcome> {
+    if let Loaded::Parts(parts) = onnx::load(&args.model.model, &args.model.dim, &[])? {
+        let startup = Instant::now();
+        session::warm_up_compiler(args.threads.map(|n| n as usize))?;
+        return parts::bench(args, &parts, millis(startup));
+    }
     let bench = measure(args)?;
     if args.json {
         let json = serde_json::to_string(&bench).map_err(|e| Error::internal(e.to_string()))?;
@@ -112,7 +119,8 @@ fn measure(args: &BenchArgs) -> Result<Bench> {
         }
     }
 
-    let (model, first) = (session::load(&args.model.model)?, subjects[0].ready.executable());
+    let model = onnx::load_graph(&args.model.model, &args.model.dim)?;
+    let first = subjects[0].ready.executable();
     let (threads, target) = (first.threads(), first.target().clone());
     let flops = flops::count(&lower::lower(&model.graph)?.program);
     let Machine { peak_gflops, read_gbytes } = machine::measure(target.isa, target.l3_bytes);
@@ -134,7 +142,7 @@ impl Subject {
     /// Loads, compiles and runs the model for the first time.
     fn cold(args: &BenchArgs, fusion: bool) -> Result<Subject> {
         let start = Instant::now();
-        let model = session::load(&args.model.model)?;
+        let model = onnx::load_graph(&args.model.model, &args.model.dim)?;
         let load = millis(start);
         let (inputs, _) = session::inputs(&model, &[])?;
         let compile = Instant::now();

@@ -17,8 +17,9 @@ use nestjit::{DType, Error, Executable, Model, Result, Tensor, TensorSpec, lower
 
 use super::args::CheckArgs;
 use super::compare::{difference, tolerance, tolerance_of_reference};
+use super::onnx::{self, Loaded};
 use super::session::FUSION;
-use super::{Outcome, session};
+use super::{Outcome, parts, session};
 
 /// The number of threads whose results must not differ by a bit.
 const THREADS: [usize; 2] = [1, 2];
@@ -32,7 +33,12 @@ struct Verdicts {
 }
 
 pub(crate) fn execute(args: &CheckArgs) -> Result<Outcome> {
-    let model = session::load(&args.model.model)?;
+    let model = match onnx::load(&args.model.model, &args.model.dim, &args.input)? {
+        Loaded::Graph(model) => model,
+        Loaded::Parts(parts) => {
+            return parts::check(&parts, &args.model.disable_pass, &args.expect, args.tolerance);
+        }
+    };
     let (inputs, _) = session::inputs(&model, &args.input)?;
     let outputs = session::outputs_of(&model);
     let expected = session::expectations(&args.expect, &outputs)?;

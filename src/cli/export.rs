@@ -4,10 +4,10 @@ use nestjit::Result;
 use nestjit::report::format::name;
 
 use super::args::ExportArgs;
-use super::{Outcome, session};
+use super::{Outcome, onnx};
 
 pub(crate) fn execute(args: &ExportArgs) -> Result<Outcome> {
-    let model = session::load(&args.model)?;
+    let model = onnx::load_graph(&args.model, &args.dim)?;
     model.write_onnx(&args.file)?;
     let file = args.file.display().to_string();
     Ok(format!(

@@ -11,7 +11,8 @@ use nestjit::unit::Unit;
 use nestjit::{Compiler, Error, Executable, Result, Tensor};
 
 use super::args::IrArgs;
-use super::{Outcome, npy, session};
+use super::onnx::{self, Loaded};
+use super::{Outcome, npy, parts, session};
 
 pub(crate) fn execute(args: &IrArgs) -> Result<Outcome> {
     let Some(model) = args.model.as_deref() else {
@@ -25,15 +26,24 @@ pub(crate) fn execute(args: &IrArgs) -> Result<Outcome> {
     let executable = if model.ends_with(".nest") {
         compile_file(&compiler, Path::new(model))?
     } else {
-        compiler.compile(&session::load(model)?)?
+        match onnx::load(model, &args.dim, &[])? {
+            Loaded::Graph(model) => compiler.compile(&model)?,
+            Loaded::Parts(parts) => {
+                return parts::ir(&parts, &parts.session(compiler)?, |executable| print(args, executable));
+            }
+        }
     };
+    Ok(print(args, &executable)?.into())
+}
+
+/// What is asked for of a program.
+fn print(args: &IrArgs, executable: &Executable) -> Result<String> {
     let nest = args.nest.as_deref();
-    let text = match &args.after {
-        Some(pass) => select(executable.program_after(pass)?, nest)?,
-        None if args.all => every_program(&executable, nest),
-        None => select(&executable.program().to_string(), nest)?,
-    };
-    Ok(text.into())
+    match &args.after {
+        Some(pass) => select(executable.program_after(pass)?, nest),
+        None if args.all => Ok(every_program(executable, nest)),
+        None => select(&executable.program().to_string(), nest),
+    }
 }
 
 /// Compiles a file of nests. Its constants are zeros: only the text is of interest.

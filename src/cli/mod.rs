@@ -11,6 +11,8 @@ mod export;
 mod files;
 mod ir;
 mod npy;
+mod onnx;
+mod parts;
 mod report;
 mod run;
 mod session;

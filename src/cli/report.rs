@@ -10,8 +10,9 @@ use nestjit::{Compiler, Error, Executable, Fusion, Model, Result, TensorView};
 use serde::Serialize;
 
 use super::args::ReportArgs;
+use super::onnx::{self, Loaded};
 use super::session::{self, FUSION};
-use super::{Outcome, npy};
+use super::{Outcome, npy, parts};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -31,7 +32,23 @@ pub(crate) fn execute(args: &ReportArgs) -> Result<Outcome> {
     let mut roofline = None;
     let mut reports = Vec::new();
     for model in &args.models {
-        reports.push(report(args, &session::load(model)?, &mut roofline)?);
+        let model = match onnx::load(model, &args.dim, &[])? {
+            Loaded::Graph(model) => model,
+            Loaded::Parts(parts) => {
+                let extras =
+                    [args.compare, args.measure, files.iter().any(|f| f.1.is_some()), args.models.len() > 1];
+                if extras.contains(&true) {
+                    return Err(Error::unsupported(format!(
+                        "'{}' is not one program: it has a report of its own, without other models, --compare, --measure, \
+                         --html, --dot and --trace",
+                        model.escape_debug()
+                    )));
+                }
+                let threads = args.threads.map(|n| n as usize);
+                return parts::report(&parts, &args.disable_pass, threads, args.json);
+            }
+        };
+        reports.push(report(args, &model, &mut roofline)?);
     }
     let limit = args.max_nodes.unwrap_or(usize::MAX);
     if args.json {

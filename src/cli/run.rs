@@ -7,32 +7,40 @@ use nestjit::{Result, Tensor};
 
 use super::args::RunArgs;
 use super::files::file_name;
-use super::{Outcome, complain, npy, session};
+use super::onnx::{self, Loaded};
+use super::{Outcome, complain, npy, parts, session};
 
 pub(crate) fn execute(args: &RunArgs) -> Result<Outcome> {
-    let model = session::load(&args.model.model)?;
-    let (inputs, random) = session::inputs(&model, &args.input)?;
     let threads = args.threads.map(|n| n as usize);
-    let executable = session::compile(&model, threads, &args.model.disable_pass, true)?;
+    let (outputs, random) = match onnx::load(&args.model.model, &args.model.dim, &args.input)? {
+        Loaded::Graph(model) => {
+            let (inputs, random) = session::inputs(&model, &args.input)?;
+            let executable = session::compile(&model, threads, &args.model.disable_pass, true)?;
+            let names = session::outputs_of(&model).into_iter().map(|port| port.name);
+            (names.zip(executable.run(&inputs)?).collect::<Vec<_>>(), random)
+        }
+        Loaded::Parts(parts) => {
+            let s = parts.session(session::compiler(threads, &args.model.disable_pass, true))?;
+            (parts::tensors(&parts, &s.call_items(&parts.inputs)?.outputs), parts.random)
+        }
+    };
     if !random.is_empty() {
         let names: Vec<String> = random.iter().map(|n| format!("'{}'", name(n))).collect();
         complain(&format!("no file given for {}: seeded random values", names.join(", ")));
     }
-    let outputs = executable.run(&inputs)?;
-    let ports = session::outputs_of(&model);
     let mut rows = Vec::new();
     let mut taken = Vec::new();
     if let Some(dir) = &args.output_dir {
         fs::create_dir_all(dir).map_err(|e| npy::io_error(dir, "create", &e))?;
     }
-    for (port, tensor) in ports.iter().zip(&outputs) {
+    for (output, tensor) in &outputs {
         let mut written = String::new();
         if let Some(dir) = &args.output_dir {
-            let path = dir.join(file_name(&port.name, &mut taken) + ".npy");
+            let path = dir.join(file_name(output, &mut taken) + ".npy");
             npy::write(&path, tensor)?;
             written = path.display().to_string();
         }
-        rows.push(row(&port.name, tensor, written)?);
+        rows.push(row(output, tensor, written)?);
     }
     let header = ["output", "type", "shape", "min", "max", "mean", ""];
     Ok(table(header, &[3, 4, 5], rows).into())

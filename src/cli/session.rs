@@ -6,7 +6,7 @@ use std::time::Instant;
 use nestjit::graph::{ValueId, Weights};
 use nestjit::{
     Compiler, DType, Error, ErrorKind, Executable, GraphBuilder, Model, Result, Tensor, TensorSpec,
-    TensorView, zoo,
+    TensorView,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -15,14 +15,6 @@ use super::npy;
 
 /// The pass that merges nests; `bench` and `check` compile without it for comparison.
 pub(crate) const FUSION: &str = "OpFusion";
-
-/// The model in an ONNX file, or the built-in model of this name.
-pub(crate) fn load(model: &str) -> Result<Model> {
-    if model.ends_with(".onnx") {
-        return Model::from_onnx(model);
-    }
-    zoo::build(model)
-}
 
 pub(crate) fn inputs_of(model: &Model) -> Vec<TensorSpec> {
     ports(model, &model.graph.inputs)
@@ -110,7 +102,7 @@ pub(crate) fn inputs(model: &Model, files: &[(String, PathBuf)]) -> Result<(Vec<
 }
 
 /// Seeded values: floats in `-1..1`, integers and truth values 0 or 1 (which index most things).
-fn random(port: &TensorSpec, seed: u64) -> Result<Tensor> {
+pub(crate) fn random(port: &TensorSpec, seed: u64) -> Result<Tensor> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let n: usize = port.shape.iter().product();
     let mut bits = |n: usize| (0..n).map(|_| rng.random_range(0..2u8)).collect::<Vec<_>>();

@@ -28,7 +28,7 @@ fn row(entry: &ZooEntry) -> Result<[String; 5]> {
     if let Some(size) = entry.resolution() {
         return Ok([name, format!("size {size}, or NAME@SIZE"), String::new(), String::new(), summary]);
     }
-    let model = session::load(entry.name)?;
+    let model = nestjit::zoo::build(entry.name)?;
     let (inputs, outputs) = (session::inputs_of(&model), session::outputs_of(&model));
     Ok([name, ports(&inputs), ports(&outputs), model.graph.nodes.len().to_string(), summary])
 }

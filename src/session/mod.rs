@@ -6,6 +6,7 @@
 //! computed, a model becomes several programs, with operations of the host and control flow between them:
 //! [`Body`](crate::onnx::Body) tells the parts, `plan` compiles and keeps them, `run` runs them, `control` the loops.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,8 +14,9 @@ use std::time::{Duration, Instant};
 
 use crate::compiler::Compiler;
 use crate::error::{Error, ErrorKind, Result};
+use crate::graph::Model;
 use crate::host::Item;
-use crate::onnx::{Body, InputKind, InputSpec, OnnxModel};
+use crate::onnx::{Body, Fact, InputKind, InputSpec, OnnxModel, Planned};
 use crate::runtime::Executable;
 use crate::tensor::Tensor;
 
@@ -201,6 +203,32 @@ impl Session {
         timings.add(CallTiming { compiled, programs, total });
         drop(timings);
         Ok(Call { outputs: result?, compiled, programs, total })
+    }
+
+    /// The model as one graph, for inputs like these; `None` if it is not one. And the names of the inputs for whose
+    /// values, not only shapes, the graph is right.
+    ///
+    /// # Errors
+    /// What is wrong with the model or not supported, all of it.
+    pub fn graph(&self, inputs: &[Item]) -> Result<Option<(Model, Vec<String>)>> {
+        self.expect_inputs(inputs)?;
+        let body = &self.plan.as_ref().map_err(Error::clone)?.body;
+        let slots = run::arranged(body, inputs.to_vec())?;
+        let mut facts = plan::facts(&slots, &BTreeSet::new());
+        let mut values = Vec::new();
+        loop {
+            let needed = match body.stage(None, &facts, Some(plan::MAX_VALUE_BYTES))? {
+                Planned::Stage(stage) => {
+                    let graph = stage.graph.filter(|_| stage.whole);
+                    return Ok(graph.map(|graph| (graph.into(), values)));
+                }
+                Planned::NeedsValues(needed) => needed,
+            };
+            for slot in needed {
+                facts.insert(slot, Fact::Value(plan::tensor(&slots, slot)?.clone()));
+                values.push(body.name(slot).to_owned());
+            }
+        }
     }
 
     /// The compiled form for these inputs, and what compiling took if it was not there yet. It is right for other

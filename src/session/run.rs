@@ -209,7 +209,7 @@ impl<'s> Run<'s> {
 }
 
 /// Arguments where the body expects them.
-fn arranged(body: &Body, arguments: Vec<Item>) -> Result<Slots> {
+pub(super) fn arranged(body: &Body, arguments: Vec<Item>) -> Result<Slots> {
     if body.arguments().len() != arguments.len() {
         return Err(Error::internal("a body is given the wrong number of arguments"));
     }

@@ -129,20 +129,28 @@ pub fn model(graph: GraphProto, initializer: Vec<TensorProto>) -> OnnxModel {
 }
 
 pub fn with_functions(
-    mut graph: GraphProto,
+    graph: GraphProto,
     initializer: Vec<TensorProto>,
     functions: Vec<FunctionProto>,
 ) -> nestjit::Result<OnnxModel> {
+    OnnxModel::from_proto(proto(graph, initializer, functions))
+}
+
+pub fn proto(
+    mut graph: GraphProto,
+    initializer: Vec<TensorProto>,
+    functions: Vec<FunctionProto>,
+) -> ModelProto {
     graph.initializer = initializer;
     let opset =
         |domain: &str, version| OperatorSetIdProto { domain: Some(domain.into()), version: Some(version) };
-    OnnxModel::from_proto(ModelProto {
+    ModelProto {
         ir_version: Some(8),
         opset_import: vec![opset("", 18), opset("local", 1)],
         graph: Some(graph),
         functions,
         ..ModelProto::default()
-    })
+    }
 }
 
 pub fn t<T: Element>(shape: &[usize], values: &[T]) -> Tensor {

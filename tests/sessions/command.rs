@@ -1,0 +1,123 @@
+//! The command on models whose dimensions are open, and on those that are not one program.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use nestjit::onnx::proto::{GraphProto, TensorProto};
+use prost::Message;
+use serde_json::Value;
+
+use super::build::{floats, graph, ints, node, nodes, proto};
+
+fn file(name: &str, graph: GraphProto, initializer: Vec<TensorProto>) -> String {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("sessions");
+    fs::create_dir_all(&folder).unwrap();
+    let path = folder.join(name);
+    fs::write(&path, proto(graph, initializer, vec![]).encode_to_vec()).unwrap();
+    path.display().to_string()
+}
+
+/// Exit code, standard output and standard error.
+fn run(args: &[&str]) -> (i32, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nestjit"));
+    for variable in nestjit::options::ENVIRONMENT {
+        command.env_remove(variable.name);
+    }
+    let output = command.args(args).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+fn stdout(args: &[&str]) -> String {
+    let (code, out, err) = run(args);
+    assert_eq!(code, 0, "{args:?}: {err}");
+    out
+}
+
+fn symbolic() -> String {
+    let g = graph(&["x: f32 batch time 4"], &["y"], nodes("MatMul: x, w -> h\nRelu: h -> y"));
+    file("symbolic.onnx", g, vec![floats("w", &[4, 3], &[0.5; 12])])
+}
+
+fn parts() -> String {
+    let mut list =
+        nodes("Relu: x -> r\nTranspose: where -> places\nGatherND: r, places -> found\nExp: found -> y");
+    list.insert(1, node("NonZero: r -> where"));
+    file("parts.onnx", graph(&["x: f32 n 8"], &["y"], list), vec![])
+}
+
+#[test]
+fn dimensions_are_given_or_one() {
+    let model = symbolic();
+    let out = stdout(&["run", &model, "--dim", "batch=2", "--dim", "time=5"]);
+    assert!(out.contains("[2, 5, 3]"), "{out}");
+    let (_, out, err) = run(&["run", &model, "--dim", "batch=2"]);
+    assert!(out.contains("[2, 1, 3]"), "{out}");
+    assert!(
+        err.contains("the model leaves these dimensions open, 1 is taken: 'time' (--dim time=N)"),
+        "{err}"
+    );
+    for command in ["bench", "check", "report", "ir"] {
+        let mut args = vec![command, &model, "--dim", "batch=2", "--dim", "time=3"];
+        if command == "bench" {
+            args.extend(["--iterations", "1", "--warmup", "1"]);
+        }
+        stdout(&args);
+    }
+    let (code, _, err) = run(&["run", &model, "--dim", "depth=2"]);
+    assert_eq!(
+        (code, err.as_str()),
+        (2, "nestjit: there is no symbolic dimension 'depth'; there is 'batch', 'time'\n")
+    );
+    assert_eq!(run(&["run", &model, "--dim", "batch"]).0, 2);
+}
+
+#[test]
+fn files_bind_dimensions() {
+    let model = symbolic();
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("sessions/bound");
+    let folder = folder.display().to_string();
+    stdout(&["run", &model, "--dim", "batch=3", "--dim", "time=2", "--output-dir", &folder]);
+    // What came out is no input of this model, but one of another with the same symbols.
+    let other =
+        file("other.onnx", graph(&["a: f32 p q 3", "b: f32 q"], &["y"], vec![node("Neg: a -> y")]), vec![]);
+    let (_, out, err) = run(&["run", &other, "--input", &format!("a={folder}/y.npy")]);
+    assert!(out.contains("[3, 2, 3]") && !err.contains("leaves"), "{out}{err}");
+}
+
+#[test]
+fn models_that_are_not_one_program() {
+    let model = parts();
+    let report = stdout(&["report", &model, "--dim", "n=3"]);
+    assert!(report.contains("2 programs") && report.contains("where (NonZero, opset 18)"), "{report}");
+    assert!(report.contains("the shape of the result depends on data"), "{report}");
+    let json: Value = serde_json::from_str(&stdout(&["report", &model, "--dim", "n=3", "--json"])).unwrap();
+    assert_eq!(json["parts"].as_array().unwrap().len(), 3);
+    let check = stdout(&["check", &model, "--dim", "n=3"]);
+    assert!(check.contains("PASSED: 6 comparisons"), "{check}");
+    let bench = stdout(&["bench", &model, "--dim", "n=3", "--iterations", "2", "--warmup", "1", "--json"]);
+    let json: Value = serde_json::from_str(&bench).unwrap();
+    for run in json["runs"].as_array().unwrap() {
+        let cold = &run["cold_ms"];
+        let sum: f64 = ["load", "passes", "codegen", "pack", "first_run"]
+            .iter()
+            .map(|k| cold[*k].as_f64().unwrap())
+            .sum();
+        assert!((sum - cold["total"].as_f64().unwrap()).abs() < 1e-6 && run["warm_ms"]["n"] == 2, "{run}");
+    }
+    assert!(stdout(&["ir", &model, "--dim", "n=3", "--after", "Lower"]).contains("// ==== program 2\nnest"));
+    assert!(stdout(&["run", &model, "--dim", "n=3"]).contains("y"));
+    let (code, _, err) = run(&["export", &model, "out.onnx", "--dim", "n=3"]);
+    assert!(code == 1 && err.contains("is not one program"), "{err}");
+}
+
+#[test]
+fn shapes_that_an_input_decides_need_its_file() {
+    let g = graph(&["x: f32 6", "s: i64 2"], &["y"], vec![node("Reshape: x, s -> y")]);
+    let (code, _, err) = run(&["run", &file("reshape.onnx", g, vec![])]);
+    assert_eq!(code, 2);
+    assert!(err.contains("depend on the values of the input 's': give it with --input s=FILE.npy"), "{err}");
+    let g = graph(&["x: f32 6"], &["y"], vec![node("Reshape: x, s -> y")]);
+    stdout(&["run", &file("constant.onnx", g, vec![ints("s", &[2], &[2, 3])])]);
+}
