@@ -56,14 +56,8 @@ pub(crate) fn load(model: &str, dims: &[(String, usize)], files: &[(String, Path
     let ports: Vec<String> = onnx.inputs().iter().map(|spec| spec.name.clone()).collect();
     let outputs = onnx.outputs().map(str::to_owned).collect();
     let s = Session::new(onnx, Compiler::new());
-    match s.graph(&inputs)? {
-        Some((graph, values)) => match values.iter().find(|name| random.contains(name)) {
-            Some(name) => Err(Error::usage(format!(
-                "shapes in this model depend on the values of the input '{0}': give it with --input {0}=FILE.npy",
-                name.escape_debug()
-            ))),
-            None => Ok(Loaded::Graph(graph)),
-        },
+    match s.graph(&inputs, &random)? {
+        Some(graph) => Ok(Loaded::Graph(graph)),
         None => {
             for (i, (item, name)) in inputs.iter_mut().zip(ports).enumerate() {
                 if let (Item::Tensor(tensor), true) = (&*item, random.contains(&name)) {

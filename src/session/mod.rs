@@ -205,28 +205,33 @@ impl Session {
         Ok(Call { outputs: result?, compiled, programs, total })
     }
 
-    /// The model as one graph, for inputs like these; `None` if it is not one. And the names of the inputs for whose
-    /// values, not only shapes, the graph is right.
+    /// The model as one graph, for inputs like these; `None` if it is not one. Of the inputs in `unknown` only the
+    /// shapes are given, and not the values.
     ///
     /// # Errors
-    /// What is wrong with the model or not supported, all of it.
-    pub fn graph(&self, inputs: &[Item]) -> Result<Option<(Model, Vec<String>)>> {
+    /// What is wrong with the model or not supported, all of it; [`ErrorKind::Usage`] if shapes depend on the values of
+    /// an input that is unknown.
+    pub fn graph(&self, inputs: &[Item], unknown: &[String]) -> Result<Option<Model>> {
         self.expect_inputs(inputs)?;
         let body = &self.plan.as_ref().map_err(Error::clone)?.body;
         let slots = run::arranged(body, inputs.to_vec())?;
         let mut facts = plan::facts(&slots, &BTreeSet::new());
-        let mut values = Vec::new();
         loop {
             let needed = match body.stage(None, &facts, Some(plan::MAX_VALUE_BYTES))? {
                 Planned::Stage(stage) => {
                     let graph = stage.graph.filter(|_| stage.whole);
-                    return Ok(graph.map(|graph| (graph.into(), values)));
+                    return Ok(graph.map(Model::from));
                 }
                 Planned::NeedsValues(needed) => needed,
             };
             for slot in needed {
+                if let Some(name) = unknown.iter().find(|name| *name == body.name(slot)) {
+                    let name = name.escape_debug();
+                    return Err(Error::usage(format!(
+                        "shapes in this model depend on the values of the input '{name}', which must be given"
+                    )));
+                }
                 facts.insert(slot, Fact::Value(plan::tensor(&slots, slot)?.clone()));
-                values.push(body.name(slot).to_owned());
             }
         }
     }
