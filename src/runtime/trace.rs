@@ -1,7 +1,7 @@
 //! Where the time of a run goes: when each nest ran, and on which thread each part of it.
 //!
-//! An [`Executable`](super::executable::Executable) runs with a [`Probe`]. That of ordinary runs does nothing and
-//! is compiled away; a [`Recorder`] looks at the clock before and after every nest and every part.
+//! An [`Executable`](super::executable::Executable) runs with a `Probe`. That of ordinary runs does nothing and
+//! is compiled away; a `Recorder` looks at the clock before and after every nest and every part.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};

@@ -4,7 +4,7 @@
 //!
 //! Most models become one program. Where the shape of a result depends on data, or a condition decides what is
 //! computed, a model becomes several programs, with operations of the host and control flow between them:
-//! [`Body`](crate::onnx::Body) tells the parts, `plan` compiles and keeps them, `run` runs them, `control` the loops.
+//! [`Body`] tells the parts, `plan` compiles and keeps them, `run` runs them, `control` the loops.
 
 use std::collections::BTreeSet;
 use std::path::Path;

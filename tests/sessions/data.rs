@@ -209,3 +209,21 @@ fn compiled_and_evaluated_programs_agree() {
         }
     }
 }
+
+#[test]
+fn threads_share_a_session() {
+    let s = session(picked());
+    std::thread::scope(|scope| {
+        for n in 1..=4usize {
+            let s = &s;
+            scope.spawn(move || {
+                let x: Vec<f32> = (0..8).map(|i| if i < n { (i + 1) as f32 } else { 0.0 }).collect();
+                let expected: Vec<f32> = (1..=n).map(|i| 2.0 * i as f32).collect();
+                for _ in 0..20 {
+                    assert_eq!(f32s(&s.run(&[t(&[2, 4], &x)]).unwrap()[0]), expected);
+                }
+            });
+        }
+    });
+    assert_eq!((s.cached(), s.timings().calls), (5, 80), "one first program, and one for each length");
+}

@@ -1,7 +1,7 @@
 //! The fusion report as a page for a browser, and as a graph for Graphviz.
 //!
 //! The page is one file: style, script and data are inside, and nothing is fetched. What comes from a model (names
-//! above all) reaches it in two ways only, both escaped: as text and attributes ([`escape`]), and as JSON that the
+//! above all) reaches it in two ways only, both escaped: as text and attributes (`escape`), and as JSON that the
 //! script shows as text.
 
 mod dot;
