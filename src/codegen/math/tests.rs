@@ -252,7 +252,10 @@ fn at_most_four_units_where_functions_change() {
 #[test]
 fn special_values_and_signs_of_zero() {
     for machine in MACHINES {
-        let value = |op, x| unary(&mut machine.clone(), op, x).expect("it has vector code");
+        let value = |op, x| {
+            let mut machine = machine;
+            unary(&mut machine, op, x).expect("it has vector code")
+        };
         for op in FUNCTIONS {
             assert!(value(op, f32::NAN).is_nan(), "{op:?}");
             for x in [f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN, 1e-45, -1e-45, 0.0] {

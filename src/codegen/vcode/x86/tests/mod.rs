@@ -19,6 +19,17 @@ fn tiers() -> Vec<Tier> {
     [Isa::Avx2, Isa::Avx512].into_iter().filter(|i| *i <= Isa::host()).filter_map(Tier::of).collect()
 }
 
+#[test]
+fn wide_code_is_for_the_tiers_that_have_it() {
+    assert_eq!(Tier::of(Isa::Simd128), None);
+    assert_eq!(Tier::of(Isa::Avx2), Some(Tier::Avx2));
+    assert_eq!(Tier::of(Isa::Avx512), Some(Tier::Avx512));
+    let machine = Tier::Avx2.machine();
+    assert_eq!((machine.lanes, machine.registers, machine.scale), (8, 16, false));
+    let kernel = Kernel { lanes: 16, ..Kernel::default() };
+    assert!(emit(&kernel, Tier::Avx2, false).is_err(), "16 lanes are not 256 bits");
+}
+
 /// The contents of each buffer, and the values of arguments that are integers.
 #[derive(Clone)]
 struct Input {
