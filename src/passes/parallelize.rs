@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use nestjit_ir::visit::{declared_temps, walk_exprs, walk_stmts};
-use nestjit_ir::{BufId, Expr, For, LoopKind, Nest, Program, Role, Stmt};
+use nestjit_ir::{BinOp, BufId, Expr, For, LoopKind, Nest, Program, Reduce, Role, Stmt};
 
 use super::PassContext;
 use super::loops::{drop_bare_unit_loops, expr_work, independent, rechain, unchain};
@@ -16,7 +16,7 @@ use crate::unit::{Remark, Unit};
 const NAME: &str = "Parallelize";
 
 /// The least work that a thread must get for waking it to pay, in nanoseconds.
-const WORK_PER_THREAD: f64 = 10_000.0;
+const WORK_PER_THREAD: f64 = 4_000.0;
 
 /// Marks parallel loops.
 ///
@@ -30,7 +30,7 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
         let mut marked = Vec::new();
         let mut reasons = BTreeSet::new();
         for stmt in &mut nest.body {
-            match parallelize(stmt, ctx.threads) {
+            match parallelize(stmt, ctx.threads, ctx.target.isa.f32_lanes()) {
                 Ok(extent) => marked.push(extent),
                 Err(reason) => {
                     reasons.insert(reason);
@@ -48,12 +48,12 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
 }
 
 /// Marks the best loop of one statement; otherwise says why not.
-fn parallelize(stmt: &mut Stmt, threads: usize) -> Choice {
+fn parallelize(stmt: &mut Stmt, threads: usize, lanes: usize) -> Choice {
     let Stmt::For(l) = stmt else { return Err("no-loop") };
     if threads < 2 {
         return Err("one-thread");
     }
-    if l.extent as f64 * nanoseconds(&l.body) < WORK_PER_THREAD * threads as f64 {
+    if l.extent as f64 * nanoseconds(&l.body, lanes as f64) < WORK_PER_THREAD * threads as f64 {
         return Err("small");
     }
     let empty = For { var: l.var, extent: 0, kind: LoopKind::Serial, body: Vec::new() };
@@ -72,13 +72,15 @@ fn parallelize(stmt: &mut Stmt, threads: usize) -> Choice {
 }
 
 /// About how long one execution takes on one core, in vector code.
-fn nanoseconds(body: &[Stmt]) -> f64 {
+fn nanoseconds(body: &[Stmt], lanes: f64) -> f64 {
+    // Two vector operations in a cycle at best; what is not a sum of products waits for memory, too.
+    let operation = 0.25 / lanes;
     body.iter()
         .map(|s| match s {
-            Stmt::For(l) => l.extent as f64 * nanoseconds(&l.body),
-            Stmt::Store(s) => 0.1 + 0.07 * expr_work(&s.value),
-            // Mostly multiply-adds into registers.
-            Stmt::Reduce(r) => 0.01 + 0.015 * expr_work(&r.value),
+            Stmt::For(l) => l.extent as f64 * nanoseconds(&l.body, lanes),
+            Stmt::Store(s) => 0.05 + operation * expr_work(&s.value),
+            Stmt::Reduce(Reduce { value: Expr::Binary(BinOp::Mul, ..), .. }) => operation,
+            Stmt::Reduce(r) => 2.0 * operation * expr_work(&r.value),
             Stmt::Temp(_) => 0.0,
             Stmt::Call(_) => 1000.0,
         })

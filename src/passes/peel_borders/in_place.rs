@@ -1,11 +1,11 @@
-//! Padding in place: a temporary that is read beyond its edges gets a border of its own.
+//! Padding in place: a temporary that is read beyond its edges gets a border of its own, and so does a local.
 //!
-//! The temporary grows by what its readers reach beyond it, its producer writes into the middle and fills the
+//! The buffer grows by what its readers reach beyond it, its producer writes into the middle and fills the
 //! border first. Nothing is copied, and no reader needs a guard.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use nestjit_ir::visit::{Extents, map_loads, walk_exprs, walk_stmts, walk_stmts_mut};
+use nestjit_ir::visit::{Extents, declared_temps, map_loads, walk_exprs, walk_stmts, walk_stmts_mut};
 use nestjit_ir::{Affine, BufId, Expr, Index, Load, LoopKind, Program, Role, Scalar, Stmt, Store, Var};
 
 use super::{excess, fill_of};
@@ -81,6 +81,7 @@ impl Survey {
         let mut found: BTreeMap<BufId, Border> = BTreeMap::new();
         let mut refused: Vec<BufId> = Vec::new();
         let mut writers: BTreeMap<BufId, Vec<usize>> = BTreeMap::new();
+        let mut declared: BTreeSet<BufId> = BTreeSet::new();
         for (n, nest) in program.nests.iter().enumerate() {
             let extents = Extents::of(&nest.body);
             walk_stmts(&nest.body, &mut |s| match s {
@@ -92,11 +93,12 @@ impl Survey {
                 }
                 Stmt::Reduce(r) => refused.push(r.buf),
                 Stmt::Call(c) => refused.extend(c.inputs.iter().chain(&c.outputs)),
+                Stmt::Temp(b) if !declared.insert(*b) => refused.push(*b),
                 Stmt::For(_) | Stmt::Temp(_) => {}
             });
             walk_exprs(&nest.body, &mut |e| {
                 let Expr::Load(l) = e else { return };
-                if program.buf(l.buf).role != Role::Temp {
+                if !matches!(program.buf(l.buf).role, Role::Temp | Role::Local) {
                     return;
                 }
                 let affine = l.index.iter().all(|i| i.as_affine().is_some());
@@ -166,7 +168,26 @@ fn grow(program: &mut Program, buf: BufId, producer: usize, border: &Border) {
             (l.buf == buf).then(|| Expr::Load(Load { buf, index: shifted(&l.index), otherwise: None }))
         });
     }
-    program.nests[producer].body.splice(0..0, fill);
+    let body = &mut program.nests[producer].body;
+    match program.buffers[buf.0 as usize].role {
+        Role::Local => declare(body, buf, fill),
+        _ => drop(body.splice(0..0, fill)),
+    }
+}
+
+/// Inserts statements behind the declaration of a local.
+fn declare(body: &mut Vec<Stmt>, buf: BufId, mut fill: Vec<Stmt>) {
+    if let Some(at) = body.iter().position(|s| matches!(s, Stmt::Temp(b) if *b == buf)) {
+        body.splice(at + 1..at + 1, fill);
+        return;
+    }
+    for stmt in body {
+        if let Stmt::For(l) = stmt
+            && declared_temps(&l.body).contains(&buf)
+        {
+            return declare(&mut l.body, buf, std::mem::take(&mut fill));
+        }
+    }
 }
 
 /// Statements that fill the border around `shape`: for each dimension the slices before and after, as one

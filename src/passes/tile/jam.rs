@@ -244,7 +244,11 @@ impl Jam<'_> {
             let dims = points.iter().map(|p| p.extent);
             let b = self.program.buf_mut(buf);
             b.shape.splice(0..0, dims);
-            b.layout = Layout::row_major(b.shape.len());
+            // Lanes are neighbours in memory, if the local is in memory at all.
+            let lanes = |d: &usize| points.get(*d).is_some_and(|p| p.kind == LoopKind::Vector);
+            let (inner, mut order): (Vec<usize>, Vec<usize>) = (0..b.shape.len()).partition(lanes);
+            order.extend(inner);
+            b.layout = Layout { order, panel: None };
             let prefix: Vec<Index> = points.iter().map(|p| Index::from(p.var)).collect();
             prefix_indices(stmts, buf, &prefix);
         }

@@ -1,12 +1,13 @@
 //! Tile: contractions become register tiles.
 //!
-//! `leaf` finds contractions and the loops around them, `choose` picks tile sizes and the loop order, `pack`
+//! `leaf` finds contractions and the loops around them, `choose` picks tile sizes, `order` the loop order, `pack`
 //! lays out constant operands for them, `jam` rewrites the loops. Loops that are not part of a contraction are
 //! left to Vectorize.
 
 mod choose;
 pub(super) mod jam;
 pub(super) mod leaf;
+mod order;
 mod pack;
 
 use std::collections::HashMap;
@@ -59,11 +60,11 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
             let Some(tile) = tile else { continue };
             plan.extend(tile.splits(&machine));
             let mut leaf = leaf.clone();
-            for order in choose::reduction_orders(&unit.program, &mut leaf) {
+            for order in order::reduction_orders(&unit.program, &mut leaf) {
                 reorder(&mut unit.program.nests[n].body, &order);
             }
             wishes.extend(pack::wishes(&unit.program, &leaf, &tile, n));
-            if let Some(order) = choose::order(&unit.program, &leaf, &tile, &machine) {
+            if let Some(order) = order::order(&unit.program, &leaf, &tile, &machine) {
                 reorder(&mut unit.program.nests[n].body, &order);
             }
         }

@@ -1,0 +1,106 @@
+//! The order of the loops of a contraction: around the tile, so that the fewest bytes move between the caches, and
+//! within it, so that operands are read as they lie in memory.
+//!
+//! Which loops are tiled and by how much is `choose`'s decision.
+
+use nestjit_ir::visit::Extents;
+use nestjit_ir::{Load, Program, Role, Var};
+
+use super::choose::{Machine, Tile};
+use super::leaf::{Leaf, footprint};
+use crate::passes::loops::stride;
+
+/// How much more traffic an outermost loop that tiles do not divide is worth avoiding.
+const RAGGED: f64 = 1.25;
+
+/// The best order of the perfectly nested independent loops at the end of the leaf's path, outermost first:
+/// the one that moves the fewest bytes into the caches. `None` if they stand well already.
+pub(super) fn order(program: &Program, leaf: &Leaf, tile: &Tile, machine: &Machine) -> Option<Vec<Var>> {
+    let mut start = leaf.path.len();
+    while start > 0 {
+        let l = &leaf.path[start - 1];
+        if !l.independent || (start < leaf.path.len() && !l.perfect) {
+            break;
+        }
+        start -= 1;
+    }
+    let chain = &leaf.path[start..];
+    let is = |v: Option<Var>| chain.iter().filter(move |l| Some(l.var) == v).map(|l| l.var);
+    let columns: Vec<Var> = is(Some(tile.columns.0)).collect();
+    let rows: Vec<Var> = is(tile.rows.map(|r| r.0)).collect();
+    let others: Vec<Var> =
+        chain.iter().map(|l| l.var).filter(|v| !columns.contains(v) && !rows.contains(v)).collect();
+    let groups = [&others, &rows, &columns];
+    let current: Vec<Var> = chain.iter().map(|l| l.var).collect();
+    // What remains of an outermost loop becomes a statement of its own, which has no parallel loop around it.
+    let cost = |order: &[Var]| {
+        let outer = chain.iter().find(|l| order.first() == Some(&l.var)).map_or(1, |l| l.extent);
+        let sizes = [Some(tile.columns), tile.rows];
+        let size = sizes.iter().flatten().find(|s| order.first() == Some(&s.0)).map_or(1, |s| s.1);
+        let ragged = start == 0 && outer % size != 0;
+        traffic(program, leaf, tile, machine, order) * if ragged { RAGGED } else { 1.0 }
+    };
+    let mut best = (cost(&current), current.clone());
+    for [a, b, c] in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [2, 0, 1], [1, 2, 0], [2, 1, 0]] {
+        let candidate = [groups[a].as_slice(), groups[b], groups[c]].concat();
+        let cost = cost(&candidate);
+        if cost < best.0 * 0.95 {
+            best = (cost, candidate);
+        }
+    }
+    (best.1 != current).then_some(best.1)
+}
+
+/// Puts the loops that contractions are reduced over into the order in which their operands lie in memory
+/// (constants aside, which are packed for the loops), and returns the orders that are new.
+pub(super) fn reduction_orders(program: &Program, leaf: &mut Leaf) -> Vec<Vec<Var>> {
+    let mut orders: Vec<Vec<Var>> = Vec::new();
+    for c in &mut leaf.contractions {
+        let moving = |load: &&Load| program.buf(load.buf).role != Role::Const;
+        let step = |var: Var| {
+            let strides = c.loads.iter().filter(moving).map(|l| stride(program, l.buf, &l.index, var));
+            strides.map(|s| s.map_or(i64::MAX, i64::abs)).max().unwrap_or(0)
+        };
+        let mut reduced = c.reduced.clone();
+        reduced.sort_by_key(|r| std::cmp::Reverse(step(r.0)));
+        if c.alone && reduced != c.reduced {
+            orders.push(reduced.iter().map(|r| r.0).collect());
+            c.reduced = reduced;
+        }
+    }
+    orders
+}
+
+/// Cycles to bring the operands of the contractions from the cache level below, for both levels, when the
+/// loops of the chain stand in this order.
+fn traffic(program: &Program, leaf: &Leaf, tile: &Tile, machine: &Machine, chain: &[Var]) -> f64 {
+    let mut loads: Vec<&Load> = Vec::new();
+    let mut inner = Extents::default();
+    for c in &leaf.contractions {
+        loads.extend(&c.loads);
+        c.reduced.iter().for_each(|&(v, n)| inner.set(v, n));
+    }
+    let sizes = [Some(tile.columns), tile.rows];
+    for &(var, size) in sizes.iter().flatten() {
+        inner.set(var, size);
+    }
+    let bytes = |inner: &Extents| -> Vec<f64> {
+        loads.iter().map(|l| footprint(l, inner) * program.buf(l.buf).dtype.size() as f64).collect()
+    };
+    let start = bytes(&inner);
+    let mut moved = [start.clone(), start];
+    for &var in chain.iter().rev() {
+        let extent = leaf.output_loop(var).map_or(1, |l| l.extent);
+        let size = sizes.iter().flatten().find(|s| s.0 == var).map_or(1, |s| s.1);
+        inner.set(var, extent);
+        let whole = bytes(&inner);
+        let total: f64 = whole.iter().sum();
+        for (moved, cache) in moved.iter_mut().zip(machine.caches) {
+            for (m, w) in moved.iter_mut().zip(&whole) {
+                *m = if total <= 0.75 * cache { *w } else { *m * extent.div_ceil(size) as f64 };
+            }
+        }
+    }
+    let cycles_per_byte = [1.0 / 32.0, 1.0 / 8.0];
+    moved.iter().zip(cycles_per_byte).map(|(m, c)| m.iter().sum::<f64>() * c).sum()
+}
