@@ -64,6 +64,10 @@ fn to_value(tensor: &Tensor) -> Result<Value> {
         DType::I32 => Data::I32(tensor.values()?.to_vec()),
         DType::I8 => Data::I8(tensor.values()?.to_vec()),
         DType::U8 => Data::U8(tensor.values()?.to_vec()),
+        DType::I16 => Data::I16(tensor.values()?.to_vec()),
+        DType::U16 => Data::U16(tensor.values()?.to_vec()),
+        DType::U32 => Data::U32(tensor.values()?.to_vec()),
+        DType::U64 => Data::U64(tensor.values()?.to_vec()),
         DType::Bool => Data::Bool(tensor.values()?.to_vec()),
     };
     Ok(Value { shape: tensor.shape().to_vec(), data })
@@ -77,6 +81,10 @@ fn from_value(value: &Value) -> Result<Tensor> {
         Data::I32(v) => Tensor::new(&value.shape, v),
         Data::I8(v) => Tensor::new(&value.shape, v),
         Data::U8(v) => Tensor::new(&value.shape, v),
+        Data::I16(v) => Tensor::new(&value.shape, v),
+        Data::U16(v) => Tensor::new(&value.shape, v),
+        Data::U32(v) => Tensor::new(&value.shape, v),
+        Data::U64(v) => Tensor::new(&value.shape, v),
         Data::Bool(v) => Tensor::new(&value.shape, v),
     }
 }

@@ -22,7 +22,8 @@ pub trait Element: Copy + CheckedBitPattern + NoUninit + Send + Sync + 'static {
 macro_rules! elements {
     ($($t:ty => $d:ident),*) => { $(impl Element for $t { const DTYPE: DType = DType::$d; })* };
 }
-elements!(f32 => F32, f64 => F64, i64 => I64, i32 => I32, i8 => I8, u8 => U8, bool => Bool);
+elements!(f32 => F32, f64 => F64, i64 => I64, i32 => I32, i8 => I8, u8 => U8, i16 => I16, u16 => U16, u32 => U32,
+    u64 => U64, bool => Bool);
 
 /// A cache line: the unit of storage, so that the storage is aligned to one.
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -102,6 +103,10 @@ impl Tensor {
             DType::I32 => tensor.fill_with(|| (rng.next_u32() % 3) as i32)?,
             DType::I8 => tensor.fill_with(|| (rng.next_u32() % 3) as i8)?,
             DType::U8 => tensor.fill_with(|| (rng.next_u32() % 3) as u8)?,
+            DType::I16 => tensor.fill_with(|| (rng.next_u32() % 3) as i16)?,
+            DType::U16 => tensor.fill_with(|| (rng.next_u32() % 3) as u16)?,
+            DType::U32 => tensor.fill_with(|| rng.next_u32() % 3)?,
+            DType::U64 => tensor.fill_with(|| u64::from(rng.next_u32() % 3))?,
             DType::Bool => tensor.bytes_mut().fill_with(|| (rng.next_u32() % 2) as u8),
         }
         Ok(tensor)

@@ -154,6 +154,10 @@ fn write_npy(path: &std::path::Path, tensor: &Tensor) {
         DType::I32 => write!(i32),
         DType::I8 => write!(i8),
         DType::U8 => write!(u8),
+        DType::I16 => write!(i16),
+        DType::U16 => write!(u16),
+        DType::U32 => write!(u32),
+        DType::U64 => write!(u64),
         DType::Bool => write!(bool),
     }
 }

@@ -219,6 +219,10 @@ fn scalar_bytes(s: Scalar) -> Vec<u8> {
         Scalar::I64(v) => v.to_ne_bytes().to_vec(),
         Scalar::I32(v) => v.to_ne_bytes().to_vec(),
         Scalar::I8(v) => v.to_ne_bytes().to_vec(),
+        Scalar::I16(v) => v.to_ne_bytes().to_vec(),
+        Scalar::U16(v) => v.to_ne_bytes().to_vec(),
+        Scalar::U32(v) => v.to_ne_bytes().to_vec(),
+        Scalar::U64(v) => v.to_ne_bytes().to_vec(),
         Scalar::U8(v) => vec![v],
         Scalar::Bool(v) => vec![u8::from(v)],
     }

@@ -331,6 +331,10 @@ impl fmt::Display for Scalar {
             Scalar::I32(v) => write!(f, "{v}i32"),
             Scalar::I8(v) => write!(f, "{v}i8"),
             Scalar::U8(v) => write!(f, "{v}u8"),
+            Scalar::I16(v) => write!(f, "{v}i16"),
+            Scalar::U16(v) => write!(f, "{v}u16"),
+            Scalar::U32(v) => write!(f, "{v}u32"),
+            Scalar::U64(v) => write!(f, "{v}u64"),
             Scalar::Bool(v) => write!(f, "{v}"),
         }
     }

@@ -20,20 +20,40 @@ pub enum DType {
     I8,
     /// Unsigned, 8 bits.
     U8,
+    /// Two's complement, 16 bits.
+    I16,
+    /// Unsigned, 16 bits.
+    U16,
+    /// Unsigned, 32 bits.
+    U32,
+    /// Unsigned, 64 bits.
+    U64,
     /// A truth value, stored as one byte that is 0 or 1.
     Bool,
 }
 
 impl DType {
     /// Every element type, in the order of the declaration.
-    pub const ALL: [DType; 7] =
-        [DType::F32, DType::F64, DType::I64, DType::I32, DType::I8, DType::U8, DType::Bool];
+    pub const ALL: [DType; 11] = [
+        DType::F32,
+        DType::F64,
+        DType::I64,
+        DType::I32,
+        DType::I8,
+        DType::U8,
+        DType::I16,
+        DType::U16,
+        DType::U32,
+        DType::U64,
+        DType::Bool,
+    ];
 
     /// The size of one element in bytes.
     pub const fn size(self) -> usize {
         match self {
-            DType::F64 | DType::I64 => 8,
-            DType::F32 | DType::I32 => 4,
+            DType::F64 | DType::I64 | DType::U64 => 8,
+            DType::F32 | DType::I32 | DType::U32 => 4,
+            DType::I16 | DType::U16 => 2,
             DType::I8 | DType::U8 | DType::Bool => 1,
         }
     }
@@ -45,7 +65,12 @@ impl DType {
 
     /// Whether this is an integer type (`bool` is not).
     pub const fn is_int(self) -> bool {
-        matches!(self, DType::I64 | DType::I32 | DType::I8 | DType::U8)
+        !self.is_float() && !matches!(self, DType::Bool)
+    }
+
+    /// Whether this is an integer type without negative values.
+    pub const fn is_unsigned(self) -> bool {
+        matches!(self, DType::U8 | DType::U16 | DType::U32 | DType::U64)
     }
 
     /// The name used in the textual IR: `f32`, `i64`, `bool`, ...
@@ -57,6 +82,10 @@ impl DType {
             DType::I32 => "i32",
             DType::I8 => "i8",
             DType::U8 => "u8",
+            DType::I16 => "i16",
+            DType::U16 => "u16",
+            DType::U32 => "u32",
+            DType::U64 => "u64",
             DType::Bool => "bool",
         }
     }
@@ -89,6 +118,14 @@ pub enum Scalar {
     I8(i8),
     /// An unsigned 8-bit integer.
     U8(u8),
+    /// A 16-bit integer.
+    I16(i16),
+    /// An unsigned 16-bit integer.
+    U16(u16),
+    /// An unsigned 32-bit integer.
+    U32(u32),
+    /// An unsigned 64-bit integer.
+    U64(u64),
     /// A truth value.
     Bool(bool),
 }
@@ -103,6 +140,10 @@ impl Scalar {
             Scalar::I32(_) => DType::I32,
             Scalar::I8(_) => DType::I8,
             Scalar::U8(_) => DType::U8,
+            Scalar::I16(_) => DType::I16,
+            Scalar::U16(_) => DType::U16,
+            Scalar::U32(_) => DType::U32,
+            Scalar::U64(_) => DType::U64,
             Scalar::Bool(_) => DType::Bool,
         }
     }
@@ -116,6 +157,10 @@ impl Scalar {
             DType::I32 => Scalar::I32(0),
             DType::I8 => Scalar::I8(0),
             DType::U8 => Scalar::U8(0),
+            DType::I16 => Scalar::I16(0),
+            DType::U16 => Scalar::U16(0),
+            DType::U32 => Scalar::U32(0),
+            DType::U64 => Scalar::U64(0),
             DType::Bool => Scalar::Bool(false),
         }
     }
@@ -130,6 +175,10 @@ impl Scalar {
             DType::I32 => Scalar::I32(value as i32),
             DType::I8 => Scalar::I8(value as i8),
             DType::U8 => Scalar::U8(value as u8),
+            DType::I16 => Scalar::I16(value as i16),
+            DType::U16 => Scalar::U16(value as u16),
+            DType::U32 => Scalar::U32(value as u32),
+            DType::U64 => Scalar::U64(value as u64),
             DType::Bool => Scalar::Bool(value != 0.0),
         }
     }
@@ -143,6 +192,10 @@ impl Scalar {
             DType::I32 => Scalar::I32(value as i32),
             DType::I8 => Scalar::I8(value as i8),
             DType::U8 => Scalar::U8(value as u8),
+            DType::I16 => Scalar::I16(value as i16),
+            DType::U16 => Scalar::U16(value as u16),
+            DType::U32 => Scalar::U32(value as u32),
+            DType::U64 => Scalar::U64(value as u64),
             DType::Bool => Scalar::Bool(value != 0),
         }
     }
@@ -156,6 +209,10 @@ impl Scalar {
             Scalar::I32(v) => v as f64,
             Scalar::I8(v) => v as f64,
             Scalar::U8(v) => v as f64,
+            Scalar::I16(v) => v as f64,
+            Scalar::U16(v) => v as f64,
+            Scalar::U32(v) => v as f64,
+            Scalar::U64(v) => v as f64,
             Scalar::Bool(v) => v as u8 as f64,
         }
     }
@@ -169,6 +226,10 @@ impl Scalar {
             Scalar::I32(v) => v as u32 as u64,
             Scalar::I8(v) => v as u8 as u64,
             Scalar::U8(v) => v as u64,
+            Scalar::I16(v) => v as u16 as u64,
+            Scalar::U16(v) => v as u64,
+            Scalar::U32(v) => v as u64,
+            Scalar::U64(v) => v,
             Scalar::Bool(v) => v as u64,
         }
     }

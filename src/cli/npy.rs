@@ -25,6 +25,10 @@ pub(crate) fn read(path: &Path, dtype: DType) -> Result<Tensor> {
         DType::I32 => view::<i32>(aligned),
         DType::I8 => view::<i8>(aligned),
         DType::U8 => view::<u8>(aligned),
+        DType::I16 => view::<i16>(aligned),
+        DType::U16 => view::<u16>(aligned),
+        DType::U32 => view::<u32>(aligned),
+        DType::U64 => view::<u64>(aligned),
         DType::Bool => view::<bool>(aligned),
     };
     tensor.map_err(|e| match e {
@@ -44,6 +48,10 @@ pub(crate) fn write(path: &Path, tensor: &Tensor) -> Result<()> {
         DType::I32 => write_elements::<i32>(path, tensor),
         DType::I8 => write_elements::<i8>(path, tensor),
         DType::U8 => write_elements::<u8>(path, tensor),
+        DType::I16 => write_elements::<i16>(path, tensor),
+        DType::U16 => write_elements::<u16>(path, tensor),
+        DType::U32 => write_elements::<u32>(path, tensor),
+        DType::U64 => write_elements::<u64>(path, tensor),
         DType::Bool => write_elements::<bool>(path, tensor),
     }
 }

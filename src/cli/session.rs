@@ -110,6 +110,10 @@ pub(crate) fn random(port: &TensorSpec, seed: u64) -> Result<Tensor> {
         DType::I64 => Tensor::new(&port.shape, &bits(n).into_iter().map(i64::from).collect::<Vec<_>>()),
         DType::I32 => Tensor::new(&port.shape, &bits(n).into_iter().map(i32::from).collect::<Vec<_>>()),
         DType::I8 | DType::U8 | DType::Bool => Tensor::from_bytes(port.dtype, &port.shape, &bits(n)),
+        DType::I16 => Tensor::new(&port.shape, &bits(n).into_iter().map(i16::from).collect::<Vec<_>>()),
+        DType::U16 => Tensor::new(&port.shape, &bits(n).into_iter().map(u16::from).collect::<Vec<_>>()),
+        DType::U32 => Tensor::new(&port.shape, &bits(n).into_iter().map(u32::from).collect::<Vec<_>>()),
+        DType::U64 => Tensor::new(&port.shape, &bits(n).into_iter().map(u64::from).collect::<Vec<_>>()),
         DType::F32 => Weights::new(seed).uniform(&port.shape, -1.0, 1.0),
         DType::F64 => {
             let values: Vec<f64> = (0..n).map(|_| rng.random_range(-1.0..1.0f64)).collect();
@@ -127,6 +131,10 @@ pub(crate) fn to_f64(tensor: &Tensor) -> Result<Vec<f64>> {
         DType::I32 => tensor.values::<i32>()?.iter().map(|v| f64::from(*v)).collect(),
         DType::I8 => tensor.values::<i8>()?.iter().map(|v| f64::from(*v)).collect(),
         DType::U8 => tensor.values::<u8>()?.iter().map(|v| f64::from(*v)).collect(),
+        DType::I16 => tensor.values::<i16>()?.iter().map(|v| f64::from(*v)).collect(),
+        DType::U16 => tensor.values::<u16>()?.iter().map(|v| f64::from(*v)).collect(),
+        DType::U32 => tensor.values::<u32>()?.iter().map(|v| f64::from(*v)).collect(),
+        DType::U64 => tensor.values::<u64>()?.iter().map(|v| *v as f64).collect(),
         DType::Bool => tensor.values::<bool>()?.iter().map(|v| f64::from(u8::from(*v))).collect(),
     })
 }

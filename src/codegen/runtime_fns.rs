@@ -76,6 +76,7 @@ macro_rules! table {
             entry("mod_f32", Signature::Binary(DType::F32), mod_f32 as *const u8),
             entry("mod_f64", Signature::Binary(DType::F64), mod_f64 as *const u8),
             entry("pow_i64", Signature::Binary(DType::I64), pow_i64 as *const u8),
+            entry("pow_u64", Signature::Binary(DType::U64), pow_u64 as *const u8),
             entry("copy", Signature::Copy, copy as *const u8),
         ];
     };
@@ -147,7 +148,12 @@ extern "C" fn pow_i64(base: i64, exponent: i64) -> i64 {
             _ => 0,
         };
     }
-    let (mut base, mut exponent, mut result) = (base, exponent, 1i64);
+    pow_u64(base as u64, exponent as u64) as i64
+}
+
+/// Wrapping.
+extern "C" fn pow_u64(base: u64, exponent: u64) -> u64 {
+    let (mut base, mut exponent, mut result) = (base, exponent, 1u64);
     while exponent > 0 {
         if exponent & 1 == 1 {
             result = result.wrapping_mul(base);

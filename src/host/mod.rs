@@ -261,6 +261,22 @@ macro_rules! by_type {
                 type $t = u8;
                 $body
             }
+            nestjit_ir::DType::I16 => {
+                type $t = i16;
+                $body
+            }
+            nestjit_ir::DType::U16 => {
+                type $t = u16;
+                $body
+            }
+            nestjit_ir::DType::U32 => {
+                type $t = u32;
+                $body
+            }
+            nestjit_ir::DType::U64 => {
+                type $t = u64;
+                $body
+            }
         }
     };
 }

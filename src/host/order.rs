@@ -23,7 +23,7 @@ macro_rules! ordered {
         }
     })* };
 }
-ordered!(f32, f64, i64, i32, i8, u8);
+ordered!(f32, f64, i64, i32, i8, u8, i16, u16, u32, u64);
 
 /// As bytes, so that truth values can be compared like numbers.
 fn numeric(x: &Tensor) -> Result<Tensor> {

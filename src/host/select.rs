@@ -17,6 +17,10 @@ fn positions(x: &Tensor) -> Result<Vec<usize>> {
         DType::I64 => found(x.values::<i64>()?, |v| v == 0),
         DType::I32 => found(x.values::<i32>()?, |v| v == 0),
         DType::I8 | DType::U8 | DType::Bool => found(x.bytes(), |v| v == 0),
+        DType::I16 => found(x.values::<i16>()?, |v| v == 0),
+        DType::U16 => found(x.values::<u16>()?, |v| v == 0),
+        DType::U32 => found(x.values::<u32>()?, |v| v == 0),
+        DType::U64 => found(x.values::<u64>()?, |v| v == 0),
     })
 }
 

@@ -270,6 +270,10 @@ fn only_element(data: &Tensor) -> Option<Scalar> {
         DType::I32 => first(data, Scalar::I32),
         DType::I8 => first(data, Scalar::I8),
         DType::U8 => first(data, Scalar::U8),
+        DType::I16 => first(data, Scalar::I16),
+        DType::U16 => first(data, Scalar::U16),
+        DType::U32 => first(data, Scalar::U32),
+        DType::U64 => first(data, Scalar::U64),
         DType::Bool => first(data, Scalar::Bool),
     }
 }

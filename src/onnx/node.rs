@@ -278,6 +278,10 @@ pub(super) fn scalar(value: Scalar) -> Tensor {
         Scalar::I32(v) => Tensor::scalar(v),
         Scalar::I8(v) => Tensor::scalar(v),
         Scalar::U8(v) => Tensor::scalar(v),
+        Scalar::I16(v) => Tensor::scalar(v),
+        Scalar::U16(v) => Tensor::scalar(v),
+        Scalar::U32(v) => Tensor::scalar(v),
+        Scalar::U64(v) => Tensor::scalar(v),
         Scalar::Bool(v) => Tensor::scalar(v),
     }
 }
@@ -313,6 +317,13 @@ pub(super) fn ints(tensor: &Tensor, what: &str) -> Result<Vec<i64>> {
         DType::I32 => Ok(tensor.values::<i32>()?.iter().map(|v| i64::from(*v)).collect()),
         DType::I8 => Ok(tensor.values::<i8>()?.iter().map(|v| i64::from(*v)).collect()),
         DType::U8 => Ok(tensor.values::<u8>()?.iter().map(|v| i64::from(*v)).collect()),
+        DType::I16 => Ok(tensor.values::<i16>()?.iter().map(|v| i64::from(*v)).collect()),
+        DType::U16 => Ok(tensor.values::<u16>()?.iter().map(|v| i64::from(*v)).collect()),
+        DType::U32 => Ok(tensor.values::<u32>()?.iter().map(|v| i64::from(*v)).collect()),
+        DType::U64 => {
+            let large = |_| Error::invalid(format!("{what} must be integers below 2^63"));
+            tensor.values::<u64>()?.iter().map(|v| i64::try_from(*v).map_err(large)).collect()
+        }
         DType::Bool => Ok(tensor.values::<bool>()?.iter().map(|v| i64::from(*v)).collect()),
         other => Err(Error::shape(format!("{what} must be integers, not {other}"))),
     }
@@ -323,6 +334,7 @@ pub(super) fn floats(tensor: &Tensor, what: &str) -> Result<Vec<f64>> {
     match tensor.dtype() {
         DType::F32 => Ok(tensor.values::<f32>()?.iter().map(|v| f64::from(*v)).collect()),
         DType::F64 => Ok(tensor.values::<f64>()?.to_vec()),
+        DType::U64 => Ok(tensor.values::<u64>()?.iter().map(|v| *v as f64).collect()),
         _ => Ok(ints(tensor, what)?.into_iter().map(|v| v as f64).collect()),
     }
 }

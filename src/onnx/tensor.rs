@@ -7,7 +7,7 @@ use super::external::External;
 use super::proto::tensor_proto::{DataLocation, DataType};
 use super::proto::{SparseTensorProto, TensorProto};
 use crate::error::{Error, Result};
-use crate::tensor::{Tensor, checked_bytes};
+use crate::tensor::{Element, Tensor, checked_bytes};
 
 /// The element type that an ONNX type number stands for.
 pub(super) fn dtype(number: i32) -> Result<DType> {
@@ -20,6 +20,10 @@ pub(super) fn dtype(number: i32) -> Result<DType> {
         DataType::Int32 => DType::I32,
         DataType::Int8 => DType::I8,
         DataType::Uint8 => DType::U8,
+        DataType::Int16 => DType::I16,
+        DataType::Uint16 => DType::U16,
+        DataType::Uint32 => DType::U32,
+        DataType::Uint64 => DType::U64,
         DataType::Bool => DType::Bool,
         DataType::Undefined => return Err(Error::invalid("the element type is undefined")),
         other => {
@@ -67,22 +71,26 @@ fn typed_len(proto: &TensorProto) -> usize {
     lists.into_iter().sum()
 }
 
-/// From the field that belongs to the type; types of one byte are in `int32_data`.
+/// Elements from a field of a wider type.
+fn narrow<W: Copy, T: Element + TryFrom<W>>(values: &[W], shape: &[usize]) -> Result<Tensor> {
+    let outside = |_| Error::invalid(format!("an element is outside the range of {}", T::DTYPE));
+    let values: Vec<T> = values.iter().map(|v| T::try_from(*v).map_err(outside)).collect::<Result<_>>()?;
+    Tensor::new(shape, &values)
+}
+
+/// From the field that belongs to the type; types of one or two bytes are in `int32_data`.
 fn typed(proto: &TensorProto, dtype: DType, shape: &[usize]) -> Result<Tensor> {
-    let narrow = |what: &str| Error::invalid(format!("an element is outside the range of {what}"));
     match dtype {
         DType::F32 => Tensor::from_bytes(dtype, shape, cast_slice(&proto.float_data)),
         DType::F64 => Tensor::from_bytes(dtype, shape, cast_slice(&proto.double_data)),
         DType::I64 => Tensor::from_bytes(dtype, shape, cast_slice(&proto.int64_data)),
         DType::I32 => Tensor::from_bytes(dtype, shape, cast_slice(&proto.int32_data)),
-        DType::I8 => {
-            let values: Result<Vec<i8>, _> = proto.int32_data.iter().map(|v| i8::try_from(*v)).collect();
-            Tensor::new(shape, &values.map_err(|_| narrow("i8"))?)
-        }
-        DType::U8 => {
-            let values: Result<Vec<u8>, _> = proto.int32_data.iter().map(|v| u8::try_from(*v)).collect();
-            Tensor::new(shape, &values.map_err(|_| narrow("u8"))?)
-        }
+        DType::I8 => narrow::<i32, i8>(&proto.int32_data, shape),
+        DType::U8 => narrow::<i32, u8>(&proto.int32_data, shape),
+        DType::I16 => narrow::<i32, i16>(&proto.int32_data, shape),
+        DType::U16 => narrow::<i32, u16>(&proto.int32_data, shape),
+        DType::U32 => narrow::<u64, u32>(&proto.uint64_data, shape),
+        DType::U64 => Tensor::new(shape, &proto.uint64_data),
         DType::Bool => {
             let values: Vec<bool> = proto.int32_data.iter().map(|v| *v != 0).collect();
             Tensor::new(shape, &values)

@@ -16,6 +16,10 @@ pub fn to_f64(tensor: &Tensor) -> Vec<f64> {
         DType::I32 => convert!(i32),
         DType::I8 => convert!(i8),
         DType::U8 => convert!(u8),
+        DType::I16 => convert!(i16),
+        DType::U16 => convert!(u16),
+        DType::U32 => convert!(u32),
+        DType::U64 => convert!(u64),
         DType::Bool => tensor.values::<bool>().unwrap().iter().map(|v| f64::from(u8::from(*v))).collect(),
     }
 }

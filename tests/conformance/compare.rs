@@ -113,7 +113,7 @@ fn worst(actual: &[f64], expected: &[f64], tolerance: Tolerance) -> Option<Strin
     (excess > 0.0).then(|| format!("[{at}]: {:e} instead of {:e}", actual[at], expected[at]))
 }
 
-/// The elements as `f64`, rounded where they are large `i64`.
+/// The elements as `f64`, rounded where they are large integers.
 fn values(tensor: &Tensor) -> Vec<f64> {
     fn list<T: nestjit::Element>(tensor: &Tensor, value: fn(T) -> f64) -> Vec<f64> {
         tensor.values::<T>().map(|v| v.iter().map(|v| value(*v)).collect()).unwrap_or_default()
@@ -125,6 +125,10 @@ fn values(tensor: &Tensor) -> Vec<f64> {
         DType::I32 => list(tensor, |v: i32| f64::from(v)),
         DType::I8 => list(tensor, |v: i8| f64::from(v)),
         DType::U8 => list(tensor, |v: u8| f64::from(v)),
+        DType::I16 => list(tensor, |v: i16| f64::from(v)),
+        DType::U16 => list(tensor, |v: u16| f64::from(v)),
+        DType::U32 => list(tensor, |v: u32| f64::from(v)),
+        DType::U64 => list(tensor, |v: u64| v as f64),
         DType::Bool => list(tensor, |v: bool| f64::from(u8::from(v))),
     }
 }

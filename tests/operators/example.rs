@@ -192,7 +192,10 @@ impl Operand {
             DType::F64 => elements.flat_map(f64::to_le_bytes).collect(),
             DType::I64 => elements.flat_map(|v| (v as i64).to_le_bytes()).collect(),
             DType::I32 => elements.flat_map(|v| (v as i32).to_le_bytes()).collect(),
-            DType::I8 | DType::U8 => elements.map(|v| v as u8).collect(),
+            DType::U32 => elements.flat_map(|v| (v as u32).to_le_bytes()).collect(),
+            DType::U64 => elements.flat_map(|v| (v as u64).to_le_bytes()).collect(),
+            DType::I16 | DType::U16 => elements.flat_map(|v| (v as i16).to_le_bytes()).collect(),
+            DType::I8 | DType::U8 => elements.map(|v| v as i8 as u8).collect(),
             DType::Bool => elements.map(|v| u8::from(v != 0.0)).collect(),
         };
         TensorProto {
@@ -290,6 +293,10 @@ fn number(dtype: DType) -> DataType {
         DType::I32 => DataType::Int32,
         DType::I8 => DataType::Int8,
         DType::U8 => DataType::Uint8,
+        DType::I16 => DataType::Int16,
+        DType::U16 => DataType::Uint16,
+        DType::U32 => DataType::Uint32,
+        DType::U64 => DataType::Uint64,
         DType::Bool => DataType::Bool,
     }
 }

@@ -33,6 +33,10 @@ enum Code {
     I32(Eval<i32>),
     I8(Eval<i8>),
     U8(Eval<u8>),
+    I16(Eval<i16>),
+    U16(Eval<u16>),
+    U32(Eval<u32>),
+    U64(Eval<u64>),
     Bool(Eval<bool>),
 }
 
@@ -69,7 +73,7 @@ macro_rules! typed {
         }
     };
 }
-typed! { f32, F32; f64, F64; i64, I64; i32, I32; i8, I8; u8, U8; bool, Bool; }
+typed! { f32, F32; f64, F64; i64, I64; i32, I32; i8, I8; u8, U8; i16, I16; u16, U16; u32, U32; u64, U64; bool, Bool; }
 
 /// Turns a nest into steps.
 pub(super) fn nest<'a>(

@@ -57,6 +57,10 @@ macro_rules! cast_from {
                 Scalar::I32(v) => v as $t,
                 Scalar::I8(v) => v as $t,
                 Scalar::U8(v) => v as $t,
+                Scalar::I16(v) => v as $t,
+                Scalar::U16(v) => v as $t,
+                Scalar::U32(v) => v as $t,
+                Scalar::U64(v) => v as $t,
                 Scalar::Bool(v) => u8::from(v) as $t,
             }
         }
@@ -271,6 +275,10 @@ int_element!(i64, u64, I64);
 int_element!(i32, u32, I32);
 int_element!(i8, u8, I8);
 int_element!(u8, u8, U8);
+int_element!(i16, u16, I16);
+int_element!(u16, u16, U16);
+int_element!(u32, u32, U32);
+int_element!(u64, u64, U64);
 
 impl Element for bool {
     const DTYPE: DType = DType::Bool;
@@ -311,6 +319,10 @@ impl Element for bool {
             Scalar::I32(v) => v != 0,
             Scalar::I8(v) => v != 0,
             Scalar::U8(v) => v != 0,
+            Scalar::I16(v) => v != 0,
+            Scalar::U16(v) => v != 0,
+            Scalar::U32(v) => v != 0,
+            Scalar::U64(v) => v != 0,
             Scalar::Bool(v) => v,
         }
     }
@@ -346,6 +358,22 @@ macro_rules! with_element {
             }
             $crate::DType::U8 => {
                 type $t = u8;
+                $body
+            }
+            $crate::DType::I16 => {
+                type $t = i16;
+                $body
+            }
+            $crate::DType::U16 => {
+                type $t = u16;
+                $body
+            }
+            $crate::DType::U32 => {
+                type $t = u32;
+                $body
+            }
+            $crate::DType::U64 => {
+                type $t = u64;
                 $body
             }
             $crate::DType::Bool => {

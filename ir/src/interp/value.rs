@@ -13,6 +13,10 @@ pub enum Data {
     I32(Vec<i32>),
     I8(Vec<i8>),
     U8(Vec<u8>),
+    I16(Vec<i16>),
+    U16(Vec<u16>),
+    U32(Vec<u32>),
+    U64(Vec<u64>),
     Bool(Vec<bool>),
 }
 
@@ -80,7 +84,7 @@ macro_rules! stored {
         }
     };
 }
-stored! { f32, F32; f64, F64; i64, I64; i32, I32; i8, I8; u8, U8; bool, Bool; }
+stored! { f32, F32; f64, F64; i64, I64; i32, I32; i8, I8; u8, U8; i16, I16; u16, U16; u32, U32; u64, U64; bool, Bool; }
 
 impl Data {
     /// Whether there is no element.

@@ -224,6 +224,10 @@ impl Parser {
             Some(DType::I32) => text.parse().ok().map(Scalar::I32),
             Some(DType::I8) => text.parse().ok().map(Scalar::I8),
             Some(DType::U8) => text.parse().ok().map(Scalar::U8),
+            Some(DType::I16) => text.parse().ok().map(Scalar::I16),
+            Some(DType::U16) => text.parse().ok().map(Scalar::U16),
+            Some(DType::U32) => text.parse().ok().map(Scalar::U32),
+            Some(DType::U64) => text.parse().ok().map(Scalar::U64),
             Some(DType::Bool) | None => return self.error(format!("there is no literal of type '{suffix}'")),
         };
         match scalar {

@@ -42,6 +42,10 @@ pub fn buffer(c: &mut Choices<'_>, p: &mut Program, role: Role) -> BufId {
         DType::I32,
         DType::I8,
         DType::U8,
+        DType::I16,
+        DType::U16,
+        DType::U32,
+        DType::U64,
         DType::Bool,
     ]);
     let shape: Vec<usize> = (0..c.below(4)).map(|_| c.pick(&[3, 1, 4, 2, 5])).collect();

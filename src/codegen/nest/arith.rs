@@ -16,14 +16,15 @@ pub(in crate::codegen) fn clif_type(dtype: DType) -> Type {
     match dtype {
         DType::F32 => types::F32,
         DType::F64 => types::F64,
-        DType::I64 => types::I64,
-        DType::I32 => types::I32,
+        DType::I64 | DType::U64 => types::I64,
+        DType::I32 | DType::U32 => types::I32,
+        DType::I16 | DType::U16 => types::I16,
         DType::I8 | DType::U8 | DType::Bool => types::I8,
     }
 }
 
 fn is_signed(dtype: DType) -> bool {
-    matches!(dtype, DType::I64 | DType::I32 | DType::I8)
+    dtype.is_int() && !dtype.is_unsigned()
 }
 
 fn undefined(name: &str, dtype: DType) -> Error {
@@ -189,16 +190,18 @@ impl Emitter<'_, '_> {
             BinOp::Max => self.reduce(ReduceOp::Max, dtype, a, b),
             BinOp::Min => self.reduce(ReduceOp::Min, dtype, a, b),
             BinOp::Shl | BinOp::Shr => self.shift(op, dtype, a, b),
+            BinOp::Div | BinOp::Rem | BinOp::Mod if dtype == DType::U64 => self.divide_unsigned(op, a, b),
             BinOp::Div | BinOp::Rem | BinOp::Mod => {
                 let wide = (self.cast(dtype, DType::I64, a), self.cast(dtype, DType::I64, b));
                 let result = self.divide(op, wide.0, wide.1);
                 self.cast(DType::I64, dtype, result)
             }
             BinOp::Pow => {
-                let f = runtime_fns::binary(op, DType::I64).ok_or_else(|| undefined(op.name(), dtype))?;
-                let wide = [self.cast(dtype, DType::I64, a), self.cast(dtype, DType::I64, b)];
+                let widest = if dtype == DType::U64 { DType::U64 } else { DType::I64 };
+                let f = runtime_fns::binary(op, widest).ok_or_else(|| undefined(op.name(), dtype))?;
+                let wide = [self.cast(dtype, widest, a), self.cast(dtype, widest, b)];
                 let result = self.call_runtime(f, &wide);
-                self.cast(DType::I64, dtype, result)
+                self.cast(widest, dtype, result)
             }
             _ => return Err(undefined(op.name(), dtype)),
         })
@@ -229,6 +232,19 @@ impl Emitter<'_, '_> {
         let correct = self.b.ins().band(differ, some);
         let moved = self.b.ins().iadd(rest, b);
         self.b.ins().select(correct, moved, rest)
+    }
+
+    /// Division on `u64`; by 0 it is 0. The divisor that the instruction sees is never 0, so it cannot trap.
+    fn divide_unsigned(&mut self, op: BinOp, a: Value, b: Value) -> Value {
+        let is_zero = self.b.ins().icmp_imm_s(IntCC::Equal, b, 0);
+        let one = self.b.ins().iconst(types::I64, 1);
+        let zero = self.b.ins().iconst(types::I64, 0);
+        let divisor = self.b.ins().select(is_zero, one, b);
+        let result = match op {
+            BinOp::Div => self.b.ins().udiv(a, divisor),
+            _ => self.b.ins().urem(a, divisor),
+        };
+        self.b.ins().select(is_zero, zero, result)
     }
 
     fn shift(&mut self, op: BinOp, dtype: DType, a: Value, b: Value) -> Value {
@@ -262,9 +278,17 @@ impl Emitter<'_, '_> {
             (true, true) => self.b.ins().fdemote(ty, a),
             (true, false) => {
                 if to.size() >= 4 {
-                    return self.b.ins().fcvt_to_sint_sat(ty, a);
+                    return match is_signed(to) {
+                        true => self.b.ins().fcvt_to_sint_sat(ty, a),
+                        false => self.b.ins().fcvt_to_uint_sat(ty, a),
+                    };
                 }
-                let (lo, hi) = if to == DType::I8 { (-128, 127) } else { (0, 255) };
+                let (lo, hi) = match to {
+                    DType::I8 => (-128, 127),
+                    DType::I16 => (-32_768, 32_767),
+                    DType::U16 => (0, 65_535),
+                    _ => (0, 255),
+                };
                 let wide = self.b.ins().fcvt_to_sint_sat(types::I32, a);
                 let (lo, hi) = (
                     self.b.ins().iconst(types::I32, i64::from(lo as u32)),
@@ -275,7 +299,12 @@ impl Emitter<'_, '_> {
                 self.b.ins().ireduce(ty, wide)
             }
             (false, true) => {
-                let wide = if from.size() < 4 { self.cast(from, DType::I32, a) } else { a };
+                let wide = match from {
+                    DType::U64 => return self.b.ins().fcvt_from_uint(ty, a),
+                    DType::U32 => self.cast(from, DType::I64, a),
+                    _ if from.size() < 4 => self.cast(from, DType::I32, a),
+                    _ => a,
+                };
                 self.b.ins().fcvt_from_sint(ty, wide)
             }
             (false, false) if to.size() < from.size() => self.b.ins().ireduce(ty, a),

@@ -55,6 +55,10 @@ impl Emitter<'_, '_> {
             Scalar::I32(v) => self.b.ins().iconst(types::I32, i64::from(v as u32)),
             Scalar::I8(v) => self.b.ins().iconst(types::I8, i64::from(v as u8)),
             Scalar::U8(v) => self.b.ins().iconst(types::I8, i64::from(v)),
+            Scalar::I16(v) => self.b.ins().iconst(types::I16, i64::from(v as u16)),
+            Scalar::U16(v) => self.b.ins().iconst(types::I16, i64::from(v)),
+            Scalar::U32(v) => self.b.ins().iconst(types::I32, i64::from(v)),
+            Scalar::U64(v) => self.b.ins().iconst(types::I64, v as i64),
             Scalar::Bool(v) => self.b.ins().iconst(types::I8, i64::from(v)),
         }
     }

@@ -94,6 +94,10 @@ fn get(memory: &mut Memory, at: usize, dtype: DType) -> Scalar {
         DType::I32 => Scalar::I32(bits as i32),
         DType::I8 => Scalar::I8(bits as i8),
         DType::U8 => Scalar::U8(bits as u8),
+        DType::I16 => Scalar::I16(bits as i16),
+        DType::U16 => Scalar::U16(bits as u16),
+        DType::U32 => Scalar::U32(bits as u32),
+        DType::U64 => Scalar::U64(bits),
         DType::Bool => {
             assert!(bits < 2, "a bool is {bits}");
             Scalar::Bool(bits == 1)
@@ -181,7 +185,7 @@ fn value_of(buffer: &Buffer, elements: &[Scalar]) -> Value {
             }
         };
     }
-    value!(F32, F64, I64, I32, I8, U8, Bool).expect("as many elements as the shape says")
+    value!(F32, F64, I64, I32, I8, U8, I16, U16, U32, U64, Bool).expect("as many elements as the shape says")
 }
 
 /// Deterministic inputs: small numbers of both signs for every `in` and `const` buffer.
@@ -201,7 +205,7 @@ pub(in crate::codegen) fn inputs(program: &Program) -> HashMap<BufId, Value> {
             let value = Value::from_fn(b.dtype, &b.shape, |_| match b.dtype {
                 DType::F32 | DType::F64 => next() * 4.0 - 2.0,
                 DType::Bool => f64::from(next() < 0.5),
-                DType::U8 => (next() * 9.0).floor(),
+                d if d.is_unsigned() => (next() * 9.0).floor(),
                 _ => (next() * 9.0 - 4.0).floor(),
             });
             (id, value)

@@ -110,6 +110,10 @@ impl GraphBuilder {
             Scalar::I32(v) => Tensor::scalar(v),
             Scalar::I8(v) => Tensor::scalar(v),
             Scalar::U8(v) => Tensor::scalar(v),
+            Scalar::I16(v) => Tensor::scalar(v),
+            Scalar::U16(v) => Tensor::scalar(v),
+            Scalar::U32(v) => Tensor::scalar(v),
+            Scalar::U64(v) => Tensor::scalar(v),
             Scalar::Bool(v) => Tensor::scalar(v),
         };
         self.constant("scalar", tensor)

@@ -1,4 +1,5 @@
-//! Values of the evaluator: all floats as `f64`, all integers and truth values as `i64`.
+//! Values of the evaluator: all floats as `f64`, all integers and truth values as `i64`, those of `u64` as the `i64`
+//! with the same bits.
 
 use ndarray::ArrayD;
 
@@ -18,7 +19,7 @@ pub(super) struct Array {
 pub(super) enum Data {
     /// Of a floating-point type.
     Float(ArrayD<f64>),
-    /// Of an integer type, in its range; or of `bool`, 0 or 1.
+    /// Of an integer type, in its range (`u64`: the same bits); or of `bool`, 0 or 1.
     Int(ArrayD<i64>),
 }
 
@@ -81,6 +82,10 @@ impl Array {
             DType::I32 => ints::<i32>(tensor)?,
             DType::I8 => ints::<i8>(tensor)?,
             DType::U8 => ints::<u8>(tensor)?,
+            DType::I16 => ints::<i16>(tensor)?,
+            DType::U16 => ints::<u16>(tensor)?,
+            DType::U32 => ints::<u32>(tensor)?,
+            DType::U64 => Data::Int(tensor.view::<u64>()?.mapv(|v| v as i64)),
             DType::Bool => ints::<bool>(tensor)?,
         };
         Ok(Array { dtype: tensor.dtype(), data })
@@ -96,6 +101,10 @@ impl Array {
                 DType::I32 => Tensor::from(v.mapv(|v| v as i32)),
                 DType::I8 => Tensor::from(v.mapv(|v| v as i8)),
                 DType::U8 => Tensor::from(v.mapv(|v| v as u8)),
+                DType::I16 => Tensor::from(v.mapv(|v| v as i16)),
+                DType::U16 => Tensor::from(v.mapv(|v| v as u16)),
+                DType::U32 => Tensor::from(v.mapv(|v| v as u32)),
+                DType::U64 => Tensor::from(v.mapv(|v| v as u64)),
                 DType::Bool => Tensor::from(v.mapv(|v| v != 0)),
                 _ => Tensor::from(v),
             },
@@ -109,8 +118,11 @@ pub(super) fn wrap(dtype: DType, value: i64) -> i64 {
         DType::I32 => i64::from(value as i32),
         DType::I8 => i64::from(value as i8),
         DType::U8 => i64::from(value as u8),
+        DType::I16 => i64::from(value as i16),
+        DType::U16 => i64::from(value as u16),
+        DType::U32 => i64::from(value as u32),
         DType::Bool => i64::from(value != 0),
-        DType::I64 | DType::F32 | DType::F64 => value,
+        DType::I64 | DType::U64 | DType::F32 | DType::F64 => value,
     }
 }
 
@@ -120,7 +132,17 @@ pub(super) fn int_range(dtype: DType) -> (i64, i64) {
         DType::I32 => (i64::from(i32::MIN), i64::from(i32::MAX)),
         DType::I8 => (i64::from(i8::MIN), i64::from(i8::MAX)),
         DType::U8 => (0, i64::from(u8::MAX)),
+        DType::I16 => (i64::from(i16::MIN), i64::from(i16::MAX)),
+        DType::U16 => (0, i64::from(u16::MAX)),
+        DType::U32 => (0, i64::from(u32::MAX)),
+        DType::U64 => (0, u64::MAX as i64),
         DType::Bool => (0, 1),
         DType::I64 | DType::F32 | DType::F64 => (i64::MIN, i64::MAX),
     }
+}
+
+/// A key by whose order the integers of a type are ordered: for `u64` its bits are another number. The function is its
+/// own inverse.
+pub(super) fn order(dtype: DType, value: i64) -> i64 {
+    if dtype == DType::U64 { value ^ i64::MIN } else { value }
 }

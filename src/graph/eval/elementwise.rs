@@ -3,7 +3,7 @@
 use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, Zip};
 use nestjit_ir::DType;
 
-use super::array::wrap;
+use super::array::{order, wrap};
 use super::scalar::{
     binary_float, binary_int, compare, float_to_int, maximum, minimum, unary_float, unary_int,
 };
@@ -15,7 +15,7 @@ pub(super) fn unary(unary: Unary, x: &Array) -> Array {
         (Data::Float(v), Unary::IsNan) => Array::bool(v.mapv(f64::is_nan)),
         (Data::Float(v), Unary::IsInf) => Array::bool(v.mapv(f64::is_infinite)),
         (Data::Float(v), _) => Array::float(x.dtype, v.mapv(|v| unary_float(unary, v))),
-        (Data::Int(v), _) => Array::int(x.dtype, v.mapv(|v| unary_int(unary, v))),
+        (Data::Int(v), _) => Array::int(x.dtype, v.mapv(|v| unary_int(unary, x.dtype, v))),
     }
 }
 
@@ -39,7 +39,10 @@ pub(super) fn binary(binary: Binary, a: &Array, b: &Array, shape: &[usize]) -> A
         (Data::Float(a), Data::Float(b)) => {
             Array::float(dtype, zip(a, b, shape, |a, b| binary_float(binary, a, b)))
         }
-        _ if comparison => Array::bool(zip(a.ints(), b.ints(), shape, |a, b| compare(binary, a, b))),
+        _ if comparison => {
+            let f = |a, b| compare(binary, order(dtype, a), order(dtype, b));
+            Array::bool(zip(a.ints(), b.ints(), shape, f))
+        }
         _ => {
             let f = |a, b| binary_int(binary, dtype, a, b);
             Array::int(dtype, zip(a.ints(), b.ints(), shape, f))
@@ -74,8 +77,8 @@ pub(super) fn clip(x: &Array, min: Option<f64>, max: Option<f64>) -> Array {
             let min = min.map(|min| float_to_int(x.dtype, min));
             let max = max.map(|max| float_to_int(x.dtype, max));
             let clip = |v: i64| {
-                let v = min.map_or(v, |min| v.max(min));
-                max.map_or(v, |max| v.min(max))
+                let v = min.map_or(v, |min| binary_int(Binary::Max, x.dtype, v, min));
+                max.map_or(v, |max| binary_int(Binary::Min, x.dtype, v, max))
             };
             Array::int(x.dtype, values.mapv(clip))
         }
@@ -86,6 +89,11 @@ pub(super) fn cast(x: &Array, to: DType, precision: Precision) -> Array {
     match &x.data {
         Data::Float(values) if to.is_float() => Array::float(to, values.clone()),
         Data::Float(values) => Array::int(to, values.mapv(|v| float_to_int(to, v))),
+        Data::Int(values) if to.is_float() && x.dtype == DType::U64 => {
+            let single = to == DType::F32 && precision == Precision::F32;
+            let float = |v: i64| if single { f64::from(v as u64 as f32) } else { v as u64 as f64 };
+            Array::float(to, values.mapv(float))
+        }
         // Straight to f32: by way of f64 it would be rounded twice.
         Data::Int(values) if to == DType::F32 && precision == Precision::F32 => {
             Array::float(to, values.mapv(|v| f64::from(v as f32)))

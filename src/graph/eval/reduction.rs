@@ -3,7 +3,7 @@
 use ndarray::{ArrayD, ArrayView1, IxDyn};
 use nestjit_ir::DType;
 
-use super::array::int_range;
+use super::array::{int_range, order};
 use super::scalar::{maximum, minimum};
 use super::{Array, Data};
 use crate::graph::Reduction;
@@ -75,8 +75,9 @@ fn reduce_ints(op: Reduction, dtype: DType, row: ArrayView1<i64>) -> i64 {
     match op {
         Sum => values.fold(0, i64::wrapping_add),
         Prod => values.fold(1, i64::wrapping_mul),
-        Max => values.fold(least, i64::max),
-        Min => values.fold(greatest, i64::min),
+        Max => values.fold(least, |a, b| order(dtype, order(dtype, a).max(order(dtype, b)))),
+        Min => values.fold(greatest, |a, b| order(dtype, order(dtype, a).min(order(dtype, b)))),
+        L1 if dtype.is_unsigned() => values.fold(0, i64::wrapping_add),
         L1 => values.fold(0, |sum, v| sum.wrapping_add(v.wrapping_abs())),
         SumSquare => values.fold(0, |sum, v| sum.wrapping_add(v.wrapping_mul(v))),
         Any => i64::from(values.into_iter().any(|v| v != 0)),
@@ -113,7 +114,10 @@ pub(super) fn arg_reduce(x: &Array, max: bool, axis: usize, keep_dims: bool, las
     let axis = &[axis];
     let positions = match &x.data {
         Data::Float(values) => each_row(values, axis, keep_dims, |row| position(row, max, last)),
-        Data::Int(values) => each_row(values, axis, keep_dims, |row| position(row, max, last)),
+        Data::Int(values) => {
+            let values = values.mapv(|v| order(x.dtype, v));
+            each_row(&values, axis, keep_dims, |row| position(row, max, last))
+        }
     };
     Array::int(DType::I64, positions)
 }

@@ -2,7 +2,7 @@
 
 use nestjit_ir::DType;
 
-use super::array::{int_range, wrap};
+use super::array::{int_range, order, wrap};
 use crate::graph::{Binary, Unary};
 
 /// A function of a float that yields a float.
@@ -71,10 +71,13 @@ pub(super) fn unary_float(unary: Unary, x: f64) -> f64 {
 }
 
 /// A function of an integer that yields an integer; the caller brings it into the type's range.
-pub(super) fn unary_int(unary: Unary, x: i64) -> i64 {
+pub(super) fn unary_int(unary: Unary, dtype: DType, x: i64) -> i64 {
     use Unary::*;
     match unary {
         Identity => x,
+        Abs | Relu if dtype.is_unsigned() => x,
+        Sign if dtype.is_unsigned() => i64::from(x != 0),
+        Relu6 if dtype.is_unsigned() => (x as u64).min(6) as i64,
         Neg => x.wrapping_neg(),
         Abs => x.wrapping_abs(),
         Sign => x.signum(),
@@ -155,6 +158,17 @@ pub(super) fn compare<T: PartialOrd>(binary: Binary, a: T, b: T) -> bool {
 /// A function of two integers of type `dtype`; the caller brings the result into its range.
 pub(super) fn binary_int(binary: Binary, dtype: DType, a: i64, b: i64) -> i64 {
     use Binary::*;
+    if dtype == DType::U64 {
+        let (a, b) = (a as u64, b as u64);
+        match binary {
+            Div => return a.checked_div(b).unwrap_or(0) as i64,
+            Rem | Mod => return a.checked_rem(b).unwrap_or(0) as i64,
+            Shr => return if b < 64 { (a >> b) as i64 } else { 0 },
+            Pow => return unsigned_power(a, b) as i64,
+            PRelu => return a as i64,
+            _ => {}
+        }
+    }
     let width = 8 * dtype.size() as i64;
     let in_width = (0..width).contains(&b);
     match binary {
@@ -169,8 +183,8 @@ pub(super) fn binary_int(binary: Binary, dtype: DType, a: i64, b: i64) -> i64 {
             if rest != 0 && (rest < 0) != (b < 0) { rest + b } else { rest }
         }
         Pow => int_power(dtype, a, b),
-        Max => a.max(b),
-        Min => a.min(b),
+        Max => order(dtype, order(dtype, a).max(order(dtype, b))),
+        Min => order(dtype, order(dtype, a).min(order(dtype, b))),
         And => a & b,
         Or => a | b,
         Xor => a ^ b,
@@ -193,7 +207,12 @@ fn int_power(dtype: DType, base: i64, exponent: i64) -> i64 {
             _ => 0,
         };
     }
-    let (mut result, mut square, mut rest) = (1i64, base, exponent);
+    wrap(dtype, unsigned_power(base as u64, exponent as u64) as i64)
+}
+
+/// Wrapping.
+fn unsigned_power(base: u64, exponent: u64) -> u64 {
+    let (mut result, mut square, mut rest) = (1u64, base, exponent);
     while rest > 0 {
         if rest % 2 == 1 {
             result = result.wrapping_mul(square);
@@ -201,13 +220,16 @@ fn int_power(dtype: DType, base: i64, exponent: i64) -> i64 {
         square = square.wrapping_mul(square);
         rest /= 2;
     }
-    wrap(dtype, result)
+    result
 }
 
 /// A float in an integer type: truncated, saturated, NaN as 0.
 pub(super) fn float_to_int(dtype: DType, x: f64) -> i64 {
     if dtype == DType::Bool {
         return i64::from(x != 0.0);
+    }
+    if dtype == DType::U64 {
+        return x as u64 as i64;
     }
     let (least, greatest) = int_range(dtype);
     (x as i64).clamp(least, greatest)

@@ -6,9 +6,9 @@
 use ndarray::{Array2, ArrayD, ArrayView2, ArrayViewD, Axis, Ix1, IxDyn};
 
 use super::array::int_range;
-use super::scalar::maximum;
+use super::scalar::{binary_int, maximum};
 use super::{Array, Data};
-use crate::graph::{Format, PoolKind, Window};
+use crate::graph::{Binary, Format, PoolKind, Window};
 
 /// Windows gathered at a time: bounds the size of the gathered matrix.
 const CHUNK: usize = 4096;
@@ -174,7 +174,9 @@ pub(super) fn pool(x: &Array, kind: PoolKind, window: &Window, format: Format, s
         }
         (Data::Int(values), _) => {
             let least = int_range(x.dtype).0;
-            let max = |elements: &[i64], _| elements.iter().copied().fold(least, i64::max);
+            let max = |elements: &[i64], _| {
+                elements.iter().copied().fold(least, |a, b| binary_int(Binary::Max, x.dtype, a, b))
+            };
             Array::int(x.dtype, each_window(values, &windows, format, &result_shape, max))
         }
         (Data::Float(values), PoolKind::Average { count_include_pad }) => {
@@ -240,7 +242,9 @@ pub(super) fn global_pool(x: &Array, kind: PoolKind, format: Format) -> Array {
         }
         (Data::Int(values), _) => {
             let least = int_range(x.dtype).0;
-            let max = |c: ndarray::ArrayView1<i64>| c.iter().copied().fold(least, i64::max);
+            let max = |c: ndarray::ArrayView1<i64>| {
+                c.iter().copied().fold(least, |a, b| binary_int(Binary::Max, x.dtype, a, b))
+            };
             Array::int(x.dtype, per_channel(values, format, &shape, max))
         }
     }

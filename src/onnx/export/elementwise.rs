@@ -50,6 +50,11 @@ impl Exporter<'_> {
                 let size = self.emit("Floor", &[&size], vec![]);
                 self.emit_to(y, "Mul", &[&sign, &size], vec![]);
             }
+            Neg if dtype.is_unsigned() => {
+                let zero = self.scalar(dtype, 0.0);
+                self.emit_to(y, "Sub", &[&zero, x], vec![]);
+            }
+            Relu if dtype.is_unsigned() => self.emit_to(y, "Identity", &[x], vec![]),
             Rsqrt => {
                 let root = self.emit("Sqrt", &[x], vec![]);
                 self.emit_to(y, "Reciprocal", &[&root], vec![]);
@@ -154,7 +159,7 @@ impl Exporter<'_> {
                 self.emit_to(y, "Where", &[&differ, &shifted, &remainder], vec![]);
             }
             Atan2 => self.atan2(site),
-            Shl | Shr if dtype != DType::U8 => {
+            Shl | Shr if !dtype.is_unsigned() => {
                 return Err(Error::unsupported(format!(
                     "ONNX has no {} of {dtype}, only of unsigned integers",
                     function.name()

@@ -115,10 +115,11 @@ fn required_opset(graph: &Graph, node: &Node) -> i64 {
 /// Whether ONNX has the operation for `i32`, but not for the operands' smaller type.
 fn needs_i32(graph: &Graph, node: &Node) -> bool {
     let types: &[DType] = match &node.op {
-        Op::MatMul | Op::Gemm { .. } | Op::Binary(Binary::Pow) => &[DType::I8, DType::U8],
-        Op::Reduce { op: Reduction::Max | Reduction::Min, .. } => &[],
-        Op::Reduce { axes, .. } if !axes.is_empty() => &[DType::I8, DType::U8],
-        Op::Unary(Unary::Neg | Unary::Relu) => &[DType::U8],
+        Op::MatMul | Op::Gemm { .. } | Op::Binary(Binary::Pow) => {
+            &[DType::I8, DType::U8, DType::I16, DType::U16]
+        }
+        Op::Reduce { op: Reduction::Max | Reduction::Min, .. } => &[DType::I16, DType::U16],
+        Op::Reduce { axes, .. } if !axes.is_empty() => &[DType::I8, DType::U8, DType::I16, DType::U16],
         _ => &[],
     };
     types.contains(&graph.value(node.inputs[0]).dtype)
@@ -314,6 +315,10 @@ impl<'g> Exporter<'g> {
             Scalar::I32(v) => Tensor::scalar(v),
             Scalar::I8(v) => Tensor::scalar(v),
             Scalar::U8(v) => Tensor::scalar(v),
+            Scalar::I16(v) => Tensor::scalar(v),
+            Scalar::U16(v) => Tensor::scalar(v),
+            Scalar::U32(v) => Tensor::scalar(v),
+            Scalar::U64(v) => Tensor::scalar(v),
             Scalar::Bool(v) => Tensor::scalar(v),
         };
         let name = self.constant(&format!("{dtype}({value})"), &tensor);
@@ -343,6 +348,10 @@ fn data_type(dtype: DType) -> i32 {
         DType::I32 => DataType::Int32,
         DType::I8 => DataType::Int8,
         DType::U8 => DataType::Uint8,
+        DType::I16 => DataType::Int16,
+        DType::U16 => DataType::Uint16,
+        DType::U32 => DataType::Uint32,
+        DType::U64 => DataType::Uint64,
         DType::Bool => DataType::Bool,
     }) as i32
 }

@@ -185,7 +185,7 @@ impl Exporter<'_> {
         match kind {
             PoolKind::Max => {
                 let dtype = site.input(0).dtype;
-                if matches!(dtype, DType::I32 | DType::I64 | DType::Bool) {
+                if !dtype.is_float() && !matches!(dtype, DType::I8 | DType::U8) {
                     return Err(Error::unsupported(format!("ONNX has no MaxPool of {dtype}")));
                 }
                 self.image_op(site, "MaxPool", attributes, format);

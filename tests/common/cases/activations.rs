@@ -128,7 +128,9 @@ pub fn add(cases: &mut Cases) {
     }
     for function in [Unary::Neg, Unary::Abs, Unary::Sign, Unary::Square, Unary::Relu, Unary::Relu6] {
         let name = function.name().to_lowercase();
-        for dtype in [DType::I64, DType::I32, DType::I8, DType::U8] {
+        for dtype in
+            [DType::I64, DType::I32, DType::I8, DType::U8, DType::I16, DType::U16, DType::U32, DType::U64]
+        {
             cases.op_of(format!("unary/{name}_{dtype}"), Op::Unary(function), dtype, &[&[4, 9]]);
         }
     }
@@ -137,7 +139,9 @@ pub fn add(cases: &mut Cases) {
         cases.op_on(format!("unary/{name}"), Op::Unary(function), special());
     }
     cases.op_of("unary/not", Op::Unary(Unary::Not), DType::Bool, &[&[11]]);
-    for dtype in [DType::I64, DType::I32, DType::I8, DType::U8] {
+    for dtype in
+        [DType::I64, DType::I32, DType::I8, DType::U8, DType::I16, DType::U16, DType::U32, DType::U64]
+    {
         cases.op_of(format!("unary/bitnot_{dtype}"), Op::Unary(Unary::BitNot), dtype, &[&[11]]);
     }
     for dtype in DType::ALL {
@@ -158,7 +162,17 @@ pub fn add(cases: &mut Cases) {
         cases.op_on(format!("clip/{label}_special"), Op::Clip { min, max }, special());
         cases.op(format!("clip/{label}"), Op::Clip { min, max }, &[&[3, 17]]);
     }
-    for dtype in [DType::F64, DType::I64, DType::I32, DType::I8, DType::U8] {
+    for dtype in [
+        DType::F64,
+        DType::I64,
+        DType::I32,
+        DType::I8,
+        DType::U8,
+        DType::I16,
+        DType::U16,
+        DType::U32,
+        DType::U64,
+    ] {
         let op = Op::Clip { min: Some(-3.0), max: Some(5.0) };
         cases.op_of(format!("clip/{dtype}"), op, dtype, &[&[21]]);
     }

@@ -18,7 +18,8 @@ const ARITHMETIC: [Binary; 9] = [
 ];
 const COMPARISONS: [Binary; 6] = [Binary::Eq, Binary::Ne, Binary::Lt, Binary::Le, Binary::Gt, Binary::Ge];
 const BITWISE: [Binary; 3] = [Binary::And, Binary::Or, Binary::Xor];
-const INTEGERS: [DType; 4] = [DType::I64, DType::I32, DType::I8, DType::U8];
+const INTEGERS: [DType; 8] =
+    [DType::I64, DType::I32, DType::I8, DType::U8, DType::I16, DType::U16, DType::U32, DType::U64];
 
 /// Every pair of a few special values.
 fn special_pairs() -> (Tensor, Tensor) {
@@ -171,6 +172,10 @@ fn casts(cases: &mut Cases) {
                 DType::I32 => tensor(&[13], &integers.map(|v| v as i32)),
                 DType::I8 => tensor(&[13], &integers.map(|v| v as i8)),
                 DType::U8 => tensor(&[13], &integers.map(|v| v as u8)),
+                DType::I16 => tensor(&[13], &integers.map(|v| v as i16)),
+                DType::U16 => tensor(&[13], &integers.map(|v| v as u16)),
+                DType::U32 => tensor(&[13], &integers.map(|v| v as u32)),
+                DType::U64 => tensor(&[13], &integers.map(|v| v as u64)),
                 DType::Bool => tensor(&[13], &integers.map(|v| v & 1 == 1)),
             };
             let x = m.given(x);

@@ -197,6 +197,10 @@ impl Random {
             DType::I32 => tensor(shape, &(0..n).map(|_| self.below(19) as i32 - 9).collect::<Vec<_>>()),
             DType::I8 => tensor(shape, &(0..n).map(|_| self.below(19) as i8 - 9).collect::<Vec<_>>()),
             DType::U8 => tensor(shape, &(0..n).map(|_| self.below(10) as u8).collect::<Vec<_>>()),
+            DType::I16 => tensor(shape, &(0..n).map(|_| self.below(10) as i16).collect::<Vec<_>>()),
+            DType::U16 => tensor(shape, &(0..n).map(|_| self.below(10) as u16).collect::<Vec<_>>()),
+            DType::U32 => tensor(shape, &(0..n).map(|_| self.below(10) as u32).collect::<Vec<_>>()),
+            DType::U64 => tensor(shape, &(0..n).map(|_| self.below(10) as u64).collect::<Vec<_>>()),
             DType::Bool => tensor(shape, &(0..n).map(|_| self.below(2) == 1).collect::<Vec<_>>()),
         }
     }

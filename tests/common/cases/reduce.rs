@@ -69,7 +69,9 @@ pub fn add(cases: &mut Cases) {
     for reduction in
         [Reduction::Sum, Reduction::Max, Reduction::Min, Reduction::Prod, Reduction::L1, Reduction::SumSquare]
     {
-        for dtype in [DType::I64, DType::I32, DType::I8, DType::U8] {
+        for dtype in
+            [DType::I64, DType::I32, DType::I8, DType::U8, DType::I16, DType::U16, DType::U32, DType::U64]
+        {
             let label = reduction.name().to_lowercase();
             cases.op_of(format!("{label}/{dtype}"), op(reduction, &[1], false), dtype, &[&[4, 9]]);
             cases.op_of(format!("{label}/{dtype}_nothing"), op(reduction, &[1], false), dtype, &[&[4, 0]]);
@@ -117,7 +119,17 @@ fn arg_reduce(cases: &mut Cases) {
             ],
         );
         cases.op_on(format!("{label}/special"), op(1, false), special);
-        for dtype in [DType::F64, DType::I64, DType::I32, DType::I8, DType::U8] {
+        for dtype in [
+            DType::F64,
+            DType::I64,
+            DType::I32,
+            DType::I8,
+            DType::U8,
+            DType::I16,
+            DType::U16,
+            DType::U32,
+            DType::U64,
+        ] {
             cases.op_of(format!("{label}/{dtype}"), op(1, false), dtype, &[&[3, 8]]);
         }
     }

@@ -84,7 +84,17 @@ pub fn add(cases: &mut Cases) {
         ceil_mode: false,
         format: Format::ChannelsFirst,
     };
-    for dtype in [DType::F64, DType::I64, DType::I32, DType::I8, DType::U8] {
+    for dtype in [
+        DType::F64,
+        DType::I64,
+        DType::I32,
+        DType::I8,
+        DType::U8,
+        DType::I16,
+        DType::U16,
+        DType::U32,
+        DType::U64,
+    ] {
         cases.op_of(format!("pool/max_{dtype}"), op(PoolKind::Max), dtype, &[&[1, 2, 5, 5]]);
     }
     cases.op_of("pool/average_f64", op(KINDS[1].1), DType::F64, &[&[1, 2, 5, 5]]);
