@@ -56,6 +56,23 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         self.inputs.get(index).copied().flatten()
     }
 
+    /// An error if the type of a value is not one for which `accepts` holds; `what` says what those are.
+    pub fn expect_type(&self, x: ValueId, accepts: impl Fn(DType) -> bool, what: &str) -> Result<()> {
+        let value = self.importer.graph.value(x);
+        match accepts(value.dtype) {
+            true => Ok(()),
+            false => {
+                let name = value.name.escape_debug();
+                Err(Error::shape(format!("'{name}' is {}, but {what} is needed", value.dtype)))
+            }
+        }
+    }
+
+    /// An error if a value is not of a floating-point type.
+    pub fn expect_float(&self, x: ValueId) -> Result<()> {
+        self.expect_type(x, DType::is_float, "a floating-point type")
+    }
+
     /// All inputs, of which none may be left out.
     pub fn inputs(&self) -> Result<Vec<ValueId>> {
         (0..self.inputs.len()).map(|i| self.input(i)).collect()

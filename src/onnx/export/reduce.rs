@@ -24,6 +24,12 @@ impl Exporter<'_> {
                 self.emit_to(y, "Cast", &[&reduced], vec![int("to", data_type(DType::Bool).into())]);
                 Ok(())
             }
+            // It is computed in `i32`, whose least and greatest values are others.
+            Op::Reduce { op: op @ (Reduction::Max | Reduction::Min), .. }
+                if site.input(0).dtype.size() == 2 && site.input(0).shape.contains(&0) =>
+            {
+                Err(Error::unsupported(format!("ONNX has no {} of {}", op.name(), site.input(0).dtype)))
+            }
             Op::Reduce { op, axes, keep_dims } => self.reduce_to(y, op.name(), x, axes, *keep_dims),
             Op::ArgReduce { max, axis, keep_dims, last } => {
                 let name = if *max { "ArgMax" } else { "ArgMin" };

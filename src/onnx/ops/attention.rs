@@ -148,6 +148,7 @@ fn mask(cx: &mut NodeCx<'_, '_>, scores: ValueId, past: usize) -> Result<ValueId
 
 fn rotary_embedding(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
+    cx.expect_float(x)?;
     let flat = cx.rank(x) == 3;
     let num_heads = count(cx, "num_heads")?.filter(|n| *n != 0);
     let x = heads(cx, x, num_heads)?;

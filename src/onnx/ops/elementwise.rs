@@ -10,11 +10,11 @@ use crate::graph::{Binary, Unary, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[
     op("Add", 1, |cx| binary(cx, Binary::Add)),
-    op("And", 1, |cx| binary(cx, Binary::And)),
+    op("And", 1, |cx| logical(cx, Binary::And)),
     op("BitShift", 11, bit_shift),
-    op("BitwiseAnd", 18, |cx| binary(cx, Binary::And)),
-    op("BitwiseOr", 18, |cx| binary(cx, Binary::Or)),
-    op("BitwiseXor", 18, |cx| binary(cx, Binary::Xor)),
+    op("BitwiseAnd", 18, |cx| bitwise(cx, Binary::And)),
+    op("BitwiseOr", 18, |cx| bitwise(cx, Binary::Or)),
+    op("BitwiseXor", 18, |cx| bitwise(cx, Binary::Xor)),
     op("Cast", 6, cast),
     op("CastLike", 15, cast_like),
     op("Div", 1, |cx| binary(cx, Binary::Div)),
@@ -35,7 +35,7 @@ pub(super) const OPS: &[OpEntry] = &[
         binary(cx, if fmod { Binary::Rem } else { Binary::Mod })
     }),
     op("Mul", 1, |cx| binary(cx, Binary::Mul)),
-    op("Or", 1, |cx| binary(cx, Binary::Or)),
+    op("Or", 1, |cx| logical(cx, Binary::Or)),
     op("PRelu", 1, prelu),
     op("Pow", 1, pow),
     op("Sub", 1, |cx| binary(cx, Binary::Sub)),
@@ -44,7 +44,7 @@ pub(super) const OPS: &[OpEntry] = &[
         let [c, a, b] = [cx.input(0)?, cx.input(1)?, cx.input(2)?];
         one(cx.select(c, a, b))
     }),
-    op("Xor", 1, |cx| binary(cx, Binary::Xor)),
+    op("Xor", 1, |cx| logical(cx, Binary::Xor)),
 ];
 
 /// The two operands. Up to version 6 broadcasting is asked for, and `axis` says where the second operand's
@@ -72,6 +72,16 @@ fn operands(cx: &mut NodeCx<'_, '_>) -> Result<[ValueId; 2]> {
 fn binary(cx: &mut NodeCx<'_, '_>, binary: Binary) -> Result<Vec<ValueId>> {
     let [a, b] = operands(cx)?;
     one(cx.binary(binary, a, b))
+}
+
+fn logical(cx: &mut NodeCx<'_, '_>, function: Binary) -> Result<Vec<ValueId>> {
+    cx.expect_type(cx.input(0)?, |dtype| dtype == DType::Bool, "bool")?;
+    binary(cx, function)
+}
+
+fn bitwise(cx: &mut NodeCx<'_, '_>, function: Binary) -> Result<Vec<ValueId>> {
+    cx.expect_type(cx.input(0)?, DType::is_int, "an integer type")?;
+    binary(cx, function)
 }
 
 fn variadic(cx: &mut NodeCx<'_, '_>, binary: Binary) -> Result<Vec<ValueId>> {

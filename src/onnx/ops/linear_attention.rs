@@ -18,6 +18,7 @@ fn linear_attention(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     // A hint.
     cx.attributes.ignore(&["chunk_size"]);
     let [q, k, v] = [cx.input(0)?, cx.input(1)?, cx.input(2)?];
+    cx.expect_float(q)?;
     let q_heads = extent(cx.required_int("q_num_heads")?, "q_num_heads")?;
     let kv_heads = extent(cx.required_int("kv_num_heads")?, "kv_num_heads")?;
     let (gated, delta) = match cx.string("update_rule", "gated_delta")? {

@@ -65,14 +65,26 @@ fn negative_log_likelihood(cx: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueI
     if let Some(weight) = weight {
         loss = cx.binary(Binary::Mul, loss, weight)?;
     }
-    let axes: Vec<usize> = (0..places.len()).collect();
     match (reduction, weight) {
         (None, _) => Ok(loss),
         (Some(Reduction::Mean), Some(weight)) => {
-            let total = cx.reduce(Reduction::Sum, loss, &axes, false)?;
-            let weights = cx.reduce(Reduction::Sum, weight, &axes, false)?;
+            let total = combine(cx, Reduction::Sum, loss)?;
+            let weights = combine(cx, Reduction::Sum, weight)?;
             cx.binary(Binary::Div, total, weights)
         }
-        (Some(reduction), _) => cx.reduce(reduction, loss, &axes, false),
+        (Some(reduction), _) => combine(cx, reduction, loss),
     }
+}
+
+/// The sum or mean of all elements, in two steps: what is added to one large sum is rounded more.
+fn combine(cx: &mut NodeCx<'_, '_>, reduction: Reduction, x: ValueId) -> Result<ValueId> {
+    let (shape, total) = (cx.shape(x), cx.elements(x));
+    let (mut first, mut count) = (shape.len(), 1usize);
+    while first > 0 && count.saturating_mul(count) < total {
+        first -= 1;
+        count *= shape[first];
+    }
+    let (outer, inner): (Vec<usize>, Vec<usize>) = (0..shape.len()).partition(|d| *d < first);
+    let parts = cx.reduce(reduction, x, &inner, false)?;
+    cx.reduce(reduction, parts, &outer, false)
 }

@@ -26,12 +26,14 @@ mod quantize;
 mod recurrent;
 mod reduce;
 mod resize;
+mod roi;
 mod sampling;
 mod sequence;
 mod shape;
 mod signal;
 mod softmax;
 mod sort;
+mod text;
 mod unfold;
 mod unrolled;
 mod window;
@@ -96,12 +98,14 @@ const FAMILIES: &[&[OpEntry]] = &[
     recurrent::OPS,
     reduce::OPS,
     resize::OPS,
+    roi::OPS,
     sampling::OPS,
     sequence::OPS,
     shape::OPS,
     signal::OPS,
     softmax::OPS,
     sort::OPS,
+    text::OPS,
     unfold::OPS,
 ];
 

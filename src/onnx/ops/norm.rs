@@ -26,7 +26,7 @@ fn batch(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         7..14 => (1..5).any(|i| cx.wants(i)),
         _ => cx.flag("training_mode", false)?,
     };
-    if training {
+    if training && cx.opset < 14 {
         return Err(Error::unsupported("training"));
     }
     if cx.opset < 9 && !cx.flag("spatial", true)? {
@@ -44,7 +44,27 @@ fn batch(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     for (i, input) in inputs.into_iter().enumerate().skip(1) {
         same[i] = cx.cast(input, cx.dtype(x))?;
     }
-    one(cx.add(Op::BatchNorm { epsilon, format: FORMAT }, &same))
+    if !training {
+        return one(cx.add(Op::BatchNorm { epsilon, format: FORMAT }, &same));
+    }
+    let momentum = cx.float("momentum", 0.9f32.into())?;
+    let others: Vec<usize> = (0..cx.rank(x)).filter(|d| *d != 1).collect();
+    let mean = cx.reduce(Reduction::Mean, x, &others, true)?;
+    let centred = cx.binary(Binary::Sub, x, mean)?;
+    let squares = cx.unary(Unary::Square, centred)?;
+    let variance = cx.reduce(Reduction::Mean, squares, &others, false)?;
+    let channels = cx.shape(variance);
+    let mean = cx.reshape(mean, &channels)?;
+    let [_, scale, bias, ..] = same;
+    let mut results =
+        vec![cx.add(Op::BatchNorm { epsilon, format: FORMAT }, &[x, scale, bias, mean, variance])?];
+    for (i, current) in [(3, mean), (4, variance)] {
+        let before = cx.binary_const(Binary::Mul, same[i], momentum)?;
+        let now = cx.binary_const(Binary::Mul, current, 1.0 - momentum)?;
+        let running = cx.binary(Binary::Add, before, now)?;
+        results.push(cx.cast(running, cx.dtype(inputs[i]))?);
+    }
+    Ok(results)
 }
 
 fn instance(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {

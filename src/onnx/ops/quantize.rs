@@ -24,6 +24,8 @@ fn range(dtype: DType) -> Result<(f64, f64)> {
     match dtype {
         DType::U8 => Ok((0.0, 255.0)),
         DType::I8 => Ok((-128.0, 127.0)),
+        DType::U16 => Ok((0.0, 65_535.0)),
+        DType::I16 => Ok((-32_768.0, 32_767.0)),
         other => Err(Error::unsupported(format!("quantisation to {other}"))),
     }
 }
@@ -99,6 +101,9 @@ fn quantize_linear(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
 
 fn dequantize_linear(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let (x, scale) = (cx.input(0)?, cx.input(1)?);
+    let quantized = |dtype| dtype == DType::I32 || range(dtype).is_ok();
+    cx.expect_type(x, quantized, "i8, u8, i16, u16 or i32")?;
+    cx.expect_float(scale)?;
     let at = cx.int("axis", 1)?;
     let block = extent(cx.int("block_size", 0)?, "block_size")?;
     let to = match cx.int("output_dtype", 0)? {
@@ -153,8 +158,15 @@ fn matrix_zero(cx: &mut NodeCx<'_, '_>, zero: Option<ValueId>, left: bool) -> Re
     }
 }
 
+/// An error if a value is not of one of the types that integer products take.
+fn expect_small(cx: &NodeCx<'_, '_>, x: ValueId) -> Result<()> {
+    cx.expect_type(x, |dtype| matches!(dtype, DType::I8 | DType::U8), "i8 or u8")
+}
+
 fn matmul_integer(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let (a, b) = (cx.input(0)?, cx.input(1)?);
+    expect_small(cx, a)?;
+    expect_small(cx, b)?;
     let (a_zero, b_zero) = (matrix_zero(cx, cx.optional(2), true)?, matrix_zero(cx, cx.optional(3), false)?);
     let (a, b) = (less_zero(cx, a, a_zero)?, less_zero(cx, b, b_zero)?);
     one(cx.add(Op::MatMul, &[a, b]))
@@ -222,6 +234,8 @@ fn per_filter(cx: &mut NodeCx<'_, '_>, value: ValueId, rank: usize, axis: usize)
 
 fn conv_integer(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let (x, weight) = (cx.input(0)?, cx.input(1)?);
+    expect_small(cx, x)?;
+    expect_small(cx, weight)?;
     let rank = cx.rank(weight);
     let w_zero = cx.optional(3).map(|zero| per_filter(cx, zero, rank, 0)).transpose()?;
     let x_zero = cx.optional(2).map(|zero| cx.reshape(zero, &[])).transpose()?;

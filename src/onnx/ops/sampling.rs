@@ -8,18 +8,17 @@ use super::gather::steps;
 use super::window::{spatial, window};
 use super::{OpEntry, one, op};
 use crate::error::{Error, Result};
-use crate::graph::{Binary, Op, Reduction, Unary, ValueId};
+use crate::graph::{Binary, Op, Unary, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[
     op("AffineGrid", 20, affine_grid),
     op("DeformConv", 19, deform_conv),
     op("GridSample", 16, grid_sample),
-    op("RoiAlign", 10, roi_align),
 ];
 
 /// What is read between elements.
 #[derive(Clone, Copy, PartialEq, Debug)]
-enum Mode {
+pub(super) enum Mode {
     Nearest,
     Linear,
     Cubic,
@@ -27,7 +26,7 @@ enum Mode {
 
 /// What is read outside the image.
 #[derive(Clone, Copy, PartialEq, Debug)]
-enum Padding {
+pub(super) enum Padding {
     Zeros,
     Border,
     /// Mirrored at the centres of the border elements, or at their outer edges.
@@ -37,7 +36,7 @@ enum Padding {
 }
 
 /// Images as rows of channels, `[N * S, C]`, and where each image starts.
-struct Images {
+pub(super) struct Images {
     rows: ValueId,
     /// Added to positions in an image: `[N, 1]`.
     starts: ValueId,
@@ -46,7 +45,7 @@ struct Images {
 
 impl Images {
     /// `[N, C, S1, .., Sk]`; `which`, `[M, 1]`, says in which image each list of points is.
-    fn new(cx: &mut NodeCx<'_, '_>, x: ValueId, which: Option<ValueId>) -> Result<Images> {
+    pub fn new(cx: &mut NodeCx<'_, '_>, x: ValueId, which: Option<ValueId>) -> Result<Images> {
         let shape = cx.shape(x);
         let (n, c, extents) = (shape[0], shape[1], spatial(&shape)?.to_vec());
         let size: usize = extents.iter().product();
@@ -101,7 +100,7 @@ impl Images {
     }
 
     /// The neighbours of points (a list per dimension, `[N, P]`) and their weights: `[N, P, C]` and `[N, P, 1]`.
-    fn taps(
+    pub fn taps(
         &self,
         cx: &mut NodeCx<'_, '_>,
         points: &[ValueId],
@@ -269,6 +268,7 @@ fn grid_sample(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
 
 fn affine_grid(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let (theta, size) = (cx.input(0)?, cx.input(1)?);
+    cx.expect_float(theta)?;
     let corners = cx.flag("align_corners", false)?;
     let size = cx.known_ints(size, "the size")?;
     let size: Vec<usize> = size.iter().map(|n| extent(*n, "the size")).collect::<Result<_>>()?;
@@ -358,96 +358,4 @@ fn deform_conv(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         y = cx.add(Op::BiasAdd { axis: 1 }, &[y, bias])?;
     }
     Ok(vec![y])
-}
-
-/// Regions of images, divided into bins, each the mean or maximum of a few samples.
-fn roi_align(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
-    let (x, regions, batch) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
-    let default = if cx.opset < 16 { "output_half_pixel" } else { "half_pixel" };
-    let half_pixel = match cx.string("coordinate_transformation_mode", default)? {
-        "half_pixel" => true,
-        "output_half_pixel" => false,
-        other => return Err(Error::invalid(format!("the coordinates '{}'", other.escape_debug()))),
-    };
-    let largest = match cx.string("mode", "avg")? {
-        "avg" => false,
-        "max" => true,
-        other => return Err(Error::invalid(format!("the mode '{}'", other.escape_debug()))),
-    };
-    let bins = [
-        extent(cx.int("output_height", 1)?, "output_height")?,
-        extent(cx.int("output_width", 1)?, "output_width")?,
-    ];
-    let ratio = extent(cx.int("sampling_ratio", 0)?, "sampling_ratio")?;
-    let scale = cx.float("spatial_scale", 1.0)?;
-    let (shape, count) = (cx.shape(x), cx.elements(batch));
-    if shape.len() != 4 || cx.shape(regions) != [count, 4] {
-        return Err(Error::shape(format!("{count} regions {:?} of {shape:?}", cx.shape(regions))));
-    }
-    if ratio == 0 {
-        return Err(Error::unsupported(
-            "a number of samples that depends on the region (sampling_ratio = 0)",
-        ));
-    }
-    let samples = [limit::product(&[bins[0], ratio])?, limit::product(&[bins[1], ratio])?];
-    limit::check_table(DType::F64, &samples)?;
-    let (mut coordinates, mut seen) = (Vec::new(), None);
-    for d in 0..2 {
-        // Regions list x first.
-        let mut bounds = [regions; 2];
-        for (i, bound) in bounds.iter_mut().enumerate() {
-            let column = cx.narrow(regions, 1, 2 * i + 1 - d, 1)?;
-            let scaled = cx.binary_const(Binary::Mul, column, scale)?;
-            *bound = cx.binary_const(Binary::Sub, scaled, if half_pixel { 0.5 } else { 0.0 })?;
-        }
-        let mut size = cx.binary(Binary::Sub, bounds[1], bounds[0])?;
-        if !half_pixel {
-            size = cx.binary_const(Binary::Max, size, 1.0)?;
-        }
-        let fractions: Vec<f64> = (0..samples[d]).map(|i| (i as f64 + 0.5) / samples[d] as f64).collect();
-        let fractions = cx.floats_like(x, &[1, samples[d]], &fractions)?;
-        let within = cx.binary(Binary::Mul, size, fractions)?;
-        let at = cx.binary(Binary::Add, bounds[0], within)?;
-        let n = shape[2 + d] as f64;
-        let low = cx.binary_const(Binary::Ge, at, -1.0)?;
-        let high = cx.binary_const(Binary::Le, at, n)?;
-        let here = cx.binary(Binary::And, low, high)?;
-        let at = cx.add(Op::Clip { min: Some(0.0), max: Some(n - 1.0) }, &[at])?;
-        // Every row with every column.
-        let grid = |cx: &mut NodeCx<'_, '_>, v: ValueId| {
-            let line = if d == 0 { [count, samples[0], 1] } else { [count, 1, samples[1]] };
-            let v = cx.reshape(v, &line)?;
-            let v = cx.expand(v, &[count, samples[0], samples[1]])?;
-            cx.reshape(v, &[count, samples[0] * samples[1]])
-        };
-        coordinates.push(grid(cx, at)?);
-        let here = grid(cx, here)?;
-        seen = Some(match seen {
-            None => here,
-            Some(seen) => cx.binary(Binary::And, seen, here)?,
-        });
-    }
-    let which = cx.cast(batch, DType::I64)?;
-    let which = cx.reshape(which, &[count, 1])?;
-    let images = Images::new(cx, x, Some(which))?;
-    let mut value = None;
-    for (elements, weight) in images.taps(cx, &coordinates, Mode::Linear, Padding::Border)? {
-        let term = match weight {
-            Some(weight) => cx.binary(Binary::Mul, elements, weight)?,
-            None => elements,
-        };
-        let op = if largest { Binary::Max } else { Binary::Add };
-        value = Some(match value {
-            None => term,
-            Some(value) => cx.binary(op, value, term)?,
-        });
-    }
-    let (Some(mut value), Some(seen)) = (value, seen) else { return Err(Error::internal("no samples")) };
-    let seen = cx.unsqueeze(seen, 2)?;
-    let nothing = cx.scalar_like(value, 0.0);
-    value = cx.select(seen, value, nothing)?;
-    let split = cx.reshape(value, &[count, bins[0], ratio, bins[1], ratio, shape[1]])?;
-    let op = if largest { Reduction::Max } else { Reduction::Mean };
-    let pooled = cx.reduce(op, split, &[2, 4], false)?;
-    one(cx.transpose(pooled, &[0, 3, 1, 2]))
 }

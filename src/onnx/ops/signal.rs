@@ -2,6 +2,8 @@
 
 use std::f64::consts::PI;
 
+use nestjit_ir::DType;
+
 use super::super::limit;
 use super::super::node::{NodeCx, axis, extent};
 use super::super::tensor::dtype;
@@ -20,7 +22,7 @@ pub(super) const OPS: &[OpEntry] = &[
     op("STFT", 17, stft),
 ];
 
-fn output_type(cx: &NodeCx<'_, '_>) -> Result<nestjit_ir::DType> {
+fn output_type(cx: &NodeCx<'_, '_>) -> Result<DType> {
     let number = cx.int("output_datatype", 1)?;
     dtype(i32::try_from(number).map_err(|_| Error::invalid("the type does not exist"))?)
 }
@@ -30,8 +32,9 @@ fn window(cx: &mut NodeCx<'_, '_>, f: fn(f64) -> f64) -> Result<Vec<ValueId>> {
     let to = output_type(cx)?;
     let periodic = cx.flag("periodic", true)?;
     let size = cx.input(0)?;
+    cx.expect_type(size, |dtype| matches!(dtype, DType::I32 | DType::I64), "i32 or i64")?;
     let size = extent(cx.known_int(size, "the size")?, "the size")?;
-    limit::check_table(nestjit_ir::DType::F64, &[size])?;
+    limit::check_table(DType::F64, &[size])?;
     let steps = if periodic { size } else { size.saturating_sub(1).max(1) } as f64;
     let values: Vec<f64> = (0..size).map(|i| f(i as f64 / steps)).collect();
     let values = cx.values(&[size], &values)?;
@@ -47,7 +50,7 @@ fn mel_weight_matrix(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let (low, high) =
         (cx.known_scalar(inputs[3], "lower_edge_hertz")?, cx.known_scalar(inputs[4], "upper_edge_hertz")?);
     let rows = length / 2 + 1;
-    limit::check_table(nestjit_ir::DType::F64, &[rows, bins])?;
+    limit::check_table(DType::F64, &[rows, bins])?;
     let mel = |hertz: f64| 2595.0 * (1.0 + hertz / 700.0).log10();
     let step = (mel(high) - mel(low)) / (bins as f64 + 2.0);
     let point = |i: usize| {
@@ -84,6 +87,7 @@ struct Transform {
 
 fn dft(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
+    cx.expect_float(x)?;
     let rank = cx.rank(x);
     let (inverse, onesided) = (cx.flag("inverse", false)?, cx.flag("onesided", false)?);
     let at = match (cx.opset < 20, cx.optional(2)) {
@@ -127,7 +131,7 @@ fn transform(cx: &mut NodeCx<'_, '_>, x: ValueId, axis: usize, t: &Transform) ->
     perm.push(axis);
     let moved = cx.transpose(x, &perm)?;
     let part = |cx: &mut NodeCx<'_, '_>, i: usize| cx.narrow(moved, rank - 2, i, 1);
-    limit::check_table(nestjit_ir::DType::F64, &[used, results])?;
+    limit::check_table(DType::F64, &[used, results])?;
     let factor = |n: usize| match (t.inverse, halved) {
         (false, _) => 1.0,
         // Frequencies whose mirror image is another one count twice.
@@ -172,6 +176,7 @@ fn transform(cx: &mut NodeCx<'_, '_>, x: ValueId, axis: usize, t: &Transform) ->
 /// Frames of the signal, each weighted by the window and transformed.
 fn stft(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let (x, step) = (cx.input(0)?, cx.input(1)?);
+    cx.expect_float(x)?;
     let onesided = cx.flag("onesided", true)?;
     let step = extent(cx.known_int(step, "the frame step")?, "the frame step")?;
     let shape = cx.shape(x);
@@ -189,7 +194,7 @@ fn stft(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         return Err(Error::invalid(format!("frames of {length} of {samples} samples, {step} apart")));
     }
     let frames = 1 + (samples - length) / step;
-    limit::check_table(nestjit_ir::DType::I64, &[frames, length])?;
+    limit::check_table(DType::I64, &[frames, length])?;
     let indices: Vec<i64> =
         (0..frames).flat_map(|f| (0..length).map(move |i| (f * step + i) as i64)).collect();
     let indices = cx.values(&[frames, length], &indices)?;
