@@ -305,3 +305,45 @@ fn the_graph_displays_as_text() {
         Op::Conv { .. }
     ));
 }
+
+/// Three products of one operand, with biases, cut into heads; `own` is what follows the last one.
+fn siblings(own: fn(&mut GraphBuilder, ValueId) -> ValueId) -> Graph {
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    let mut b = GraphBuilder::new("siblings");
+    let x = b.input("x", DType::F32, &[2, 5, 6]);
+    for (name, columns) in [("q", 8), ("k", 8), ("v", 4)] {
+        let w = b.constant(&format!("{name}.w"), random(&mut rng, &[6, columns], -1.0, 1.0));
+        let bias = b.constant(&format!("{name}.b"), random(&mut rng, &[columns], -1.0, 1.0));
+        let y = b.named(name).dense(x, w, bias);
+        let y = if name == "v" { own(&mut b, y) } else { b.reshape(y, &[2, 5, columns / 4, 4]) };
+        b.output(name, y);
+    }
+    b.build().unwrap()
+}
+
+#[test]
+fn products_of_one_operand_become_one_if_their_results_are_only_rearranged() {
+    let graph = siblings(|b, y| b.transpose(y, &[0, 2, 1]));
+    let (merged, remarks) = after(&["MergeSiblings"], &graph);
+    assert_eq!(ops(&merged), ["MatMul", "BiasAdd", "Split", "Reshape", "Reshape", "Transpose"]);
+    assert_eq!(remarks.iter().map(|r| r.code).collect::<Vec<_>>(), ["sibling"]);
+    assert_eq!(merged.value(merged.nodes[0].outputs[0]).shape, [2, 5, 20]);
+    let traced = nestjit::graph::ModelOps::trace(&graph, &merged);
+    let product = &merged.nodes[0].name;
+    let products: Vec<_> = traced.ops.iter().filter(|op| op.kind == "MatMul").collect();
+    assert_eq!(products.len(), 3);
+    assert!(products.iter().all(|op| op.nodes.contains(product)), "{products:?}");
+
+    let graph = siblings(|b, y| b.relu(y));
+    let (merged, _) = after(&["MergeSiblings"], &graph);
+    assert_eq!(ops(&merged).iter().filter(|op| **op == "MatMul").count(), 2);
+}
+
+#[test]
+fn a_folded_norm_is_named_with_the_convolution() {
+    let graph = conv_bn(Format::ChannelsFirst, 1, Between::Nothing, false);
+    let (folded, _) = after(&["FoldBatchNorm"], &graph);
+    let operations = folded.operations(&folded.nodes[0]);
+    let kinds: Vec<&str> = operations.iter().filter_map(|op| op.split(' ').next()).collect();
+    assert_eq!(kinds, ["Conv", "BatchNorm"]);
+}

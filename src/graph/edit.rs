@@ -18,6 +18,10 @@ pub struct Port {
     pub index: usize,
 }
 
+fn operation(node: &Node) -> String {
+    format!("{} {}", node.op.name(), node.name)
+}
+
 impl Graph {
     /// An empty graph.
     pub fn new(name: impl Into<String>) -> Graph {
@@ -50,6 +54,19 @@ impl Graph {
     /// The contents of a constant.
     pub fn constant(&self, id: ValueId) -> Option<&Tensor> {
         self.value(id).data.as_deref()
+    }
+
+    /// The model's operations that a node computes, in order, as reports name them: `Conv conv1`, and
+    /// `BatchNorm bn1` after it if that has been folded into its weights.
+    pub fn operations(&self, node: &Node) -> Vec<String> {
+        self.origins.get(&node.name).cloned().unwrap_or_else(|| vec![operation(node)])
+    }
+
+    /// Notes that the node at `index` from now on also computes `operations`.
+    pub fn absorb(&mut self, index: usize, operations: Vec<String>) {
+        let node = &self.nodes[index];
+        let own = operation(node);
+        self.origins.entry(node.name.clone()).or_insert_with(|| vec![own]).extend(operations);
     }
 
     /// For each value, the result that it is; `None` for inputs and constants.

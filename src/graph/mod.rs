@@ -3,6 +3,7 @@
 //! Every front end (builder, zoo, ONNX) makes a [`Graph`]; graph passes rewrite it; lowering reads it. Shapes
 //! and types are known for every value: [`infer()`] computes them when a node is added.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use nestjit_ir::DType;
@@ -75,6 +76,9 @@ pub struct Graph {
     pub inputs: Vec<ValueId>,
     /// The outputs, in order. An output may also be an input or a constant, and may be listed twice.
     pub outputs: Vec<ValueId>,
+    /// By node name: the model's operations that a node computes, if they are not just the node itself. See
+    /// [`Graph::operations`].
+    pub origins: HashMap<String, Vec<String>>,
 }
 
 impl Graph {

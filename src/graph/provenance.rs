@@ -1,7 +1,8 @@
 //! Which operations a model consists of as it was given, and which nodes of the rewritten graph compute each of
 //! them. Passes need not say what they replaced: it follows from the names that stay.
 //!
-//! An operation is computed by the node that has one of its results, by the node that has its name, or (if it
+//! An operation is computed by the node that has one of its results, by the node that has its name (or says that it
+//! computes it: [`Graph::operations`]), or (if it
 //! vanished: a no-op, a reshape of a reshape) where the first of its readers is computed. What only depends on
 //! constants is computed at compile time and no operation of a run, and neither is what nobody needs. SiLU is one
 //! operation even where a file spells it out as `x * sigmoid(x)`.
@@ -188,6 +189,12 @@ fn value(v: &Value) -> ModelValue {
 fn nodes_of(before: &Graph, after: &Graph) -> (Vec<Option<Vec<String>>>, usize) {
     let mut writers: HashMap<&str, &str> = HashMap::new();
     let mut names: HashMap<&str, &str> = HashMap::new();
+    for node in &after.nodes {
+        for operation in after.origins.get(&node.name).into_iter().flatten() {
+            let name = operation.split_once(' ').map_or(operation.as_str(), |(_, name)| name);
+            names.insert(name, &node.name);
+        }
+    }
     for node in &after.nodes {
         names.insert(&node.name, &node.name);
         for id in &node.outputs {

@@ -209,8 +209,11 @@ impl<'l, 'g> Context<'l, 'g> {
     /// Starts the nest of the node, or one of its steps (`NODE.part`).
     pub fn nest(&mut self, part: &str) -> NestBuilder<'_> {
         let name = if part.is_empty() { self.node.name.clone() } else { self.name(part) };
+        let operations = self.lowering.graph.operations(self.node);
         let mut b = NestBuilder::new(&mut self.lowering.unit.program, &name);
-        b.op(format!("{} {}", self.node.op.name(), self.node.name));
+        for operation in operations {
+            b.op(operation);
+        }
         b
     }
 

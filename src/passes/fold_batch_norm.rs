@@ -171,6 +171,7 @@ impl Fold {
                 *beta = 1.0;
             }
         }
+        let norms = graph.operations(&graph.nodes[norm.index]);
         let last = bias_add.as_ref().map_or(product, |(index, _)| *index);
         if let Some(bias) = &last_bias {
             let name = format!("{}.bias", graph.nodes[last].name);
@@ -178,9 +179,11 @@ impl Fold {
         }
         if last_bias.is_some() || takes_bias {
             graph.nodes[last].outputs[0] = norm.y;
+            graph.absorb(last, norms);
             graph.nodes.remove(norm.index);
         } else {
             let node = bias_node(graph, norm, dtype, norm.x)?;
+            graph.origins.insert(node.name.clone(), norms);
             graph.nodes[norm.index] = node;
         }
         Ok(())
@@ -204,6 +207,10 @@ fn scale_and_shift(graph: &mut Graph, norm: &Norm) -> Result<()> {
         outputs: vec![product],
     };
     let shift = bias_node(graph, norm, value.dtype, product)?;
+    let norms = graph.operations(&graph.nodes[norm.index]);
+    for half in [&scale, &shift] {
+        graph.origins.insert(half.name.clone(), norms.clone());
+    }
     graph.nodes[norm.index] = shift;
     graph.nodes.insert(norm.index, scale);
     Ok(())

@@ -18,6 +18,7 @@ mod fold_batch_norm;
 mod fold_constant;
 mod loops;
 mod manager;
+mod merge_siblings;
 mod op_fusion;
 mod parallelize;
 mod peel_borders;
@@ -78,6 +79,11 @@ pub const PIPELINE: &[Pass] = &[
         name: "Simplify",
         summary: "no-ops, duplicates and dead nodes go; chained reshapes and transposes become one",
         run: Run::Graph(simplify::run),
+    },
+    Pass {
+        name: "MergeSiblings",
+        summary: "products of one operand with several constant weights, such as Q/K/V, become one",
+        run: Run::Graph(merge_siblings::run),
     },
     Pass {
         name: "SimplifyNests",
