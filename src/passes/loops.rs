@@ -68,17 +68,65 @@ pub fn carried(l: &For) -> Carried {
     let mut reductions = Vec::new();
     for buf in written {
         let of_buf: Vec<&Access<'_>> = all.iter().filter(|a| a.buf == buf).collect();
-        let rank = of_buf[0].index.len();
-        if (0..rank).any(|d| apart(l.var, &inner, of_buf.iter().map(|a| &a.index[d]))) {
+        if separate(l.var, &inner, &of_buf) {
             continue;
         }
-        let AccessKind::Reduce(op) = of_buf[0].kind else { return Carried::Other };
-        if of_buf.iter().any(|a| a.kind != AccessKind::Reduce(op)) {
-            return Carried::Other;
+        // Parts of a buffer that never meet are as good as different buffers.
+        for part in parts(l, &inner, of_buf) {
+            let reads_only = part.iter().all(|a| a.kind == AccessKind::Read);
+            if reads_only || separate(l.var, &inner, &part) {
+                continue;
+            }
+            let AccessKind::Reduce(op) = part[0].kind else { return Carried::Other };
+            if part.iter().any(|a| a.kind != AccessKind::Reduce(op)) {
+                return Carried::Other;
+            }
+            reductions.push(buf);
         }
-        reductions.push(buf);
     }
     if reductions.is_empty() { Carried::Nothing } else { Carried::Reductions(reductions) }
+}
+
+/// Whether some dimension shows that different iterations touch different elements.
+fn separate(var: Var, inner: &Extents, accesses: &[&Access<'_>]) -> bool {
+    let rank = accesses.first().map_or(0, |a| a.index.len());
+    (0..rank).any(|d| apart(var, inner, accesses.iter().map(|a| &a.index[d])))
+}
+
+/// Groups accesses of one buffer so that those of different groups never touch the same element.
+fn parts<'a, 'b>(l: &For, inner: &Extents, accesses: Vec<&'a Access<'b>>) -> Vec<Vec<&'a Access<'b>>> {
+    let mut extents = inner.clone();
+    extents.set(l.var, l.extent);
+    let mut parts: Vec<Vec<&Access<'_>>> = Vec::new();
+    for access in accesses {
+        let meets = |part: &Vec<&Access<'_>>| part.iter().any(|a| !never_meet(&extents, a, access));
+        let (mut with, without): (Vec<_>, Vec<_>) = std::mem::take(&mut parts).into_iter().partition(meets);
+        parts = without;
+        with.push(vec![access]);
+        parts.push(with.concat());
+    }
+    parts
+}
+
+/// Whether some dimension shows that two accesses touch different elements, whatever the iterations of the loops
+/// in `extents` that they are made in.
+fn never_meet(extents: &Extents, a: &Access<'_>, b: &Access<'_>) -> bool {
+    a.index.iter().zip(b.index).any(|(a, b)| {
+        let (Index::Affine(a), Index::Affine(b)) = (a, b) else { return false };
+        let split = |e: &Affine| {
+            let mut fixed = Affine::default();
+            let mut moving = Affine::constant(e.offset());
+            for &(v, c) in e.terms() {
+                let side = if extents.get(v).is_some() { &mut moving } else { &mut fixed };
+                *side = side.add(&Affine::term(v, c));
+            }
+            (fixed, extents.range(&moving))
+        };
+        match (split(a), split(b)) {
+            ((f, Some(a)), (g, Some(b))) => f == g && (a.1 < b.0 || b.1 < a.0),
+            _ => false,
+        }
+    })
 }
 
 /// Whether the iterations of `l` are independent.

@@ -53,7 +53,7 @@ pub(super) fn list(
         let mut producers: BTreeMap<usize, Vec<BufId>> = BTreeMap::new();
         for id in reading.read.keys() {
             let writes = |t: &Traffic| t.written.contains_key(id);
-            for from in (0..traffic.len()).filter(|from| *from != to && writes(&traffic[*from])) {
+            for from in (0..to).filter(|from| writes(&traffic[*from])) {
                 producers.entry(from).or_default().push(*id);
             }
         }

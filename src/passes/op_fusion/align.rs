@@ -6,7 +6,7 @@
 //! Whether matched loops may be fused is decided in [`super::merge`].
 
 use nestjit_ir::access::{Access, AccessKind, accesses};
-use nestjit_ir::{Affine, BufId, For, Index, LoopKind, Stmt, Var, visit};
+use nestjit_ir::{Affine, BufId, For, Index, LoopKind, Program, Stmt, Var, visit};
 
 use super::profit::{Contraction, contractions};
 
@@ -67,7 +67,7 @@ pub(super) struct Side<'a> {
 
 impl<'a> Side<'a> {
     /// Looks at a statement, if it is a loop.
-    pub fn of(stmt: &'a Stmt) -> Option<Side<'a>> {
+    pub fn of(program: &Program, stmt: &'a Stmt) -> Option<Side<'a>> {
         let Stmt::For(whole) = stmt else { return None };
         let all = std::slice::from_ref(stmt);
         let (heads, body) = perfect(whole);
@@ -77,7 +77,7 @@ impl<'a> Side<'a> {
             body,
             accesses: accesses(all),
             locals: visit::declared_temps(all),
-            contractions: contractions(all),
+            contractions: contractions(program, all),
         })
     }
 
@@ -135,6 +135,31 @@ pub(super) fn align(first: &Side<'_>, second: &Side<'_>, buffers: &[BufId]) -> A
     let place = |v: Var| first.heads.iter().position(|h| h.var == v);
     result.pairs.sort_by_key(|(v, _)| place(*v));
     result
+}
+
+/// A loop of the second nest that walks along a dimension which the first walks along in blocks (`%t[32*b+i]`), and
+/// the size of the blocks.
+pub(super) fn tiled(first: &Side<'_>, second: &Side<'_>, buffers: &[BufId]) -> Option<(Var, usize)> {
+    let extent = |side: &Side<'_>, v: Var| side.heads.iter().find(|h| h.var == v).map(|h| h.extent);
+    for buf in buffers {
+        for x in samples(first, *buf) {
+            for y in samples(second, *buf) {
+                for (x, y) in x.iter().zip(y) {
+                    let (Index::Affine(x), Index::Affine(y)) = (x, y) else { continue };
+                    for &(block, size) in x.terms().iter().filter(|t| t.1 > 1) {
+                        let (Some(blocks), Ok(size)) = (extent(first, block), usize::try_from(size)) else {
+                            continue;
+                        };
+                        let whole = |t: &&(Var, i64)| t.1 == 1 && extent(second, t.0) == Some(blocks * size);
+                        if let Some(t) = y.terms().iter().find(whole) {
+                            return Some((t.0, size));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    None
 }
 
 /// Some indices at which a buffer is accessed, those of writes first.

@@ -9,14 +9,15 @@
 //!
 //! Legal if the producer stores every element once, each dimension indexed by a loop of its own. It pays if
 //! nothing is computed more often than before: each element is read once, or computing it means moving it (a
-//! transposition, slice, broadcast, padding, conversion). Everything else is left to [`super::merge`].
+//! transposition, slice, broadcast, padding, conversion), or multiplying it by a factor that many rows of a
+//! contraction share (squeeze-and-excite). Everything else is left to [`super::merge`].
 //!
 //! A producer that flattens (`%t[28*i+j] = %x[i,j]`) goes into a reduction along the flattened dimension: the
 //! reduction loop `k < 784` becomes `i < 28` around `j < 28`.
 
 use nestjit_ir::access::accesses;
 use nestjit_ir::visit::{self, Extents};
-use nestjit_ir::{Affine, BufId, Expr, Index, Load, LoopKind, Program, Stmt, Store, Var};
+use nestjit_ir::{Affine, BinOp, BufId, Expr, Index, Load, LoopKind, Program, Stmt, Store, Var};
 
 use super::Refusal;
 use super::align::{Head, perfect, wrap};
@@ -24,6 +25,9 @@ use super::profit;
 
 /// A substituted expression has at most this many operations.
 const MAX_EXPRESSION: usize = 64;
+
+/// A factor may go into a contraction if at least this many of the contraction's rows share it.
+const MIN_SHARED: usize = 8;
 
 /// A nest that is nothing but `for .. { buf[..] = value }`, every element stored once.
 #[derive(Clone, Debug)]
@@ -136,6 +140,9 @@ impl Pointwise {
         if self.moves() {
             return self.keeps_vectors(program, body);
         }
+        if self.scales_operand(program, body) {
+            return Ok(());
+        }
         let read: usize = accesses(body)
             .iter()
             .filter(|a| a.buf == self.buf)
@@ -146,6 +153,36 @@ impl Pointwise {
             return Err(Refusal::new("recompute", format!("recompute {}x", read.div_ceil(len))));
         }
         Ok(())
+    }
+
+    /// Whether every reader is a contraction, and the value an element times a factor that is the same for many
+    /// rows of it: the factor then costs a multiplication per many multiply-adds, wherever the schedule puts it.
+    fn scales_operand(&self, program: &Program, body: &[Stmt]) -> bool {
+        let Expr::Binary(BinOp::Mul, a, b) = &self.value else { return false };
+        let (Expr::Load(a), Expr::Load(b)) = (a.as_ref(), b.as_ref()) else { return false };
+        if a.otherwise.is_some() || b.otherwise.is_some() || self.flattens() {
+            return false;
+        }
+        let extents = Extents::of(body);
+        let mut reads = accesses(body).iter().filter(|a| a.buf == self.buf).count();
+        for c in profit::contractions(program, body) {
+            for (loads, own) in [&c.column, &c.row] {
+                let [load] = loads.as_slice() else { continue };
+                if load.buf != self.buf || load.otherwise.is_some() {
+                    continue;
+                }
+                let Ok(Expr::Binary(_, a, b)) = self.at(program, &extents, load) else { return false };
+                let shared = |factor: &Expr| -> usize {
+                    let vars = visit::expr_vars(factor);
+                    own.iter().filter(|v| !vars.contains(v)).filter_map(|v| extents.get(*v)).product()
+                };
+                if shared(&a).max(shared(&b)) < MIN_SHARED {
+                    return false;
+                }
+                reads -= 1;
+            }
+        }
+        reads == 0
     }
 
     /// A contraction's vectors must still run along contiguous elements of what it reads.
@@ -164,7 +201,7 @@ impl Pointwise {
         if contiguous {
             return Ok(());
         }
-        for c in profit::contractions(body) {
+        for c in profit::contractions(program, body) {
             let along = c.column.0.iter().filter(|l| l.buf == self.buf).any(|l| {
                 let last = l.index.last().and_then(Index::as_affine);
                 last.is_some_and(|a| c.column.1.iter().any(|v| a.uses(*v)))

@@ -47,6 +47,9 @@ impl Legality<'_> {
         second: &Side<'_>,
         pairs: &[(Var, Var)],
     ) -> Option<(usize, Refusal)> {
+        if obviously_aligned(first, second, pairs) {
+            return None;
+        }
         let (a, mut b) = (Chain::of(first), Chain::of(second));
         for &(v1, v2) in pairs {
             b.rename(v2, v1);
@@ -145,6 +148,29 @@ fn only_loop(body: Vec<Stmt>) -> Option<For> {
         Ok([Stmt::For(l)]) => Some(l),
         _ => None,
     }
+}
+
+/// Whether whatever one of the loops writes and the other touches is indexed by each pair of loops, in a dimension of
+/// its own: then everything stays within an iteration.
+fn obviously_aligned(first: &Side<'_>, second: &Side<'_>, pairs: &[(Var, Var)]) -> bool {
+    let shared = |side: &Side<'_>, buf: BufId| side.accesses.iter().any(|a| a.buf == buf);
+    let crossing = |side: &'_ Side<'_>, other: &Side<'_>| -> Vec<BufId> {
+        let written = side.accesses.iter().filter(|a| a.kind != AccessKind::Read).map(|a| a.buf);
+        written.filter(|b| !side.locals.contains(b) && shared(other, *b)).collect()
+    };
+    let mut bufs = crossing(first, second);
+    bufs.extend(crossing(second, first));
+    let at = |side: &Side<'_>, buf: BufId, d: usize, v: Var| {
+        side.accesses.iter().filter(|a| a.buf == buf).all(|a| {
+            let index = a.index.and_then(|i| i.get(d)).and_then(Index::as_affine);
+            index.and_then(|a| a.as_var()) == Some(v)
+        })
+    };
+    bufs.iter().all(|&buf| {
+        let rank =
+            first.accesses.iter().find(|a| a.buf == buf).and_then(|a| a.index).map_or(0, <[Index]>::len);
+        pairs.iter().all(|p| (0..rank).any(|d| at(first, buf, d, p.0) && at(second, buf, d, p.1)))
+    })
 }
 
 /// Whether all that is written is indexed by every loop of the perfect nest, each by itself, and read at the

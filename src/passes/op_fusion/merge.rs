@@ -22,14 +22,18 @@ use nestjit_ir::{BufId, LoopKind, Program, Stmt, Var};
 
 use super::Refusal;
 use super::align::{Chain, Side, align, wrap};
+use super::blocks;
 use super::legal::Legality;
-use super::order::touched;
-use super::profit::{self, SERIAL_WORK};
+use super::profit::{self, Rows, SERIAL_WORK};
+use super::reach::{Reach, touched};
 use crate::target::Target;
 
 /// Nests do not grow beyond this many statements: merging would take quadratic time, and code generation has
 /// a limited number of registers.
 const MAX_STATEMENTS: usize = 96;
+
+/// Nests of at most this much work may follow others in one nest: on one core, some ten microseconds.
+const SMALL_STEP: usize = 4 * SERIAL_WORK;
 
 /// How two nests became one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,19 +46,20 @@ pub(super) enum Depth {
     None,
 }
 
-/// Merges the statements of two nests. `flow` are the buffers that the first writes and the second reads.
+/// Merges the statements of two nests. `flow` are the buffers that the first writes and the second reads. If there
+/// are `spare` variables, rows may be merged in blocks.
 pub(super) fn merge(
     program: &Program,
     target: &Target,
     first: &[Stmt],
     second: &[Stmt],
     flow: &[BufId],
+    spare: Vec<Var>,
 ) -> Result<(Vec<Stmt>, Depth), Refusal> {
     let called = |body: &[Stmt]| body.iter().any(|s| matches!(s, Stmt::Call(_)));
     if called(first) || called(second) {
         return Err(Refusal::new("call", "one of them is a call of a runtime function"));
     }
-    profit::restreams(program, second, flow)?;
     if visit::count_stmts(first) + visit::count_stmts(second) > MAX_STATEMENTS {
         return Err(Refusal::new(
             "too-large",
@@ -76,6 +81,8 @@ pub(super) fn merge(
         fused: false,
         all: true,
         refusal: None,
+        in_blocks: !spare.is_empty(),
+        spare,
     };
     let body = merger.blocks(first.to_vec(), second.to_vec());
     if merger.fused {
@@ -90,7 +97,7 @@ pub(super) fn merge(
 }
 
 /// Puts nests that share no loop behind each other in one nest. That pays if little passes between them and
-/// the second has little to do: starting a kernel costs more than it.
+/// one of them has little to do: starting a kernel costs more than it.
 pub(super) fn sequence(
     program: &Program,
     target: &Target,
@@ -100,7 +107,7 @@ pub(super) fn sequence(
 ) -> Option<(Vec<Stmt>, Depth)> {
     let bytes: usize = flow.iter().map(|b| program.buf(*b).logical_bytes()).sum();
     let small = bytes <= target.l1_bytes / 2
-        && profit::work(second) <= SERIAL_WORK
+        && profit::work(first).min(profit::work(second)) <= SMALL_STEP
         && visit::count_stmts(first) + visit::count_stmts(second) <= MAX_STATEMENTS;
     small.then(|| ([first, second].concat(), Depth::None))
 }
@@ -132,19 +139,22 @@ struct Merger<'a> {
     all: bool,
     /// Why outermost loops were not fused.
     refusal: Option<Refusal>,
+    /// Whether rows may be merged in blocks, and variables for the loops over them.
+    in_blocks: bool,
+    spare: Vec<Var>,
 }
 
 impl Merger<'_> {
     fn blocks(&mut self, first: Vec<Stmt>, second: Vec<Stmt>) -> Vec<Stmt> {
         let mut block = first;
         for stmt in second {
-            let Some(l2) = Side::of(&stmt) else {
+            let Some(l2) = Side::of(self.program, &stmt) else {
                 block.push(stmt);
                 continue;
             };
             let mut fused = None;
             for at in (0..block.len()).rev() {
-                let Some(l1) = Side::of(&block[at]) else { continue };
+                let Some(l1) = Side::of(self.program, &block[at]) else { continue };
                 let Some(moved) = hoisted(&block, at, &stmt) else { continue };
                 match self.fuse(&l1, &l2) {
                     Ok(merged) => {
@@ -173,9 +183,36 @@ impl Merger<'_> {
         block
     }
 
-    /// Fuses two loops of the same block as deeply as is legal and pays. `None` as a reason: nothing connects
-    /// them.
+    /// Fuses two loops of the same block as deeply as is legal and pays, in blocks of rows if need be. `None` as a
+    /// reason: nothing connects them.
     fn fuse(&mut self, l1: &Side<'_>, l2: &Side<'_>) -> Result<Vec<Stmt>, Option<Refusal>> {
+        let refusal = match self.fuse_loops(l1, l2) {
+            Err(Some(refusal)) if self.in_blocks => refusal,
+            result => return result,
+        };
+        let (shared, flows) = shared_buffers(l1, l2);
+        let legality = Legality { program: self.program, outer: &self.outer };
+        let cut = match flows {
+            true => blocks::cut(&legality, l1, l2, &shared, &mut self.spare),
+            false => None,
+        };
+        match cut
+            .as_ref()
+            .map(|(first, second)| (Side::of(self.program, first), Side::of(self.program, second)))
+        {
+            Some((Some(first), Some(second))) => {
+                // Blocks are not cut again.
+                let spare = std::mem::take(&mut self.spare);
+                let merged = self.fuse_loops(&first, &second).map_err(|_| Some(refusal));
+                self.spare = spare;
+                merged
+            }
+            _ => Err(Some(refusal)),
+        }
+    }
+
+    /// Fuses two loops of the same block as they are.
+    fn fuse_loops(&mut self, l1: &Side<'_>, l2: &Side<'_>) -> Result<Vec<Stmt>, Option<Refusal>> {
         let (shared, flows) = shared_buffers(l1, l2);
         if shared.is_empty() || (!flows && self.depth == 0) {
             return Err(None);
@@ -193,22 +230,30 @@ impl Merger<'_> {
         if pairs.is_empty() {
             return Err(conflict);
         }
-        let prefix: Vec<(Var, Var)> =
-            pairs.iter().zip(&l1.heads).take_while(|(p, h)| p.0 == h.var).map(|(p, _)| *p).collect();
         let mut refusal = conflict.filter(|c| c.code == "window");
-        let mut choices = vec![pairs];
-        if !prefix.is_empty() && prefix.len() < choices[0].len() {
-            choices.push(prefix);
-        }
-        for pairs in choices {
-            match self.check(&legality, l1, l2, &pairs) {
-                Ok(()) => return Ok(self.build(l1, l2, &pairs)),
+        // All of the loops, or only the outer ones. What keeps the rows of a contraction together is better than
+        // what computes one row at a time.
+        let mut allowed: Option<&[(Var, Var)]> = None;
+        for n in (1..=pairs.len()).rev() {
+            let pairs = &pairs[..n];
+            match self.check(&legality, l1, l2, pairs) {
+                Ok(rows) => {
+                    if allowed.is_none() || rows == Rows::Together {
+                        allowed = Some(pairs);
+                    }
+                    if rows == Rows::Together {
+                        break;
+                    }
+                }
                 Err(r) => {
                     refusal.get_or_insert(r);
                 }
             }
         }
-        Err(refusal)
+        match allowed {
+            Some(pairs) => Ok(self.build(l1, l2, pairs)),
+            None => Err(refusal),
+        }
     }
 
     /// Whether fusing these loops is possible without harm to memory order, and profitable.
@@ -218,7 +263,7 @@ impl Merger<'_> {
         l1: &Side<'_>,
         l2: &Side<'_>,
         pairs: &[(Var, Var)],
-    ) -> Result<(), Refusal> {
+    ) -> Result<Rows, Refusal> {
         let (m1, m2): (Vec<Var>, Vec<Var>) = pairs.iter().copied().unzip();
         for (side, matched) in [(l1, &m1), (l2, &m2)] {
             let innermost = side.heads.last().is_some_and(|h| matched.contains(&h.var));
@@ -232,7 +277,20 @@ impl Merger<'_> {
                 legality.independent(side, matched)?;
             }
         }
-        profit::check(self.program, self.target, (l1, &m1), (l2, &m2))?;
+        match self.in_blocks {
+            true => {
+                profit::stays(self.program, self.target, (l1, &m1))?;
+                profit::stays(self.program, self.target, (l2, &m2))?;
+            }
+            false => profit::restreams(self.program, l1, l2, &m2)?,
+        }
+        let rows = profit::check(self.program, self.target, (l1, &m1), (l2, &m2))?;
+        if (self.depth > 0 || self.in_blocks) && rows == Rows::Apart {
+            return Err(Refusal::new(
+                "breaks-tile",
+                "the rows of the contraction would be computed one by one",
+            ));
+        }
         for (contracting, own, other, matched) in [(l1, &m1, l2, &m2), (l2, &m2, l1, &m1)] {
             let tiled = contracting.contractions.iter().any(|c| own.iter().any(|v| c.outputs.contains(v)));
             if tiled && legality.independent(other, matched).is_err() {
@@ -245,7 +303,7 @@ impl Merger<'_> {
         if self.depth == 0 {
             legality.keeps_threads(self.target, (l1, &m1), (l2, &m2))?;
         }
-        Ok(())
+        Ok(rows)
     }
 
     /// Whether most of what the second loop touches is touched by the first too. Then sharing it is worth
@@ -307,19 +365,19 @@ fn hoisted(block: &[Stmt], at: usize, stmt: &Stmt) -> Option<BTreeSet<usize>> {
     (!blocked).then_some(moved)
 }
 
-type Scope = (BTreeSet<BufId>, BTreeSet<BufId>);
+type Scope = (Reach, Reach);
 
 /// What a statement reads and writes; a declaration counts as writing.
 fn scope(stmt: &Stmt) -> Scope {
     let mut scope = touched(std::slice::from_ref(stmt));
     if let Stmt::Temp(b) = stmt {
-        scope.1.insert(*b);
+        scope.1.add(*b, Vec::new());
     }
     scope
 }
 
 fn conflict(a: &Scope, b: &Scope) -> bool {
-    !a.1.is_disjoint(&b.1) || !a.1.is_disjoint(&b.0) || !a.0.is_disjoint(&b.1)
+    a.1.meets(&b.1) || a.1.meets(&b.0) || a.0.meets(&b.1)
 }
 
 /// The buffers through which two loops are connected, and whether one of them is written.

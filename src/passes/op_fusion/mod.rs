@@ -19,7 +19,8 @@
 //!
 //! Where only the outer loops agree, only they are shared, and a row of the buffer lies between: softmax and
 //! layer normalisation become one nest each. Producers that compute every element by itself are substituted
-//! into their consumers instead ([`inline`]).
+//! into their consumers instead ([`inline`]). What is only copied into a part of a buffer is stored there in the
+//! first place ([`views`]).
 //!
 //! Nests are visited in execution order, each with its producers, the one that hands over most bytes first. A
 //! merge needs matching loops ([`align`]), no dependence that it would turn round ([`legal`]), no other nest on a path
@@ -29,11 +30,14 @@
 //! The buffers in between become registers and rows in ContractTemps.
 
 mod align;
+mod blocks;
 mod inline;
 mod legal;
 mod merge;
 mod order;
 mod profit;
+mod reach;
+mod views;
 
 use std::collections::{HashMap, HashSet};
 
@@ -65,9 +69,13 @@ impl Refusal {
 /// The pass.
 pub(super) fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) -> Result<bool> {
     let nests = std::mem::take(&mut unit.program.nests);
-    let (nests, parts) = distribute(nests);
+    let (mut nests, mut parts) = distribute(nests);
+    let views = match ctx.fusion {
+        Fusing::Full => views::apply(&unit.program, &mut nests, &mut parts),
+        Fusing::Epilogue => Vec::new(),
+    };
     let mut fusion = Fusion {
-        program: &unit.program,
+        program: &mut unit.program,
         ctx,
         graph: NestGraph::new(nests),
         refusals: HashMap::new(),
@@ -75,6 +83,7 @@ pub(super) fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Rema
     };
     match ctx.fusion {
         Fusing::Full => {
+            fusion.note_views(&views);
             fusion.inline_movement();
             fusion.merge_all();
             fusion.sequence_all();
@@ -116,13 +125,13 @@ fn distribute(nests: Vec<Nest>) -> (Vec<Nest>, Vec<usize>) {
 
 /// Whether no statement reads what another writes.
 fn independent(body: &[Stmt]) -> bool {
-    let scopes: Vec<_> = body.iter().map(|s| order::touched(std::slice::from_ref(s))).collect();
-    let written: HashSet<BufId> = scopes.iter().flat_map(|s| s.1.iter().copied()).collect();
-    scopes.iter().all(|s| s.0.iter().all(|b| !written.contains(b)))
+    let scopes: Vec<_> = body.iter().map(|s| reach::touched(std::slice::from_ref(s))).collect();
+    let written: HashSet<BufId> = scopes.iter().flat_map(|s| s.1.bufs()).collect();
+    scopes.iter().all(|s| s.0.bufs().all(|b| !written.contains(&b)))
 }
 
 struct Fusion<'a> {
-    program: &'a Program,
+    program: &'a mut Program,
     ctx: &'a PassContext<'a>,
     graph: NestGraph,
     /// Why the reader of a buffer (an original nest) was not merged with its writer.
@@ -131,13 +140,22 @@ struct Fusion<'a> {
 }
 
 impl Fusion<'_> {
+    fn note_views(&mut self, views: &[views::Made]) {
+        for view in views {
+            let (buf, of) = (self.program.buf(view.buf), self.program.buf(view.of));
+            let message = format!("no copy: %{} is a part of %{}", buf.name, of.name);
+            let bytes = 2 * buf.logical_bytes();
+            self.apply_named("view", &view.producer, view.copy.clone(), bytes, message);
+        }
+    }
+
     /// Substitutes nests that only move elements into all their consumers.
     fn inline_movement(&mut self) {
         for id in self.graph.ids() {
             let Some(node) = self.graph.get(id) else { continue };
             let Some(pointwise) = Pointwise::of(self.program, &node.nest.body) else { continue };
             // What flattens the result of another nest is better written by that nest.
-            let source = node.reads.iter().any(|b| self.graph.writers(*b).next().is_some());
+            let source = node.reads.bufs().any(|b| self.graph.writers(b).next().is_some());
             if pointwise.moves() && !(pointwise.flattens() && source) {
                 self.inline(id, &pointwise);
             }
@@ -223,9 +241,22 @@ impl Fusion<'_> {
             self.refuse(flow, consumer, refusal);
             return;
         }
-        let (first, second) = (first.nest.clone(), second.nest.clone());
-        let merged = merge::merge(self.program, self.ctx.target, &first.body, &second.body, flow)
-            .and_then(|merged| self.permit(&second.body, merged));
+        let (first, second) = (&first.nest.body, &second.nest.body);
+        let target = self.ctx.target;
+        let mut merged = merge::merge(self.program, target, first, second, flow, Vec::new());
+        let blocks_may_do = |refusal: &Refusal| match refusal.code {
+            "row-too-large" | "breaks-tile" => true,
+            "second-contraction" => {
+                let bytes: usize = flow.iter().map(|b| self.program.buf(*b).logical_bytes()).sum();
+                bytes > target.l2_bytes && !profit::has_weights(self.program, second)
+            }
+            _ => false,
+        };
+        if merged.as_ref().is_err_and(blocks_may_do) {
+            let spare = blocks::variables(self.program);
+            merged = merge::merge(self.program, target, first, second, flow, spare).or(merged);
+        }
+        let merged = merged.and_then(|merged| self.permit(second, merged));
         match merged {
             Err(refusal) => self.refuse(flow, consumer, refusal),
             Ok(merged) => self.join(producer, consumer, flow, merged),
@@ -243,13 +274,19 @@ impl Fusion<'_> {
         }
     }
 
-    /// Small nests that could be merged but for loops in common follow each other in one nest.
+    /// Small nests that have no loops in common that could be merged follow each other in one nest.
     fn sequence_all(&mut self) {
         for id in self.graph.ids() {
             for (producer, flow) in self.graph.producers(id) {
-                let misfit = |r: &Refusal| matches!(r.code, "shape-mismatch" | "outer-extent-1");
                 let (Some(first), Some(second)) = (self.graph.get(producer), self.graph.get(id)) else {
                     continue;
+                };
+                let vector = profit::single_row(self.program, &second.nest.body, &flow);
+                let misfit = |r: &Refusal| match r.code {
+                    "shape-mismatch" | "outer-extent-1" => true,
+                    // A vector times a matrix has no tile that sharing loops with it could break.
+                    "second-contraction" => vector,
+                    _ => false,
                 };
                 let fits = second
                     .members
@@ -270,11 +307,13 @@ impl Fusion<'_> {
         let (Some(first), Some(second)) = (self.graph.get(producer), self.graph.get(consumer)) else {
             return;
         };
-        let (first, second) = (first.nest.clone(), second.nest.clone());
-        let contracts = |n: &Nest| !profit::contractions(&n.body).is_empty();
-        let siblings = contracts(&first) && contracts(&second);
-        let anchor = if contracts(&first) { &first } else { &second };
-        let name = anchor.name.clone();
+        let part = |b: &BufId| first.writes.shared_bytes(&second.reads, self.program, *b);
+        let parts: Vec<(BufId, usize)> = flow.iter().map(|b| (*b, part(b))).collect();
+        let contracts = |n: &Nest| !profit::contractions(self.program, &n.body).is_empty();
+        let (first, second) = (&first.nest, &second.nest);
+        let siblings = contracts(first) && contracts(second);
+        let name = if contracts(first) { &first.name } else { &second.name }.clone();
+        let (source, target) = (first.name.clone(), second.name.clone());
         let mut ops = first.ops.clone();
         ops.extend(second.ops.iter().filter(|op| !first.ops.contains(op)).cloned());
         self.graph.join(producer, consumer, Nest { name, body, ops });
@@ -285,22 +324,21 @@ impl Fusion<'_> {
             Depth::None => ("row", "computed one after the other in one nest"),
         };
         let alive = |b: &BufId| self.graph.readers(*b).any(|r| r != consumer);
-        let bytes = flow
-            .iter()
-            .map(|b| {
-                let kept = self.program.buf(*b).role != Role::Temp || alive(b);
+        let bytes = parts
+            .into_iter()
+            .map(|(b, part)| {
+                let kept = self.program.buf(b).role != Role::Temp || alive(&b);
                 let times = match depth {
                     Depth::None => 0,
                     _ if kept => 1,
                     _ => 2,
                 };
-                self.program.buf(*b).logical_bytes() * times
+                part * times
             })
             .sum();
         let names: Vec<String> = flow.iter().map(|b| format!("%{}", self.program.buf(*b).name)).collect();
         let message = format!("{how}: {}", names.join(", "));
-        let target = second.name.clone();
-        self.apply_named(code, &first.name, target, bytes, message);
+        self.apply_named(code, &source, target, bytes, message);
     }
 
     /// Puts parts of one nest that merged with nothing together again.
@@ -379,7 +417,7 @@ impl Fusion<'_> {
                         code,
                         producer: source.nest.name.clone(),
                         consumer: Some(node.nest.name.clone()),
-                        bytes: 2 * buffer.logical_bytes(),
+                        bytes: 2 * source.writes.shared_bytes(&node.reads, self.program, buf),
                         applied: false,
                         message,
                     });

@@ -6,35 +6,18 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use nestjit_ir::access::{AccessKind, accesses};
 use nestjit_ir::{BufId, Nest, Stmt};
+
+use super::reach::{Reach, touched};
 
 /// A nest and the buffers that it touches. Scoped buffers do not count.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
     pub nest: Nest,
-    pub reads: BTreeSet<BufId>,
-    pub writes: BTreeSet<BufId>,
+    pub reads: Reach,
+    pub writes: Reach,
     /// The original nests that were merged into this one.
     pub members: Vec<usize>,
-}
-
-/// What a statement list reads and writes, without what it declares itself.
-pub(super) fn touched(body: &[Stmt]) -> (BTreeSet<BufId>, BTreeSet<BufId>) {
-    let locals: BTreeSet<BufId> = nestjit_ir::visit::declared_temps(body).into_iter().collect();
-    let (mut reads, mut writes) = (BTreeSet::new(), BTreeSet::new());
-    for access in accesses(body) {
-        if locals.contains(&access.buf) {
-            continue;
-        }
-        if access.kind != AccessKind::Write {
-            reads.insert(access.buf);
-        }
-        if access.kind != AccessKind::Read {
-            writes.insert(access.buf);
-        }
-    }
-    (reads, writes)
 }
 
 /// Nests in execution order.
@@ -64,19 +47,19 @@ impl NestGraph {
 
     fn link(&mut self, id: usize) {
         let Some(node) = &self.nodes[id] else { return };
-        for b in &node.reads {
-            self.readers.entry(*b).or_default().insert(id);
+        for b in node.reads.bufs() {
+            self.readers.entry(b).or_default().insert(id);
         }
-        for b in &node.writes {
-            self.writers.entry(*b).or_default().insert(id);
+        for b in node.writes.bufs() {
+            self.writers.entry(b).or_default().insert(id);
         }
     }
 
     fn unlink(&mut self, id: usize) {
         let Some(node) = &self.nodes[id] else { return };
         for (buffers, map) in [(&node.reads, &mut self.readers), (&node.writes, &mut self.writers)] {
-            for b in buffers {
-                if let Some(users) = map.get_mut(b) {
+            for b in buffers.bufs() {
+                if let Some(users) = map.get_mut(&b) {
                     users.remove(&id);
                 }
             }
@@ -107,8 +90,13 @@ impl NestGraph {
     pub fn producers(&self, id: usize) -> Vec<(usize, Vec<BufId>)> {
         let Some(node) = self.get(id) else { return Vec::new() };
         let mut result: Vec<(usize, Vec<BufId>)> = Vec::new();
-        for &buf in &node.reads {
-            for writer in self.writers(buf).filter(|w| *w != id) {
+        for buf in node.reads.bufs() {
+            let several = self.writers(buf).nth(1).is_some();
+            for writer in self.writers(buf).filter(|w| self.place[*w] < self.place[id]) {
+                let meets = |w: &Node| w.writes.meet_in(&node.reads, buf);
+                if several && !self.get(writer).is_some_and(meets) {
+                    continue;
+                }
                 match result.iter_mut().find(|r| r.0 == writer) {
                     Some(entry) => entry.1.push(buf),
                     None => result.push((writer, vec![buf])),
@@ -151,8 +139,7 @@ impl NestGraph {
         let node = self.get(second)?;
         dependent.into_iter().find(|id| {
             self.get(*id).is_some_and(|n| {
-                n.writes.iter().any(|b| node.reads.contains(b) || node.writes.contains(b))
-                    || n.reads.iter().any(|b| node.writes.contains(b))
+                n.writes.meets(&node.reads) || n.writes.meets(&node.writes) || n.reads.meets(&node.writes)
             })
         })
     }
@@ -166,8 +153,8 @@ impl NestGraph {
         let mut dependent = Vec::new();
         for id in self.order[self.place[first] + 1..self.place[second]].iter().flatten() {
             let Some(node) = self.get(*id) else { continue };
-            let flows = node.reads.iter().any(|b| written.contains(b));
-            if flows || node.writes.iter().any(|b| written.contains(b) || read.contains(b)) {
+            let flows = node.reads.meets(&written);
+            if flows || node.writes.meets(&written) || node.writes.meets(&read) {
                 written.extend(&node.writes);
                 read.extend(&node.reads);
                 dependent.push(*id);

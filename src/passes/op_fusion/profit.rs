@@ -10,7 +10,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use nestjit_ir::{BinOp, BufId, Expr, Index, Load, Program, ReduceOp, Stmt, Var, visit};
+use nestjit_ir::access::AccessKind;
+use nestjit_ir::{BinOp, BufId, Expr, Index, Load, Program, ReduceOp, Role, Stmt, Var, visit};
 
 use super::Refusal;
 use super::align::Side;
@@ -22,25 +23,30 @@ pub(super) const SERIAL_WORK: usize = 1 << 15;
 /// Sharing rows with other work is free as long as the weights take at most this part of the first cache.
 const TILE_SHARE: (usize, usize) = (3, 4);
 
+/// Contractions of at least this many rows and columns are worth a register tile of their own.
+const TILE: usize = 8;
+
 /// A sum of products, `%acc += a * b`, in which some output loop indexes one operand only.
 #[derive(Debug)]
 pub(super) struct Contraction<'a> {
     /// The loops around it that index the result.
     pub outputs: Vec<Var>,
-    /// The loads of the operand that the innermost output loop indexes alone, and those loops.
+    /// The loads of the operand whose loops run along vectors, and the output loops that only it has: constant
+    /// weights, which are packed for that, or else what the innermost output loop indexes.
     pub column: (Vec<&'a Load>, Vec<Var>),
     /// The loads of the other operand, and the output loops that only it has.
     pub row: (Vec<&'a Load>, Vec<Var>),
 }
 
 /// The contractions in a statement list.
-pub(super) fn contractions(body: &[Stmt]) -> Vec<Contraction<'_>> {
+pub(super) fn contractions<'a>(program: &Program, body: &'a [Stmt]) -> Vec<Contraction<'a>> {
     let mut found = Vec::new();
-    collect(body, &mut Vec::new(), &mut HashMap::new(), &mut found);
+    collect(program, body, &mut Vec::new(), &mut HashMap::new(), &mut found);
     found
 }
 
 fn collect<'a>(
+    program: &Program,
     body: &'a [Stmt],
     path: &mut Vec<(Var, usize)>,
     declared: &mut HashMap<BufId, usize>,
@@ -53,7 +59,7 @@ fn collect<'a>(
             }
             Stmt::For(l) => {
                 path.push((l.var, l.extent));
-                collect(&l.body, path, declared, found);
+                collect(program, &l.body, path, declared, found);
                 path.pop();
             }
             Stmt::Reduce(r) if r.op == ReduceOp::Add => {
@@ -67,14 +73,19 @@ fn collect<'a>(
                     .filter(|(at, (v, n))| *n > 1 && (depth.is_some_and(|d| *at < d) || index.contains(v)))
                     .map(|(_, (v, _))| *v)
                     .collect();
-                found.extend(contraction(outputs, a, b));
+                found.extend(contraction(program, outputs, a, b));
             }
             Stmt::Reduce(_) | Stmt::Store(_) | Stmt::Call(_) => {}
         }
     }
 }
 
-fn contraction<'a>(outputs: Vec<Var>, a: &'a Expr, b: &'a Expr) -> Option<Contraction<'a>> {
+fn contraction<'a>(
+    program: &Program,
+    outputs: Vec<Var>,
+    a: &'a Expr,
+    b: &'a Expr,
+) -> Option<Contraction<'a>> {
     let operand = |e: &'a Expr| {
         let mut loads = Vec::new();
         visit::walk_expr(e, &mut |e| {
@@ -93,7 +104,15 @@ fn contraction<'a>(outputs: Vec<Var>, a: &'a Expr, b: &'a Expr) -> Option<Contra
         return None;
     }
     let innermost = outputs.iter().rev().find(|v| a_only.contains(v) || b_only.contains(v))?;
-    let (column, row) = match a_only.contains(innermost) {
+    let weights = |loads: &[&Load], only: &[Var]| {
+        !only.is_empty() && loads.iter().all(|l| program.buf(l.buf).role == Role::Const)
+    };
+    let a_leads = match (weights(&a, &a_only), weights(&b, &b_only)) {
+        (true, false) => true,
+        (false, true) => false,
+        _ => a_only.contains(innermost),
+    };
+    let (column, row) = match a_leads {
         true => ((a, a_only), (b, b_only)),
         false => ((b, b_only), (a, a_only)),
     };
@@ -151,6 +170,27 @@ fn flat(side: &Side<'_>, matched: &[Var]) -> bool {
     (whole || side.body.iter().all(statement)) && only_reduces(side.body)
 }
 
+/// How a merge leaves the rows of the contractions in it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Rows {
+    /// As they were: a register tile can hold several.
+    Together,
+    /// One at a time, between other work on the row.
+    Apart,
+}
+
+/// Whether the innermost of the shared loops hold a contraction with enough rows and columns for a register tile.
+fn wide(side: &Side<'_>, matched: &[Var]) -> bool {
+    let mut extents = visit::Extents::of(&side.whole.body);
+    extents.set(side.whole.var, side.whole.extent);
+    let extent = |loops: &[Var]| loops.iter().filter_map(|v| extents.get(*v)).product::<usize>();
+    let tiled = |c: &Contraction<'_>| {
+        let shared = c.column.1.iter().chain(&c.row.1).all(|v| matched.contains(v));
+        shared && extent(&c.column.1).min(extent(&c.row.1)) >= TILE
+    };
+    side.contractions.iter().any(tiled)
+}
+
 /// Refuses merges that cost more than they save; see the module's description. With each loop comes the list of
 /// its matched loops.
 pub(super) fn check(
@@ -158,31 +198,49 @@ pub(super) fn check(
     target: &Target,
     first: (&Side<'_>, &[Var]),
     second: (&Side<'_>, &[Var]),
-) -> Result<(), Refusal> {
+) -> Result<Rows, Refusal> {
+    if wide(first.0, first.1) && wide(second.0, second.1) {
+        return Err(Refusal::new(
+            "second-contraction",
+            "two tiles of accumulators would not fit the registers".to_owned(),
+        ));
+    }
     // Statements that run once per iteration of all output loops are an epilogue, whatever they are.
     if flat(first.0, first.1) && flat(second.0, second.1) {
-        return Ok(());
+        return Ok(Rows::Together);
     }
+    let mut rows = Rows::Together;
     for (side, matched) in [first, second] {
-        keeps_tile(program, target, side, matched)?;
+        if keeps_tile(program, target, side, matched)? == Rows::Apart {
+            rows = Rows::Apart;
+        }
     }
-    Ok(())
+    Ok(rows)
 }
 
-/// A consumer that is itself a contraction over what it consumes must not read its weights once per row of it.
-pub(super) fn restreams(program: &Program, body: &[Stmt], flow: &[BufId]) -> Result<(), Refusal> {
-    for c in contractions(body) {
+/// A consumer that is itself a contraction over what it consumes must not read its other operand again and again:
+/// the shared loops `matched` must be loops of that operand too.
+pub(super) fn restreams(
+    program: &Program,
+    first: &Side<'_>,
+    second: &Side<'_>,
+    matched: &[Var],
+) -> Result<(), Refusal> {
+    let written = |buf: BufId| first.accesses.iter().any(|a| a.buf == buf && a.kind != AccessKind::Read);
+    for c in &second.contractions {
         for (mine, other) in [(&c.column.0, &c.row.0), (&c.row.0, &c.column.0)] {
-            for load in mine.iter().filter(|l| flow.contains(&l.buf)) {
-                let used = |v: &Var| load.index.iter().filter_map(Index::as_affine).any(|a| a.uses(*v));
-                let (rows, again): (Vec<Var>, Vec<Var>) = c.outputs.iter().partition(|v| used(v));
-                if again.is_empty() {
+            for load in mine.iter().filter(|l| written(l.buf)) {
+                let uses = |l: &Load, v: Var| l.index.iter().filter_map(Index::as_affine).any(|a| a.uses(v));
+                let (rows, again): (Vec<Var>, Vec<Var>) = c.outputs.iter().partition(|v| uses(load, **v));
+                let mut extents = visit::Extents::of(&second.whole.body);
+                extents.set(second.whole.var, second.whole.extent);
+                let extent = |v| extents.get(v).unwrap_or(1);
+                let repeats = |v: &&Var| matched.contains(v) && !other.iter().any(|l| uses(l, **v));
+                let times: usize = rows.iter().filter(repeats).map(|v| extent(*v)).product();
+                if again.is_empty() || times <= 1 {
                     continue;
                 }
-                let extents = visit::Extents::of(body);
-                let extent = |v| extents.get(v).unwrap_or(1);
-                let bytes: usize = other.iter().map(|l| footprint(program, l, &rows, &extent)).sum();
-                let times: usize = rows.iter().map(|v| extent(*v)).product();
+                let bytes: usize = other.iter().map(|l| footprint(program, l, matched, &extent)).sum();
                 let weights = other.first().map_or("", |l| program.buf(l.buf).name.as_str());
                 let name = &program.buf(load.buf).name;
                 return Err(Refusal::new(
@@ -197,14 +255,60 @@ pub(super) fn restreams(program: &Program, body: &[Stmt], flow: &[BufId]) -> Res
     Ok(())
 }
 
-fn keeps_tile(program: &Program, target: &Target, side: &Side<'_>, matched: &[Var]) -> Result<(), Refusal> {
-    if side.contractions.is_empty() {
-        return Ok(());
+/// What contractions read for every block of rows must stay in the second-level cache between the blocks.
+pub(super) fn stays(
+    program: &Program,
+    target: &Target,
+    (side, matched): (&Side<'_>, &[Var]),
+) -> Result<(), Refusal> {
+    let mut extents = visit::Extents::of(&side.whole.body);
+    extents.set(side.whole.var, side.whole.extent);
+    let extent = |v| extents.get(v).unwrap_or(1);
+    for c in &side.contractions {
+        for ((_, own), (other, _)) in [(&c.row, &c.column), (&c.column, &c.row)] {
+            if !own.iter().any(|v| matched.contains(v)) {
+                continue;
+            }
+            let bytes: usize = other.iter().map(|l| footprint(program, l, matched, &extent)).sum();
+            if bytes > target.l2_bytes / 2 {
+                return Err(Refusal::new(
+                    "second-contraction",
+                    format!("{bytes} bytes would be read for every block of rows"),
+                ));
+            }
+        }
     }
+    Ok(())
+}
+
+/// Whether some contraction has a constant operand.
+pub(super) fn has_weights(program: &Program, body: &[Stmt]) -> bool {
+    let constant = |l: &&Load| program.buf(l.buf).role == Role::Const;
+    contractions(program, body).iter().any(|c| c.row.0.iter().chain(&c.column.0).any(constant))
+}
+
+/// Whether `body` is contractions, each of which reads one row of `flow`: a vector times a matrix.
+pub(super) fn single_row(program: &Program, body: &[Stmt], flow: &[BufId]) -> bool {
+    let mut found = false;
+    for c in contractions(program, body) {
+        for (mine, own) in [&c.column, &c.row] {
+            if mine.iter().any(|l| flow.contains(&l.buf)) {
+                found = true;
+                if !own.is_empty() {
+                    return false;
+                }
+            }
+        }
+    }
+    found
+}
+
+fn keeps_tile(program: &Program, target: &Target, side: &Side<'_>, matched: &[Var]) -> Result<Rows, Refusal> {
     let mut extents = visit::Extents::of(&side.whole.body);
     extents.set(side.whole.var, side.whole.extent);
     let extent = |v| extents.get(v).unwrap_or(1);
     let lost = |loops: &[Var]| !loops.is_empty() && loops.iter().all(|v| matched.contains(v));
+    let mut rows = Rows::Together;
     for c in &side.contractions {
         if lost(&c.column.1) {
             return Err(Refusal::new(
@@ -212,14 +316,23 @@ fn keeps_tile(program: &Program, target: &Target, side: &Side<'_>, matched: &[Va
                 "the contraction would lose the loops that its vectors run along",
             ));
         }
+        let shared = c.row.1.iter().filter(|v| matched.contains(v));
+        let times: usize = shared.map(|v| extent(*v)).product();
         let bytes: usize = c.column.0.iter().map(|l| footprint(program, l, matched, &extent)).sum();
-        if lost(&c.row.1) && bytes > target.l1_bytes * TILE_SHARE.0 / TILE_SHARE.1 {
-            let times: usize = c.row.1.iter().map(|v| extent(*v)).product();
+        // What a tile's rows share comes from the second-level cache, what single rows read from the first.
+        let limit = match lost(&c.row.1) {
+            true => {
+                rows = Rows::Apart;
+                target.l1_bytes * TILE_SHARE.0 / TILE_SHARE.1
+            }
+            false => target.l2_bytes / 2,
+        };
+        if times > 1 && bytes > limit {
             return Err(Refusal::new(
                 "breaks-tile",
                 format!("row by row, the contraction would read {bytes} bytes {times} times"),
             ));
         }
     }
-    Ok(())
+    Ok(rows)
 }

@@ -1,9 +1,10 @@
 //! Tile: contractions become register tiles.
 //!
 //! `leaf` finds contractions and the loops around them, `choose` picks tile sizes, `order` the loop order, `pack`
-//! lays out constant operands for them, `jam` rewrites the loops. Loops that are not part of a contraction are
-//! left to Vectorize.
+//! lays out constant operands for them, `associate` says which factors are multiplied first, `jam` rewrites the
+//! loops. Loops that are not part of a contraction are left to Vectorize.
 
+mod associate;
 mod choose;
 pub(super) mod jam;
 pub(super) mod leaf;
@@ -63,6 +64,7 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
             for order in order::reduction_orders(&unit.program, &mut leaf) {
                 reorder(&mut unit.program.nests[n].body, &order);
             }
+            associate::associate(&mut unit.program.nests[n].body, &leaf, &tile, machine.lanes);
             wishes.extend(pack::wishes(&unit.program, &leaf, &tile, n));
             if let Some(order) = order::order(&unit.program, &leaf, &tile, &machine) {
                 reorder(&mut unit.program.nests[n].body, &order);

@@ -1,0 +1,97 @@
+//! Which parts of which buffers statements touch. Parts are boxes: a range of indices for each dimension.
+//!
+//! Nests that write different parts of one buffer (the operands of a concatenation) do not depend on each other.
+
+use std::collections::BTreeMap;
+
+use nestjit_ir::access::{Access, AccessKind, accesses};
+use nestjit_ir::visit::{Extents, declared_temps};
+use nestjit_ir::{BufId, Program, Stmt};
+
+/// A range of indices for each dimension; no ranges at all mean the whole buffer.
+pub(super) type Region = Vec<(i64, i64)>;
+
+/// Parts of buffers.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Reach(BTreeMap<BufId, Region>);
+
+impl Reach {
+    /// The buffers, in order.
+    pub fn bufs(&self) -> impl Iterator<Item = BufId> + '_ {
+        self.0.keys().copied()
+    }
+
+    /// Adds a part of a buffer.
+    pub fn add(&mut self, buf: BufId, region: Region) {
+        self.0.entry(buf).and_modify(|r| *r = enclose(r, &region)).or_insert(region);
+    }
+
+    /// Adds all parts of another.
+    pub fn extend(&mut self, other: &Reach) {
+        for (buf, region) in &other.0 {
+            self.add(*buf, region.clone());
+        }
+    }
+
+    /// Whether some element may be touched by both.
+    pub fn meets(&self, other: &Reach) -> bool {
+        let (few, many) = if self.0.len() <= other.0.len() { (self, other) } else { (other, self) };
+        few.0.iter().any(|(buf, a)| many.0.get(buf).is_some_and(|b| !disjoint(a, b)))
+    }
+
+    /// Whether some element of a buffer may be touched by both.
+    pub fn meet_in(&self, other: &Reach, buf: BufId) -> bool {
+        matches!((self.0.get(&buf), other.0.get(&buf)), (Some(a), Some(b)) if !disjoint(a, b))
+    }
+
+    /// The bytes of the part of a buffer that both touch, at most.
+    pub fn shared_bytes(&self, other: &Reach, program: &Program, buf: BufId) -> usize {
+        let (Some(a), Some(b)) = (self.0.get(&buf), other.0.get(&buf)) else { return 0 };
+        let buffer = program.buf(buf);
+        let range = |r: &Region, d: usize, n: usize| r.get(d).copied().unwrap_or((0, n as i64 - 1));
+        let dims = buffer.shape.iter().enumerate().map(|(d, &n)| {
+            let (a, b) = (range(a, d, n), range(b, d, n));
+            let (lo, hi) = (a.0.max(b.0).max(0), a.1.min(b.1).min(n as i64 - 1));
+            usize::try_from(hi - lo + 1).unwrap_or(0)
+        });
+        dims.product::<usize>() * buffer.dtype.size()
+    }
+}
+
+/// Whether two parts of one buffer have no element in common.
+pub(super) fn disjoint(a: &[(i64, i64)], b: &[(i64, i64)]) -> bool {
+    a.iter().zip(b).any(|(a, b)| a.1 < b.0 || b.1 < a.0)
+}
+
+fn enclose(a: &Region, b: &Region) -> Region {
+    match a.is_empty() || b.is_empty() {
+        true => Vec::new(),
+        false => a.iter().zip(b).map(|(a, b)| (a.0.min(b.0), a.1.max(b.1))).collect(),
+    }
+}
+
+/// The part of its buffer that an access touches; the whole buffer if that is not known.
+pub(super) fn region(access: &Access<'_>, extents: &Extents) -> Region {
+    let range = |i: &nestjit_ir::Index| i.as_affine().and_then(|a| extents.range(a));
+    access.index.and_then(|index| index.iter().map(range).collect()).unwrap_or_default()
+}
+
+/// What a statement list reads and writes, without what it declares itself.
+pub(super) fn touched(body: &[Stmt]) -> (Reach, Reach) {
+    let locals = declared_temps(body);
+    let extents = Extents::of(body);
+    let (mut reads, mut writes) = (Reach::default(), Reach::default());
+    for access in accesses(body) {
+        if locals.contains(&access.buf) {
+            continue;
+        }
+        let region = region(&access, &extents);
+        if access.kind != AccessKind::Write {
+            reads.add(access.buf, region.clone());
+        }
+        if access.kind != AccessKind::Read {
+            writes.add(access.buf, region);
+        }
+    }
+    (reads, writes)
+}
