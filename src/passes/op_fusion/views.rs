@@ -215,7 +215,7 @@ impl<'a> Finder<'a> {
             let stays = self.writes.get(&source).into_iter().flatten().filter(later);
             let stays = stays.into_iter().all(|w| w.bounds.as_ref().is_some_and(|b| disjoint(b, &region)));
             let ok = stays && self.rewritable(buf, source, &places);
-            ok.then(|| (buf, View { of: source, places }, first.nest))
+            ok.then_some((buf, View { of: source, places }, first.nest))
         };
         order.into_iter().filter_map(view).collect()
     }
