@@ -5,7 +5,7 @@ use cranelift_codegen::ir::{
     BlockArg, InstBuilder, MemFlagsData, StackSlotData, StackSlotKind, Value, types,
 };
 use nestjit_ir::visit::{count_stmts, walk_exprs, walk_stmts};
-use nestjit_ir::{BufId, Call, Expr, For, Index, LoopKind, ReduceOp, Stmt};
+use nestjit_ir::{Affine, BufId, Call, Expr, For, Index, LoopKind, ReduceOp, Stmt};
 
 use super::arith::clif_type;
 use super::{Emitter, Local, SegmentBody};
@@ -92,6 +92,17 @@ impl Emitter<'_, '_> {
             let value = match arg {
                 Arg::Pointer(buf, offset) => {
                     let (base, offset) = (self.storage(*buf)?, self.affine(offset)?);
+                    self.b.ins().iadd(base, offset)
+                }
+                Arg::Element(buf, computed, offset) => {
+                    let index: Vec<Index> = (0..self.program.buf(*buf).shape.len())
+                        .map(|d| match computed.iter().find(|c| c.0 == d) {
+                            Some((_, value)) => Index::Value(Box::new(value.clone())),
+                            None => Index::Affine(Affine::constant(0)),
+                        })
+                        .collect();
+                    let (place, offset) = (self.place(*buf, &index)?, self.affine(offset)?);
+                    let base = self.b.ins().iadd_imm_s(place.base, i64::from(place.displacement));
                     self.b.ins().iadd(base, offset)
                 }
                 Arg::Scratch => {

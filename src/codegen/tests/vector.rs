@@ -1,6 +1,7 @@
 //! Kernels: what is selected, that it computes the same as the interpreter, and that tiles stay in registers.
 
 use nestjit_ir::LoopKind::{Parallel, Serial, Unrolled, Vector};
+use nestjit_ir::interp::Value;
 use nestjit_ir::{
     Affine, BinOp, BufId, Buffer, DType, Expr, Layout, LoopKind, NestBuilder, Program, ReduceOp, Role,
     SCALAR, UnOp, Var,
@@ -9,7 +10,7 @@ use nestjit_ir::{
 use super::harness::{check, check_with, inputs, target};
 use crate::codegen::Code;
 
-fn buffer(p: &mut Program, name: &str, shape: &[usize], role: Role) -> BufId {
+pub(super) fn buffer(p: &mut Program, name: &str, shape: &[usize], role: Role) -> BufId {
     p.add_buffer(Buffer::new(name, DType::F32, shape, role))
 }
 
@@ -22,7 +23,7 @@ fn check_kernels(p: &Program, kernels: usize) -> Code {
 }
 
 /// Checks a program with fused multiply-add and without.
-fn check_both(p: &Program, kernels: usize) {
+pub(super) fn check_both(p: &Program, kernels: usize) {
     check_kernels(p, kernels);
     let mut plain = target();
     plain.fma = false;
@@ -115,7 +116,6 @@ impl AbsOf for Expr {
 
 #[test]
 fn special_values_pass_through_max_min_and_select() {
-    use nestjit_ir::interp::Value;
     let special = [0.0, -0.0, 1.0, -1.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e-40];
     let n = special.len() * special.len();
     let mut p = Program::default();
@@ -471,48 +471,4 @@ fn lanes_on_one_element_that_guards_tell_apart() {
     });
     b.finish();
     check_kernels(&p, 1);
-}
-
-#[test]
-fn of_nested_vector_loops_one_has_the_lanes() {
-    let (channels, width) = (20, 9);
-    for channels_last in [false, true] {
-        for local_inside in [false, true] {
-            let mut p = Program::default();
-            let x = buffer(&mut p, "x", &[channels, width + 2], Role::In);
-            let y = buffer(&mut p, "y", &[channels, width], Role::Out);
-            if channels_last {
-                p.buf_mut(x).layout = Layout { order: vec![1, 0], panel: None };
-                p.buf_mut(y).layout = Layout { order: vec![1, 0], panel: None };
-            }
-            let mut b = NestBuilder::new(&mut p, "nested");
-            let sums = |b: &mut NestBuilder<'_>, acc: BufId, c: Affine, at: Affine| {
-                b.for_kind("w", width, Vector, |b, w| b.store(acc, [at.clone(), w.into()], Expr::f32(0.0)));
-                b.for_("k", 3, |b, k| {
-                    b.for_kind("w", width, Vector, |b, w| {
-                        b.reduce(
-                            ReduceOp::Add,
-                            acc,
-                            [at.clone(), w.into()],
-                            Expr::load(x, [c.clone(), w + k]),
-                        );
-                    });
-                });
-                b.for_kind("w", width, Vector, |b, w| {
-                    b.store(y, [c.clone(), w.into()], Expr::load(acc, [at.clone(), w.into()]).relu());
-                });
-            };
-            if local_inside {
-                b.for_kind("c", channels, Vector, |b, c| {
-                    let acc = b.temp("acc", DType::F32, &[1, width]);
-                    sums(b, acc, c.into(), Affine::constant(0));
-                });
-            } else {
-                let acc = b.temp("acc", DType::F32, &[channels, width]);
-                b.for_kind("c", channels, Vector, |b, c| sums(b, acc, c.into(), c.into()));
-            }
-            b.finish();
-            check_both(&p, 1);
-        }
-    }
 }

@@ -13,7 +13,7 @@ pub(super) mod select;
 mod split;
 pub(super) mod x86;
 
-use nestjit_ir::{Affine, BufId};
+use nestjit_ir::{Affine, BufId, Expr};
 
 /// A virtual vector register.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -39,10 +39,13 @@ pub(super) enum Class {
 }
 
 /// A value that the caller of a kernel passes: 64 bits each.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub(super) enum Arg {
     /// The address of a buffer plus these bytes; the variables are those of loops around the kernel.
     Pointer(BufId, Affine),
+    /// The same from an element on: these dimensions have an index that is computed, and checked, at run time;
+    /// the others have index 0.
+    Element(BufId, Vec<(usize, Expr)>, Affine),
     /// The address of [`Kernel::scratch_bytes`] bytes, aligned to 64.
     Scratch,
     /// An integer that the loops around the kernel determine.

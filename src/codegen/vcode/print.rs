@@ -83,6 +83,13 @@ impl Display for Kernel {
             write!(f, "  a{i} = ")?;
             match arg {
                 Arg::Pointer(buf, offset) => writeln!(f, "buffer {} + {}", buf.0, Outer(offset))?,
+                Arg::Element(buf, at, offset) => {
+                    write!(f, "buffer {}", buf.0)?;
+                    for (dim, _) in at {
+                        write!(f, ", element of dimension {dim}")?;
+                    }
+                    writeln!(f, " + {}", Outer(offset))?;
+                }
                 Arg::Scratch => writeln!(f, "scratch, {} bytes", self.scratch_bytes)?,
                 Arg::Int(value) => writeln!(f, "{}", Outer(value))?,
                 Arg::Begin => writeln!(f, "begin")?,

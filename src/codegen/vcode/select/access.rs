@@ -1,6 +1,7 @@
 //! Addresses: from indices to a kernel argument, loop counters and a constant; guards of padded loads.
 
 use nestjit_ir::layout::offset;
+use nestjit_ir::visit::walk_expr;
 use nestjit_ir::{Affine, BufId, DType, Expr, Index};
 
 use super::locals::Local;
@@ -40,6 +41,42 @@ impl Selector<'_> {
                 Index::Value(_) => unsupported("an index that is not affine"),
             })
             .collect()
+    }
+
+    /// Takes the indices that the code around the region can compute out of an access: 0 takes their place.
+    fn computed_outside(&self, buf: BufId, index: &[Index]) -> Result<(Vec<(usize, Expr)>, Vec<Index>)> {
+        let mut computed = Vec::new();
+        let mut rest = index.to_vec();
+        for (dim, i) in rest.iter_mut().enumerate() {
+            let Index::Value(e) = &*i else { continue };
+            if !self.is_constant(e) || self.region.program.buf(buf).shape.contains(&0) {
+                return unsupported("an index that is not affine");
+            }
+            computed.push((dim, (**e).clone()));
+            *i = Index::Affine(Affine::constant(0));
+        }
+        Ok((computed, rest))
+    }
+
+    /// Whether an expression is the same throughout the region, and known before.
+    fn is_constant(&self, e: &Expr) -> bool {
+        let outside = |a: &Affine| a.vars().all(|v| !self.inside.vars.contains(&v));
+        let mut constant = true;
+        walk_expr(e, &mut |e| {
+            constant &= match e {
+                Expr::Index(a) => outside(a),
+                Expr::Load(l) => {
+                    !self.inside.written.contains(&l.buf)
+                        && !self.region.private.contains(&l.buf)
+                        && l.index.iter().all(|i| match i {
+                            Index::Affine(a) => outside(a),
+                            Index::Value(_) => true,
+                        })
+                }
+                _ => true,
+            };
+        });
+        constant
     }
 
     pub(super) fn in_counters(&self, a: &Affine) -> Affine {
@@ -101,7 +138,11 @@ impl Selector<'_> {
         if buffer.dtype != DType::F32 {
             return unsupported("an access to a buffer that is not f32");
         }
-        let index = self.resolve(buf, index)?;
+        let (computed, index) = self.computed_outside(buf, index)?;
+        if !computed.is_empty() && otherwise.is_some() {
+            return unsupported("an index that is not affine, with padding");
+        }
+        let index = self.resolve(buf, &index)?;
         let mut guards = Vec::new();
         for (dim, i) in index.iter().enumerate() {
             let (lo, hi) = allowed(buffer, dim, otherwise);
@@ -128,6 +169,7 @@ impl Selector<'_> {
                 (self.b.arg(Arg::Scratch), start + ELEMENT * vl * self.chunk as i64)
             }
             Some(_) => return unsupported("a local buffer indexed from outside"),
+            None if !computed.is_empty() => (self.b.arg(Arg::Element(buf, computed, parts.outer)), 0),
             None => (self.b.arg(Arg::Pointer(buf, parts.outer)), 0),
         };
         let address = Address { base, terms: parts.counters, offset: parts.constant + start };

@@ -16,7 +16,7 @@ mod nested;
 pub(in crate::codegen) mod plan;
 mod spills;
 
-use nestjit_ir::visit::Extents;
+use nestjit_ir::visit::{Extents, walk_stmts};
 use nestjit_ir::{
     Affine, BinOp, BufId, Expr, For, Index, LoopKind, Program, Reduce, ReduceOp, Stmt, Store, Var,
 };
@@ -86,6 +86,7 @@ pub(in crate::codegen) struct Region<'a> {
 /// [`Stop::Unsupported`] if the region has no SIMD form.
 pub(in crate::codegen) fn select(region: &Region<'_>, machine: Machine) -> Result<Kernel> {
     let mut spilled = spills::spilled(region, machine.lanes);
+    let inside = Inside::of(region.body);
     loop {
         let mut selector = Selector {
             b: Builder::new(machine),
@@ -97,6 +98,7 @@ pub(in crate::codegen) fn select(region: &Region<'_>, machine: Machine) -> Resul
             chunk: 0,
             locals: FastMap::default(),
             spilled: &spilled,
+            inside: &inside,
             scratch_top: 0,
             scratch_max: 0,
         };
@@ -108,6 +110,31 @@ pub(in crate::codegen) fn select(region: &Region<'_>, machine: Machine) -> Resul
             }
             Err(stop) => return Err(stop),
         }
+    }
+}
+
+/// What changes within a region.
+#[derive(Default)]
+struct Inside {
+    /// The variables of its loops.
+    vars: FastSet<Var>,
+    /// The buffers that it writes.
+    written: FastSet<BufId>,
+}
+
+impl Inside {
+    fn of(body: &[Stmt]) -> Inside {
+        let mut inside = Inside::default();
+        walk_stmts(body, &mut |s| {
+            match s {
+                Stmt::For(l) => drop(inside.vars.insert(l.var)),
+                Stmt::Store(s) => drop(inside.written.insert(s.buf)),
+                Stmt::Reduce(r) => drop(inside.written.insert(r.buf)),
+                Stmt::Call(c) => inside.written.extend(&c.outputs),
+                Stmt::Temp(_) => {}
+            };
+        });
+        inside
     }
 }
 
@@ -140,6 +167,7 @@ struct Selector<'a> {
     chunk: usize,
     locals: FastMap<BufId, Local>,
     spilled: &'a FastSet<BufId>,
+    inside: &'a Inside,
     scratch_top: usize,
     scratch_max: usize,
 }

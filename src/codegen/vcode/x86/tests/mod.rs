@@ -44,7 +44,7 @@ impl Input {
             Arg::Int(_) => self.int,
             Arg::Begin => self.range.0,
             Arg::End => self.range.1,
-            Arg::Pointer(..) | Arg::Scratch => panic!("not an integer"),
+            Arg::Pointer(..) | Arg::Element(..) | Arg::Scratch => panic!("not an integer"),
         }
     }
 }
