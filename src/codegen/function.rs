@@ -122,11 +122,9 @@ pub(super) struct FunctionCompiler<'a> {
 
 impl<'a> FunctionCompiler<'a> {
     pub fn new(env: Env<'a>, options: &CodegenOptions) -> FunctionCompiler<'a> {
-        let mut ctx = Context::new();
-        ctx.set_disasm(options.keep_text);
         FunctionCompiler {
             env,
-            ctx,
+            ctx: Context::new(),
             func_ctx: FunctionBuilderContext::new(),
             keep_text: options.keep_text,
             build: Duration::ZERO,
@@ -188,6 +186,8 @@ impl<'a> FunctionCompiler<'a> {
         name: &str,
         build: impl FnOnce(&mut Function, &mut FunctionBuilderContext) -> Result<()>,
     ) -> Result<CompiledFunction> {
+        // Clearing a context forgets this.
+        self.ctx.set_disasm(self.keep_text);
         let start = Instant::now();
         build(&mut self.ctx.func, &mut self.func_ctx)?;
         self.build += start.elapsed();
@@ -226,9 +226,26 @@ impl<'a> FunctionCompiler<'a> {
     }
 }
 
+fn settings_error(e: &dyn std::fmt::Display) -> Error {
+    Error::internal(format!("Cranelift settings: {e}"))
+}
+
 /// The instruction set: what the host has, capped by the target.
 pub(super) fn make_isa(target: &Target, options: &CodegenOptions, opt_level: &str) -> Result<OwnedTargetIsa> {
-    let fail = |e: &dyn std::fmt::Display| Error::internal(format!("Cranelift settings: {e}"));
+    let mut builder = cranelift_native::builder()
+        .map_err(|e| Error::unsupported(format!("no code generator for this machine: {e}")))?;
+    if cfg!(target_arch = "x86_64") && !target.fma {
+        builder.set("has_fma", "false").map_err(|e| settings_error(&e))?;
+    }
+    finish_isa(builder, options, opt_level)
+}
+
+/// An instruction set with the settings of generated code.
+pub(super) fn finish_isa(
+    builder: cranelift_codegen::isa::Builder,
+    options: &CodegenOptions,
+    opt_level: &str,
+) -> Result<OwnedTargetIsa> {
     let mut flags = settings::builder();
     for (name, value) in [
         ("opt_level", opt_level),
@@ -239,12 +256,7 @@ pub(super) fn make_isa(target: &Target, options: &CodegenOptions, opt_level: &st
         ("log2_min_function_alignment", "6"),
         ("enable_verifier", if options.verify { "true" } else { "false" }),
     ] {
-        flags.set(name, value).map_err(|e| fail(&e))?;
+        flags.set(name, value).map_err(|e| settings_error(&e))?;
     }
-    let mut builder = cranelift_native::builder()
-        .map_err(|e| Error::unsupported(format!("no code generator for this machine: {e}")))?;
-    if cfg!(target_arch = "x86_64") && !target.fma {
-        builder.set("has_fma", "false").map_err(|e| fail(&e))?;
-    }
-    builder.finish(settings::Flags::new(flags)).map_err(|e| fail(&e))
+    builder.finish(settings::Flags::new(flags)).map_err(|e| settings_error(&e))
 }

@@ -70,7 +70,7 @@ fn rows_are_gathered_by_indices_from_outside_the_lanes() {
     b.finish();
     let mut given = inputs(&p);
     for (found, expected) in
-        [(vec![6, 0, 3, 3, 1], true), (vec![0, 1, 7, 2, 3], false), (vec![-1, 0, 0, 0, 0], false)]
+        [(vec![6i64, 0, 3, 3, 1], true), (vec![0, 1, 7, 2, 3], false), (vec![-1, 0, 0, 0, 0], false)]
     {
         given.insert(ids, Value::new(&[n], found).expect("n indices"));
         for target in wide_targets().into_iter().chain([target()]) {

@@ -1,6 +1,8 @@
 //! Whole nests: native code against the interpreter.
 
+mod aarch64;
 pub(super) mod harness;
+mod lanes;
 mod lifetime;
 mod random;
 mod scalar;

@@ -38,6 +38,9 @@ pub(super) enum Class {
     Mask,
 }
 
+/// Indices that are computed at run time, by dimension.
+pub(super) type Computed = Vec<(usize, Expr)>;
+
 /// A value that the caller of a kernel passes: 64 bits each.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Arg {
@@ -45,7 +48,7 @@ pub(super) enum Arg {
     Pointer(BufId, Affine),
     /// The same from an element on: these dimensions have an index that is computed, and checked, at run time;
     /// the others have index 0.
-    Element(BufId, Vec<(usize, Expr)>, Affine),
+    Element(BufId, Computed, Affine),
     /// The address of [`Kernel::scratch_bytes`] bytes, aligned to 64.
     Scratch,
     /// An integer that the loops around the kernel determine.

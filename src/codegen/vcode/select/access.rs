@@ -7,7 +7,7 @@ use nestjit_ir::{Affine, BufId, DType, Expr, Index};
 use super::locals::Local;
 use super::{LANE, Result, Selector, unsupported};
 use crate::codegen::address::{allowed, inside};
-use crate::codegen::vcode::{Access, Address, Arg, Counter, Guard, Int};
+use crate::codegen::vcode::{Access, Address, Arg, Computed, Counter, Guard, Int};
 
 const ELEMENT: i64 = 4;
 
@@ -44,7 +44,7 @@ impl Selector<'_> {
     }
 
     /// Takes the indices that the code around the region can compute out of an access: 0 takes their place.
-    fn computed_outside(&self, buf: BufId, index: &[Index]) -> Result<(Vec<(usize, Expr)>, Vec<Index>)> {
+    fn computed_outside(&self, buf: BufId, index: &[Index]) -> Result<(Computed, Vec<Index>)> {
         let mut computed = Vec::new();
         let mut rest = index.to_vec();
         for (dim, i) in rest.iter_mut().enumerate() {
