@@ -5,7 +5,7 @@
 //! full and remainder tiles of the loops are added up, so that tiles that divide the shape win. The number of
 //! threads plays no part: results must not depend on it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use nestjit_ir::{Index, Load, Program, Role, Var};
 
@@ -63,21 +63,18 @@ impl Tile {
 const OVERLAP: f64 = 0.1;
 
 /// The best tile for a leaf; `None` if computing the dot products one by one is estimated to be as good.
-/// Loops in `fixed` are already cut.
+/// Loops in `fixed` are already cut; other loops in `taken` are around tiles that cutting them would multiply.
 pub(super) fn choose(
     program: &Program,
     leaf: &Leaf,
     machine: &Machine,
     fixed: &HashMap<Var, Split>,
+    taken: &HashSet<Var>,
 ) -> Option<Tile> {
     let fixed_rows = leaf.path.iter().find_map(|l| fixed.get(&l.var).map(|s| (l, s.tile)));
     let mut best: Option<Tile> = None;
-    for columns in leaf
-        .path
-        .iter()
-        .rev()
-        .filter(|l| usable_columns(program, leaf, machine, l) && !fixed.contains_key(&l.var))
-    {
+    let free: Vec<&OutputLoop> = leaf.path.iter().rev().filter(|l| !taken.contains(&l.var)).collect();
+    for &columns in free.iter().filter(|l| usable_columns(program, leaf, machine, l)) {
         let model = Model::new(program, leaf, machine, columns.var);
         let mut consider = |rows: Option<(&OutputLoop, usize)>| {
             for vectors in 1..=columns.extent.div_ceil(machine.lanes) {
@@ -97,9 +94,8 @@ pub(super) fn choose(
             continue;
         }
         consider(None);
-        for rows in
-            leaf.path.iter().rev().filter(|l| l.var != columns.var && usable_rows(program, leaf, machine, l))
-        {
+        let usable = |l: &&&OutputLoop| l.var != columns.var && usable_rows(program, leaf, machine, l);
+        for &rows in free.iter().filter(usable) {
             for tile in 2..=rows.extent.min(machine.registers) {
                 consider(Some((rows, tile)));
             }

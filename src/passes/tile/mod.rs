@@ -11,7 +11,7 @@ pub(super) mod leaf;
 mod order;
 mod pack;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use nestjit_ir::visit::walk_stmts_mut;
 use nestjit_ir::{For, Stmt, Var};
@@ -43,6 +43,7 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
     for n in 0..unit.program.nests.len() {
         changed |= drop_unit_loops(&mut unit.program.nests[n].body);
         let mut plan: HashMap<Var, Split> = HashMap::new();
+        let mut taken: HashSet<Var> = HashSet::new();
         let mut leaves = leaf::leaves(&unit.program, &unit.program.nests[n].body);
         leaves.sort_by(|a, b| b.macs().total_cmp(&a.macs()));
         let most = leaves.first().map_or(0.0, Leaf::macs);
@@ -56,10 +57,11 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
             if shared_columns {
                 continue;
             }
-            let tile = choose::choose(&unit.program, leaf, &machine, &plan);
+            let tile = choose::choose(&unit.program, leaf, &machine, &plan, &taken);
             remarks.push(remark(unit, n, leaf, tile.as_ref()));
             let Some(tile) = tile else { continue };
             plan.extend(tile.splits(&machine));
+            taken.extend(leaf.path.iter().map(|l| l.var));
             let mut leaf = leaf.clone();
             for order in order::reduction_orders(&unit.program, &mut leaf) {
                 reorder(&mut unit.program.nests[n].body, &order);
