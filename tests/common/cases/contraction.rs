@@ -193,7 +193,8 @@ fn conv_formats(cases: &mut Cases) {
         let (x, w, b) = (m.x(&[1, 20, 14, 14]), m.weight(&[36, 20, 3, 3]), m.weight(&[36]));
         m.op(op(1), &[x, w, b])
     });
-    cases.add("conv/wide_nhwc", |m| {
+    // Computed by minimal filtering, which is exact to about 1e-5 of the largest sum.
+    cases.add_with("conv/wide_nhwc", 2e-4, |m| {
         let (x, w, b) = (m.x(&[1, 14, 14, 20]), m.weight(&[36, 20, 3, 3]), m.weight(&[36]));
         m.op(Op::Conv { window: same.clone(), groups: 1, format: Format::ChannelsLast }, &[x, w, b])
     });
