@@ -1,5 +1,6 @@
 //! The machine code of the wide tiers: what is in the loops of register tiles.
 
+use nestjit_ir::parse::parse;
 use nestjit_ir::{BinOp, Expr, UnOp};
 
 use super::harness::{check_with, inputs, wide_targets};
@@ -78,6 +79,29 @@ fn the_loop_of_a_tile_is_loads_and_products_only_whatever_the_epilogue() {
                 assert!(text.contains("vzeroupper"), "{text}");
             }
         }
+    }
+}
+
+#[test]
+fn overlapping_windows_leave_accumulators_in_registers() {
+    let text = "nest @conv(in %x: f32[3,61], in %w: f32[3,7,32], out %y: f32[2,14,32]) {
+      for o < 2 {
+        temp %acc: f32[14,32]
+        for r < 14 unrolled { for c < 32 vector { %acc[r,c] = 0.0 } }
+        for ci < 3 { for k < 7 unrolled { for r < 14 unrolled { for c < 32 vector {
+          %acc[r,c] += %x[ci,28*o+k+2*r] * %w[ci,k,c]
+        } } } }
+        for r < 14 unrolled { for c < 32 vector { %y[o,r,c] = max(%acc[r,c], 0.0) } }
+      }
+    }";
+    let p = parse(text).unwrap();
+    for target in wide_targets().into_iter().filter(|t| t.isa == Isa::Avx512) {
+        let code = check_with(&p, &target, &inputs(&p), 1e-5);
+        let text = code.disassembly(0);
+        let loops = k_loops(text);
+        assert_eq!(loops.len(), 1, "{text}");
+        let count = |what: &str| loops[0].iter().filter(|l| l.contains(what)).count();
+        assert_eq!((count("vfmadd231ps"), count("sp")), (7 * 14 * 2, 0), "{:#?}", loops[0]);
     }
 }
 

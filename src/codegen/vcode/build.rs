@@ -31,6 +31,17 @@ enum Key {
     Iota(Int, i64),
 }
 
+/// A value that is known, and how many instructions there were when it was last used.
+struct Known {
+    reg: Reg,
+    used: usize,
+}
+
+/// After how many instructions what was loaded is loaded again instead of being kept in a register: longer than
+/// one step of a register tile, shorter than two. The broadcasts of overlapping windows, each kept until the
+/// next step that reads it, would drive the accumulators out of the registers.
+const KEPT: usize = 40;
+
 /// Builds one kernel.
 pub(in crate::codegen) struct Builder {
     kernel: Kernel,
@@ -41,7 +52,7 @@ pub(in crate::codegen) struct Builder {
     /// The open blocks, innermost last.
     blocks: Vec<Vec<Inst>>,
     /// What has been computed in each open block.
-    known: Vec<FastMap<Key, Reg>>,
+    known: Vec<FastMap<Key, Known>>,
     versions: FastMap<Reg, u32>,
     count: usize,
 }
@@ -125,13 +136,17 @@ impl Builder {
     }
 
     fn value(&mut self, class: Class, key: Key, make: impl FnOnce(Reg) -> Inst) -> Reg {
-        if let Some(reg) = self.known.last().and_then(|k| k.get(&key)) {
-            return *reg;
+        let now = self.count;
+        if let Some(known) = self.known.last_mut().and_then(|k| k.get_mut(&key))
+            && (now - known.used <= KEPT || !matches!(key, Key::Load(_)))
+        {
+            known.used = now;
+            return known.reg;
         }
         let dst = self.variable(class);
         self.push(make(dst));
         if let Some(known) = self.known.last_mut() {
-            known.insert(key, dst);
+            known.insert(key, Known { reg: dst, used: now });
         }
         dst
     }

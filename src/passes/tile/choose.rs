@@ -11,6 +11,7 @@ use nestjit_ir::{Index, Load, Program, Role, Var};
 
 use super::jam::{PointKind, Split};
 use super::leaf::{Contraction, Leaf, OutputLoop};
+use super::order;
 use crate::passes::loops::stride;
 use crate::target::Target;
 
@@ -62,6 +63,12 @@ impl Tile {
 /// The share of the time of the less busy of two units that the busier one waits for it.
 const OVERLAP: f64 = 0.1;
 
+/// The share of the time for bringing operands into the second-level cache that computing does not hide.
+const EXPOSED: f64 = 0.5;
+
+/// Tiles that compute this many times as long as the best cannot make up for it by their traffic.
+const WORTH: f64 = 1.4;
+
 /// The best tile for a leaf; `None` if computing the dot products one by one is estimated to be as good.
 /// Loops in `fixed` are already cut; other loops in `taken` are around tiles that cutting them would multiply.
 pub(super) fn choose(
@@ -72,7 +79,8 @@ pub(super) fn choose(
     taken: &HashSet<Var>,
 ) -> Option<Tile> {
     let fixed_rows = leaf.path.iter().find_map(|l| fixed.get(&l.var).map(|s| (l, s.tile)));
-    let mut best: Option<Tile> = None;
+    // The best tile of each width: the traffic of panels, which depends on the width above all, comes on top.
+    let mut best: Vec<Tile> = Vec::new();
     let free: Vec<&OutputLoop> = leaf.path.iter().rev().filter(|l| !taken.contains(&l.var)).collect();
     for &columns in free.iter().filter(|l| usable_columns(program, leaf, machine, l)) {
         let model = Model::new(program, leaf, machine, columns.var);
@@ -83,9 +91,12 @@ pub(super) fn choose(
                 }
                 let width = (vectors * machine.lanes).min(columns.extent);
                 let cost = model.cost(columns, width, rows);
-                if best.is_none_or(|b| cost < b.cost) {
-                    let rows = rows.map(|(l, tile)| (l.var, tile));
-                    best = Some(Tile { columns: (columns.var, width), rows, cost });
+                let rows = rows.map(|(l, tile)| (l.var, tile));
+                let tile = Tile { columns: (columns.var, width), rows, cost };
+                match best.iter_mut().find(|b| b.columns == tile.columns) {
+                    Some(b) if cost < b.cost => *b = tile,
+                    Some(_) => {}
+                    None => best.push(tile),
                 }
             }
         };
@@ -101,7 +112,11 @@ pub(super) fn choose(
             }
         }
     }
-    let mut best = best.filter(|b| b.cost < untiled(program, leaf, machine))?;
+    let least = best.iter().map(|t| t.cost).fold(f64::INFINITY, f64::min);
+    let whole = |t: &Tile| t.cost + EXPOSED * order::misses(program, leaf, t, machine);
+    let costs = best.into_iter().filter(|t| t.cost <= WORTH * least).map(|t| (whole(&t), t));
+    let (_, best) = costs.min_by(|a, b| a.0.total_cmp(&b.0))?;
+    let mut best = Some(best).filter(|b| b.cost < untiled(program, leaf, machine))?;
     if fixed_rows.is_some() {
         best.rows = None;
     }

@@ -51,6 +51,23 @@ pub(super) fn order(program: &Program, leaf: &Leaf, tile: &Tile, machine: &Machi
     (best.1 != current).then_some(best.1)
 }
 
+/// Cycles to bring the operands into the second-level cache when the loops stand in the best order. All loops of
+/// the path are taken to be free to move.
+pub(super) fn misses(program: &Program, leaf: &Leaf, tile: &Tile, machine: &Machine) -> f64 {
+    let is_tiled = |v: Var| v == tile.columns.0 || tile.rows.is_some_and(|r| r.0 == v);
+    let mut chain: Vec<Var> = leaf.path.iter().map(|l| l.var).filter(|v| !is_tiled(*v)).collect();
+    let rows = tile.rows.map(|r| r.0);
+    let orders = [[rows, Some(tile.columns.0)], [Some(tile.columns.0), rows]];
+    let inner = orders.map(|o| {
+        let order: Vec<Var> = chain.iter().copied().chain(o.into_iter().flatten()).collect();
+        moved(program, leaf, tile, machine, &order)[1]
+    });
+    // Or the columns outside of everything: each panel of a constant is brought in once.
+    chain.insert(0, tile.columns.0);
+    chain.extend(rows);
+    inner.into_iter().fold(moved(program, leaf, tile, machine, &chain)[1], f64::min) * CYCLES_PER_BYTE[1]
+}
+
 /// Puts the loops that contractions are reduced over into the order in which their operands lie in memory
 /// (constants aside, which are packed for the loops), and returns the orders that are new.
 pub(super) fn reduction_orders(program: &Program, leaf: &mut Leaf) -> Vec<Vec<Var>> {
@@ -71,9 +88,17 @@ pub(super) fn reduction_orders(program: &Program, leaf: &mut Leaf) -> Vec<Vec<Va
     orders
 }
 
+/// Cycles to bring a byte into the first and the second level of the caches.
+const CYCLES_PER_BYTE: [f64; 2] = [1.0 / 32.0, 1.0 / 8.0];
+
 /// Cycles to bring the operands of the contractions from the cache level below, for both levels, when the
 /// loops of the chain stand in this order.
 fn traffic(program: &Program, leaf: &Leaf, tile: &Tile, machine: &Machine, chain: &[Var]) -> f64 {
+    moved(program, leaf, tile, machine, chain).iter().zip(CYCLES_PER_BYTE).map(|(m, c)| m * c).sum()
+}
+
+/// Bytes of the operands that are brought into both levels of the caches.
+fn moved(program: &Program, leaf: &Leaf, tile: &Tile, machine: &Machine, chain: &[Var]) -> [f64; 2] {
     let mut loads: Vec<&Load> = Vec::new();
     let mut inner = Extents::default();
     for c in &leaf.contractions {
@@ -92,15 +117,15 @@ fn traffic(program: &Program, leaf: &Leaf, tile: &Tile, machine: &Machine, chain
     for &var in chain.iter().rev() {
         let extent = leaf.output_loop(var).map_or(1, |l| l.extent);
         let size = sizes.iter().flatten().find(|s| s.0 == var).map_or(1, |s| s.1);
+        // What one iteration touches is still there in the next, if it fits.
+        let iteration: f64 = bytes(&inner).iter().sum();
         inner.set(var, extent);
         let whole = bytes(&inner);
-        let total: f64 = whole.iter().sum();
         for (moved, cache) in moved.iter_mut().zip(machine.caches) {
             for (m, w) in moved.iter_mut().zip(&whole) {
-                *m = if total <= 0.75 * cache { *w } else { *m * extent.div_ceil(size) as f64 };
+                *m = if iteration <= 0.75 * cache { *w } else { *m * extent.div_ceil(size) as f64 };
             }
         }
     }
-    let cycles_per_byte = [1.0 / 32.0, 1.0 / 8.0];
-    moved.iter().zip(cycles_per_byte).map(|(m, c)| m.iter().sum::<f64>() * c).sum()
+    moved.map(|m| m.iter().sum())
 }
