@@ -84,6 +84,8 @@ pub struct Segment {
 pub struct NestCode {
     /// The nest's name.
     pub name: String,
+    /// The operations of the model that it computes, for error messages.
+    pub ops: Vec<String>,
     /// The buffers accessed, in the order of the pointer table.
     pub params: Vec<BufId>,
     /// The segments, to be executed in order, each after the one before is complete.
@@ -105,8 +107,11 @@ impl NestCode {
             Some((buffer, check)) => Error::new(
                 ErrorKind::Index,
                 format!(
-                    "nest @{}: an index of dimension {} of %{buffer} is outside 0..{}",
-                    self.name, check.dim, check.extent
+                    "nest @{}{}: an index of dimension {} of %{buffer} is outside 0..{}",
+                    self.name,
+                    if self.ops.is_empty() { String::new() } else { format!(" ({})", self.ops.join(", ")) },
+                    check.dim,
+                    check.extent
                 ),
             ),
             None => Error::internal(format!("nest @{} ended with the unknown status {status}", self.name)),
@@ -226,6 +231,7 @@ pub fn compile(unit: &Unit, target: &Target, options: &CodegenOptions) -> Result
         let name = |c: &Check| c.param.map_or("local", |p| program.buf(params[p]).name.as_str()).to_owned();
         nests.push(NestCode {
             name: nest.name.clone(),
+            ops: nest.ops.clone(),
             segments: code
                 .segments
                 .iter()

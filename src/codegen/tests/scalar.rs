@@ -217,7 +217,7 @@ fn gathers_check_their_indices() {
         let at = buffer(&mut p, "at", DType::I64, &[5], Role::In);
         let y = buffer(&mut p, "y", DType::F32, &[5, 3], Role::Out);
         let mut b = NestBuilder::new(&mut p, "gather");
-        b.for_all(&["i", "j"], &[5, 3], |b, v| {
+        b.op("Gather pick").for_all(&["i", "j"], &[5, 3], |b, v| {
             let index = vec![Index::from(Expr::load(at, [v[0]])), Index::from(v[1])];
             let load = Load { buf: x, index, otherwise: otherwise.clone().map(Box::new) };
             b.store(y, [v[0], v[1]], load.into());
@@ -236,7 +236,8 @@ fn gathers_check_their_indices() {
     for bad in [4, -1, i64::MAX, i64::MIN] {
         let error = run(&p, &code, &with_index(&p, at, bad)).expect_err("an index outside");
         assert_eq!(error.kind(), ErrorKind::Index);
-        assert_eq!(error.message(), "nest @gather: an index of dimension 0 of %x is outside 0..4");
+        let message = "nest @gather (Gather pick): an index of dimension 0 of %x is outside 0..4";
+        assert_eq!(error.message(), message);
     }
     let (p, _, at) = gather(Some(Expr::f32(9.0)));
     for index in [2, 4, -1, i64::MAX, i64::MIN] {
