@@ -24,8 +24,8 @@ MODELS = ["mlp10", "weenet", "weenet_conv", "tvm_conv", "tvm_dw", "rnn_cell", "l
           "conv_swish", "mobilenet_v2", "efficientnet_b0", "resnet18"]
 
 
-def build():
-    """The workers, and the command that exports models."""
+def build(runtimes):
+    """The workers, and the command that exports models. Compiling tract takes minutes: only if it takes part."""
     def cargo(folder, *arguments):
         subprocess.run(["cargo", "build", "--release", "--quiet", *arguments], cwd=folder, check=True)
         describe = ["cargo", "metadata", "--no-deps", "--format-version", "1"]
@@ -34,7 +34,8 @@ def build():
 
     # One target directory must not hold both: the packages differ in features of common dependencies.
     command = cargo(ROOT, "--bin", "nestjit") / "nestjit"
-    workers = cargo(HERE / "workers", "--bins", "--target-dir", str(HERE / "workers" / "target"))
+    features = ["--features", "tract"] if "tract" in runtimes else []
+    cargo(HERE / "workers", "--bins", *features, "--target-dir", str(HERE / "workers" / "target"))
     workers = HERE / "workers" / "target" / "release"
     return command, workers
 
@@ -215,7 +216,7 @@ def main():
     if max(arguments.threads) > len(os.sched_getaffinity(0)):
         parser.error(f"this machine has {len(os.sched_getaffinity(0))} cores")
 
-    command, workers = build()
+    command, workers = build(arguments.runtimes)
     machine = json.loads(subprocess.run([str(workers / "nestjit"), "--machine"], check=True,
                                         capture_output=True).stdout)
     load = os.getloadavg()[0]

@@ -35,7 +35,7 @@ fn load(task: &Task) -> Result<Nestjit> {
 
 fn main() {
     if std::env::args().nth(1).as_deref() == Some("--machine") {
-        let target = Target::detect();
+        let target = Target::host(None).expect("without a cap any machine will do");
         let Machine { peak_gflops, read_gbytes } = measure(target.isa, target.l3_bytes);
         let isa = format!("{:?}", target.isa).to_lowercase();
         println!(

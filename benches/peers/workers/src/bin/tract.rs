@@ -52,7 +52,7 @@ fn tensor(dtype: DatumType, shape: &[usize], bytes: &[u8]) -> TractResult<Tensor
         let elements: Vec<i64> = elements.iter().map(|b| i64::from_ne_bytes(*b)).collect();
         return Tensor::from_shape(shape, &elements);
     }
-    Err(format_err!("inputs of type {dtype:?}"))
+    Err(TractError::msg(format!("inputs of type {dtype:?}")))
 }
 
 fn main() {
