@@ -1,99 +1,17 @@
 //! ONNX import, on small models that are built from the schema's messages.
 
+mod common;
+
 use std::fs;
 
+use common::onnx::*;
 use nestjit::graph::{Graph, Op, Precision, evaluate};
 use nestjit::onnx::proto::attribute_proto::AttributeType;
 use nestjit::onnx::proto::tensor_proto::{DataLocation, DataType};
-use nestjit::onnx::proto::tensor_shape_proto::{Dimension, dimension::Value as Dim};
-use nestjit::onnx::proto::type_proto::{Tensor as TensorType, Value as TypeValue};
-use nestjit::onnx::proto::{
-    AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
-    StringStringEntryProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
-};
+use nestjit::onnx::proto::{AttributeProto, GraphProto, ModelProto, StringStringEntryProto, TensorProto};
 use nestjit::onnx::{Imported, OnnxModel, Specialization};
 use nestjit::{Compiler, DType, Error, ErrorKind, Session, Tensor};
 use prost::Message;
-
-fn node(op: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
-    NodeProto {
-        op_type: Some(op.into()),
-        input: inputs.iter().map(|s| (*s).into()).collect(),
-        output: outputs.iter().map(|s| (*s).into()).collect(),
-        ..NodeProto::default()
-    }
-}
-
-fn int(name: &str, value: i64) -> AttributeProto {
-    AttributeProto {
-        name: Some(name.into()),
-        r#type: Some(AttributeType::Int.into()),
-        i: Some(value),
-        ..AttributeProto::default()
-    }
-}
-
-fn with(mut node: NodeProto, attribute: AttributeProto) -> NodeProto {
-    node.attribute.push(attribute);
-    node
-}
-
-/// A declared value; `"n"` is a symbol, numbers are extents.
-fn declared(name: &str, dtype: DataType, dims: &[&str]) -> ValueInfoProto {
-    let dim = |d: &&str| Dimension {
-        value: Some(d.parse().map_or_else(|_| Dim::DimParam((*d).into()), Dim::DimValue)),
-        denotation: None,
-    };
-    let shape = TensorShapeProto { dim: dims.iter().map(dim).collect() };
-    let tensor = TensorType { elem_type: Some(dtype.into()), shape: Some(shape) };
-    ValueInfoProto {
-        name: Some(name.into()),
-        r#type: Some(TypeProto { value: Some(TypeValue::TensorType(tensor)), denotation: None }),
-        ..ValueInfoProto::default()
-    }
-}
-
-fn floats(name: &str, dims: &[i64], values: &[f32]) -> TensorProto {
-    TensorProto {
-        name: Some(name.into()),
-        dims: dims.to_vec(),
-        data_type: Some(DataType::Float.into()),
-        float_data: values.to_vec(),
-        ..TensorProto::default()
-    }
-}
-
-fn ints(name: &str, dims: &[i64], values: &[i64]) -> TensorProto {
-    let raw: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-    TensorProto {
-        name: Some(name.into()),
-        dims: dims.to_vec(),
-        data_type: Some(DataType::Int64.into()),
-        raw_data: Some(raw.into()),
-        ..TensorProto::default()
-    }
-}
-
-/// A model of opset 17 with one float input `x` and one output `y`.
-fn model(x: &[&str], nodes: Vec<NodeProto>, initializer: Vec<TensorProto>) -> ModelProto {
-    ModelProto {
-        ir_version: Some(8),
-        opset_import: vec![OperatorSetIdProto { domain: None, version: Some(17) }],
-        graph: Some(GraphProto {
-            name: Some("g".into()),
-            input: vec![declared("x", DataType::Float, x)],
-            output: vec![ValueInfoProto { name: Some("y".into()), ..ValueInfoProto::default() }],
-            node: nodes,
-            initializer,
-            ..GraphProto::default()
-        }),
-        ..ModelProto::default()
-    }
-}
-
-fn graph(model: ModelProto) -> Result<Graph, Error> {
-    OnnxModel::from_proto(model)?.graph(&Specialization::default())
-}
 
 fn run(graph: &Graph, x: &[f32]) -> Vec<f32> {
     let shape = &graph.value(graph.inputs[0]).shape;
@@ -111,7 +29,7 @@ fn a_small_network() {
     let m = model(
         &["1", "2"],
         vec![with(node("Gemm", &["x", "w", "b"], &["h"]), int("transB", 1)), node("Relu", &["h"], &["y"])],
-        vec![floats("w", &[3, 2], &[1.0, 2.0, -1.0, 0.5, 0.0, -3.0]), floats("b", &[3], &[0.5, 0.0, 1.0])],
+        vec![f32s("w", &[3, 2], &[1.0, 2.0, -1.0, 0.5, 0.0, -3.0]), f32s("b", &[3], &[0.5, 0.0, 1.0])],
     );
     let bytes = m.encode_to_vec();
     let graph = OnnxModel::from_bytes(&bytes).unwrap().graph(&Specialization::default()).unwrap();
@@ -123,23 +41,23 @@ fn a_small_network() {
 
 #[test]
 fn every_encoding_of_a_tensor() {
-    let typed = floats("w", &[2], &[1.5, -2.0]);
+    let typed = f32s("w", &[2], &[1.5, -2.0]);
     let raw = TensorProto {
         float_data: vec![],
         raw_data: Some([1.5f32, -2.0].iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>().into()),
         ..typed.clone()
     };
     for tensor in [typed, raw] {
-        let graph = graph(model(&["2"], vec![node("Mul", &["x", "w"], &["y"])], vec![tensor])).unwrap();
+        let graph = import(model(&["2"], vec![node("Mul", &["x", "w"], &["y"])], vec![tensor])).unwrap();
         assert_eq!(run(&graph, &[2.0, 3.0]), [3.0, -6.0]);
     }
     let bytes = TensorProto {
         data_type: Some(DataType::Uint8.into()),
         float_data: vec![],
         int32_data: vec![3, 256],
-        ..floats("w", &[2], &[])
+        ..f32s("w", &[2], &[])
     };
-    let (kind, text) = message(graph(model(&["2"], vec![node("Identity", &["x"], &["y"])], vec![bytes])));
+    let (kind, text) = refusal(model(&["2"], vec![node("Identity", &["x"], &["y"])], vec![bytes]));
     assert_eq!(kind, ErrorKind::Invalid);
     assert!(text.contains("initializer 'w': an element is outside the range of u8"), "{text}");
 }
@@ -156,9 +74,9 @@ fn shapes_that_are_computed_fold() {
             with(node("Concat", &["n1", "rest"], &["shape"]), int("axis", 0)),
             node("Reshape", &["x", "shape"], &["y"]),
         ],
-        vec![ints("zero", &[], &[0]), ints("axes", &[1], &[0]), ints("rest", &[1], &[-1])],
+        vec![i64s("zero", &[], &[0]), i64s("axes", &[1], &[0]), i64s("rest", &[1], &[-1])],
     );
-    let graph = graph(m).unwrap();
+    let graph = import(m).unwrap();
     assert_eq!(graph.nodes.len(), 1, "{graph:?}");
     assert_eq!(graph.nodes[0].op, Op::Reshape { shape: vec![2, 12] });
 }
@@ -206,7 +124,7 @@ fn all_problems_are_listed() {
         ],
         vec![],
     );
-    let (kind, text) = message(graph(m));
+    let (kind, text) = refusal(m);
     assert_eq!(kind, ErrorKind::Invalid);
     let expected = "4 problems:
   node 'a' (Frobnicate, opset 17): the operator is not supported
@@ -220,52 +138,21 @@ fn all_problems_are_listed() {
 #[test]
 fn names_are_defined_once_and_before_they_are_read() {
     let twice = vec![node("Relu", &["x"], &["y"]), node("Neg", &["x"], &["y"])];
-    assert!(message(graph(model(&["2"], twice, vec![]))).1.contains("'y' is defined already"));
+    assert!(refusal(model(&["2"], twice, vec![])).1.contains("'y' is defined already"));
     let cycle = vec![node("Relu", &["b"], &["y"]), node("Neg", &["y"], &["b"])];
-    assert!(message(graph(model(&["2"], cycle, vec![]))).1.contains("'b' is not defined before"));
+    assert!(refusal(model(&["2"], cycle, vec![])).1.contains("'b' is not defined before"));
     let missing = vec![node("Relu", &["x"], &["z"])];
-    assert!(message(graph(model(&["2"], missing, vec![]))).1.contains("nothing makes the output 'y'"));
-}
-
-fn function(name: &str, nodes: Vec<NodeProto>) -> FunctionProto {
-    FunctionProto {
-        name: Some(name.into()),
-        domain: Some("mine".into()),
-        input: vec!["a".into()],
-        output: vec!["r".into()],
-        attribute: vec!["alpha".into()],
-        node: nodes,
-        opset_import: vec![
-            OperatorSetIdProto { domain: None, version: Some(17) },
-            OperatorSetIdProto { domain: Some("mine".into()), version: Some(1) },
-        ],
-        ..FunctionProto::default()
-    }
-}
-
-fn call(name: &str, input: &str, output: &str) -> NodeProto {
-    NodeProto { domain: Some("mine".into()), ..node(name, &[input], &[output]) }
+    assert!(refusal(model(&["2"], missing, vec![])).1.contains("nothing makes the output 'y'"));
 }
 
 #[test]
 fn functions_are_inlined() {
-    let reference = AttributeProto {
-        name: Some("alpha".into()),
-        ref_attr_name: Some("alpha".into()),
-        r#type: Some(AttributeType::Float.into()),
-        ..AttributeProto::default()
-    };
-    let body = vec![with(node("LeakyRelu", &["a"], &["t"]), reference), node("Neg", &["t"], &["r"])];
-    let given = AttributeProto {
-        name: Some("alpha".into()),
-        r#type: Some(AttributeType::Float.into()),
-        f: Some(0.5),
-        ..AttributeProto::default()
-    };
-    let mut m = model(&["2"], vec![with(call("F", "x", "h"), given), call("F", "h", "y")], vec![]);
-    m.opset_import.push(OperatorSetIdProto { domain: Some("mine".into()), version: Some(1) });
-    m.functions = vec![function("F", body)];
-    let graph = graph(m).unwrap();
+    let alpha = reference("alpha", "alpha", AttributeType::Float);
+    let body = vec![with(node("LeakyRelu", &["a"], &["t"]), alpha), node("Neg", &["t"], &["r"])];
+    let given = float("alpha", 0.5);
+    let m = model(&["2"], vec![with(call("F", &["x"], &["h"]), given), call("F", &["h"], &["y"])], vec![]);
+    let m = with_functions(m, vec![function("F", &["a"], &["r"], &["alpha"], body)]);
+    let graph = import(m).unwrap();
     // 0.5 in the first call, the operator's default, 0.01, in the second.
     assert_eq!(run(&graph, &[-4.0, 1.0]), [-2.0, 0.01]);
     assert!(graph.nodes.iter().any(|n| n.name == "h/t"), "names tell where nodes come from");
@@ -273,10 +160,10 @@ fn functions_are_inlined() {
 
 #[test]
 fn functions_that_call_themselves_are_refused() {
-    let mut m = model(&["2"], vec![call("F", "x", "y")], vec![]);
-    m.opset_import.push(OperatorSetIdProto { domain: Some("mine".into()), version: Some(1) });
-    m.functions = vec![function("F", vec![call("G", "a", "r")]), function("G", vec![call("F", "a", "r")])];
-    assert!(message(graph(m)).1.contains("the function calls itself"));
+    let m = model(&["2"], vec![call("F", &["x"], &["y"])], vec![]);
+    let calls = |name, other| function(name, &["a"], &["r"], &["alpha"], vec![call(other, &["a"], &["r"])]);
+    let m = with_functions(m, vec![calls("F", "G"), calls("G", "F")]);
+    assert!(refusal(m).1.contains("the function calls itself"));
 }
 
 #[test]
@@ -284,20 +171,20 @@ fn long_chains_are_no_problem() {
     let mut nodes = vec![node("Neg", &["x"], &["v0"])];
     nodes.extend((1..100_000).map(|i| node("Neg", &[&format!("v{}", i - 1)], &[&format!("v{i}")])));
     nodes.push(node("Neg", &["v99999"], &["y"]));
-    let graph = graph(model(&["1"], nodes, vec![])).unwrap();
+    let graph = import(model(&["1"], nodes, vec![])).unwrap();
     assert_eq!(graph.nodes.len(), 100_001);
 }
 
 #[test]
 fn sizes_are_checked_before_memory_is_taken() {
     let nodes = vec![node("Expand", &["x", "s"], &["y"])];
-    let (kind, text) = message(graph(model(&["1"], nodes, vec![ints("s", &[2], &[1 << 40, 1 << 20])])));
+    let (kind, text) = refusal(model(&["1"], nodes, vec![i64s("s", &[2], &[1 << 40, 1 << 20])]));
     assert_eq!(kind, ErrorKind::Limit, "{text}");
-    let huge = TensorProto { dims: vec![1 << 31, 1 << 31, 4], ..floats("w", &[], &[]) };
-    let (kind, _) = message(graph(model(&["1"], vec![node("Add", &["x", "w"], &["y"])], vec![huge])));
+    let huge = TensorProto { dims: vec![1 << 31, 1 << 31, 4], ..f32s("w", &[], &[]) };
+    let (kind, _) = refusal(model(&["1"], vec![node("Add", &["x", "w"], &["y"])], vec![huge]));
     assert_eq!(kind, ErrorKind::Limit);
-    let short = floats("w", &[3], &[1.0]);
-    let (kind, text) = message(graph(model(&["1"], vec![node("Add", &["x", "w"], &["y"])], vec![short])));
+    let short = f32s("w", &[3], &[1.0]);
+    let (kind, text) = refusal(model(&["1"], vec![node("Add", &["x", "w"], &["y"])], vec![short]));
     assert_eq!((kind, text.contains("takes 12 bytes, but 4 were given")), (ErrorKind::Shape, true), "{text}");
 }
 
@@ -307,7 +194,7 @@ fn external(location: &str, offset: &str) -> ModelProto {
     let tensor = TensorProto {
         data_location: Some(DataLocation::External.into()),
         external_data: vec![entry("location", location), entry("offset", offset), entry("length", "8")],
-        ..floats("w", &[2], &[])
+        ..f32s("w", &[2], &[])
     };
     model(&["2"], vec![node("Add", &["x", "w"], &["y"])], vec![tensor])
 }
@@ -362,24 +249,18 @@ fn branches_and_loops_become_plain_operations() {
         output: vec![declared("r", DataType::Float, &["2"])],
         ..GraphProto::default()
     };
-    let attribute = |name: &str, graph: GraphProto| AttributeProto {
-        name: Some(name.into()),
-        r#type: Some(AttributeType::Graph.into()),
-        g: Some(graph),
-        ..AttributeProto::default()
-    };
     let choice = with(
-        with(node("If", &["c"], &["y"]), attribute("then_branch", branch("Neg"))),
-        attribute("else_branch", branch("Abs")),
+        with(node("If", &["c"], &["y"]), subgraph("then_branch", branch("Neg"))),
+        subgraph("else_branch", branch("Abs")),
     );
     let condition =
-        TensorProto { data_type: Some(DataType::Bool.into()), int32_data: vec![1], ..floats("c", &[], &[]) };
-    let known = graph(model(&["2"], vec![choice.clone()], vec![condition])).unwrap();
+        TensorProto { data_type: Some(DataType::Bool.into()), int32_data: vec![1], ..f32s("c", &[], &[]) };
+    let known = import(model(&["2"], vec![choice.clone()], vec![condition])).unwrap();
     assert_eq!(run(&known, &[-1.0, 2.0]), [1.0, -2.0]);
     assert_eq!(known.nodes.len(), 1);
     let mut open = model(&["2"], vec![choice], vec![]);
     open.graph.as_mut().unwrap().input.push(declared("c", DataType::Bool, &[]));
-    let open = graph(open).unwrap();
+    let open = import(open).unwrap();
     let inputs = [Tensor::new(&[2], &[-1.0f32, 2.0]).unwrap(), Tensor::scalar(false)];
     let y = evaluate(&open, &inputs, Precision::F32).unwrap();
     assert_eq!(y[0].values::<f32>().unwrap(), [1.0, 2.0]);
@@ -410,35 +291,26 @@ fn sessions_compile_once_per_shape_and_value() {
     assert_eq!(wrong.to_string(), "input 'x' is f32, but i64 was given");
 }
 
-fn ints_of(name: &str, values: &[i64]) -> AttributeProto {
-    AttributeProto {
-        name: Some(name.into()),
-        r#type: Some(AttributeType::Ints.into()),
-        ints: values.to_vec(),
-        ..AttributeProto::default()
-    }
-}
-
 #[test]
 fn attributes_that_make_no_sense_are_errors() {
     let image = ["1", "4", "5", "5"];
     let conv = |attribute| with(node("Conv", &["x", "w"], &["y"]), attribute);
     let pool =
         |attributes: Vec<AttributeProto>| attributes.into_iter().fold(node("MaxPool", &["x"], &["y"]), with);
-    let w = || vec![floats("w", &[4, 4, 1, 1], &[0.5; 16])];
+    let w = || vec![f32s("w", &[4, 4, 1, 1], &[0.5; 16])];
     let cases = [
-        ("'strides' is -1", conv(ints_of("strides", &[1, -1])), "must not be negative"),
-        ("stride 0", conv(ints_of("strides", &[0, 1])), "must be at least 1"),
+        ("'strides' is -1", conv(ints("strides", &[1, -1])), "must not be negative"),
+        ("stride 0", conv(ints("strides", &[0, 1])), "must be at least 1"),
         ("group 0", conv(int("group", 0)), "number of groups must be at least 1"),
         ("group 3", conv(int("group", 3)), "3 groups do not divide 4"),
-        ("pads", conv(ints_of("pads", &[1 << 62, 0, 0, 0])), "'pads' is"),
-        ("kernel", pool(vec![ints_of("kernel_shape", &[9, 9])]), "larger than the padded input"),
+        ("pads", conv(ints("pads", &[1 << 62, 0, 0, 0])), "'pads' is"),
+        ("kernel", pool(vec![ints("kernel_shape", &[9, 9])]), "larger than the padded input"),
         (
             "perm",
-            with(node("Transpose", &["x"], &["y"]), ints_of("perm", &[0, 1, 2, 9])),
+            with(node("Transpose", &["x"], &["y"]), ints("perm", &[0, 1, 2, 9])),
             "axis 9 does not exist",
         ),
-        ("perm", with(node("Transpose", &["x"], &["y"]), ints_of("perm", &[0, 0, 1, 2])), "permutation"),
+        ("perm", with(node("Transpose", &["x"], &["y"]), ints("perm", &[0, 0, 1, 2])), "permutation"),
         ("axis", with(node("Softmax", &["x"], &["y"]), int("axis", -5)), "axis -5 does not exist"),
         ("type", with(node("Cast", &["x"], &["y"]), int("to", 10)), "element type float16"),
         ("type", with(node("Cast", &["x"], &["y"]), int("to", 99)), "no element type number 99"),
@@ -447,23 +319,23 @@ fn attributes_that_make_no_sense_are_errors() {
         ("block", with(node("DepthToSpace", &["x"], &["y"]), int("blocksize", 1 << 40)), "no multiple"),
     ];
     for (what, node, expected) in cases {
-        let (_, text) = message(graph(model(&image, vec![node], w())));
+        let (_, text) = refusal(model(&image, vec![node], w()));
         assert!(text.contains(expected), "{what}: {text}");
     }
 }
 
 #[test]
 fn values_that_make_no_sense_are_errors() {
-    let huge = ints("s", &[1], &[1 << 60]);
+    let huge = i64s("s", &[1], &[1 << 60]);
     let tile = vec![node("Tile", &["x", "s"], &["y"])];
-    let (kind, text) = message(graph(model(&["2"], tile, vec![huge])));
+    let (kind, text) = refusal(model(&["2"], tile, vec![huge]));
     assert_eq!(kind, ErrorKind::Limit, "{text}");
-    let nothing = vec![ints("a", &[], &[0]), ints("b", &[], &[9]), ints("c", &[], &[0])];
+    let nothing = vec![i64s("a", &[], &[0]), i64s("b", &[], &[9]), i64s("c", &[], &[0])];
     let range = vec![node("Range", &["a", "b", "c"], &["r"]), node("Neg", &["x"], &["y"])];
-    assert!(message(graph(model(&["2"], range, nothing))).1.contains("delta is 0"));
-    let step = vec![ints("a", &[1], &[0]), ints("b", &[1], &[1]), ints("c", &[1], &[0])];
+    assert!(refusal(model(&["2"], range, nothing)).1.contains("delta is 0"));
+    let step = vec![i64s("a", &[1], &[0]), i64s("b", &[1], &[1]), i64s("c", &[1], &[0])];
     let slice = vec![node("Slice", &["x", "a", "b", "a", "c"], &["y"])];
-    assert!(message(graph(model(&["2"], slice, step))).1.contains("a step is 0"));
+    assert!(refusal(model(&["2"], slice, step)).1.contains("a step is 0"));
 }
 
 #[test]
@@ -475,13 +347,7 @@ fn deeply_nested_branches_are_an_error() {
             output: vec![declared("r", DataType::Float, &["2"])],
             ..GraphProto::default()
         };
-        let attribute = |name: &str| AttributeProto {
-            name: Some(name.into()),
-            r#type: Some(AttributeType::Graph.into()),
-            g: Some(branch.clone()),
-            ..AttributeProto::default()
-        };
-        body = vec![with(with(node("If", &["c"], &["r"]), attribute("then_branch")), int("spare", 0))];
+        body = vec![with(with(node("If", &["c"], &["r"]), subgraph("then_branch", branch)), int("spare", 0))];
     }
     let nested = model(&["2"], body, vec![]);
     let error = OnnxModel::from_bytes(&nested.encode_to_vec()).unwrap_err();
@@ -494,10 +360,10 @@ fn recurrent_layers_of_unequal_sequences() {
     let mut m = model(
         &["3", "2", "1"],
         vec![with(node("RNN", &["x", "w", "w", "", "n"], &["all", "y"]), int("hidden_size", 1))],
-        vec![floats("w", &[1, 1, 1], &[1.0])],
+        vec![f32s("w", &[1, 1, 1], &[1.0])],
     );
     m.graph.as_mut().unwrap().input.push(declared("n", DataType::Int32, &["2"]));
-    let graph = graph(m).unwrap();
+    let graph = import(m).unwrap();
     let x = Tensor::new(&[3, 2, 1], &[0.5f32, -1.0, 0.25, 2.0, 1.0, 3.0]).unwrap();
     let n = Tensor::new(&[2], &[3i32, 1]).unwrap();
     let y = evaluate(&graph, &[x, n], Precision::F64).unwrap();

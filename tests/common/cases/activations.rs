@@ -3,7 +3,7 @@
 use nestjit::graph::{Op, Unary};
 use nestjit::{DType, Tensor};
 
-use super::{Cases, tensor};
+use super::{Cases, other_numbers, tensor};
 
 /// Every function that takes floats and gives floats.
 pub fn float_functions() -> Vec<Unary> {
@@ -162,17 +162,7 @@ pub fn add(cases: &mut Cases) {
         cases.op_on(format!("clip/{label}_special"), Op::Clip { min, max }, special());
         cases.op(format!("clip/{label}"), Op::Clip { min, max }, &[&[3, 17]]);
     }
-    for dtype in [
-        DType::F64,
-        DType::I64,
-        DType::I32,
-        DType::I8,
-        DType::U8,
-        DType::I16,
-        DType::U16,
-        DType::U32,
-        DType::U64,
-    ] {
+    for dtype in other_numbers() {
         let op = Op::Clip { min: Some(-3.0), max: Some(5.0) };
         cases.op_of(format!("clip/{dtype}"), op, dtype, &[&[21]]);
     }

@@ -3,7 +3,7 @@
 use nestjit::DType;
 use nestjit::graph::{Format, Op, Window};
 
-use super::Cases;
+use super::{Cases, other_numbers};
 
 pub fn add(cases: &mut Cases) {
     matmul(cases);
@@ -40,17 +40,7 @@ fn matmul(cases: &mut Cases) {
     for (name, a, b) in shapes {
         cases.op(format!("matmul/{name}"), Op::MatMul, &[a, b]);
     }
-    for dtype in [
-        DType::F64,
-        DType::I64,
-        DType::I32,
-        DType::I8,
-        DType::U8,
-        DType::I16,
-        DType::U16,
-        DType::U32,
-        DType::U64,
-    ] {
+    for dtype in other_numbers() {
         cases.op_of(format!("matmul/{dtype}"), Op::MatMul, dtype, &[&[5, 7], &[7, 6]]);
     }
     for (name, n, k, m) in [("1", 1, 24, 40), ("6", 6, 64, 48), ("65", 65, 19, 10)] {

@@ -3,7 +3,7 @@
 use nestjit::DType;
 use nestjit::graph::{Op, Reduction};
 
-use super::{Cases, tensor};
+use super::{Cases, other_numbers, tensor};
 
 const ALL: [Reduction; 10] = [
     Reduction::Sum,
@@ -119,17 +119,7 @@ fn arg_reduce(cases: &mut Cases) {
             ],
         );
         cases.op_on(format!("{label}/special"), op(1, false), special);
-        for dtype in [
-            DType::F64,
-            DType::I64,
-            DType::I32,
-            DType::I8,
-            DType::U8,
-            DType::I16,
-            DType::U16,
-            DType::U32,
-            DType::U64,
-        ] {
+        for dtype in other_numbers() {
             cases.op_of(format!("{label}/{dtype}"), op(1, false), dtype, &[&[3, 8]]);
         }
     }

@@ -3,7 +3,7 @@
 use nestjit::DType;
 use nestjit::graph::{Format, Op, PoolKind, Window};
 
-use super::{Cases, tensor};
+use super::{Cases, other_numbers, tensor};
 
 const KINDS: [(&str, PoolKind); 3] = [
     ("max", PoolKind::Max),
@@ -84,17 +84,7 @@ pub fn add(cases: &mut Cases) {
         ceil_mode: false,
         format: Format::ChannelsFirst,
     };
-    for dtype in [
-        DType::F64,
-        DType::I64,
-        DType::I32,
-        DType::I8,
-        DType::U8,
-        DType::I16,
-        DType::U16,
-        DType::U32,
-        DType::U64,
-    ] {
+    for dtype in other_numbers() {
         cases.op_of(format!("pool/max_{dtype}"), op(PoolKind::Max), dtype, &[&[1, 2, 5, 5]]);
     }
     cases.op_of("pool/average_f64", op(KINDS[1].1), DType::F64, &[&[1, 2, 5, 5]]);
