@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytemuck::{AnyBitPattern, CheckedBitPattern, NoUninit, Pod, Zeroable};
 use ndarray::{ArrayBase, ArrayD, ArrayViewD, Data, Dimension, IxDyn};
-use nestjit_ir::DType;
+use nestjit_ir::{DType, Scalar};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -227,6 +227,25 @@ impl PartialEq for Tensor {
 impl std::fmt::Debug for Tensor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Tensor({}{:?})", self.dtype, self.shape)
+    }
+}
+
+/// A rank-0 tensor of the scalar's type.
+impl From<Scalar> for Tensor {
+    fn from(value: Scalar) -> Tensor {
+        match value {
+            Scalar::F32(v) => Tensor::scalar(v),
+            Scalar::F64(v) => Tensor::scalar(v),
+            Scalar::I64(v) => Tensor::scalar(v),
+            Scalar::I32(v) => Tensor::scalar(v),
+            Scalar::I8(v) => Tensor::scalar(v),
+            Scalar::U8(v) => Tensor::scalar(v),
+            Scalar::I16(v) => Tensor::scalar(v),
+            Scalar::U16(v) => Tensor::scalar(v),
+            Scalar::U32(v) => Tensor::scalar(v),
+            Scalar::U64(v) => Tensor::scalar(v),
+            Scalar::Bool(v) => Tensor::scalar(v),
+        }
     }
 }
 

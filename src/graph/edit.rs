@@ -91,6 +91,22 @@ impl Graph {
         consumers
     }
 
+    /// For each value, whether an output of the graph is it or depends on it.
+    pub fn needed(&self) -> Vec<bool> {
+        let mut needed = vec![false; self.values.len()];
+        for id in &self.outputs {
+            needed[id.0 as usize] = true;
+        }
+        for node in self.nodes.iter().rev() {
+            if node.outputs.iter().any(|id| needed[id.0 as usize]) {
+                for id in &node.inputs {
+                    needed[id.0 as usize] = true;
+                }
+            }
+        }
+        needed
+    }
+
     /// Makes every reader of `from`, the graph's outputs too, read `to` instead.
     pub fn replace_uses(&mut self, from: ValueId, to: ValueId) {
         let operands = self.nodes.iter_mut().flat_map(|n| &mut n.inputs);
@@ -104,25 +120,12 @@ impl Graph {
     /// Removes nodes whose results nobody reads, and then every value that is not an input, an output or at
     /// a node. Ids change; names and order do not. Returns how many nodes were removed.
     pub fn remove_dead(&mut self) -> usize {
-        let mut live = vec![false; self.values.len()];
-        for id in &self.outputs {
-            live[id.0 as usize] = true;
-        }
-        let mut keep = vec![false; self.nodes.len()];
-        for (node, keep) in self.nodes.iter().zip(&mut keep).rev() {
-            *keep = node.outputs.iter().any(|id| live[id.0 as usize]);
-            if *keep {
-                for id in node.inputs.iter().chain(&node.outputs) {
-                    live[id.0 as usize] = true;
-                }
-            }
-        }
-        for id in &self.inputs {
-            live[id.0 as usize] = true;
-        }
+        let mut live = self.needed();
         let before = self.nodes.len();
-        let mut keep = keep.into_iter();
-        self.nodes.retain(|_| keep.next() == Some(true));
+        self.nodes.retain(|node| node.outputs.iter().any(|id| live[id.0 as usize]));
+        for id in self.nodes.iter().flat_map(|n| &n.outputs).chain(&self.inputs) {
+            live[id.0 as usize] = true;
+        }
         self.retain_values(&live);
         before - self.nodes.len()
     }

@@ -96,7 +96,7 @@ impl ModelOps {
         for id in &before.outputs {
             values[id.0 as usize].output = true;
         }
-        let needed = needed(before);
+        let needed = before.needed();
         let mut ops = Vec::new();
         for (node, nodes) in before.nodes.iter().zip(nodes) {
             let Some(nodes) = nodes else { continue };
@@ -202,7 +202,7 @@ fn nodes_of(before: &Graph, after: &Graph) -> (Vec<Option<Vec<String>>>, usize) 
         }
     }
     let constant = constants(before);
-    let (consumers, needed) = (before.consumers(), needed(before));
+    let (consumers, needed) = (before.consumers(), before.needed());
     let mut found: Vec<Option<Vec<String>>> = vec![None; before.nodes.len()];
     let mut folded = 0;
     for (at, node) in before.nodes.iter().enumerate().rev() {
@@ -241,22 +241,6 @@ fn constants(graph: &Graph) -> Vec<bool> {
             constant
         })
         .collect()
-}
-
-/// Which values an output of the graph depends on.
-fn needed(graph: &Graph) -> Vec<bool> {
-    let mut needed = vec![false; graph.values.len()];
-    for id in &graph.outputs {
-        needed[id.0 as usize] = true;
-    }
-    for node in graph.nodes.iter().rev() {
-        if node.outputs.iter().any(|id| needed[id.0 as usize]) {
-            for id in &node.inputs {
-                needed[id.0 as usize] = true;
-            }
-        }
-    }
-    needed
 }
 
 fn kind(op: &Op, x: Option<&Value>) -> &'static str {

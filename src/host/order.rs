@@ -18,7 +18,6 @@ trait Ordered: Element + AnyBitPattern {
 macro_rules! ordered {
     ($($t:ty),*) => { $(impl Ordered for $t {
         fn order(&self, other: &Self) -> Ordering {
-            #[allow(clippy::eq_op, reason = "what is not itself is NaN")]
             self.partial_cmp(other).unwrap_or_else(|| (self != self).cmp(&(other != other)))
         }
     })* };

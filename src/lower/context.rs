@@ -28,19 +28,12 @@ pub(super) struct Lowering<'g> {
 impl<'g> Lowering<'g> {
     /// Starts with the inputs of a valid graph.
     pub fn new(graph: &'g Graph) -> Result<Lowering<'g>> {
-        let mut used = vec![false; graph.values.len()];
-        for v in &graph.outputs {
-            used[v.0 as usize] = true;
-        }
-        for node in graph.nodes.iter().rev() {
-            if node.outputs.iter().any(|v| used[v.0 as usize]) {
-                for v in &node.inputs {
-                    used[v.0 as usize] = true;
-                }
-            }
-        }
-        let mut lowering =
-            Lowering { graph, unit: Unit::default(), buffers: vec![None; graph.values.len()], used };
+        let mut lowering = Lowering {
+            graph,
+            unit: Unit::default(),
+            buffers: vec![None; graph.values.len()],
+            used: graph.needed(),
+        };
         for id in &graph.inputs {
             let buf = lowering.define(*id, Role::In)?;
             lowering.unit.inputs.push(buf);

@@ -270,7 +270,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
 
     /// A rank-0 constant.
     pub fn scalar(&mut self, dtype: DType, value: f64) -> ValueId {
-        let tensor = scalar(Scalar::from_f64(dtype, value));
+        let tensor = Tensor::from(Scalar::from_f64(dtype, value));
         self.constant(tensor)
     }
 
@@ -283,23 +283,6 @@ impl<'a, 'm> NodeCx<'a, 'm> {
     pub fn floats_like(&mut self, x: ValueId, shape: &[usize], values: &[f64]) -> Result<ValueId> {
         let constant = self.values(shape, values)?;
         self.cast(constant, self.dtype(x))
-    }
-}
-
-/// A rank-0 tensor.
-pub(super) fn scalar(value: Scalar) -> Tensor {
-    match value {
-        Scalar::F32(v) => Tensor::scalar(v),
-        Scalar::F64(v) => Tensor::scalar(v),
-        Scalar::I64(v) => Tensor::scalar(v),
-        Scalar::I32(v) => Tensor::scalar(v),
-        Scalar::I8(v) => Tensor::scalar(v),
-        Scalar::U8(v) => Tensor::scalar(v),
-        Scalar::I16(v) => Tensor::scalar(v),
-        Scalar::U16(v) => Tensor::scalar(v),
-        Scalar::U32(v) => Tensor::scalar(v),
-        Scalar::U64(v) => Tensor::scalar(v),
-        Scalar::Bool(v) => Tensor::scalar(v),
     }
 }
 

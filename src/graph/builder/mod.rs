@@ -103,20 +103,7 @@ impl GraphBuilder {
 
     /// A rank-0 constant.
     pub fn scalar(&mut self, dtype: DType, value: f64) -> ValueId {
-        let tensor = match Scalar::from_f64(dtype, value) {
-            Scalar::F32(v) => Tensor::scalar(v),
-            Scalar::F64(v) => Tensor::scalar(v),
-            Scalar::I64(v) => Tensor::scalar(v),
-            Scalar::I32(v) => Tensor::scalar(v),
-            Scalar::I8(v) => Tensor::scalar(v),
-            Scalar::U8(v) => Tensor::scalar(v),
-            Scalar::I16(v) => Tensor::scalar(v),
-            Scalar::U16(v) => Tensor::scalar(v),
-            Scalar::U32(v) => Tensor::scalar(v),
-            Scalar::U64(v) => Tensor::scalar(v),
-            Scalar::Bool(v) => Tensor::scalar(v),
-        };
-        self.constant("scalar", tensor)
+        self.constant("scalar", Scalar::from_f64(dtype, value))
     }
 
     /// A rank-0 constant of the type of `x`.

@@ -308,19 +308,7 @@ impl<'g> Exporter<'g> {
         if let Some(name) = self.scalars.get(&(dtype, value.to_bits())) {
             return name.clone();
         }
-        let tensor = match Scalar::from_f64(dtype, value) {
-            Scalar::F32(v) => Tensor::scalar(v),
-            Scalar::F64(v) => Tensor::scalar(v),
-            Scalar::I64(v) => Tensor::scalar(v),
-            Scalar::I32(v) => Tensor::scalar(v),
-            Scalar::I8(v) => Tensor::scalar(v),
-            Scalar::U8(v) => Tensor::scalar(v),
-            Scalar::I16(v) => Tensor::scalar(v),
-            Scalar::U16(v) => Tensor::scalar(v),
-            Scalar::U32(v) => Tensor::scalar(v),
-            Scalar::U64(v) => Tensor::scalar(v),
-            Scalar::Bool(v) => Tensor::scalar(v),
-        };
+        let tensor = Tensor::from(Scalar::from_f64(dtype, value));
         let name = self.constant(&format!("{dtype}({value})"), &tensor);
         self.scalars.insert((dtype, value.to_bits()), name.clone());
         name

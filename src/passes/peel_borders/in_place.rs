@@ -42,14 +42,6 @@ fn readers(program: &Program, buf: BufId) -> Vec<usize> {
     (0..program.nests.len()).filter(|&n| reads(&program.nests[n].body)).collect()
 }
 
-/// Whether a temporary that this fill surrounds could get a border, however wide.
-pub(in crate::passes) fn can_grow(program: &Program, buf: BufId, fill: Scalar) -> bool {
-    let survey = Survey::new(program);
-    program.buf(buf).role == Role::Temp
-        && survey.producer(buf).is_some()
-        && survey.found.get(&buf).is_none_or(|border| border.fill == fill)
-}
-
 /// The temporaries that are read beyond their edges, their producers and their borders.
 fn borders(program: &Program) -> BTreeMap<BufId, (usize, Border)> {
     let mut survey = Survey::new(program);
@@ -67,7 +59,7 @@ fn borders(program: &Program) -> BTreeMap<BufId, (usize, Border)> {
 }
 
 /// Who writes temporaries, and how they are read.
-struct Survey {
+pub(in crate::passes) struct Survey {
     /// What the guarded reads of a temporary need.
     found: BTreeMap<BufId, Border>,
     /// Temporaries with accesses that cannot be moved.
@@ -77,7 +69,8 @@ struct Survey {
 }
 
 impl Survey {
-    fn new(program: &Program) -> Survey {
+    /// Looks at every access of a program.
+    pub(in crate::passes) fn new(program: &Program) -> Survey {
         let mut found: BTreeMap<BufId, Border> = BTreeMap::new();
         let mut refused: Vec<BufId> = Vec::new();
         let mut writers: BTreeMap<BufId, Vec<usize>> = BTreeMap::new();
@@ -108,6 +101,13 @@ impl Survey {
             });
         }
         Survey { found, refused, writers }
+    }
+
+    /// Whether a temporary that this fill surrounds could get a border, however wide.
+    pub(in crate::passes) fn can_grow(&self, program: &Program, buf: BufId, fill: Scalar) -> bool {
+        program.buf(buf).role == Role::Temp
+            && self.producer(buf).is_some()
+            && self.found.get(&buf).is_none_or(|border| border.fill == fill)
     }
 
     /// The one nest that writes a temporary; `None` if there are several, or accesses that cannot be moved.

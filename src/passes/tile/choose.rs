@@ -115,8 +115,10 @@ pub(super) fn choose(
     let least = best.iter().map(|t| t.cost).fold(f64::INFINITY, f64::min);
     let whole = |t: &Tile| t.cost + EXPOSED * order::misses(program, leaf, t, machine);
     let costs = best.into_iter().filter(|t| t.cost <= WORTH * least).map(|t| (whole(&t), t));
-    let (_, best) = costs.min_by(|a, b| a.0.total_cmp(&b.0))?;
-    let mut best = Some(best).filter(|b| b.cost < untiled(program, leaf, machine))?;
+    let (_, mut best) = costs.min_by(|a, b| a.0.total_cmp(&b.0))?;
+    if best.cost >= untiled(program, leaf, machine) {
+        return None;
+    }
     if fixed_rows.is_some() {
         best.rows = None;
     }

@@ -25,7 +25,8 @@ use self::rewrite::Rewrite;
 use self::transform::{Filtering, filters};
 use super::PassContext;
 use super::loops::drop_unit_loops;
-use super::peel_borders::{in_place, pad};
+use super::peel_borders::in_place::Survey;
+use super::peel_borders::pad;
 use crate::error::Result;
 use crate::tensor::Tensor;
 use crate::unit::{Remark, Unit};
@@ -33,7 +34,15 @@ use crate::unit::{Remark, Unit};
 const NAME: &str = "Winograd";
 
 /// Transformed filters that exist already: the same weights may serve several convolutions.
-type Known = HashMap<(BufId, Filtering), BufId>;
+type Filters = HashMap<(BufId, Filtering), BufId>;
+
+/// What rewriting one convolution finds out for the next.
+#[derive(Default)]
+struct Known {
+    filters: Filters,
+    /// How temporaries are accessed; rewriting does not change who writes them nor what surrounds them.
+    survey: Option<Survey>,
+}
 
 /// Rewrites the convolutions for which it pays.
 ///
@@ -41,47 +50,47 @@ type Known = HashMap<(BufId, Filtering), BufId>;
 /// [`crate::ErrorKind::Limit`] if there is no memory for the transformed filters.
 pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) -> Result<bool> {
     let mut changed = false;
-    let mut known = Known::new();
+    let mut known = Known::default();
     for n in 0..unit.program.nests.len() {
-        let mut body = std::mem::take(&mut unit.program.nests[n].body);
-        let name = unit.program.nests[n].name.clone();
-        let mut out = Vec::with_capacity(body.len());
-        for stmt in body.drain(..) {
-            let found = match &stmt {
-                Stmt::For(l) => find(&unit.program, l),
-                _ => None,
-            };
-            match found {
-                Some(Ok(conv)) => {
-                    let plan = cost::plan(&conv, ctx.target);
-                    remarks.push(remark(&name, Ok(plan)));
-                    if plan.pays() {
-                        out.extend(rewrite(unit, conv, plan, &mut known)?);
-                        changed = true;
-                        continue;
-                    }
-                }
-                Some(Err(obstacle)) => remarks.push(remark(&name, Err(obstacle))),
-                None => {}
+        let mut at = 0;
+        while let Some(stmt) = unit.program.nests[n].body.get(at) {
+            at += 1;
+            let Stmt::For(l) = stmt else { continue };
+            let Some(found) = find(&unit.program, l) else { continue };
+            let outcome = found.map(|conv| (cost::plan(&conv, ctx.target), conv));
+            let name = &unit.program.nests[n].name;
+            remarks.push(remark(name, outcome.as_ref().map(|(plan, _)| *plan).map_err(|o| *o)));
+            if let Ok((plan, conv)) = outcome
+                && plan.pays()
+            {
+                let stmts = rewrite(unit, conv, plan, &mut known)?;
+                let end = at - 1 + stmts.len();
+                unit.program.nests[n].body.splice(at - 1..at, stmts);
+                at = end;
+                changed = true;
             }
-            out.push(stmt);
         }
-        unit.program.nests[n].body = out;
     }
     Ok(changed)
 }
 
 /// The statements that compute a convolution according to a plan.
 fn rewrite(unit: &mut Unit, mut conv: Convolution, plan: Plan, known: &mut Known) -> Result<Vec<Stmt>> {
-    let filters = transformed(unit, &conv, plan.filtering, known)?;
-    let mut stmts = pad_input(&mut unit.program, &mut conv, plan.filtering);
+    let survey = known.survey.get_or_insert_with(|| Survey::new(&unit.program));
+    let mut stmts = pad_input(&mut unit.program, &mut conv, plan.filtering, survey);
+    let filters = transformed(unit, &conv, plan.filtering, &mut known.filters)?;
     stmts.extend(Rewrite::new(&mut unit.program, &conv, plan, filters).run());
     Ok(stmts)
 }
 
 /// Makes the tiles of the input, which may reach beyond it, lie inside: PeelBorders will give a temporary a border;
 /// of anything else a padded copy is made here, by the statements returned. Guards in the transforms would cost more.
-fn pad_input(program: &mut Program, conv: &mut Convolution, filtering: Filtering) -> Vec<Stmt> {
+fn pad_input(
+    program: &mut Program,
+    conv: &mut Convolution,
+    filtering: Filtering,
+    survey: &Survey,
+) -> Vec<Stmt> {
     let m = filtering.outputs();
     let mut extents = Extents::default();
     for l in &conv.batch {
@@ -94,7 +103,7 @@ fn pad_input(program: &mut Program, conv: &mut Convolution, filtering: Filtering
     }
     let otherwise = conv.input.otherwise.get_or_insert_with(|| Box::new(Expr::f32(0.0)));
     if let Some(fill) = otherwise.as_const()
-        && in_place::can_grow(program, conv.input.buf, fill)
+        && survey.can_grow(program, conv.input.buf, fill)
     {
         return Vec::new();
     }
@@ -114,7 +123,7 @@ fn transformed(
     unit: &mut Unit,
     conv: &Convolution,
     filtering: Filtering,
-    known: &mut Known,
+    known: &mut Filters,
 ) -> Result<BufId> {
     let weights = conv.weights.buf;
     if let Some(buf) = known.get(&(weights, filtering)) {

@@ -89,7 +89,7 @@ fn the_meaning_stays() {
                 let mut unit = unit(&text);
                 let Some(Ok(conv)) = found(&unit) else { panic!("{text}") };
                 let plan = Plan { filtering, rows, cycles: 0.0, direct: 1.0 };
-                let body = rewrite(&mut unit, conv, plan, &mut Known::new()).unwrap();
+                let body = rewrite(&mut unit, conv, plan, &mut Known::default()).unwrap();
                 unit.program.nests[0].body = body;
                 let errors = verify(&unit.program, Stage::Fused);
                 assert!(errors.is_empty(), "{}\n{}", errors[0], unit.program);
@@ -119,7 +119,7 @@ fn other_sums_of_the_block_are_computed_aside() {
     let Some(Ok(conv)) = found(&unit) else { panic!("{text}") };
     assert_eq!(conv.aside.len(), 1);
     let plan = Plan { filtering: Filtering::F4, rows: 2, cycles: 0.0, direct: 1.0 };
-    unit.program.nests[0].body = rewrite(&mut unit, conv, plan, &mut Known::new()).unwrap();
+    unit.program.nests[0].body = rewrite(&mut unit, conv, plan, &mut Known::default()).unwrap();
     let errors = verify(&unit.program, Stage::Fused);
     assert!(errors.is_empty(), "{}\n{}", errors[0], unit.program);
     for (a, b) in before.iter().zip(results(&unit)) {
