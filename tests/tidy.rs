@@ -74,7 +74,10 @@ fn collect(folder: &Path, found: &mut Vec<Source>) {
     entries.sort();
     for path in entries {
         if path.is_dir() {
-            collect(&path, found);
+            // What cargo built there, of the workers in benches/peers for one, are nobody's sources.
+            if !path.join("CACHEDIR.TAG").is_file() {
+                collect(&path, found);
+            }
         } else if path.extension().is_some_and(|e| e == "rs") {
             let relative = path.strip_prefix(root()).unwrap().to_str().unwrap().replace('\\', "/");
             found.push(Source { path: relative, text: fs::read_to_string(&path).unwrap() });
