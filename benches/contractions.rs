@@ -1,32 +1,32 @@
 //! Matrix products and convolutions as they occur in models, against the machine's multiply-add rate:
-//! `cargo bench --bench contractions [-- PART_OF_A_NAME]`, on one thread and on two.
+//! `cargo bench --bench contractions [-- PART_OF_A_NAME]`, on one thread and on two (`NAME/1`, `NAME/2`). Criterion's
+//! `Gelem/s` are GFLOP/s.
 //!
 //! A convolution stands between two small ones, so that its input and output lie in memory as they do within a
 //! network, and only its own nest is timed. Winograd is switched off: the figures are those of direct sums.
 
-use std::time::{Duration, Instant};
+mod common;
 
+use std::time::Duration;
+
+use common::{Case, NODE, Work};
+use criterion::{Criterion, criterion_group, criterion_main};
 use nestjit::graph::Weights;
 use nestjit::graph::builder::{Conv2d, Padding};
-use nestjit::runtime::machine;
-use nestjit::target::Target;
-use nestjit::{Compiler, DType, GraphBuilder, Model, Result, Tensor, TensorView};
+use nestjit::{DType, GraphBuilder, Model, Result};
 
-const BUDGET: Duration = Duration::from_millis(500);
 /// The channels of the small convolutions.
 const OUTER: usize = 4;
-/// The node that is timed.
-const NODE: &str = "measured";
 
 /// A product of `rows x depth` and a constant `depth x columns`.
-fn product(rows: usize, columns: usize, depth: usize) -> Result<(Model, f64)> {
+fn product(rows: usize, columns: usize, depth: usize) -> Result<(Model, usize)> {
     let mut g = GraphBuilder::new("product");
     let x = g.input("x", DType::F32, &[rows, depth]);
     let w = g.constant("w", Weights::new(1).uniform(&[depth, columns], -1.0, 1.0)?);
     let y = g.named(NODE).matmul(x, w);
     let y = g.relu(y);
     g.output("y", y);
-    Ok((Model::from(g.build()?), (2 * rows * columns * depth) as f64))
+    Ok((Model::from(g.build()?), 2 * rows * columns * depth))
 }
 
 /// A convolution of `inputs` channels of `size x size` pixels, with a border that keeps the size.
@@ -40,7 +40,7 @@ struct Convolution {
 }
 
 impl Convolution {
-    fn model(self) -> Result<(Model, f64)> {
+    fn model(self) -> Result<(Model, usize)> {
         let Convolution { size, inputs, outputs, kernel, groups } = self;
         let mut weights = Weights::new(1);
         let mut g = GraphBuilder::new("convolution");
@@ -58,31 +58,12 @@ impl Convolution {
         }
         g.output("y", x);
         let macs = size * size * outputs * inputs / groups * kernel * kernel;
-        Ok((Model::from(g.build()?), 2.0 * macs as f64))
+        Ok((Model::from(g.build()?), 2 * macs))
     }
 }
 
-/// The shortest time of the measured nest, in seconds.
-fn best_seconds(model: &Model, threads: usize) -> Result<f64> {
-    let compiler = Compiler::new().threads(threads).disable_pass("OpFusion").disable_pass("Winograd");
-    let executable = compiler.compile(model)?;
-    let inputs: Vec<Tensor> = executable
-        .inputs()
-        .iter()
-        .map(|spec| Tensor::random(spec.dtype, &spec.shape, 1))
-        .collect::<Result<_>>()?;
-    let views: Vec<TensorView<'_>> = inputs.iter().map(TensorView::from).collect();
-    let (begin, mut best) = (Instant::now(), f64::INFINITY);
-    while begin.elapsed() < BUDGET {
-        let trace = executable.trace(&views, 5)?;
-        let measured = trace.whole.iter().filter(|span| trace.nests[span.nest].starts_with(NODE));
-        best = measured.map(|span| span.time.as_secs_f64()).fold(best, f64::min);
-    }
-    Ok(best)
-}
-
-fn main() -> Result<()> {
-    let mut cases: Vec<(String, (Model, f64))> = Vec::new();
+fn cases() -> Result<Vec<(String, (Model, usize))>> {
+    let mut cases = Vec::new();
     for (n, m, k) in [(512, 512, 512), (1024, 1024, 1024), (64, 512, 512)] {
         cases.push((format!("{n}x{k} by {k}x{m}"), product(n, m, k)?));
     }
@@ -94,25 +75,28 @@ fn main() -> Result<()> {
         [(56, 64, 256), (56, 256, 64), (14, 1024, 256), (7, 2048, 512), (14, 96, 576), (56, 24, 144)]
     {
         let c = Convolution { size, inputs, outputs, kernel: 1, groups: 1 };
-        cases.push((format!("1x1, {size}x{size}, {inputs} -> {outputs}"), c.model()?));
+        cases.push((format!("1x1, {size}x{size}, {inputs} to {outputs}"), c.model()?));
     }
     for (size, channels, kernel) in [(112, 32, 3), (56, 144, 3), (14, 576, 3), (14, 672, 5)] {
         let c = Convolution { size, inputs: channels, outputs: channels, kernel, groups: channels };
         cases.push((format!("depthwise {kernel}x{kernel}, {size}x{size}, {channels}"), c.model()?));
     }
-    let wanted = std::env::args().skip(1).find(|a| !a.starts_with('-'));
-    let target = Target::host(None)?;
-    let peak = machine::measure(target.isa, target.l3_bytes).peak_gflops;
-    println!("{} multiply-add peak {peak:.1} GFLOP/s per core", target.isa.name());
-    for (name, (model, flops)) in cases.iter().filter(|c| wanted.as_ref().is_none_or(|w| c.0.contains(w))) {
-        let [one, two] = [best_seconds(model, 1)?, best_seconds(model, 2)?];
-        println!(
-            "{name:32} {:9.1} us  {:6.1} GFLOP/s  {:5.1} % of the peak;  2 threads {:4.2}x",
-            one * 1e6,
-            flops / one / 1e9,
-            100.0 * flops / one / 1e9 / peak,
-            one / two,
-        );
-    }
-    Ok(())
+    Ok(cases)
 }
+
+fn contractions(c: &mut Criterion) {
+    let machine = common::measure_machine().expect("every machine has a tier");
+    let mut group = c.benchmark_group("contractions");
+    group
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_millis(700));
+    for (name, (model, flops)) in cases().expect("they build") {
+        let case = Case { name, model, work: Work::Flops(flops), without: &["OpFusion", "Winograd"] };
+        common::measure(&mut group, &case, &machine).expect("it compiles");
+    }
+    group.finish();
+}
+
+criterion_group!(benches, contractions);
+criterion_main!(benches);
