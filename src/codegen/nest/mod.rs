@@ -23,7 +23,7 @@ pub(super) use self::arith::clif_type;
 use super::function::{CompiledFunction, Env, FunctionCompiler};
 use super::vcode::select::Machine;
 use super::vcode::select::plan::{Plan, accessed, plan};
-use super::vcode::{clif, x86};
+use super::vcode::{clif, prefetch, x86};
 use crate::error::{Error, Result};
 
 /// The machine code of a nest, not yet placed in memory.
@@ -157,10 +157,14 @@ pub(super) fn compile_nest(
             Some(tier) => tier.machine(),
             None => Machine { lanes: clif::LANES, registers: clif::REGISTERS, fma: env.fma(), scale: false },
         };
-        let plan = plan(program, &extents, segment.stmts, segment.parallel, machine);
+        let mut plan = plan(program, &extents, segment.stmts, segment.parallel, machine);
         let refused = plan.refusals.iter().map(|r| (program.var_name(r.var).to_owned(), r.why));
         compiled.scalar_loops.extend(refused);
         let first_kernel = compiled.kernels.len();
+        if tier.is_some() {
+            let constant = |buf: BufId| program.buf(buf).role == Role::Const;
+            plan.regions.iter_mut().for_each(|r| prefetch::insert(&mut r.kernel, &constant));
+        }
         for region in &plan.regions {
             let name = format!("{}.kernel{}", nest.name, compiled.kernels.len());
             let mut function = match tier {

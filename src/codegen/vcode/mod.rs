@@ -8,6 +8,7 @@
 pub(super) mod build;
 pub(super) mod clif;
 mod hoist;
+pub(super) mod prefetch;
 mod print;
 pub(super) mod select;
 mod split;
@@ -180,6 +181,13 @@ pub(super) enum Bound {
     Arg(ArgId),
 }
 
+/// A level of the caches.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Cache {
+    First,
+    Second,
+}
+
 /// An instruction.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Inst {
@@ -204,6 +212,11 @@ pub(super) enum Inst {
     Store {
         src: Reg,
         to: Access,
+    },
+    /// Brings the line of an address, which need not exist, into a cache.
+    Prefetch {
+        at: Access,
+        to: Cache,
     },
     Copy {
         dst: Reg,
@@ -284,7 +297,7 @@ impl Inst {
     /// The register assigned, if there is one.
     pub fn dst(&self) -> Option<Reg> {
         match self {
-            Inst::Store { .. } | Inst::IfAny { .. } | Inst::Loop { .. } => None,
+            Inst::Store { .. } | Inst::Prefetch { .. } | Inst::IfAny { .. } | Inst::Loop { .. } => None,
             Inst::Const { dst, .. }
             | Inst::Load { dst, .. }
             | Inst::LoadGuarded { dst, .. }
@@ -304,7 +317,11 @@ impl Inst {
     /// The registers read, those of inner instructions aside.
     pub fn operands(&self) -> Vec<Reg> {
         match self {
-            Inst::Const { .. } | Inst::Load { .. } | Inst::Iota { .. } | Inst::Loop { .. } => Vec::new(),
+            Inst::Const { .. }
+            | Inst::Load { .. }
+            | Inst::Prefetch { .. }
+            | Inst::Iota { .. }
+            | Inst::Loop { .. } => Vec::new(),
             Inst::LoadGuarded { otherwise: a, .. }
             | Inst::Store { src: a, .. }
             | Inst::Copy { a, .. }
@@ -324,7 +341,11 @@ impl Inst {
     /// Calls `f` on the registers read, those of inner instructions aside.
     pub fn operands_mut(&mut self, f: &mut dyn FnMut(&mut Reg)) {
         match self {
-            Inst::Const { .. } | Inst::Load { .. } | Inst::Iota { .. } | Inst::Loop { .. } => {}
+            Inst::Const { .. }
+            | Inst::Load { .. }
+            | Inst::Prefetch { .. }
+            | Inst::Iota { .. }
+            | Inst::Loop { .. } => {}
             Inst::LoadGuarded { otherwise: a, .. }
             | Inst::Store { src: a, .. }
             | Inst::Copy { a, .. }

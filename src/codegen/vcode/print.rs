@@ -129,6 +129,7 @@ fn block(f: &mut Formatter<'_>, kernel: &Kernel, body: &[Inst], depth: usize) ->
                 writeln!(f, " else {otherwise}")?;
             }
             Inst::Store { src, to } => writeln!(f, "store {src}, {to}")?,
+            Inst::Prefetch { at, to } => writeln!(f, "prefetch {at} to {to:?}")?,
             Inst::Copy { dst, a } => writeln!(f, "{dst} = {a}")?,
             Inst::Unary { op, dst, a } => writeln!(f, "{dst} = {op:?} {a}")?,
             Inst::Binary { op, dst, a, b } => writeln!(f, "{dst} = {op:?} {a}, {b}")?,

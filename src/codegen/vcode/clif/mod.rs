@@ -182,6 +182,8 @@ impl<'a> Emitter<'a, '_> {
                 let value = self.get(*src);
                 return self.store(value, to);
             }
+            // Cranelift has no such instruction.
+            Inst::Prefetch { .. } => return,
             Inst::IfAny { mask, body } => return self.if_any(*mask, body),
             Inst::Loop { counter, begin, end, body } => return self.for_loop(*counter, *begin, *end, body),
             Inst::Const { dst, bits } => (dst, self.vector_const(*dst, [*bits; LANES])),

@@ -18,12 +18,15 @@ impl<'k> Emitter<'_, 'k> {
                 let src = self.number(*src)?;
                 return self.store(src, to);
             }
+            (Inst::Prefetch { at, to }, _) => return self.prefetch(at, *to),
             (_, Some(dst)) => dst,
             _ => return Err("an instruction without a result".into()),
         };
         let to = self.number(dst)?;
         match inst {
-            Inst::Store { .. } | Inst::IfAny { .. } | Inst::Loop { .. } => Err("a nested instruction".into()),
+            Inst::Store { .. } | Inst::Prefetch { .. } | Inst::IfAny { .. } | Inst::Loop { .. } => {
+                Err("a nested instruction".into())
+            }
             Inst::Const { bits, .. } => {
                 self.constant(dst, to, *bits);
                 Ok(())

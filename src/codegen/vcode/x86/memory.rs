@@ -6,7 +6,7 @@ use super::assembler::{Operand, Place};
 use super::codes;
 use super::emit::Emitter;
 use super::needs::{ELEMENT, QUARTER, has_own_move};
-use crate::codegen::vcode::Access;
+use crate::codegen::vcode::{Access, Cache};
 
 impl Emitter<'_, '_> {
     /// Loads the lanes that exist; the others become 0.
@@ -70,6 +70,17 @@ impl Emitter<'_, '_> {
                 self.asm.op(codes::INSERT_X.of(self.tier), &[v, v, x, position]);
             }
         }
+        Ok(())
+    }
+
+    /// Brings a line into a cache.
+    pub fn prefetch(&mut self, at: &Access, to: Cache) -> Result<(), String> {
+        let code = match to {
+            Cache::First => Code::Prefetcht0_m8,
+            Cache::Second => Code::Prefetcht1_m8,
+        };
+        let place = self.place(at, 0)?;
+        self.asm.op(code, &[place.into()]);
         Ok(())
     }
 

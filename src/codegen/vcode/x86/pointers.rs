@@ -148,7 +148,7 @@ impl Planner<'_, '_> {
         for (at, node) in self.flat.nodes.iter().enumerate() {
             let Node::Inst(inst, _) = node else { continue };
             match inst {
-                Inst::Load { from, .. } => self.access(from, at),
+                Inst::Load { from: a, .. } | Inst::Prefetch { at: a, .. } => self.access(a, at),
                 Inst::LoadGuarded { from, guards, .. } => {
                     self.access(from, at);
                     guards.iter().for_each(|g| ask(&g.value));

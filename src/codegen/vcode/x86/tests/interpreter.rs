@@ -77,6 +77,7 @@ impl<'k> Machine<'k> {
                         *self.element(to, lane) = f32::from_bits(*bits);
                     }
                 }
+                Inst::Prefetch { .. } => {}
                 Inst::IfAny { mask, body } => {
                     if self.regs[mask.0 as usize].iter().any(|l| *l != 0) {
                         self.block(body);
@@ -191,7 +192,9 @@ impl<'k> Machine<'k> {
                     value.to_bits()
                 })
                 .collect(),
-            Inst::Store { .. } | Inst::IfAny { .. } | Inst::Loop { .. } => unreachable!("no value"),
+            Inst::Store { .. } | Inst::Prefetch { .. } | Inst::IfAny { .. } | Inst::Loop { .. } => {
+                unreachable!("no value")
+            }
         }
     }
 }
