@@ -135,6 +135,12 @@ pub(super) fn params(program: &Program, body: &[Stmt]) -> Result<Vec<BufId>> {
     }
 }
 
+/// Whether constants have left the second-level cache when they are needed again in the next run.
+fn cold_constants(program: &Program, l2_bytes: usize) -> bool {
+    let constants = program.buffers.iter().filter(|b| b.role == Role::Const);
+    4 * constants.map(|b| b.storage_bytes()).sum::<usize>() > 3 * l2_bytes
+}
+
 /// Compiles a nest.
 pub(super) fn compile_nest(
     compiler: &mut FunctionCompiler<'_>,
@@ -161,7 +167,7 @@ pub(super) fn compile_nest(
         let refused = plan.refusals.iter().map(|r| (program.var_name(r.var).to_owned(), r.why));
         compiled.scalar_loops.extend(refused);
         let first_kernel = compiled.kernels.len();
-        if tier.is_some() {
+        if tier.is_some() && cold_constants(program, env.target.l2_bytes) {
             let constant = |buf: BufId| program.buf(buf).role == Role::Const;
             plan.regions.iter_mut().for_each(|r| prefetch::insert(&mut r.kernel, &constant));
         }
