@@ -1,6 +1,7 @@
 //! What OpFusion and ContractTemps make of the patterns that they exist for.
 
 mod harness;
+mod networks;
 mod random;
 mod remapper;
 

@@ -8,16 +8,25 @@
 //!                                                  }
 //! ```
 //!
-//! Attention of long sequences is one nest this way, and its matrix of scores never exists as a whole.
+//! Attention of long sequences is one nest this way, and its matrix of scores never exists as a whole. What reduces
+//! the columns of a product (global pooling behind a convolution) goes in blocks of columns.
 
-use nestjit_ir::{Affine, For, Program, Stmt, Var, visit};
+use nestjit_ir::access::AccessKind;
+use nestjit_ir::{Affine, BufId, For, Index, Program, Stmt, Var, visit};
 
 use super::align::{Side, align, tiled};
 use super::legal::Legality;
-use nestjit_ir::BufId;
+use crate::target::Target;
 
 /// How many rows a block has at least and at most.
 const ROWS: (usize, usize) = (8, 64);
+
+/// A block of rows reads the weights again. Each of their elements is used this often then, which hides that it
+/// comes from the third-level cache.
+const WEIGHTS_USED: usize = 32;
+
+/// How many columns a block has: this, or up to so many times as many. Tiles of all tiers have few columns left then.
+const COLUMNS: (usize, usize) = (64, 5);
 
 /// How many blocks there are at least: threads share them.
 const BLOCKS: usize = 4;
@@ -25,9 +34,36 @@ const BLOCKS: usize = 4;
 /// How many loops can be cut in one merge.
 const CUTS: usize = 6;
 
-/// New variables for the loops over blocks.
-pub(super) fn variables(program: &mut Program) -> Vec<Var> {
-    (0..CUTS).map(|_| program.add_var("block")).collect()
+/// Under which conditions loops are cut.
+pub(super) struct Blocks {
+    /// New variables for the loops over blocks.
+    spare: Vec<Var>,
+    /// How many rows a block has at least.
+    rows: usize,
+    /// How many blocks there are at least.
+    blocks: usize,
+    /// How many bytes of a contraction's operand may be read for every block.
+    pub resident: usize,
+}
+
+impl Blocks {
+    /// What every block reads comes from the second-level cache.
+    pub fn new(program: &mut Program, target: &Target) -> Blocks {
+        let spare = (0..CUTS).map(|_| program.add_var("block")).collect();
+        let blocks = BLOCKS.max(2 * target.cores);
+        Blocks { spare, rows: ROWS.0, blocks, resident: target.l2_bytes / 2 }
+    }
+
+    /// What every block reads comes from the third-level cache, and a block does much with it.
+    pub fn of_many_rows(program: &mut Program, target: &Target) -> Blocks {
+        let resident = (target.l3_bytes / 4).max(target.l2_bytes / 2);
+        Blocks { rows: WEIGHTS_USED, resident, ..Blocks::new(program, target) }
+    }
+
+    /// The same conditions, but no loop is cut any more.
+    pub fn uncut(&self) -> Blocks {
+        Blocks { spare: Vec::new(), ..*self }
+    }
 }
 
 /// Two loops with corresponding loops cut into blocks, if there are any to cut. A loop that is cut already is
@@ -37,23 +73,39 @@ pub(super) fn cut(
     first: &Side<'_>,
     second: &Side<'_>,
     shared: &[BufId],
-    spare: &mut Vec<Var>,
+    blocks: &mut Blocks,
 ) -> Option<(Stmt, Stmt)> {
     let whole = |side: &Side<'_>| Stmt::For(side.whole.clone());
     if let Some((var, rows)) = tiled(first, second, shared) {
-        return Some((whole(first), strip(whole(second), var, spare.pop()?, rows)));
+        return Some((whole(first), strip(whole(second), var, blocks.spare.pop()?, rows)));
     }
     let (pairs, _) = legality.pairs(first, second, &align(first, second, shared));
     let (v1, v2) = *pairs.last()?;
     // Vectors run along the columns of a contraction.
     let columns = |side: &Side<'_>, v: Var| side.contractions.iter().any(|c| c.column.1.contains(&v));
-    if columns(first, v1) || columns(second, v2) {
-        return None;
-    }
     let extent = first.heads.iter().find(|h| h.var == v1)?.extent;
-    let rows = (ROWS.0..=ROWS.1.min(extent / BLOCKS)).rev().find(|r| extent.is_multiple_of(*r))?;
-    let (b1, b2) = (spare.pop()?, spare.pop()?);
+    let divides = |n: &usize| extent.is_multiple_of(*n);
+    let rows = match (columns(first, v1), columns(second, v2)) {
+        (false, false) => (blocks.rows..=ROWS.1.min(extent / BLOCKS)).rev().find(divides)?,
+        (true, false) if only_reduces(second) && !windowed(first) => {
+            let sizes = (1..=COLUMNS.1).rev().map(|times| times * COLUMNS.0);
+            sizes.into_iter().find(|n| divides(n) && extent >= blocks.blocks * n)?
+        }
+        _ => return None,
+    };
+    let (b1, b2) = (blocks.spare.pop()?, blocks.spare.pop()?);
     Some((strip(whole(first), v1, b1, rows), strip(whole(second), v2, b2, rows)))
+}
+
+/// Whether something is reduced, and nothing contracted.
+fn only_reduces(side: &Side<'_>) -> bool {
+    side.contractions.is_empty() && side.accesses.iter().any(|a| matches!(a.kind, AccessKind::Update(_)))
+}
+
+/// Whether a contraction's operand is read through a window: such ones have schedules for all columns.
+fn windowed(side: &Side<'_>) -> bool {
+    let simple = |i: &Index| i.as_affine().is_some_and(|a| a.terms().len() <= 1);
+    side.contractions.iter().any(|c| c.row.0.iter().any(|l| !l.index.iter().all(simple)))
 }
 
 /// Cuts the loop over `var` into a loop over blocks around a loop over the rows of one.

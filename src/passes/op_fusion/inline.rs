@@ -13,7 +13,7 @@
 //! contraction share (squeeze-and-excite). Everything else is left to [`super::merge`].
 //!
 //! A producer that flattens (`%t[28*i+j] = %x[i,j]`) goes into a reduction along the flattened dimension: the
-//! reduction loop `k < 784` becomes `i < 28` around `j < 28`.
+//! reduction loop `k < 784` becomes `i < 28` around `j < 28`. It also goes into another nest that only moves elements.
 
 use nestjit_ir::access::accesses;
 use nestjit_ir::visit::{self, Extents};
@@ -72,14 +72,7 @@ impl Pointwise {
 
     /// Whether the value is an element of another buffer or a literal, moved or converted.
     pub fn moves(&self) -> bool {
-        let mut loads = 0;
-        let mut plain = true;
-        visit::walk_expr(&self.value, &mut |e| match e {
-            Expr::Load(_) => loads += 1,
-            Expr::Const(_) | Expr::Cast(..) => {}
-            Expr::Index(_) | Expr::Unary(..) | Expr::Binary(..) | Expr::Select(..) => plain = false,
-        });
-        plain && loads <= 1
+        moves(&self.value)
     }
 
     /// Substitutes the value into every load of the buffer in `body`, if that pays.
@@ -104,10 +97,11 @@ impl Pointwise {
     }
 
     /// The loops of `body` that must be cut into loops over a flattened dimension's parts. They are to be
-    /// reductions, and each part can be bound once only.
+    /// reductions, or those of a nest that only moves elements, and each part can be bound once only.
     fn split(&self, body: &[Stmt]) -> Result<Vec<(&[Head], Var)>, Refusal> {
         let refuse =
             || Refusal::new("reshape", "the consumer does not walk the flattened dimension by itself");
+        let moved = only_moves(body);
         let mut result: Vec<(&[Head], Var)> = Vec::new();
         for (d, loops) in self.dims.iter().enumerate().filter(|(_, loops)| loops.len() > 1) {
             let mut own: Option<Var> = None;
@@ -117,7 +111,7 @@ impl Pointwise {
                 let extent: usize = loops.iter().map(|h| h.extent).product();
                 let reduces = access.loops.iter().any(|l| {
                     let only = |s: &Stmt| matches!(s, Stmt::Reduce(_) | Stmt::For(_));
-                    l.var == var && l.extent == extent && l.body.iter().all(only)
+                    l.var == var && l.extent == extent && (moved || l.body.iter().all(only))
                 });
                 if !reduces || *own.get_or_insert(var) != var {
                     return Err(refuse());
@@ -284,6 +278,23 @@ impl Pointwise {
         inner.otherwise = Some(otherwise.clone());
         Ok(())
     }
+}
+
+/// Whether a nest is nothing but loops around a store of what is moved: a copy into a part of a buffer, too.
+pub(super) fn only_moves(body: &[Stmt]) -> bool {
+    let [Stmt::For(l)] = body else { return false };
+    matches!(perfect(l).1, [Stmt::Store(store)] if moves(&store.value))
+}
+
+/// Whether a value is an element of a buffer or a literal, moved or converted.
+fn moves(value: &Expr) -> bool {
+    let (mut loads, mut plain) = (0, true);
+    visit::walk_expr(value, &mut |e| match e {
+        Expr::Load(_) => loads += 1,
+        Expr::Const(_) | Expr::Cast(..) => {}
+        Expr::Index(_) | Expr::Unary(..) | Expr::Binary(..) | Expr::Select(..) => plain = false,
+    });
+    plain && loads <= 1
 }
 
 /// The loops of an index that walks a dimension completely, the fastest last: `28*i + j` with `j < 28`.

@@ -22,7 +22,7 @@ use nestjit_ir::{BufId, LoopKind, Program, Stmt, Var};
 
 use super::Refusal;
 use super::align::{Chain, Side, align, wrap};
-use super::blocks;
+use super::blocks::{self, Blocks};
 use super::legal::Legality;
 use super::profit::{self, Rows, SERIAL_WORK};
 use super::reach::{Reach, touched};
@@ -46,15 +46,15 @@ pub(super) enum Depth {
     None,
 }
 
-/// Merges the statements of two nests. `flow` are the buffers that the first writes and the second reads. If there
-/// are `spare` variables, rows may be merged in blocks.
+/// Merges the statements of two nests. `flow` are the buffers that the first writes and the second reads. With
+/// `blocks`, rows are merged in blocks where they cannot be merged otherwise.
 pub(super) fn merge(
     program: &Program,
     target: &Target,
     first: &[Stmt],
     second: &[Stmt],
     flow: &[BufId],
-    spare: Vec<Var>,
+    blocks: Option<Blocks>,
 ) -> Result<(Vec<Stmt>, Depth), Refusal> {
     let called = |body: &[Stmt]| body.iter().any(|s| matches!(s, Stmt::Call(_)));
     if called(first) || called(second) {
@@ -81,8 +81,7 @@ pub(super) fn merge(
         fused: false,
         all: true,
         refusal: None,
-        in_blocks: !spare.is_empty(),
-        spare,
+        blocks,
     };
     let body = merger.blocks(first.to_vec(), second.to_vec());
     if merger.fused {
@@ -139,9 +138,8 @@ struct Merger<'a> {
     all: bool,
     /// Why outermost loops were not fused.
     refusal: Option<Refusal>,
-    /// Whether rows may be merged in blocks, and variables for the loops over them.
-    in_blocks: bool,
-    spare: Vec<Var>,
+    /// How rows may be merged in blocks, if they may.
+    blocks: Option<Blocks>,
 }
 
 impl Merger<'_> {
@@ -187,14 +185,14 @@ impl Merger<'_> {
     /// reason: nothing connects them.
     fn fuse(&mut self, l1: &Side<'_>, l2: &Side<'_>) -> Result<Vec<Stmt>, Option<Refusal>> {
         let refusal = match self.fuse_loops(l1, l2) {
-            Err(Some(refusal)) if self.in_blocks => refusal,
+            Err(Some(refusal)) if self.blocks.is_some() => refusal,
             result => return result,
         };
         let (shared, flows) = shared_buffers(l1, l2);
         let legality = Legality { program: self.program, outer: &self.outer };
-        let cut = match flows {
-            true => blocks::cut(&legality, l1, l2, &shared, &mut self.spare),
-            false => None,
+        let cut = match &mut self.blocks {
+            Some(blocks) if flows => blocks::cut(&legality, l1, l2, &shared, blocks),
+            _ => None,
         };
         match cut
             .as_ref()
@@ -202,9 +200,10 @@ impl Merger<'_> {
         {
             Some((Some(first), Some(second))) => {
                 // Blocks are not cut again.
-                let spare = std::mem::take(&mut self.spare);
+                let uncut = self.blocks.as_ref().map(Blocks::uncut);
+                let blocks = std::mem::replace(&mut self.blocks, uncut);
                 let merged = self.fuse_loops(&first, &second).map_err(|_| Some(refusal));
-                self.spare = spare;
+                self.blocks = blocks;
                 merged
             }
             _ => Err(Some(refusal)),
@@ -277,15 +276,19 @@ impl Merger<'_> {
                 legality.independent(side, matched)?;
             }
         }
-        match self.in_blocks {
-            true => {
-                profit::stays(self.program, self.target, (l1, &m1))?;
-                profit::stays(self.program, self.target, (l2, &m2))?;
+        let resident = match &self.blocks {
+            Some(blocks) => {
+                profit::stays(self.program, blocks.resident, (l1, &m1))?;
+                profit::stays(self.program, blocks.resident, (l2, &m2))?;
+                blocks.resident
             }
-            false => profit::restreams(self.program, l1, l2, &m2)?,
-        }
-        let rows = profit::check(self.program, self.target, (l1, &m1), (l2, &m2))?;
-        if (self.depth > 0 || self.in_blocks) && rows == Rows::Apart {
+            None => {
+                profit::restreams(self.program, l1, l2, &m2)?;
+                self.target.l2_bytes / 2
+            }
+        };
+        let rows = profit::check(self.program, (self.target, resident), (l1, &m1), (l2, &m2))?;
+        if (self.depth > 0 || self.blocks.is_some()) && rows == Rows::Apart {
             return Err(Refusal::new(
                 "breaks-tile",
                 "the rows of the contraction would be computed one by one",

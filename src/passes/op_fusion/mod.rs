@@ -37,12 +37,14 @@ mod merge;
 mod order;
 mod profit;
 mod reach;
+mod repeat;
 mod views;
 
 use std::collections::{HashMap, HashSet};
 
 use nestjit_ir::{BufId, Nest, Program, Role, Stmt};
 
+use self::blocks::Blocks;
 use self::inline::Pointwise;
 use self::merge::Depth;
 use self::order::NestGraph;
@@ -86,6 +88,7 @@ pub(super) fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Rema
             fusion.note_views(&views);
             fusion.inline_movement();
             fusion.merge_all();
+            fusion.merge_rows();
             fusion.sequence_all();
         }
         Fusing::Epilogue => fusion.merge_all(),
@@ -154,9 +157,11 @@ impl Fusion<'_> {
         for id in self.graph.ids() {
             let Some(node) = self.graph.get(id) else { continue };
             let Some(pointwise) = Pointwise::of(self.program, &node.nest.body) else { continue };
-            // What flattens the result of another nest is better written by that nest.
+            // What flattens the result of another nest is better written by that nest, unless it is moved again.
             let source = node.reads.bufs().any(|b| self.graph.writers(b).next().is_some());
-            if pointwise.moves() && !(pointwise.flattens() && source) {
+            let reader = |r| self.graph.get(r).is_some_and(|n| inline::only_moves(&n.nest.body));
+            let moved_again = self.graph.readers(pointwise.buf).all(reader);
+            if pointwise.moves() && (!(pointwise.flattens() && source) || moved_again) {
                 self.inline(id, &pointwise);
             }
         }
@@ -243,7 +248,7 @@ impl Fusion<'_> {
         }
         let (first, second) = (&first.nest.body, &second.nest.body);
         let target = self.ctx.target;
-        let mut merged = merge::merge(self.program, target, first, second, flow, Vec::new());
+        let mut merged = merge::merge(self.program, target, first, second, flow, None);
         let blocks_may_do = |refusal: &Refusal| match refusal.code {
             "row-too-large" | "breaks-tile" => true,
             "second-contraction" => {
@@ -253,13 +258,41 @@ impl Fusion<'_> {
             _ => false,
         };
         if merged.as_ref().is_err_and(blocks_may_do) {
-            let spare = blocks::variables(self.program);
-            merged = merge::merge(self.program, target, first, second, flow, spare).or(merged);
+            let blocks = Some(Blocks::new(self.program, target));
+            merged = merge::merge(self.program, target, first, second, flow, blocks).or(merged);
+        }
+        if merged.is_err()
+            && let Some(stores) = repeat::unrolled(second)
+        {
+            merged = merge::merge(self.program, target, first, &stores, flow, None).or(merged);
         }
         let merged = merged.and_then(|merged| self.permit(second, merged));
         match merged {
             Err(refusal) => self.refuse(flow, consumer, refusal),
             Ok(merged) => self.join(producer, consumer, flow, merged),
+        }
+    }
+
+    /// What normalises the rows of a product is computed behind some rows of it. By now it is one nest.
+    fn merge_rows(&mut self) {
+        for id in self.graph.ids() {
+            for (producer, flow) in self.graph.producers(id) {
+                let (Some(first), Some(second)) = (self.graph.get(producer), self.graph.get(id)) else {
+                    continue;
+                };
+                let (first, second) = (&first.nest.body, &second.nest.body);
+                let rows = profit::has_weights(self.program, first)
+                    && profit::only_normalises(self.program, second)
+                    && self.graph.between(producer, id).is_none();
+                if !rows {
+                    continue;
+                }
+                let blocks = Some(Blocks::of_many_rows(self.program, self.ctx.target));
+                if let Ok(merged) = merge::merge(self.program, self.ctx.target, first, second, &flow, blocks)
+                {
+                    self.join(producer, id, &flow, merged);
+                }
+            }
         }
     }
 

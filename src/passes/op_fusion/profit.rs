@@ -192,10 +192,10 @@ fn wide(side: &Side<'_>, matched: &[Var]) -> bool {
 }
 
 /// Refuses merges that cost more than they save; see the module's description. With each loop comes the list of
-/// its matched loops.
+/// its matched loops; `caches` are the machine's, and how many bytes may be read for each of several rows together.
 pub(super) fn check(
     program: &Program,
-    target: &Target,
+    caches: (&Target, usize),
     first: (&Side<'_>, &[Var]),
     second: (&Side<'_>, &[Var]),
 ) -> Result<Rows, Refusal> {
@@ -211,7 +211,7 @@ pub(super) fn check(
     }
     let mut rows = Rows::Together;
     for (side, matched) in [first, second] {
-        if keeps_tile(program, target, side, matched)? == Rows::Apart {
+        if keeps_tile(program, caches, side, matched)? == Rows::Apart {
             rows = Rows::Apart;
         }
     }
@@ -255,10 +255,11 @@ pub(super) fn restreams(
     Ok(())
 }
 
-/// What contractions read for every block of rows must stay in the second-level cache between the blocks.
+/// What contractions read for every block of rows must stay in a cache between the blocks, which has room for `resident`
+/// bytes.
 pub(super) fn stays(
     program: &Program,
-    target: &Target,
+    resident: usize,
     (side, matched): (&Side<'_>, &[Var]),
 ) -> Result<(), Refusal> {
     let mut extents = visit::Extents::of(&side.whole.body);
@@ -270,7 +271,7 @@ pub(super) fn stays(
                 continue;
             }
             let bytes: usize = other.iter().map(|l| footprint(program, l, matched, &extent)).sum();
-            if bytes > target.l2_bytes / 2 {
+            if bytes > resident {
                 return Err(Refusal::new(
                     "second-contraction",
                     format!("{bytes} bytes would be read for every block of rows"),
@@ -285,6 +286,13 @@ pub(super) fn stays(
 pub(super) fn has_weights(program: &Program, body: &[Stmt]) -> bool {
     let constant = |l: &&Load| program.buf(l.buf).role == Role::Const;
     contractions(program, body).iter().any(|c| c.row.0.iter().chain(&c.column.0).any(constant))
+}
+
+/// Whether something is reduced, and nothing contracted: normalisations, pools.
+pub(super) fn only_normalises(program: &Program, body: &[Stmt]) -> bool {
+    let mut reduces = false;
+    visit::walk_stmts(body, &mut |s| reduces |= matches!(s, Stmt::Reduce(_)));
+    reduces && contractions(program, body).is_empty()
 }
 
 /// Whether `body` is contractions, each of which reads one row of `flow`: a vector times a matrix.
@@ -303,7 +311,12 @@ pub(super) fn single_row(program: &Program, body: &[Stmt], flow: &[BufId]) -> bo
     found
 }
 
-fn keeps_tile(program: &Program, target: &Target, side: &Side<'_>, matched: &[Var]) -> Result<Rows, Refusal> {
+fn keeps_tile(
+    program: &Program,
+    (target, resident): (&Target, usize),
+    side: &Side<'_>,
+    matched: &[Var],
+) -> Result<Rows, Refusal> {
     let mut extents = visit::Extents::of(&side.whole.body);
     extents.set(side.whole.var, side.whole.extent);
     let extent = |v| extents.get(v).unwrap_or(1);
@@ -325,7 +338,7 @@ fn keeps_tile(program: &Program, target: &Target, side: &Side<'_>, matched: &[Va
                 rows = Rows::Apart;
                 target.l1_bytes * TILE_SHARE.0 / TILE_SHARE.1
             }
-            false => target.l2_bytes / 2,
+            false => resident,
         };
         if times > 1 && bytes > limit {
             return Err(Refusal::new(

@@ -59,8 +59,12 @@ fn wanted(program: &Program, leaf: &Leaf, load: &Load, tile: &Tile, reduced: &[V
     };
     let constant = program.buf(load.buf).role == Role::Const;
     let dim = packable(program, leaf, load, var).filter(|_| constant || vector)?;
-    let exact = matches!(&load.index[dim], Index::Affine(a) if a.as_var() == Some(var));
-    let many = leaf.output_loop(var).is_some_and(|l| l.extent > size);
+    // Tiles begin where panels do.
+    let steps = |c: i64| i64::try_from(size).is_ok_and(|size| c % size == 0);
+    let exact = load.index[dim].as_affine().is_some_and(|a| {
+        steps(a.offset()) && a.terms().iter().all(|&(v, c)| if v == var { c == 1 } else { steps(c) })
+    });
+    let many = leaf.output_loop(var).is_some_and(|_| program.buf(load.buf).shape[dim] > size);
     // Only what is packed at compile time can be cut into panels.
     let panel = (exact && many && constant).then_some((dim, size));
     if !vector && panel.is_none() {
