@@ -20,6 +20,7 @@ mod op_name;
 mod print;
 mod provenance;
 pub mod sequential;
+mod spelled_out;
 mod validate;
 mod weights;
 

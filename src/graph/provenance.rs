@@ -4,14 +4,14 @@
 //! An operation is computed by the node that has one of its results, by the node that has its name (or says that it
 //! computes it: [`Graph::operations`]), or (if it
 //! vanished: a no-op, a reshape of a reshape) where the first of its readers is computed. What only depends on
-//! constants is computed at compile time and no operation of a run, and neither is what nobody needs. SiLU is one
-//! operation even where a file spells it out as `x * sigmoid(x)`.
+//! constants is computed at compile time and no operation of a run, and neither is what nobody needs. What a file spells
+//! out (GELU, layer normalisation) is one operation: see [`super::spelled_out`].
 
 use std::collections::HashMap;
 
 use nestjit_ir::DType;
 
-use super::{Binary, Graph, Op, Unary, Value};
+use super::{Graph, Op, Unary, Value};
 
 /// The operations of a model, in order, and the values between them.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -37,6 +37,9 @@ pub struct ModelOp {
     pub outputs: Vec<usize>,
     /// How much of its operands it looks at.
     pub access: OperandAccess,
+    /// The bytes that it writes and reads back: a recurrent layer multiplies all steps of its input with the weights
+    /// before it walks through them.
+    pub kept: usize,
     /// The names of the nodes of the rewritten graph that compute it.
     pub nodes: Vec<String>,
 }
@@ -113,69 +116,12 @@ impl ModelOps {
             }
             let kind = kind(&node.op, before.operands(node).first().copied());
             let (name, access) = (node.name.clone(), access(&node.op));
-            ops.push(ModelOp { name, kind, inputs, outputs, access, nodes });
+            let kept = kept(&node.op, before.operands(node).first().copied());
+            ops.push(ModelOp { name, kind, inputs, outputs, access, kept, nodes });
         }
         let mut traced = ModelOps { ops, values, folded };
-        traced.join_silu();
+        traced.join_spelled_out();
         traced
-    }
-
-    /// Makes `x * sigmoid(x)` one operation, unless somebody else reads the sigmoid.
-    fn join_silu(&mut self) {
-        let mut readers = vec![0usize; self.values.len()];
-        for v in self.ops.iter().flat_map(|op| &op.inputs) {
-            readers[*v] += 1;
-        }
-        let mut joined = vec![false; self.ops.len()];
-        for at in 0..self.ops.len() {
-            let Some(sigmoid) = self.sigmoid_of(at, &readers) else { continue };
-            joined[sigmoid] = true;
-            let (x, s) = (self.ops[sigmoid].inputs[0], self.ops[sigmoid].outputs[0]);
-            let nodes = self.ops[sigmoid].nodes.clone();
-            self.values[s].source = ValueSource::Constant;
-            let name = common_scope(&self.ops[sigmoid].name, &self.ops[at].name).to_owned();
-            let op = &mut self.ops[at];
-            op.nodes.extend(nodes.into_iter().filter(|n| !op.nodes.contains(n)).collect::<Vec<_>>());
-            (op.kind, op.name, op.inputs) = (Unary::Silu.name(), name, vec![x]);
-        }
-        let mut number = 0;
-        let numbers: Vec<usize> = joined
-            .iter()
-            .map(|gone| {
-                number += usize::from(!gone);
-                number - usize::from(!gone)
-            })
-            .collect();
-        let mut joined = joined.into_iter();
-        self.ops.retain(|_| joined.next() == Some(false));
-        for value in &mut self.values {
-            if let ValueSource::Op(at) = &mut value.source {
-                *at = numbers[*at];
-            }
-        }
-    }
-
-    /// The sigmoid that the product `at` multiplies with its own operand and nobody else reads.
-    fn sigmoid_of(&self, at: usize, readers: &[usize]) -> Option<usize> {
-        let product = &self.ops[at];
-        let &[a, b] = product.inputs.as_slice() else { return None };
-        if product.kind != Binary::Mul.name() {
-            return None;
-        }
-        [(a, b), (b, a)].into_iter().find_map(|(x, s)| {
-            let ValueSource::Op(sigmoid) = self.values[s].source else { return None };
-            let op = &self.ops[sigmoid];
-            let own = op.kind == Unary::Sigmoid.name() && op.inputs == [x];
-            (own && readers[s] == 1 && !self.values[s].output).then_some(sigmoid)
-        })
-    }
-}
-
-/// The scope of both names if they have one in common (`act/sigmoid` and `act/mul`), otherwise the second name.
-fn common_scope<'n>(first: &str, second: &'n str) -> &'n str {
-    match (first.rsplit_once('/'), second.rsplit_once('/')) {
-        (Some((a, _)), Some((b, _))) if a == b && !b.is_empty() => b,
-        _ => second,
     }
 }
 
@@ -253,6 +199,18 @@ fn kind(op: &Op, x: Option<&Value>) -> &'static str {
     }
 }
 
+fn kept(op: &Op, x: Option<&Value>) -> usize {
+    match (op, x) {
+        (Op::Recurrent { kind, hidden, direction, .. }, Some(x)) => match x.shape.as_slice() {
+            [steps, batch, ..] if *steps > 1 => {
+                steps * batch * direction.count() * kind.gates() * hidden * x.dtype.size()
+            }
+            _ => 0,
+        },
+        _ => 0,
+    }
+}
+
 fn access(op: &Op) -> OperandAccess {
     match op {
         Op::Reshape { .. } | Op::Dropout | Op::Unary(Unary::Identity) => OperandAccess::View,
@@ -299,28 +257,6 @@ mod tests {
         let of_sum = folded.ops[1].inputs.iter().map(|v| folded.values[*v].source).collect::<Vec<_>>();
         assert_eq!(of_sum, [ValueSource::Op(0), ValueSource::Constant]);
         assert!(folded.values[folded.ops[1].outputs[0]].output);
-    }
-
-    #[test]
-    fn silu_is_one_operation() {
-        let mut g = GraphBuilder::new("m");
-        let x = g.input("x", DType::F32, &[4]);
-        let y = g.scope("act", |g| {
-            let s = g.named("sigmoid").sigmoid(x);
-            g.named("mul").mul(s, x)
-        });
-        // Here the sigmoid has another reader.
-        let s = g.sigmoid(y);
-        let p = g.mul(y, s);
-        let z = g.add(p, s);
-        g.output("z", z);
-        let graph = g.build().unwrap();
-        let ops = ModelOps::trace(&graph, &graph);
-        assert_eq!(kinds(&ops), ["SiLU", "Sigmoid", "Mul", "Add"]);
-        let silu = &ops.ops[0];
-        assert_eq!((silu.name.as_str(), silu.nodes.len(), silu.inputs.len()), ("act", 2, 1));
-        assert_eq!(ops.values[silu.outputs[0]].source, ValueSource::Op(0));
-        assert_eq!(ops.values[ops.ops[3].outputs[0]].source, ValueSource::Op(3));
     }
 
     #[test]

@@ -102,6 +102,7 @@ mod tests {
             inputs: vec![0],
             outputs: vec![],
             access: OperandAccess::Whole,
+            kept: 0,
             nodes: vec![],
         };
         let list =

@@ -72,15 +72,15 @@ pub fn of_program(program: &Program, cache: usize) -> Vec<Traffic> {
         .collect()
 }
 
-/// What an operation would read and write if it were computed on its own: its operands, constants apart, and its
-/// results.
+/// What an operation would read and write if it were computed on its own: its operands, constants apart, its results,
+/// and what it keeps in memory between its own parts.
 pub fn of_op(ops: &ModelOps, op: &ModelOp) -> usize {
     let written: usize = op.outputs.iter().map(|v| ops.values[*v].bytes()).sum();
     let operands = op.inputs.iter().map(|v| &ops.values[*v]);
     let bytes = operands.filter(|v| v.source != ValueSource::Constant).map(|v| v.bytes());
     match op.access {
         OperandAccess::View => 0,
-        OperandAccess::Whole => written + bytes.sum::<usize>(),
+        OperandAccess::Whole => written + 2 * op.kept + bytes.sum::<usize>(),
         OperandAccess::Part => written + bytes.map(|b| b.min(written)).sum::<usize>(),
     }
 }
