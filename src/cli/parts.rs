@@ -9,7 +9,7 @@ use nestjit::report::format::{bytes, ms, name, table};
 use nestjit::report::fusion::Totals;
 use nestjit::session::Trace;
 use nestjit::{Error, Executable, Item, Result, Session, Tensor};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::args::{BenchArgs, Fusion, ModelArgs};
 use super::compare::{difference, tolerance};
@@ -35,65 +35,6 @@ pub(crate) fn tensors(parts: &Parts, outputs: &[Item]) -> Vec<(String, Tensor)> 
         }
     }
     tensors
-}
-
-/// What was run, and why it is not one program.
-pub(crate) fn report(
-    parts: &Parts,
-    disabled: &[String],
-    threads: Option<usize>,
-    as_json: bool,
-) -> Result<Outcome> {
-    let s = parts.session(session::compiler(threads, disabled, true))?;
-    // The first call compiles; the second one is timed.
-    s.call_items(&parts.inputs)?;
-    let (_, trace) = s.trace(&parts.inputs)?;
-    if as_json {
-        let object =
-            json!({ "model": s.model().name(), "parts": trace.parts.iter().map(part).collect::<Vec<_>>() });
-        let json = serde_json::to_string_pretty(&object);
-        return Ok((json.map_err(|e| Error::internal(e.to_string()))? + "\n").into());
-    }
-    let count = programs(&trace).count();
-    let mut text = format!(
-        "model {}   {count} programs: shapes in it depend on data, or it decides what is computed\n\n",
-        name(s.model().name())
-    );
-    let mut number = 0;
-    let rows = trace.parts.iter().map(|part| {
-        let indent = "  ".repeat(part.depth);
-        let what = match &part.program {
-            Some(executable) => {
-                number += 1;
-                let totals = Totals::of(executable.unit());
-                format!(
-                    "program {number}: {} kernels, {} of temporaries",
-                    totals.kernels,
-                    bytes(totals.temporary_bytes)
-                )
-            }
-            None => part.reasons.iter().map(|r| format!("{} ({})", name(&r.node), r.op)).collect(),
-        };
-        let why: Vec<String> = part.reasons.iter().map(|reason| reason.why.clone()).collect();
-        let time = ms(part.time.as_secs_f64() * 1e3);
-        [format!("{indent}{what}"), part.runs.to_string(), time, why.join("; ")]
-    });
-    text += &table(["part", "runs", "ms", "why it ends a program"], &[1, 2], rows.collect::<Vec<_>>());
-    for (i, executable) in programs(&trace).enumerate() {
-        let _ = write!(text, "\n---- program {}\n{}", i + 1, executable.fusion_report().to_text(usize::MAX));
-    }
-    Ok(text.into())
-}
-
-fn part(part: &nestjit::session::Part) -> Value {
-    let reasons = part.reasons.iter().map(|r| json!({ "node": r.node, "op": r.op, "why": r.why }));
-    json!({
-        "depth": part.depth,
-        "kernels": part.program.as_ref().map(Executable::kernels),
-        "reasons": reasons.collect::<Vec<_>>(),
-        "runs": part.runs,
-        "ms": part.time.as_secs_f64() * 1e3,
-    })
 }
 
 /// The programs' text.

@@ -1,18 +1,19 @@
 //! `nestjit report`: what was fused, what was not and why, and what that brought.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nestjit::report::compare::{self, Extent, Variant};
+use nestjit::report::programs::{Part, PartReason};
 use nestjit::report::{FusionReport, Roofline, format, page, trace};
 use nestjit::runtime::machine;
-use nestjit::{Compiler, Error, Executable, Fusion, Model, Result, TensorView};
+use nestjit::{Compiler, Error, Executable, Fusion, Model, Result, Tensor, TensorView};
 use serde::Serialize;
 
 use super::args::ReportArgs;
-use super::onnx::{self, Loaded};
+use super::onnx::{self, Loaded, Parts};
 use super::session::{self, FUSION};
-use super::{Outcome, npy, parts};
+use super::{Outcome, npy};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -32,23 +33,14 @@ pub(crate) fn execute(args: &ReportArgs) -> Result<Outcome> {
     let mut roofline = None;
     let mut reports = Vec::new();
     for model in &args.models {
-        let model = match onnx::load(model, &args.dim, &[])? {
-            Loaded::Graph(model) => model,
-            Loaded::Parts(parts) => {
-                let extras =
-                    [args.compare, args.measure, files.iter().any(|f| f.1.is_some()), args.models.len() > 1];
-                if extras.contains(&true) {
-                    return Err(Error::unsupported(format!(
-                        "'{}' is not one program: it has a report of its own, without other models, --compare, --measure, \
-                         --html, --dot and --trace",
-                        model.escape_debug()
-                    )));
-                }
-                let threads = args.threads.map(|n| n as usize);
-                return parts::report(&parts, &args.disable_pass, threads, args.json);
+        let source = match onnx::load(model, &args.dim, &[])? {
+            Loaded::Graph(model) => {
+                let (inputs, _) = session::inputs(&model, &[])?;
+                Source::Model(model, inputs)
             }
+            Loaded::Parts(parts) => Source::Parts(parts),
         };
-        reports.push(report(args, &model, &mut roofline)?);
+        reports.push(report(args, &source, &mut roofline)?);
     }
     let limit = args.max_nodes.unwrap_or(usize::MAX);
     if args.json {
@@ -83,64 +75,129 @@ fn several(reports: &[FusionReport]) -> String {
     text
 }
 
+/// What is compiled.
+enum Source {
+    /// A model that is one program, and inputs for it.
+    Model(Model, Vec<Tensor>),
+    /// A model that a session runs.
+    Parts(Parts),
+}
+
+/// A program, and inputs for it.
+struct Program {
+    executable: Executable,
+    inputs: Vec<Tensor>,
+}
+
+impl Source {
+    /// The programs of a model; if a session runs it, also its name and its parts.
+    fn compile(&self, compiler: Compiler) -> Result<(Vec<Program>, Option<(String, Vec<Part>)>)> {
+        let parts = match self {
+            Source::Model(model, inputs) => {
+                let executable = compiler.compile(model)?;
+                return Ok((vec![Program { executable, inputs: inputs.clone() }], None));
+            }
+            Source::Parts(parts) => parts,
+        };
+        let s = parts.session(compiler)?;
+        // The first call compiles; the second one is timed.
+        s.call_items(&parts.inputs)?;
+        let (_, trace) = s.trace(&parts.inputs)?;
+        let mut programs = Vec::new();
+        let mut rows = Vec::new();
+        for part in trace.parts {
+            let reasons = part.reasons.into_iter();
+            rows.push(Part {
+                depth: part.depth,
+                kernels: part.program.as_ref().map(Executable::kernels),
+                reasons: reasons.map(|r| PartReason { node: r.node, op: r.op, why: r.why }).collect(),
+                runs: part.runs,
+                ms: part.time.as_secs_f64() * 1e3,
+            });
+            programs.extend(part.program.map(|executable| Program { executable, inputs: part.inputs }));
+        }
+        Ok((programs, Some((s.model().name().to_owned(), rows))))
+    }
+}
+
 /// Compiles a model, and measures and writes what is asked for.
-fn report(args: &ReportArgs, model: &Model, roofline: &mut Option<Roofline>) -> Result<FusionReport> {
+fn report(args: &ReportArgs, source: &Source, roofline: &mut Option<Roofline>) -> Result<FusionReport> {
     let threads = args.threads.map(|n| n as usize);
     let compiler = session::compiler(threads, &args.disable_pass, true);
     let with_text = args.html.is_some();
-    let executable = compiler.clone().keep_code(with_text).keep_programs(with_text).compile(model)?;
-    let roofline = *roofline.get_or_insert_with(|| {
-        let (target, threads) = (executable.target(), executable.threads());
-        Roofline::new(machine::measure_together(target.isa, target.l3_bytes, threads), threads)
-    });
-    let mut report = subject(args, model, &executable, roofline)?;
+    let full = source.compile(compiler.clone().keep_code(with_text).keep_programs(with_text))?;
+    if let (None, Some(program)) = (&roofline, full.0.first()) {
+        let (target, threads) = (program.executable.target(), program.executable.threads());
+        *roofline =
+            Some(Roofline::new(machine::measure_together(target.isa, target.l3_bytes, threads), threads));
+    }
+    let mut whole = subject(args, &full, *roofline)?;
     if args.compare {
         let variant = |extent, compiler: Compiler| {
-            let report = subject(args, model, &compiler.compile(model)?, roofline)?;
+            let report = subject(args, &source.compile(compiler)?, *roofline)?;
             Ok(Variant::of(extent, &report))
         };
         let unfused = variant(Extent::Unfused, compiler.clone().disable_pass(FUSION))?;
         let epilogue = variant(Extent::EpilogueOnly, compiler.fusion(Fusion::Epilogue))?;
-        report.compare = Some(vec![unfused, epilogue, Variant::of(Extent::Full, &report)]);
+        whole.compare = Some(vec![unfused, epilogue, Variant::of(Extent::Full, &whole)]);
     }
-    if let Some(file) = &args.dot {
-        write(file, &page::dot(&report, &executable))?;
+    let files = args.dot.is_some() || args.html.is_some() || args.trace.is_some();
+    let (programs, session) = (&full.0, full.1.is_some());
+    for (i, program) in programs.iter().enumerate().filter(|_| files) {
+        // A page shows one program.
+        let file = |path: &Path| if session { numbered(path, i + 1) } else { path.to_owned() };
+        let own = if session { program_report(args, program, *roofline)? } else { whole.clone() };
+        if let Some(path) = &args.dot {
+            write(&file(path), &page::dot(&own, &program.executable))?;
+        }
+        if let Some(path) = &args.html {
+            write(&file(path), &page::html(&own, &program.executable))?;
+        }
+        if let Some(path) = &args.trace {
+            write(&file(path), &trace::chrome(&own, &record(args, program)?))?;
+        }
     }
-    if let Some(file) = &args.html {
-        write(file, &page::html(&report, &executable))?;
-    }
-    if let Some(file) = &args.trace {
-        write(file, &trace::chrome(&report, &record(args, model, &executable)?))?;
-    }
-    Ok(report)
+    Ok(whole)
 }
 
-/// The report of an executable, measured if that is asked for.
+/// The report of a model, measured if that is asked for.
 fn subject(
     args: &ReportArgs,
-    model: &Model,
-    executable: &Executable,
-    roofline: Roofline,
+    (programs, session): &(Vec<Program>, Option<(String, Vec<Part>)>),
+    roofline: Option<Roofline>,
 ) -> Result<FusionReport> {
-    let mut report = executable.fusion_report();
+    let mut reports =
+        programs.iter().map(|p| program_report(args, p, roofline)).collect::<Result<Vec<_>>>()?;
+    Ok(match session {
+        Some((name, parts)) => FusionReport::of_programs(name, reports, parts.clone()),
+        None => reports.pop().unwrap_or_default(),
+    })
+}
+
+/// The report of a program, measured if that is asked for.
+fn program_report(args: &ReportArgs, program: &Program, roofline: Option<Roofline>) -> Result<FusionReport> {
+    let mut report = program.executable.fusion_report();
+    let Some(roofline) = roofline else { return Ok(report) };
     report.classify(roofline);
     if args.measure {
-        report.measure(&record(args, model, executable)?, roofline);
+        report.measure(&record(args, program)?, roofline);
     }
     Ok(report)
 }
 
 /// Runs with a look at the clock before and after every nest. The first run brings everything into place and
 /// does not count.
-fn record(
-    args: &ReportArgs,
-    model: &Model,
-    executable: &Executable,
-) -> Result<nestjit::runtime::trace::Trace> {
-    let (inputs, _) = session::inputs(model, &[])?;
-    let views: Vec<TensorView<'_>> = inputs.iter().map(TensorView::from).collect();
-    executable.trace(&views, 1)?;
-    executable.trace(&views, args.runs as usize)
+fn record(args: &ReportArgs, program: &Program) -> Result<nestjit::runtime::trace::Trace> {
+    let views: Vec<TensorView<'_>> = program.inputs.iter().map(TensorView::from).collect();
+    program.executable.trace(&views, 1)?;
+    program.executable.trace(&views, args.runs as usize)
+}
+
+/// `dir/page.html` as `dir/page-2.html`.
+fn numbered(path: &Path, number: usize) -> PathBuf {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let extension = path.extension().map_or_else(String::new, |e| format!(".{}", e.to_string_lossy()));
+    path.with_file_name(format!("{stem}-{number}{extension}"))
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

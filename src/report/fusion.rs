@@ -7,6 +7,7 @@ use nestjit_ir::{BufId, Program, Role};
 use serde::Serialize;
 
 use super::pattern;
+use super::programs::Part;
 use super::refusal;
 use super::roofline::{Balance, Measured, NestTime, Roofline};
 use super::traffic::{self, Traffic};
@@ -18,7 +19,7 @@ use crate::unit::{Remark, Unit};
 
 /// What became of a model. Serialised, it is an element of `models` in what `nestjit report --json` prints;
 /// docs/REPORT.md describes every field.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize)]
 pub struct FusionReport {
     /// The model's name.
     pub model: String,
@@ -46,6 +47,9 @@ pub struct FusionReport {
     pub groups: Vec<Group>,
     /// Every pair of nests that hands something over through memory.
     pub refusals: Vec<Refusal>,
+    /// What ran, if the model is several programs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parts: Option<Vec<Part>>,
     /// The same model with less fusion, if that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compare: Option<Vec<Variant>>,
@@ -87,6 +91,9 @@ pub struct Pattern {
 /// A nest and the operations that it computes.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Group {
+    /// The number of its program, from 1, if the model is several programs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub program: Option<usize>,
     /// The nest's name.
     pub nest: String,
     /// What it is made of: `Conv_BatchNorm_Relu`.
@@ -230,6 +237,7 @@ impl FusionReport {
             patterns: patterns(&groups),
             refusals: refusal::list(program, &traffic, subject.remarks, subject.disabled_passes),
             groups,
+            parts: None,
             compare: None,
             measured: None,
             isa: String::new(),
@@ -341,6 +349,7 @@ fn groups(subject: &Subject<'_>, members: &[Vec<usize>], traffic: &[Traffic]) ->
             let flops = flops::count_nest(program, nest);
             let moved = (read + written) as i64;
             Group {
+                program: None,
                 nest: nest.name.clone(),
                 pattern: if kinds.is_empty() { "(no operation)".to_owned() } else { pattern::name(&kinds) },
                 remapper: pattern::remapper(subject.ops, &ops[at]),
@@ -361,7 +370,8 @@ fn groups(subject: &Subject<'_>, members: &[Vec<usize>], traffic: &[Traffic]) ->
         .collect()
 }
 
-fn patterns(groups: &[Group]) -> Vec<Pattern> {
+/// Groups of equal operations, the most frequent first.
+pub(super) fn patterns(groups: &[Group]) -> Vec<Pattern> {
     let mut by_name: BTreeMap<&str, Vec<&Group>> = BTreeMap::new();
     for group in groups {
         by_name.entry(&group.pattern).or_default().push(group);

@@ -8,6 +8,7 @@ pub mod format;
 pub mod fusion;
 pub mod page;
 pub mod pattern;
+pub mod programs;
 pub mod refusal;
 pub mod roofline;
 pub mod stats;

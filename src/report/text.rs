@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use super::compare::{self, percent};
 use super::format::{bytes, count, ms, name, signed_bytes, table};
 use super::fusion::{FusionReport, Group};
+use super::programs;
 use super::roofline::Balance;
 
 /// The widest column of operations in the listing; longer names are cut.
@@ -22,6 +23,9 @@ impl FusionReport {
 
     fn write(&self, text: &mut String, limit: usize) -> std::fmt::Result {
         self.write_summary(text)?;
+        if let Some(parts) = &self.parts {
+            write!(text, "\nParts\n{}", programs::text(parts))?;
+        }
         if let Some(variants) = &self.compare {
             write!(text, "\nHow much is fused\n{}", compare::variants(variants))?;
         }
@@ -45,7 +49,10 @@ impl FusionReport {
     }
 
     fn write_summary(&self, text: &mut String) -> std::fmt::Result {
-        write!(text, "model {}   isa {}", name(&self.model), self.isa)?;
+        write!(text, "model {}", name(&self.model))?;
+        if !self.isa.is_empty() {
+            write!(text, "   isa {}", self.isa)?;
+        }
         if !self.disabled_passes.is_empty() {
             write!(text, "   without {}", self.disabled_passes.join(", "))?;
         }
@@ -110,7 +117,12 @@ impl FusionReport {
         let widest = |lines: &[Vec<String>]| lines.iter().flatten().map(|l| l.chars().count()).max();
         let (left, right) = (widest(&ops).unwrap_or(0), widest(&boxes).unwrap_or(0));
         let mut text = String::new();
-        for (ops, lines) in ops.iter().zip(&boxes) {
+        let mut program = None;
+        for ((ops, lines), group) in ops.iter().zip(&boxes).zip(shown) {
+            if let Some(number) = group.program.filter(|_| group.program != program) {
+                let _ = writeln!(text, " ---- program {number}");
+                program = group.program;
+            }
             let (title, content) = lines.split_first().map_or(("", &[][..]), |(t, c)| (t.as_str(), c));
             let mut side = vec![format!("┌─ {title} {}┐", "─".repeat(right - title.chars().count()))];
             let height = content.len().max(ops.len().saturating_sub(2));

@@ -119,6 +119,7 @@ impl<'s> Run<'s> {
             trace.borrow_mut().add(key, start.elapsed(), || Part {
                 depth: self.depth.get(),
                 program: if let Code::Compiled(executable) = code { Some(executable.clone()) } else { None },
+                inputs: entry.stage.inputs.iter().filter_map(|s| tensor(slots, *s).ok().cloned()).collect(),
                 reasons: entry.stage.waits.clone(),
                 runs: 0,
                 time: Duration::ZERO,
@@ -140,6 +141,7 @@ impl<'s> Run<'s> {
         trace.add(key, time, || Part {
             depth,
             program: None,
+            inputs: Vec::new(),
             reasons: vec![step.reason.clone()],
             runs: 0,
             time: Duration::ZERO,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::onnx::Reason;
 use crate::runtime::Executable;
+use crate::tensor::Tensor;
 
 /// The parts of a model that a call ran.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +20,8 @@ pub struct Part {
     pub depth: usize,
     /// The program, if it is one that was compiled.
     pub program: Option<Executable>,
+    /// What the program was given when it ran first.
+    pub inputs: Vec<Tensor>,
     /// The node that it is, and why it is not part of a program; or the nodes that needed values and begin a new one.
     pub reasons: Vec<Reason>,
     /// How often it was run.

@@ -90,10 +90,8 @@ fn files_bind_dimensions() {
 fn models_that_are_not_one_program() {
     let model = parts();
     let report = stdout(&["report", &model, "--dim", "n=3"]);
-    assert!(report.contains("2 programs") && report.contains("where (NonZero, opset 18)"), "{report}");
+    assert!(report.contains(" ---- program 2\n") && report.contains("where (NonZero, opset 18)"), "{report}");
     assert!(report.contains("the shape of the result depends on data"), "{report}");
-    let json: Value = serde_json::from_str(&stdout(&["report", &model, "--dim", "n=3", "--json"])).unwrap();
-    assert_eq!(json["parts"].as_array().unwrap().len(), 3);
     let check = stdout(&["check", &model, "--dim", "n=3"]);
     assert!(check.contains("PASSED: 6 comparisons"), "{check}");
     let bench = stdout(&["bench", &model, "--dim", "n=3", "--iterations", "2", "--warmup", "1", "--json"]);
@@ -110,6 +108,39 @@ fn models_that_are_not_one_program() {
     assert!(stdout(&["run", &model, "--dim", "n=3"]).contains("y"));
     let (code, _, err) = run(&["export", &model, "out.onnx", "--dim", "n=3"]);
     assert!(code == 1 && err.contains("is not one program"), "{err}");
+}
+
+#[test]
+fn reports_of_models_that_are_not_one_program() {
+    let model = parts();
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("sessions/pages");
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = |name: &str| folder.join(name).display().to_string();
+    let (html, dot, trace) = (file("page.html"), file("graph.dot"), file("trace.json"));
+    let shown = ["--measure", "--runs", "2", "--compare", "--html", &html, "--dot", &dot, "--trace", &trace];
+    let args = [&["report", &model, "--dim", "n=3", "--json"][..], &shown].concat();
+    let json: Value = serde_json::from_str(&stdout(&args)).unwrap();
+    let report = &json["models"][0];
+    assert_eq!(report["parts"].as_array().unwrap().len(), 3);
+    let groups = report["groups"].as_array().unwrap();
+    assert_eq!(report["nests"], groups.len());
+    let programs: Vec<&Value> = groups.iter().map(|g| &g["program"]).collect();
+    assert!(
+        programs.iter().is_sorted_by_key(|p| p.as_u64()) && programs.contains(&&Value::from(2)),
+        "{report}"
+    );
+    assert!(groups.iter().all(|g| g["ms"].as_f64().unwrap() > 0.0), "{report}");
+    assert_eq!(report["compare"].as_array().unwrap().len(), 3);
+    // A page, a graph and a trace for each program.
+    for number in [1, 2] {
+        let read = |name: String| std::fs::read_to_string(folder.join(name)).unwrap();
+        assert!(read(format!("page-{number}.html")).contains("<svg"));
+        assert!(read(format!("graph-{number}.dot")).contains("digraph"));
+        serde_json::from_str::<Value>(&read(format!("trace-{number}.json"))).unwrap();
+    }
+    // Beside others it has a row.
+    let rows = stdout(&["report", &model, &model, "--dim", "n=3"]);
+    assert_eq!(rows.lines().count(), 3, "{rows}");
 }
 
 #[test]
