@@ -167,7 +167,8 @@ fn head() -> Fused {
 
 #[test]
 fn blocks_have_a_nest_per_convolution_or_pooling() {
-    let blocks: [(&str, fn() -> Fused, usize); 8] = [
+    type Build = fn() -> Fused;
+    let blocks: [(&str, Build, usize); 8] = [
         ("ShuffleNet", shufflenet, 3),
         ("ShuffleNet V2", shufflenet_v2, 3),
         ("YOLO neck", neck, 3),
