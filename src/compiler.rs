@@ -13,7 +13,7 @@ use crate::graph::{Graph, Model, ModelOps, ValueId};
 use crate::interpret;
 use crate::laps::Laps;
 use crate::lower::lower;
-use crate::options::{Fusion, Options, check_threads};
+use crate::options::{Fusion, Options, RowRings, check_threads};
 use crate::passes::{self, PassContext, PassManager};
 use crate::runtime::executable::{Executable, Parts, Records, TensorSpec};
 use crate::runtime::timing::{CompileTimings, phase};
@@ -132,6 +132,15 @@ impl Compiler {
         })
     }
 
+    /// Where rings of rows are made.
+    #[must_use]
+    pub fn row_rings(self, row_rings: RowRings) -> Compiler {
+        self.set(|o| {
+            o.row_rings = row_rings;
+            Ok(())
+        })
+    }
+
     /// Compiles a model.
     ///
     /// # Errors
@@ -217,8 +226,12 @@ struct Setup {
 
 impl Setup {
     fn manager(&self) -> Result<PassManager<'_>> {
-        let context =
-            PassContext { target: &self.target, threads: self.threads, fusion: self.options.fusion };
+        let context = PassContext {
+            target: &self.target,
+            threads: self.threads,
+            fusion: self.options.fusion,
+            row_rings: self.options.row_rings,
+        };
         PassManager::new(&self.options, context)
     }
 }

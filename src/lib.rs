@@ -31,7 +31,7 @@ pub use graph::{GraphBuilder, Model, Sequential};
 pub use host::Item;
 pub use nestjit_ir as ir;
 pub use nestjit_ir::DType;
-pub use options::{Fusion, Options};
+pub use options::{Fusion, Options, RowRings};
 pub use runtime::{Executable, TensorSpec, TensorView};
 pub use session::Session;
 pub use tensor::{Element, Tensor};

@@ -61,6 +61,18 @@ pub enum Fusion {
     Epilogue,
 }
 
+/// Whether nests of which one reads windows of rows of the other share a ring of rows.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum RowRings {
+    /// Where it pays.
+    #[default]
+    Auto,
+    /// Wherever it is legal.
+    On,
+    /// Nowhere.
+    Off,
+}
+
 /// How to compile.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options {
@@ -82,6 +94,8 @@ pub struct Options {
     pub keep_code: bool,
     /// How far OpFusion goes.
     pub fusion: Fusion,
+    /// Where rings of rows are made.
+    pub row_rings: RowRings,
 }
 
 impl Default for Options {
@@ -97,6 +111,7 @@ impl Default for Options {
             keep_programs: false,
             keep_code: false,
             fusion: Fusion::Full,
+            row_rings: RowRings::Auto,
         }
     }
 }

@@ -26,7 +26,12 @@ fn after(passes: &[&str], graph: &Graph) -> (Graph, Vec<Remark>) {
     let target = Target::host(None).unwrap();
     let mut manager = PassManager::new(
         &options,
-        PassContext { target: &target, threads: 1, fusion: nestjit::Fusion::Full },
+        PassContext {
+            target: &target,
+            threads: 1,
+            fusion: nestjit::Fusion::Full,
+            row_rings: nestjit::RowRings::Auto,
+        },
     )
     .unwrap();
     let mut rewritten = graph.clone();

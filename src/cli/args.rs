@@ -37,12 +37,34 @@ pub(crate) enum Command {
 pub(crate) struct ModelArgs {
     /// An `.onnx` file, or a built-in model (see `nestjit zoo`; networks also in another size: `resnet18@64`)
     pub(crate) model: String,
-    /// Passes to switch off, by name; `nestjit ir --passes` lists them
-    #[arg(long = "disable-pass", value_name = "A,B", value_delimiter = ',')]
-    pub(crate) disable_pass: Vec<String>,
+    #[command(flatten)]
+    pub(crate) passes: PassArgs,
     /// The extent of a symbolic dimension of an ONNX model; those left open are 1, or what inputs have
     #[arg(long = "dim", value_name = "NAME=N", value_parser = dimension)]
     pub(crate) dim: Vec<(String, usize)>,
+}
+
+/// What passes do.
+#[derive(Args, Debug, Clone, Default)]
+pub(crate) struct PassArgs {
+    /// Passes to switch off, by name; `nestjit ir --passes` lists them
+    #[arg(long = "disable-pass", value_name = "A,B", value_delimiter = ',')]
+    pub(crate) disable_pass: Vec<String>,
+    /// Where what reads windows of rows is computed with what makes them, strip by strip
+    #[arg(long = "row-rings", value_name = "WHERE", value_enum, default_value_t = Rings::Auto)]
+    pub(crate) row_rings: Rings,
+}
+
+/// Where rings of rows are made.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Rings {
+    /// Where it pays.
+    #[default]
+    Auto,
+    /// Wherever it is possible.
+    On,
+    /// Nowhere.
+    Off,
 }
 
 #[derive(Args, Debug)]
@@ -113,9 +135,8 @@ pub(crate) struct ReportArgs {
     /// `.onnx` files or built-in models; for several, one row each
     #[arg(value_name = "MODEL", required = true)]
     pub(crate) models: Vec<String>,
-    /// Passes to switch off, by name; `nestjit ir --passes` lists them
-    #[arg(long = "disable-pass", value_name = "A,B", value_delimiter = ',')]
-    pub(crate) disable_pass: Vec<String>,
+    #[command(flatten)]
+    pub(crate) passes: PassArgs,
     /// The extent of a symbolic dimension of an ONNX model; those left open are 1, or what inputs have
     #[arg(long = "dim", value_name = "NAME=N", value_parser = dimension)]
     pub(crate) dim: Vec<(String, usize)>,
@@ -153,9 +174,8 @@ pub(crate) struct IrArgs {
     /// An `.onnx` file, a built-in model, or a file of nests that ends in .nest
     #[arg(required_unless_present = "passes")]
     pub(crate) model: Option<String>,
-    /// Passes to switch off, by name
-    #[arg(long = "disable-pass", value_name = "A,B", value_delimiter = ',')]
-    pub(crate) disable_pass: Vec<String>,
+    #[command(flatten)]
+    pub(crate) options: PassArgs,
     /// The extent of a symbolic dimension of an ONNX model; those left open are 1, or what inputs have
     #[arg(long = "dim", value_name = "NAME=N", value_parser = dimension)]
     pub(crate) dim: Vec<(String, usize)>,
@@ -250,7 +270,7 @@ mod tests {
     fn passes_are_separated_by_commas() {
         let cli = Cli::try_parse_from(["nestjit", "run", "m", "--disable-pass", "A,B"]).unwrap();
         let Command::Run(run) = cli.command else { panic!("not run") };
-        assert_eq!(run.model.disable_pass, ["A", "B"]);
+        assert_eq!(run.model.passes.disable_pass, ["A", "B"]);
         assert!(Cli::try_parse_from(["nestjit", "bench", "m", "--iterations", "0"]).is_err());
     }
 }

@@ -147,7 +147,7 @@ impl Subject {
         let (inputs, _) = session::inputs(&model, &[])?;
         let compile = Instant::now();
         let threads = args.threads.map(|n| n as usize);
-        let executable = session::compile(&model, threads, &args.model.disable_pass, fusion)?;
+        let executable = session::compile(&model, threads, &args.model.passes, fusion)?;
         if fusion && executable.options().disabled_passes.iter().any(|pass| pass == FUSION) {
             let message = format!("{FUSION} is switched off, so there is no fused code: add `--fusion off`");
             return Err(Error::usage(message));

@@ -36,13 +36,13 @@ pub(crate) fn execute(args: &CheckArgs) -> Result<Outcome> {
     let model = match onnx::load(&args.model.model, &args.model.dim, &args.input)? {
         Loaded::Graph(model) => model,
         Loaded::Parts(parts) => {
-            return parts::check(&parts, &args.model.disable_pass, &args.expect, args.tolerance);
+            return parts::check(&parts, &args.model.passes, &args.expect, args.tolerance);
         }
     };
     let (inputs, _) = session::inputs(&model, &args.input)?;
     let outputs = session::outputs_of(&model);
     let expected = session::expectations(&args.expect, &outputs)?;
-    let on = |threads, fusion| session::compile(&model, Some(threads), &args.model.disable_pass, fusion);
+    let on = |threads, fusion| session::compile(&model, Some(threads), &args.model.passes, fusion);
     let [one, two] = THREADS;
     let with_fusion = on(one, true)?;
     let fuses = !with_fusion.options().disabled_passes.iter().any(|pass| pass == FUSION);
@@ -95,6 +95,7 @@ fn transformed(model: &Model, executable: &Executable) -> Result<Unit> {
         target: executable.target(),
         threads: executable.threads(),
         fusion: executable.options().fusion,
+        row_rings: executable.options().row_rings,
     };
     let mut passes = PassManager::new(executable.options(), context)?;
     let mut graph = model.graph.clone();

@@ -22,7 +22,7 @@ pub(crate) fn execute(args: &IrArgs) -> Result<Outcome> {
     if let Some(pass) = args.after.as_deref().filter(|pass| *pass != LOWER) {
         passes::find(pass)?;
     }
-    let compiler = session::compiler(None, &args.disable_pass, true).keep_programs(true);
+    let compiler = session::compiler(None, &args.options, true).keep_programs(true);
     let executable = if model.ends_with(".nest") {
         compile_file(&compiler, Path::new(model))?
     } else {

@@ -11,7 +11,7 @@ use nestjit::session::Trace;
 use nestjit::{Error, Executable, Item, Result, Session, Tensor};
 use serde_json::json;
 
-use super::args::{BenchArgs, Fusion, ModelArgs};
+use super::args::{BenchArgs, Fusion, ModelArgs, PassArgs};
 use super::compare::{difference, tolerance};
 use super::onnx::Parts;
 use super::{Outcome, npy, session};
@@ -86,7 +86,7 @@ impl Comparisons {
 /// Compiled code, fused and unfused, against the evaluator of graphs, and against itself with other threads.
 pub(crate) fn check(
     parts: &Parts,
-    disabled: &[String],
+    passes: &PassArgs,
     expected: &[(String, PathBuf)],
     limit: Option<f64>,
 ) -> Result<Outcome> {
@@ -97,7 +97,7 @@ pub(crate) fn check(
     let reference = outputs(&parts.reference()?)?;
     let mut table_of = Comparisons::default();
     for (what, fusion) in [("fused code", true), ("unfused code", false)] {
-        let on = |threads| parts.session(session::compiler(Some(threads), disabled, fusion));
+        let on = |threads| parts.session(session::compiler(Some(threads), passes, fusion));
         let s = on(1)?;
         let (values, again, on_two) = (outputs(&s)?, outputs(&s)?, outputs(&on(2)?)?);
         if values.len() != reference.len() {
@@ -134,7 +134,7 @@ pub(crate) fn check(
 
 /// Whole calls, fused and unfused in turns.
 pub(crate) fn bench(args: &BenchArgs, parts: &Parts, startup_ms: f64) -> Result<Outcome> {
-    let ModelArgs { model, disable_pass, .. } = &args.model;
+    let ModelArgs { model, passes: given, .. } = &args.model;
     let wanted: &[bool] = match args.fusion {
         Fusion::Both => &[true, false],
         Fusion::On => &[true],
@@ -144,7 +144,7 @@ pub(crate) fn bench(args: &BenchArgs, parts: &Parts, startup_ms: f64) -> Result<
     let mut subjects = Vec::new();
     for fusion in wanted {
         let start = Instant::now();
-        let s = parts.session(session::compiler(threads, disable_pass, *fusion))?;
+        let s = parts.session(session::compiler(threads, given, *fusion))?;
         let load = start.elapsed().as_secs_f64() * 1e3;
         let (call, trace) = s.trace(&parts.inputs)?;
         subjects.push((*fusion, s, load, call, trace, Vec::new()));
@@ -190,7 +190,7 @@ pub(crate) fn bench(args: &BenchArgs, parts: &Parts, startup_ms: f64) -> Result<
         ]);
         medians.push(warm.median);
         runs.push(json!({
-            "fusion": fusion, "disabled_passes": disable_pass, "programs": call.programs, "kernels": kernels, "temp_bytes": temps,
+            "fusion": fusion, "disabled_passes": given.disable_pass, "programs": call.programs, "kernels": kernels, "temp_bytes": temps,
             "cold_ms": { "load": load, "passes": passes, "codegen": codegen, "pack": pack, "first_run": first_run, "total": total },
             "warm_ms": warm,
         }));

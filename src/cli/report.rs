@@ -26,7 +26,7 @@ pub(crate) fn execute(args: &ReportArgs) -> Result<Outcome> {
     if let (Some((option, _)), 2..) = (files.iter().find(|f| f.1.is_some()), args.models.len()) {
         return Err(Error::usage(format!("{option} writes the report of one model, but several are given")));
     }
-    if args.compare && args.disable_pass.iter().any(|pass| pass == FUSION) {
+    if args.compare && args.passes.disable_pass.iter().any(|pass| pass == FUSION) {
         let message = format!("{FUSION} is switched off, so there is nothing to compare: drop `--compare`");
         return Err(Error::usage(message));
     }
@@ -123,7 +123,7 @@ impl Source {
 /// Compiles a model, and measures and writes what is asked for.
 fn report(args: &ReportArgs, source: &Source, roofline: &mut Option<Roofline>) -> Result<FusionReport> {
     let threads = args.threads.map(|n| n as usize);
-    let compiler = session::compiler(threads, &args.disable_pass, true);
+    let compiler = session::compiler(threads, &args.passes, true);
     let with_text = args.html.is_some();
     let full = source.compile(compiler.clone().keep_code(with_text).keep_programs(with_text))?;
     if let (None, Some(program)) = (&roofline, full.0.first()) {

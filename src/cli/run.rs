@@ -15,12 +15,12 @@ pub(crate) fn execute(args: &RunArgs) -> Result<Outcome> {
     let (outputs, random) = match onnx::load(&args.model.model, &args.model.dim, &args.input)? {
         Loaded::Graph(model) => {
             let (inputs, random) = session::inputs(&model, &args.input)?;
-            let executable = session::compile(&model, threads, &args.model.disable_pass, true)?;
+            let executable = session::compile(&model, threads, &args.model.passes, true)?;
             let names = session::outputs_of(&model).into_iter().map(|port| port.name);
             (names.zip(executable.run(&inputs)?).collect::<Vec<_>>(), random)
         }
         Loaded::Parts(parts) => {
-            let s = parts.session(session::compiler(threads, &args.model.disable_pass, true))?;
+            let s = parts.session(session::compiler(threads, &args.model.passes, true))?;
             (parts::tensors(&parts, &s.call_items(&parts.inputs)?.outputs), parts.random)
         }
     };

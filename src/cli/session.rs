@@ -5,12 +5,13 @@ use std::time::Instant;
 
 use nestjit::graph::{ValueId, Weights};
 use nestjit::{
-    Compiler, DType, Error, ErrorKind, Executable, GraphBuilder, Model, Result, Tensor, TensorSpec,
+    Compiler, DType, Error, ErrorKind, Executable, GraphBuilder, Model, Result, RowRings, Tensor, TensorSpec,
     TensorView,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::args::{PassArgs, Rings};
 use super::npy;
 
 /// The pass that merges nests; `bench` and `check` compile without it for comparison.
@@ -140,12 +141,16 @@ pub(crate) fn to_f64(tensor: &Tensor) -> Result<Vec<f64>> {
 }
 
 /// The compiler for these options; what they leave open, the environment decides.
-pub(crate) fn compiler(threads: Option<usize>, disabled: &[String], fusion: bool) -> Compiler {
-    let mut compiler = Compiler::new();
+pub(crate) fn compiler(threads: Option<usize>, passes: &PassArgs, fusion: bool) -> Compiler {
+    let mut compiler = Compiler::new().row_rings(match passes.row_rings {
+        Rings::Auto => RowRings::Auto,
+        Rings::On => RowRings::On,
+        Rings::Off => RowRings::Off,
+    });
     if let Some(threads) = threads {
         compiler = compiler.threads(threads);
     }
-    for pass in disabled {
+    for pass in &passes.disable_pass {
         compiler = compiler.disable_pass(pass);
     }
     if fusion { compiler } else { compiler.disable_pass(FUSION) }
@@ -154,10 +159,10 @@ pub(crate) fn compiler(threads: Option<usize>, disabled: &[String], fusion: bool
 pub(crate) fn compile(
     model: &Model,
     threads: Option<usize>,
-    disabled: &[String],
+    passes: &PassArgs,
     fusion: bool,
 ) -> Result<Executable> {
-    compiler(threads, disabled, fusion).compile(model)
+    compiler(threads, passes, fusion).compile(model)
 }
 
 /// An executable with everything that a timed run needs.
@@ -193,6 +198,6 @@ pub(crate) fn warm_up_compiler(threads: Option<usize>) -> Result<()> {
     let x = g.input("x", DType::F32, &[1]);
     let y = g.relu(x);
     g.output("y", y);
-    let executable = compile(&Model::from(g.build()?), threads, &[], true)?;
+    let executable = compile(&Model::from(g.build()?), threads, &PassArgs::default(), true)?;
     executable.run(&[Tensor::new(&[1], &[1.0f32])?]).map(drop)
 }

@@ -14,7 +14,7 @@ use super::{PIPELINE, Pass, PassContext, Run, check};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::Graph;
 use crate::laps::Laps;
-use crate::options::Options;
+use crate::options::{Options, RowRings};
 use crate::unit::{Remark, Unit};
 
 /// The name under which the program is kept and dumped as lowering leaves it, before any nest pass.
@@ -41,7 +41,11 @@ impl<'a> PassManager<'a> {
     /// # Errors
     /// [`ErrorKind::Usage`] if a pass to be switched off does not exist.
     pub fn new(options: &'a Options, context: PassContext<'a>) -> Result<PassManager<'a>> {
-        let disabled = options.disabled_passes.iter().map(|name| find(name)).collect::<Result<_>>()?;
+        let disabled: HashSet<_> =
+            options.disabled_passes.iter().map(|name| find(name)).collect::<Result<_>>()?;
+        // A ring is a fusion.
+        let row_rings = if disabled.contains("OpFusion") { RowRings::Off } else { context.row_rings };
+        let context = PassContext { row_rings, ..context };
         let (remarks, programs, changed) = (Vec::new(), Vec::new(), Vec::new());
         Ok(PassManager { options, context, disabled, remarks, programs, changed, dumped: 0 })
     }

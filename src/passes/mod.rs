@@ -7,7 +7,7 @@ use nestjit_ir::verify::Stage;
 
 use crate::error::Result;
 use crate::graph::Graph;
-use crate::options::Fusion;
+use crate::options::{Fusion, RowRings};
 use crate::target::Target;
 use crate::unit::{Remark, Unit};
 
@@ -23,6 +23,7 @@ mod op_fusion;
 mod parallelize;
 mod peel_borders;
 mod plan_memory;
+mod row_rings;
 mod simplify;
 mod simplify_nest;
 mod tile;
@@ -41,6 +42,8 @@ pub struct PassContext<'a> {
     pub threads: usize,
     /// How far OpFusion goes.
     pub fusion: Fusion,
+    /// Whether RowRings makes rings.
+    pub row_rings: RowRings,
 }
 
 /// A step of the pipeline.
@@ -109,6 +112,11 @@ pub const PIPELINE: &[Pass] = &[
         name: "Winograd",
         summary: "3x3 convolutions with stride 1 are computed with fewer multiplications where that pays",
         run: Run::Nest(winograd::run, Stage::Fused),
+    },
+    Pass {
+        name: "RowRings",
+        summary: "what reads windows of rows shares a nest with what computes them, strip by strip, where that pays",
+        run: Run::Nest(row_rings::run, Stage::Fused),
     },
     Pass {
         name: "PeelBorders",

@@ -118,44 +118,36 @@ fn choose(chain: &[For], body: &[Stmt], threads: usize) -> Choice {
     }
 }
 
-/// Locals declared beside the loops of a nest are shared by the threads of a parallel loop, so they become
-/// temporaries of the program.
+/// Locals declared beside the loops of a nest are shared by the threads of a parallel loop, and by the statements
+/// before and after one, which are functions of their own. They become temporaries of the program.
 fn share_outer_locals(program: &mut Program, nest: &mut Nest) {
-    let outer: Vec<BufId> = nest
-        .body
-        .iter()
-        .filter_map(|s| match s {
-            Stmt::Temp(b) => Some(*b),
-            _ => None,
-        })
-        .collect();
+    let parallel = |s: &Stmt| matches!(s, Stmt::For(For { kind: LoopKind::Parallel, .. }));
     let mut shared = BTreeSet::new();
-    for stmt in &nest.body {
-        if !matches!(stmt, Stmt::For(For { kind: LoopKind::Parallel, .. })) {
-            continue;
+    for (at, stmt) in nest.body.iter().enumerate() {
+        let Stmt::Temp(local) = stmt else { continue };
+        let after = &nest.body[at + 1..];
+        let first = after.iter().position(parallel).unwrap_or(after.len());
+        if after[first..].iter().any(|s| uses(s, *local)) {
+            shared.insert(*local);
         }
-        let body = std::slice::from_ref(stmt);
-        let private = declared_temps(body);
-        let mut touch = |b: BufId| {
-            if outer.contains(&b) && !private.contains(&b) {
-                shared.insert(b);
-            }
-        };
-        walk_stmts(body, &mut |s| match s {
-            Stmt::Store(s) => touch(s.buf),
-            Stmt::Reduce(r) => touch(r.buf),
-            _ => {}
-        });
-        walk_exprs(body, &mut |e| {
-            if let Expr::Load(l) = e {
-                touch(l.buf);
-            }
-        });
     }
     for &b in &shared {
         program.buf_mut(b).role = Role::Temp;
     }
     nest.body.retain(|s| !matches!(s, Stmt::Temp(b) if shared.contains(b)));
+}
+
+/// Whether a statement touches this buffer, and does not declare it.
+fn uses(stmt: &Stmt, buf: BufId) -> bool {
+    let body = std::slice::from_ref(stmt);
+    let mut found = false;
+    walk_stmts(body, &mut |s| match s {
+        Stmt::Store(s) => found |= s.buf == buf,
+        Stmt::Reduce(r) => found |= r.buf == buf,
+        _ => {}
+    });
+    walk_exprs(body, &mut |e| found |= matches!(e, Expr::Load(l) if l.buf == buf));
+    found && !declared_temps(body).contains(&buf)
 }
 
 fn remark(nest: &Nest, marked: &[usize], reasons: &BTreeSet<&'static str>) -> Remark {

@@ -9,8 +9,9 @@ use super::fusion::Refusal;
 use super::traffic::{self, Traffic};
 use crate::unit::Remark;
 
-/// The pass whose reasons these are.
+/// The pass whose reasons these are, and the one that reconsiders windows of rows.
 const FUSION: &str = "OpFusion";
+const RINGS: &str = "RowRings";
 
 /// Every reason code, and what it means. Codes are stable: scripts may rely on them.
 pub const CODES: &[(&str, &str)] = &[
@@ -27,6 +28,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("parallelism", "too few independent iterations would be left for the threads"),
     ("recompute", "elements would be computed more than once"),
     ("reshape", "elements are counted differently on both sides"),
+    ("ring-cost", "a ring of rows between them is estimated not to pay"),
     ("row-too-large", "what lies between them would not fit the second-level cache"),
     ("schedule", "one of the nests was made after OpFusion, by a pass that schedules"),
     ("scheduled", "one of them came with a schedule"),
@@ -95,12 +97,14 @@ fn reason(
     if disabled.iter().any(|pass| pass == FUSION) {
         return Some(explain("fusion-off"));
     }
-    let declined = |r: &&Remark| r.pass == FUSION && !r.applied;
-    let of_pair: Vec<&Remark> = remarks
+    let declined = |r: &&Remark| [RINGS, FUSION].contains(&r.pass) && !r.applied;
+    let mut of_pair: Vec<&Remark> = remarks
         .iter()
         .filter(declined)
         .filter(|r| r.producer == *producer && r.consumer.as_deref() == Some(consumer))
         .collect();
+    // The last word counts.
+    of_pair.sort_by_key(|r| r.pass != RINGS);
     let names: BTreeSet<String> = buffers.iter().map(|b| format!("%{}:", program.buf(*b).name)).collect();
     let exact = of_pair.iter().find(|r| names.iter().any(|name| r.message.contains(name.as_str())));
     let found = exact.or_else(|| of_pair.iter().max_by_key(|r| r.bytes))?;

@@ -14,7 +14,7 @@ mod pack;
 use std::collections::{HashMap, HashSet};
 
 use nestjit_ir::visit::walk_stmts_mut;
-use nestjit_ir::{For, Stmt, Var};
+use nestjit_ir::{BufId, For, Program, Role, Stmt, Var};
 
 use self::choose::{Machine, Tile};
 use self::jam::{Limits, PointKind, Split};
@@ -44,12 +44,16 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
         changed |= drop_unit_loops(&mut unit.program.nests[n].body);
         let mut plan: HashMap<Var, Split> = HashMap::new();
         let mut taken: HashSet<Var> = HashSet::new();
+        let mut packed: HashSet<BufId> = HashSet::new();
         let mut leaves = leaf::leaves(&unit.program, &unit.program.nests[n].body);
         leaves.sort_by(|a, b| b.macs().total_cmp(&a.macs()));
         let most = leaves.first().map_or(0.0, Leaf::macs);
         for leaf in &leaves {
-            // Little work (a border, say) gets little code.
-            let small = leaf.macs() < SMALL * most;
+            // Little work (a border, say) gets little code, unless it shares the operand of much work.
+            let constants: Vec<BufId> = constants(&unit.program, leaf).collect();
+            let shared = constants.iter().any(|b| packed.contains(b));
+            let small = leaf.macs() < SMALL * most && !shared;
+            packed.extend(constants);
             let machine =
                 if small { Machine { registers: machine.registers / 2, ..machine } } else { machine };
             let shared_columns =
@@ -84,6 +88,12 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
         unit.program.nests[n].body = jam::jam(&mut unit.program, plan, limits, body, 0);
     }
     Ok(changed)
+}
+
+/// The constants that a leaf multiplies with.
+fn constants(program: &Program, leaf: &Leaf) -> impl Iterator<Item = BufId> {
+    let loads = leaf.contractions.iter().flat_map(|c| &c.loads).map(|l| l.buf);
+    loads.filter(|b| program.buf(*b).role == Role::Const)
 }
 
 /// Puts the loops of a perfect chain into this order, outermost first. The chain starts with one of them.
