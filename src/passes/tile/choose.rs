@@ -69,6 +69,15 @@ const EXPOSED: f64 = 0.5;
 /// Tiles that compute this many times as long as the best cannot make up for it by their traffic.
 const WORTH: f64 = 1.4;
 
+/// Cycles to bring a line from the second-level cache into the first.
+const LINE_CYCLES: f64 = 1.9;
+
+/// Lines that are this many bytes apart share a set of the first-level cache.
+const SET_DISTANCE: usize = 4096;
+
+/// The share of the lines of a set that rows may take, so that they stay until all of their elements are read.
+const SET_SHARE: f64 = 0.75;
+
 /// The best tile for a leaf; `None` if computing the dot products one by one is estimated to be as good.
 /// Loops in `fixed` are already cut; other loops in `taken` are around tiles that cutting them would multiply.
 pub(super) fn choose(
@@ -84,14 +93,14 @@ pub(super) fn choose(
     let free: Vec<&OutputLoop> = leaf.path.iter().rev().filter(|l| !taken.contains(&l.var)).collect();
     for &columns in free.iter().filter(|l| usable_columns(program, leaf, machine, l)) {
         let model = Model::new(program, leaf, machine, columns.var);
-        let mut consider = |rows: Option<(&OutputLoop, usize)>| {
+        let mut consider = |rows: Option<Rows<'_>>| {
             for vectors in 1..=columns.extent.div_ceil(machine.lanes) {
-                if !model.fits(rows.map_or(1, |r| r.1), vectors) {
+                if !model.fits(rows.map_or(1, |r| r.tile), vectors) {
                     break;
                 }
                 let width = (vectors * machine.lanes).min(columns.extent);
                 let cost = model.cost(columns, width, rows);
-                let rows = rows.map(|(l, tile)| (l.var, tile));
+                let rows = rows.map(|r| (r.of.var, r.tile));
                 let tile = Tile { columns: (columns.var, width), rows, cost };
                 match best.iter_mut().find(|b| b.columns == tile.columns) {
                     Some(b) if cost < b.cost => *b = tile,
@@ -100,15 +109,16 @@ pub(super) fn choose(
                 }
             }
         };
-        if let Some(rows) = fixed_rows {
-            consider(Some(rows));
+        if let Some((of, tile)) = fixed_rows {
+            consider(Some(Rows { of, tile, crowded: model.crowded(program, of.var) }));
             continue;
         }
         consider(None);
         let usable = |l: &&&OutputLoop| l.var != columns.var && usable_rows(program, leaf, machine, l);
-        for &rows in free.iter().filter(usable) {
-            for tile in 2..=rows.extent.min(machine.registers) {
-                consider(Some((rows, tile)));
+        for &of in free.iter().filter(usable) {
+            let crowded = model.crowded(program, of.var);
+            for tile in 2..=of.extent.min(machine.registers) {
+                consider(Some(Rows { of, tile, crowded }));
             }
         }
     }
@@ -140,6 +150,16 @@ fn usable_rows(program: &Program, leaf: &Leaf, machine: &Machine, l: &OutputLoop
     l.jammable
         && light(program, leaf, machine, l)
         && leaf.contractions.iter().all(|c| c.loads.iter().any(shared))
+}
+
+/// A choice of rows.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    of: &'a OutputLoop,
+    /// Iterations that a tile holds.
+    tile: usize,
+    /// From how many rows on operands push each other out of the first-level cache.
+    crowded: f64,
 }
 
 /// The cost model for one choice of the vectorised loop.
@@ -193,28 +213,43 @@ impl<'a> Model<'a> {
         rows * vectors == 1 || accumulators + operands.max(epilogue) <= self.machine.registers
     }
 
+    /// How many rows of this loop the first-level cache keeps at once: the same element of each row of an operand
+    /// may lie in the same set.
+    fn crowded(&self, program: &Program, rows: Var) -> f64 {
+        let ways = self.machine.caches[0] / SET_DISTANCE as f64;
+        let operands = self.contractions.iter().flat_map(|c| &c.1).filter(|o| !o.along);
+        let kept = operands.filter_map(|o| {
+            let bytes =
+                stride(program, o.load.buf, &o.load.index, rows)?.unsigned_abs() as usize * size_of::<f32>();
+            // The largest power of two, as far as it matters, that divides the distance of rows.
+            let apart = SET_DISTANCE.min(1 << bytes.trailing_zeros().min(30));
+            (bytes > 0).then(|| SET_SHARE * ways * (SET_DISTANCE / apart) as f64)
+        });
+        kept.fold(f64::INFINITY, f64::min)
+    }
+
     /// Cycles for all tiles, full and remaining.
-    fn cost(&self, columns: &OutputLoop, width: usize, rows: Option<(&OutputLoop, usize)>) -> f64 {
+    fn cost(&self, columns: &OutputLoop, width: usize, rows: Option<Rows<'_>>) -> f64 {
         let others: f64 = self
             .leaf
             .path
             .iter()
-            .filter(|l| l.var != columns.var && rows.is_none_or(|r| r.0.var != l.var))
+            .filter(|l| l.var != columns.var && rows.is_none_or(|r| r.of.var != l.var))
             .map(|l| l.extent as f64)
             .product();
         let column_parts = parts(columns.extent, width);
-        let row_parts = rows.map_or(vec![(1, 1)], |(l, tile)| parts(l.extent, tile));
+        let row_parts = rows.map_or(vec![(1, 1)], |r| parts(r.of.extent, r.tile));
         let mut total = 0.0;
         for &(width, n) in &column_parts {
             for &(height, m) in &row_parts {
-                total += (n * m) as f64 * self.tile(width, height, rows.map(|r| r.0.var));
+                total += (n * m) as f64 * self.tile(width, height, rows);
             }
         }
         let pieces = (column_parts.len() * row_parts.len() - 1) as f64;
         others * total * (1.0 + 0.01 * pieces) + self.copies
     }
 
-    fn tile(&self, width: usize, height: usize, rows: Option<Var>) -> f64 {
+    fn tile(&self, width: usize, height: usize, rows: Option<Rows<'_>>) -> f64 {
         let lanes = self.machine.lanes;
         // A ragged last vector costs more than a full one: masks, or element by element.
         let ragged = if width.is_multiple_of(lanes) { 0.0 } else { 0.5 };
@@ -224,14 +259,19 @@ impl<'a> Model<'a> {
         for (steps, operands) in &self.contractions {
             // Columns of operands that do not stay in the first-level cache come from the second.
             let panel = steps * (width * size_of::<f32>()) as f64;
-            let column = if panel > 0.5 * self.machine.caches[0] { 1.0 } else { 0.5 };
+            let lines = (lanes * size_of::<f32>()) as f64 / 64.0;
+            let column =
+                if panel > 0.5 * self.machine.caches[0] { (LINE_CYCLES * lines).max(0.5) } else { 0.5 };
+            let crowded = rows.is_some_and(|r| height > r.crowded);
             let mut loads = 0.0;
             for o in operands {
-                let times = if rows.is_some_and(|r| self.leaf.varies(o.load, r)) { height } else { 1.0 };
+                let times =
+                    if rows.is_some_and(|r| self.leaf.varies(o.load, r.of.var)) { height } else { 1.0 };
                 let guard = if o.load.otherwise.is_some() { 2.0 } else { 1.0 };
                 loads += times
                     * guard
                     * match (o.along, o.contiguous) {
+                        (false, _) if crowded => 1.0,
                         (false, _) => 0.5,
                         (true, true) => vectors * column,
                         (true, false) => vectors * 1.5 * lanes as f64,
