@@ -17,7 +17,7 @@ use cranelift_codegen::ir::{self, AbiParam, UserFuncName, types};
 use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::{FunctionBuilder, Variable};
 use nestjit_ir::visit::{Extents, declared_temps, walk_exprs, walk_stmts};
-use nestjit_ir::{BufId, Expr, LoopKind, Nest, Program, Role, Stmt, Var};
+use nestjit_ir::{BufId, Buffer, Expr, LoopKind, Nest, Program, Role, Stmt, Var};
 
 pub(super) use self::arith::clif_type;
 use super::function::{CompiledFunction, Env, FunctionCompiler};
@@ -135,10 +135,13 @@ pub(super) fn params(program: &Program, body: &[Stmt]) -> Result<Vec<BufId>> {
     }
 }
 
-/// Whether constants have left the second-level cache when they are needed again in the next run.
-fn cold_constants(program: &Program, l2_bytes: usize) -> bool {
-    let constants = program.buffers.iter().filter(|b| b.role == Role::Const);
-    4 * constants.map(|b| b.storage_bytes()).sum::<usize>() > 3 * l2_bytes
+/// Whether reading the constants of a nest takes long: they are a large part of the second-level cache, or have left
+/// it when they are needed again in the next run.
+fn streams_constants(program: &Program, params: &[BufId], l2_bytes: usize) -> bool {
+    let bytes = |b: &Buffer| if b.role == Role::Const { b.storage_bytes() } else { 0 };
+    let own: usize = params.iter().map(|b| bytes(program.buf(*b))).sum();
+    let all: usize = program.buffers.iter().map(bytes).sum();
+    4 * own > l2_bytes || 4 * all > 3 * l2_bytes
 }
 
 /// Compiles a nest.
@@ -167,7 +170,7 @@ pub(super) fn compile_nest(
         let refused = plan.refusals.iter().map(|r| (program.var_name(r.var).to_owned(), r.why));
         compiled.scalar_loops.extend(refused);
         let first_kernel = compiled.kernels.len();
-        if tier.is_some() && cold_constants(program, env.target.l2_bytes) {
+        if tier.is_some() && streams_constants(program, &compiled.params, env.target.l2_bytes) {
             let constant = |buf: BufId| program.buf(buf).role == Role::Const;
             plan.regions.iter_mut().for_each(|r| prefetch::insert(&mut r.kernel, &constant));
         }
