@@ -106,6 +106,36 @@ fn overlapping_windows_leave_accumulators_in_registers() {
 }
 
 #[test]
+fn windows_of_what_the_nest_itself_wrote_leave_accumulators_in_registers() {
+    for target in wide_targets() {
+        let rows = if target.isa == Isa::Avx512 { 14 } else { 3 };
+        let text = format!(
+            "nest @conv(in %x: f32[3,57], in %w: f32[3,7,32], temp %p: f32[3,61], out %y: f32[2,{rows},32]) {{
+              for ci < 3 {{ for i < 61 vector {{ %p[ci,i] = 0.0 }} }}
+              for ci < 3 {{ for i < 57 vector {{ %p[ci,i+2] = %x[ci,i] }} }}
+              for o < 2 {{
+                temp %acc: f32[{rows},32]
+                for r < {rows} unrolled {{ for c < 32 vector {{ %acc[r,c] = 0.0 }} }}
+                for ci < 3 {{ for k < 7 unrolled {{ for r < {rows} unrolled {{ for c < 32 vector {{
+                  %acc[r,c] += %p[ci,{step}*o+k+2*r] * %w[ci,k,c]
+                }} }} }} }}
+                for r < {rows} unrolled {{ for c < 32 vector {{ %y[o,r,c] = max(%acc[r,c], 0.0) }} }}
+              }}
+            }}",
+            step = 2 * rows,
+        );
+        let p = parse(&text).unwrap();
+        let code = check_with(&p, &target, &inputs(&p), 1e-5);
+        let text = code.disassembly(0);
+        let loops = k_loops(text);
+        assert_eq!(loops.len(), 1, "{text}");
+        let count = |what: &str| loops[0].iter().filter(|l| l.contains(what)).count();
+        let products = 7 * rows * 32 / target.isa.f32_lanes();
+        assert_eq!((count("vfmadd231ps"), count("sp")), (products, 0), "{:#?}", loops[0]);
+    }
+}
+
+#[test]
 fn epilogues_leave_accumulators_in_registers() {
     for target in wide_targets().into_iter().filter(|t| t.isa == Isa::Avx512) {
         for (name, epilogue) in EPILOGUES {

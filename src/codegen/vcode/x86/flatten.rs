@@ -69,8 +69,8 @@ pub(super) struct Flat<'k> {
     pub folded: FastMap<Reg, &'k Access>,
     /// Registers that are always the same constant.
     pub constants: FastMap<Reg, u32>,
-    /// Registers that are loaded once, from memory that the kernel does not write, and only used where the
-    /// address is known: they can be loaded again instead of being kept.
+    /// Registers that are loaded once, from memory that is not written meanwhile, and only used where the address
+    /// is known: they can be loaded again instead of being kept.
     pub reloadable: FastMap<Reg, &'k Access>,
 }
 
@@ -225,6 +225,23 @@ impl<'k> Flat<'k> {
     }
 
     fn find_reloadable(&mut self, counts: &[Count]) {
+        // Where there are stores, to each buffer and to any local, in ascending order.
+        let (mut stores, mut local): (FastMap<BufId, Vec<usize>>, Vec<usize>) = Default::default();
+        for (at, node) in self.nodes.iter().enumerate() {
+            if let Node::Inst(Inst::Store { to, .. }, _) = node {
+                stores.entry(to.buf).or_default().push(at);
+                if self.is_scratch(to) {
+                    local.push(at);
+                }
+            }
+        }
+        // What is loaded in a loop is used in it, so that what is stored outside does not matter.
+        let stays = |load: usize, from: &Access| {
+            let home = self.around[load].in_loop.map(|l| &self.loops[l]);
+            let (first, last) = home.map_or((0, usize::MAX), |l| (l.first, l.last));
+            let list = if self.is_scratch(from) { Some(&local) } else { stores.get(&from.buf) };
+            list.is_none_or(|l| l.get(l.partition_point(|at| *at < first)).is_none_or(|at| *at > last))
+        };
         let mut found: FastMap<Reg, (usize, &'k Access)> = FastMap::default();
         for (at, node) in self.nodes.iter().enumerate() {
             let Node::Inst(inst, dst) = node else { continue };
@@ -241,9 +258,8 @@ impl<'k> Flat<'k> {
             if let Inst::Load { dst: loaded, from } = inst
                 && *dst == Some(*loaded)
                 && counts[loaded.0 as usize].defs == 1
-                && !self.kernel.written.contains(&from.buf)
-                && !self.is_scratch(from)
                 && !is_strided(from)
+                && stays(at, from)
             {
                 found.insert(*loaded, (at, from));
             }
