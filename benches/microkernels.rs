@@ -1,5 +1,6 @@
 //! Register tiles of matrix products, compiled like any nest, against the machine's multiply-add rate:
-//! `cargo bench --bench microkernels`. One tile is multiplied again and again, its operands in the caches.
+//! `cargo bench --bench microkernels`. One tile is multiplied again and again, its operands in the caches. And what it
+//! costs to have the parts of a loop executed by several threads.
 
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,7 @@ use nestjit::codegen::{CodegenOptions, NestCode, compile};
 use nestjit::ir::LoopKind::{Unrolled, Vector};
 use nestjit::ir::{Buffer, DType, Expr, Layout, NestBuilder, Program, ReduceOp, Role, Var};
 use nestjit::runtime::machine;
+use nestjit::runtime::pool::Pool;
 use nestjit::target::{Isa, Target};
 use nestjit::unit::Unit;
 
@@ -89,7 +91,25 @@ fn measure(target: &Target, peak: f64, rows: usize, columns: usize) {
     );
 }
 
+/// How long it takes to have empty parts executed, job after job without a pause, as nests follow each other.
+fn measure_dispatch(threads: usize) {
+    let pool = Pool::new(threads).expect("threads can be started");
+    let mut times: Vec<Duration> = Vec::new();
+    let begin = Instant::now();
+    while begin.elapsed() < BUDGET {
+        let start = Instant::now();
+        pool.run(threads, &|part| {
+            std::hint::black_box(part);
+        });
+        times.push(start.elapsed());
+    }
+    times.sort_unstable();
+    let [best, median] = [times[0], times[times.len() / 2]];
+    println!("dispatch to {threads} threads: {best:?} at best, median {median:?}");
+}
+
 fn main() {
+    measure_dispatch(2);
     let tiles: [(Isa, &[(usize, usize)]); 3] = [
         (Isa::Avx512, &[(14, 32), (12, 32), (8, 48), (6, 64), (7, 32), (28, 16)]),
         (Isa::Avx2, &[(6, 16), (4, 24), (12, 8)]),
