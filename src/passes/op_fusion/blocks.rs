@@ -42,6 +42,8 @@ pub(super) struct Blocks {
     rows: usize,
     /// How many blocks there are at least.
     blocks: usize,
+    /// How many bytes a block of columns has at most.
+    columns: usize,
     /// How many bytes of a contraction's operand may be read for every block.
     pub resident: usize,
 }
@@ -51,7 +53,13 @@ impl Blocks {
     pub fn new(program: &mut Program, target: &Target) -> Blocks {
         let spare = (0..CUTS).map(|_| program.add_var("block")).collect();
         let blocks = BLOCKS.max(2 * target.cores);
-        Blocks { spare, rows: ROWS.0, blocks, resident: target.l2_bytes / 2 }
+        Blocks {
+            spare,
+            rows: ROWS.0,
+            blocks,
+            columns: target.l1_bytes * 3 / 2,
+            resident: target.l2_bytes / 2,
+        }
     }
 
     /// What every block reads comes from the third-level cache, and a block does much with it.
@@ -88,8 +96,10 @@ pub(super) fn cut(
     let rows = match (columns(first, v1), columns(second, v2)) {
         (false, false) => (blocks.rows..=ROWS.1.min(extent / BLOCKS)).rev().find(divides)?,
         (true, false) if only_reduces(second) && !windowed(first) => {
-            let sizes = (1..=COLUMNS.1).rev().map(|times| times * COLUMNS.0);
-            sizes.into_iter().find(|n| divides(n) && extent >= blocks.blocks * n)?
+            let mut sizes = (1..=COLUMNS.1).rev().map(|times| times * COLUMNS.0);
+            let others = first.heads.iter().filter(|h| h.var != v1).map(|h| h.extent).product::<usize>();
+            let small = |n: &usize| n * others * size_of::<f32>() <= blocks.columns;
+            sizes.find(|n| divides(n) && small(n) && extent >= blocks.blocks * n)?
         }
         _ => return None,
     };

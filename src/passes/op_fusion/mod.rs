@@ -48,7 +48,7 @@ use self::blocks::Blocks;
 use self::inline::Pointwise;
 use self::merge::Depth;
 use self::order::NestGraph;
-use super::{PassContext, simplify_nest};
+use super::{PassContext, simplify_nest, winograd};
 use crate::error::Result;
 use crate::options::Fusion as Fusing;
 use crate::unit::{Remark, Unit};
@@ -266,7 +266,7 @@ impl Fusion<'_> {
         {
             merged = merge::merge(self.program, target, first, &stores, flow, None).or(merged);
         }
-        let merged = merged.and_then(|merged| self.permit(second, merged));
+        let merged = merged.and_then(|merged| self.permit(first, second, merged));
         match merged {
             Err(refusal) => self.refuse(flow, consumer, refusal),
             Ok(merged) => self.join(producer, consumer, flow, merged),
@@ -296,9 +296,19 @@ impl Fusion<'_> {
         }
     }
 
-    /// Declines a merge that is more than the options ask for.
-    fn permit(&self, second: &[Stmt], merged: (Vec<Stmt>, Depth)) -> Result<(Vec<Stmt>, Depth), Refusal> {
+    /// Declines a merge that is more than the options ask for, or that keeps another pass from what is worth more.
+    fn permit(
+        &self,
+        first: &[Stmt],
+        second: &[Stmt],
+        merged: (Vec<Stmt>, Depth),
+    ) -> Result<(Vec<Stmt>, Depth), Refusal> {
         let epilogue = merged.1 == Depth::All && Pointwise::of(self.program, second).is_some();
+        let filtered = |body: &[Stmt]| winograd::expected(self.program, body, self.ctx.target);
+        if merged.1 != Depth::All && filtered(first) + filtered(second) > filtered(&merged.0) {
+            let message = "row by row, the convolution could not be computed by minimal filtering";
+            return Err(Refusal::new("breaks-tile", message));
+        }
         match self.ctx.fusion {
             Fusing::Epilogue if !epilogue => {
                 Err(Refusal::new("epilogue-only", "only elementwise operations are to be merged"))

@@ -50,23 +50,24 @@ pub(super) enum Obstacle {
 
 /// The convolution that a loop nest is; `None` if it is none with a 3x3 window and stride 1.
 pub(super) fn find(program: &Program, l: &For) -> Option<Result<Convolution, Obstacle>> {
+    let (conv, obstacle) = candidate(program, l)?;
+    Some(obstacle.map_or(Ok(conv), Err))
+}
+
+/// The convolution that a loop nest is, and why it cannot be rewritten.
+pub(super) fn candidate(program: &Program, l: &For) -> Option<(Convolution, Option<Obstacle>)> {
     let (chain, body) = unchain(l.clone());
     if chain.iter().any(|l| l.kind != LoopKind::Serial) || !vectorizable(program, &body) {
         return None;
     }
     let (sums, epilogue) = sums(program, &body)?;
-    (0..sums.len()).find_map(|at| convolution(program, &chain, &body, &sums, at, &epilogue))
+    let conv = (0..sums.len()).find_map(|at| convolution(&chain, &sums, at, &epilogue))?;
+    let obstacle = obstacle(program, &chain, &body, &conv);
+    Some((conv, obstacle))
 }
 
 /// The convolution whose sum is the one at `at`.
-fn convolution(
-    program: &Program,
-    chain: &[For],
-    body: &[Stmt],
-    sums: &[Sum],
-    at: usize,
-    epilogue: &[Stmt],
-) -> Option<Result<Convolution, Obstacle>> {
+fn convolution(chain: &[For], sums: &[Sum], at: usize, epilogue: &[Stmt]) -> Option<Convolution> {
     let Sum { accumulator, reduced, factors: [a, b], .. } = &sums[at];
     let around = |v: Var| chain.iter().find(|l| l.var == v).map(|l| (v, l.extent));
     let uses = |load: &Load, v: Var| load.index.iter().any(|i| i.as_affine().is_none_or(|a| a.uses(v)));
@@ -119,7 +120,7 @@ fn convolution(
 
     let inner = [rows.0, columns.0, filters.0];
     let others = sums.iter().enumerate().filter(|s| s.0 != at);
-    let conv = Convolution {
+    Some(Convolution {
         batch: chain.iter().filter(|l| !inner.contains(&l.var)).cloned().collect(),
         rows,
         columns,
@@ -131,10 +132,6 @@ fn convolution(
         accumulator: *accumulator,
         aside: others.map(|(_, s)| (s.accumulator, s.stmts.clone())).collect(),
         epilogue: epilogue.to_vec(),
-    };
-    Some(match obstacle(program, chain, body, &conv) {
-        Some(obstacle) => Err(obstacle),
-        None => Ok(conv),
     })
 }
 

@@ -28,6 +28,7 @@ use super::loops::drop_unit_loops;
 use super::peel_borders::in_place::Survey;
 use super::peel_borders::pad;
 use crate::error::Result;
+use crate::target::Target;
 use crate::tensor::Tensor;
 use crate::unit::{Remark, Unit};
 
@@ -72,6 +73,17 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
         }
     }
     Ok(changed)
+}
+
+/// How many of the convolutions in a nest will be rewritten if layouts allow it.
+pub(super) fn expected(program: &Program, body: &[Stmt], target: &Target) -> usize {
+    let pays = |s: &&Stmt| {
+        let Stmt::For(l) = s else { return false };
+        let found = find::candidate(program, l);
+        let found = found.filter(|(_, obstacle)| matches!(obstacle, None | Some(Obstacle::Layout)));
+        found.is_some_and(|(conv, _)| cost::plan(&conv, target).pays())
+    };
+    body.iter().filter(pays).count()
 }
 
 /// The statements that compute a convolution according to a plan.
