@@ -44,6 +44,8 @@ struct Block {
     kernel: usize,
     stride: usize,
     channels: usize,
+    /// How many blocks the stage has.
+    blocks: usize,
 }
 
 /// EfficientNet-B0 to B7.
@@ -63,9 +65,10 @@ pub(super) fn efficientnet(variant: usize, resolution: usize) -> Result<Model> {
     let x = net.image(resolution);
     let mut x = layer(&mut net, "features.0", &x, scaling.channels(32), Kernel::new(3).stride(2))?;
     for (stage, (expansion, kernel, first_stride, channels, blocks)) in STAGES.into_iter().enumerate() {
-        for i in 0..scaling.blocks(blocks) {
+        let blocks = scaling.blocks(blocks);
+        for i in 0..blocks {
             let stride = if i == 0 { first_stride } else { 1 };
-            let block = Block { expansion, kernel, stride, channels: scaling.channels(channels) };
+            let block = Block { expansion, kernel, stride, channels: scaling.channels(channels), blocks };
             x = inverted_residual(&mut net, &format!("features.{}.{i}", stage + 1), &x, &block)?;
         }
     }
@@ -100,7 +103,7 @@ fn inverted_residual(net: &mut Net, name: &str, x: &Feature, block: &Block) -> R
     if block.stride != 1 || x.channels() != block.channels {
         return net.batch_norm(&format!("{name_out}.1"), &y);
     }
-    y = net.weak_batch_norm(&format!("{name_out}.1"), &y)?;
+    y = net.branch_batch_norm(&format!("{name_out}.1"), &y, block.blocks)?;
     Ok(net.add(&format!("{name}.add"), &y, x))
 }
 

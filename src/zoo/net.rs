@@ -170,11 +170,17 @@ impl Net {
         self.scaled_batch_norm(name, x, 1.0)
     }
 
-    /// A batch normalisation with a smaller scale, as trained networks have it at the end of a branch that is
-    /// added to its input. It is also for SiLU, which is steeper for stronger signals: what was predicted
-    /// wrongly must not grow from block to block.
+    /// A batch normalisation with a smaller scale, as trained networks have it at the end of a branch that is added to
+    /// its input. It is also for SiLU, which is steeper for stronger signals: what was predicted wrongly must not grow
+    /// from layer to layer.
     pub(super) fn weak_batch_norm(&mut self, name: &str, x: &Feature) -> Result<Feature> {
         self.scaled_batch_norm(name, x, 0.4)
+    }
+
+    /// The batch normalisation at the end of one of so many branches in a row. The more branches, the smaller their scale: a
+    /// rounding error or a wrong prediction grows with the product of what they add, which stays the same.
+    pub(super) fn branch_batch_norm(&mut self, name: &str, x: &Feature, branches: usize) -> Result<Feature> {
+        self.scaled_batch_norm(name, x, 0.8 / branches.max(2) as f32)
     }
 
     fn scaled_batch_norm(&mut self, name: &str, x: &Feature, strength: f32) -> Result<Feature> {

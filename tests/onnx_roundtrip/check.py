@@ -2,9 +2,10 @@
 """Do other runtimes understand what nestjit exports?
 
 Every exported file must be accepted by the ONNX checker, and ONNX Runtime must compute what nestjit computes:
-within 1e-5 of the largest value for floats, exactly for everything else. Deep networks amplify rounding: where that is
-not met, ONNX Runtime is also run without its optimisations, and nestjit must not be further from it than it is from
-itself. Checked are the operator cases of tests/common/cases and built-in models.
+within 1e-5 of the largest value for floats (3e-5 for built-in models), exactly for everything else. Deep networks
+amplify rounding: where that is not met, ONNX Runtime is also run without its optimisations, and nestjit must not be
+further from it than it is from itself, and not further than 1e-3. Checked are the operator cases of
+tests/common/cases and built-in models.
 
     python3 -m venv venv && venv/bin/pip install onnx==1.22.0 onnxruntime numpy
     venv/bin/python tests/onnx_roundtrip/check.py [--models NAME,..] [--cases FOLDER] [--nestjit PATH]
@@ -46,6 +47,11 @@ EXCEPTIONS = [
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 TOLERANCE = 1e-5
+# The same for built-in models: a hundred layers round.
+MODEL_TOLERANCE = 3e-5
+# Where ONNX Runtime differs from itself by more than that, we may differ as much, but not more than this: a model that
+# amplifies rounding errors so much shows nothing.
+UPPER_LIMIT = 1e-3
 
 
 def cargo(*arguments, **environment):
@@ -109,7 +115,7 @@ class Isolated:
 ISOLATED = Isolated()
 
 
-def compare(path, inputs, expected):
+def compare(path, inputs, expected, tolerance):
     """The runtime that agrees with the expected outputs, or what is wrong."""
     try:
         outputs, runtime = run(path, inputs)
@@ -118,11 +124,11 @@ def compare(path, inputs, expected):
     plain = None
     for i, (actual, wanted) in enumerate(zip(outputs, expected, strict=True)):
         actual = np.asarray(actual)
-        wrong = difference(actual, wanted)
+        wrong = difference(actual, wanted, tolerance)
         if wrong and wrong.startswith("relative difference") and runtime == "ONNX Runtime":
             plain = plain or run(path, inputs, optimised=False)[0]
             spread = distance(actual, plain[i])
-            if difference(actual, wanted, spread) is None:
+            if difference(actual, wanted, min(spread, UPPER_LIMIT)) is None:
                 wrong, runtime = None, f"{runtime}, within the {spread:.1e} that it differs from itself"
             else:
                 wrong += f", of {spread:.1e} between ONNX Runtime with and without optimisations"
@@ -135,13 +141,13 @@ def first_line(error):
     return (str(error).splitlines() or [""])[0][:300]
 
 
-def check(name, path, inputs, expected):
+def check(name, path, inputs, expected, tolerance=TOLERANCE):
     """The name, who agrees (or why nobody must), and what is wrong."""
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except Exception as e:
         return name, None, f"the checker: {first_line(e)}"
-    runtime, wrong = ISOLATED.compare(path, inputs, expected)
+    runtime, wrong = ISOLATED.compare(path, inputs, expected, tolerance)
     if wrong:
         for reason, patterns in EXCEPTIONS:
             if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
@@ -179,7 +185,8 @@ def check_model(nestjit, name, folder):
     subprocess.run([nestjit, "run", name, *arguments, "--output-dir", outputs], check=True,
                    stdout=subprocess.DEVNULL)
     ports = [port.name for port in onnx.load(str(path)).graph.output]
-    return check(name, path, inputs, [np.load(outputs / f"{port}.npy") for port in ports])
+    results = [np.load(outputs / f"{port}.npy") for port in ports]
+    return check(name, path, inputs, results, MODEL_TOLERANCE)
 
 
 def main():
@@ -201,12 +208,18 @@ def main():
             cases = scratch / "cases"
             cargo("test", "--quiet", "--test", "onnx_export", "--", "--ignored", "write_cases",
                   ONNX_CASES=str(cases))
-        results = [check_case(folder) for folder in sorted(cases.iterdir())]
+        folders = sorted(cases.iterdir())
+        results = []
+        for number, folder in enumerate(folders, 1):
+            results.append(check_case(folder))
+            if number % 100 == 0 or number == len(folders):
+                print(f"{number} of {len(folders)} operator cases", file=sys.stderr, flush=True)
         names = arguments.models
         if names is None:
             listed = subprocess.run([arguments.nestjit, "zoo", "--names"], check=True, capture_output=True, text=True)
             names = listed.stdout.split()
         for number, name in enumerate(names):
+            print(f"model {number + 1} of {len(names)}: {name}", file=sys.stderr, flush=True)
             folder = scratch / f"model{number}"
             folder.mkdir()
             results.append(check_model(arguments.nestjit, name, folder))
