@@ -11,7 +11,8 @@ use nestjit::graph::Weights;
 use nestjit::{Compiler, Model, TensorView, zoo};
 
 /// Networks that are measured beside the small models.
-const NETWORKS: [&str; 3] = ["resnet18", "mobilenet_v2", "efficientnet_b0"];
+const NETWORKS: [&str; 6] =
+    ["resnet18", "mobilenet_v2", "efficientnet_b0", "squeezenet1_1", "densenet121", "bert_minilm"];
 
 /// Height and width, and channels, of the patterns.
 const PATTERN_SIZE: (usize, usize) = (56, 64);

@@ -10,7 +10,7 @@ use super::provenance::{ModelOp, ModelOps, ValueSource};
 const MAX_OPS: usize = 24;
 
 /// What may be between `x` and `x * f(x)`.
-const ELEMENTWISE: [&str; 23] = [
+const ELEMENTWISE: [&str; 24] = [
     "Add",
     "Sub",
     "Mul",
@@ -31,6 +31,7 @@ const ELEMENTWISE: [&str; 23] = [
     "Tanh",
     "Softplus",
     "Relu6",
+    "Clip",
     "HardSigmoid",
     "Identity",
     "ReduceMean",
@@ -126,11 +127,16 @@ impl ModelOps {
             () if has("Erf") => "Gelu",
             () if has("Tanh") && (has("Softplus") || has("Log") || has("Log1p")) => "Mish",
             () if has("Tanh") => "GeluTanh",
-            () if has("HardSigmoid") || has("Relu6") || has("Max") && has("Min") => "HardSwish",
+            () if ["HardSigmoid", "Relu6", "Clip"].into_iter().any(has) || has("Max") && has("Min") => {
+                "HardSwish"
+            }
             () if has("Sigmoid") || has("Exp") && self.ops[last].kind == "Div" => "SiLU",
             () => return None,
         };
-        if plain && matches!(kind, "Gelu" | "GeluTanh") {
+        // `x * clip(x + 3, 0, 6)` is still to be divided by 6, unless the factor was.
+        let factors =
+            region.ops.iter().filter(|op| matches!(self.ops[**op].kind, "Mul" | "Div" | "HardSigmoid"));
+        if plain && (matches!(kind, "Gelu" | "GeluTanh") || kind == "HardSwish" && factors.count() == 1) {
             self.follow(&mut region, readers, |op, other| {
                 matches!(op.kind, "Mul" | "Div") && self.is_number(other)
             });
@@ -156,9 +162,9 @@ impl ModelOps {
             region.ops.extend(whole.ops);
             kind = self.norm(region.source, mean);
         }
-        for wanted in ["Mul", "Add"] {
+        for wanted in [["Mul"; 2], ["Add", "BiasAdd"]] {
             self.follow(&mut region, readers, |op, other| {
-                op.kind == wanted && self.values[other].source == ValueSource::Constant
+                wanted.contains(&op.kind) && self.values[other].source == ValueSource::Constant
             });
         }
         Some(Found { kind, region })

@@ -1,5 +1,7 @@
 //! Runs the fusion passes on a graph, verifies what they leave, and compares it with what they were given.
 
+use std::path::Path;
+
 use nestjit::graph::{Graph, GraphBuilder, ValueId};
 use nestjit::interpret::interpret;
 use nestjit::ir::interp::Mode;
@@ -152,6 +154,18 @@ fn values(t: &Tensor) -> String {
         DType::I64 => format!("{:?}", t.values::<i64>()),
         other => panic!("the tests compare no {other}"),
     }
+}
+
+/// Compares a text with a file of `tests/fusion`; `NESTJIT_BLESS=1` rewrites the file.
+#[track_caller]
+pub fn golden(file: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fusion").join(file);
+    if std::env::var_os("NESTJIT_BLESS").is_some_and(|v| v == "1") {
+        std::fs::write(&path, text).expect("the file can be written");
+    }
+    let expected = std::fs::read_to_string(&path).expect("the file exists");
+    let first = text.lines().zip(expected.lines()).position(|(a, b)| a != b);
+    assert!(text == expected, "{} is different from line {first:?} on", path.display());
 }
 
 /// Values that differ from each other, of both signs, around 1 in size.

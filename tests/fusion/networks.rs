@@ -3,12 +3,11 @@
 //! `networks.nest` holds the nests; `NESTJIT_BLESS=1` rewrites it.
 
 use std::fmt::Write as _;
-use std::path::Path;
 
 use nestjit::graph::ValueId;
 use nestjit::graph::builder::{Conv2d, Padding, Pool};
 
-use crate::harness::{Fused, Net};
+use crate::harness::{Fused, Net, golden};
 
 /// A convolution, batch normalisation and SiLU.
 fn layer(net: &mut Net, x: ValueId, filters: usize, size: usize) -> ValueId {
@@ -178,7 +177,7 @@ fn blocks_have_a_nest_per_convolution_or_pooling() {
         ("DenseNet", densenet, 7),
         ("head", head, 1),
     ];
-    let mut golden = String::new();
+    let mut golden_text = String::new();
     let mut others = Vec::new();
     for (name, build, nests) in blocks {
         let fused = build();
@@ -198,14 +197,8 @@ fn blocks_have_a_nest_per_convolution_or_pooling() {
                 others.push(copies);
             }
         }
-        writeln!(golden, "// {name}\n{}", fused.text()).expect("strings can be written to");
+        writeln!(golden_text, "// {name}\n{}", fused.text()).expect("strings can be written to");
     }
     assert!(others.is_empty(), "{}", others.join("\n\n"));
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fusion/networks.nest");
-    if std::env::var_os("NESTJIT_BLESS").is_some_and(|v| v == "1") {
-        std::fs::write(&path, &golden).expect("the file can be written");
-    }
-    let expected = std::fs::read_to_string(&path).expect("the file exists");
-    let first = golden.lines().zip(expected.lines()).position(|(a, b)| a != b);
-    assert!(golden == expected, "{} is different from line {first:?} on", path.display());
+    golden("networks.nest", &golden_text);
 }

@@ -6,16 +6,19 @@
 mod patterns;
 
 use std::fmt::Write as _;
-use std::path::Path;
 
-use crate::harness::fuse;
+use nestjit::graph::ModelOps;
+use nestjit::report::FusionReport;
+use nestjit::report::fusion::Subject;
+
+use crate::harness::{fuse, golden};
 
 #[test]
 fn every_pattern_is_one_nest() {
     let patterns = patterns::patterns(6, 8);
     assert!(patterns.len() > 70);
     let mut apart = Vec::new();
-    let mut golden = String::new();
+    let mut text = String::new();
     for pattern in &patterns {
         let fused = fuse(&pattern.graph);
         fused.same_bits();
@@ -27,17 +30,37 @@ fn every_pattern_is_one_nest() {
         let shown =
             ["DepthwiseConv2dNative", "Conv3D", "MatMul"].iter().all(|p| !pattern.name.starts_with(p));
         if shown {
-            writeln!(golden, "// {}\n{}", pattern.name, fused.text()).expect("strings can be written to");
+            writeln!(text, "// {}\n{}", pattern.name, fused.text()).expect("strings can be written to");
         }
     }
     assert!(apart.is_empty(), "{}", apart.join("\n\n"));
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fusion/patterns.nest");
-    if std::env::var_os("NESTJIT_BLESS").is_some_and(|v| v == "1") {
-        std::fs::write(&path, &golden).expect("the file can be written");
+    golden("patterns.nest", &text);
+}
+
+/// `remapper.txt` holds what the report calls the patterns.
+#[test]
+fn the_report_uses_the_words_of_the_remapper() {
+    let mut text = String::new();
+    for pattern in patterns::patterns(6, 8) {
+        let fused = fuse(&pattern.graph);
+        let subject = Subject {
+            model: &pattern.name,
+            ops: &ModelOps::trace(&pattern.graph, &pattern.graph),
+            unit: &fused.after,
+            remarks: &fused.remarks,
+            disabled_passes: &[],
+            cache: 1 << 20,
+        };
+        let report = FusionReport::new(&subject);
+        let [group] = report.groups.as_slice() else { panic!("{} is not one nest", pattern.name) };
+        // What is spelled out is one operation.
+        let words = match (&group.remapper, group.ops.as_slice()) {
+            (None, [op]) => op.op.as_str(),
+            (words, _) => words.as_deref().expect("there are several operations"),
+        };
+        writeln!(text, "{}\n    {words}", pattern.name).expect("strings can be written to");
     }
-    let expected = std::fs::read_to_string(&path).expect("the file exists");
-    let first = golden.lines().zip(expected.lines()).position(|(a, b)| a != b);
-    assert!(golden == expected, "{} is different from line {first:?} on", path.display());
+    golden("remapper.txt", &text);
 }
 
 #[test]
