@@ -160,6 +160,8 @@ impl Compiler {
         laps.lap(phase::LOWER);
         manager.run_nest_passes(&mut unit, Stage::Lowered, &mut laps)?;
         let interface = Interface::of_graph(&graph, ops);
+        // Memory of weights that nests do not read as they are can be used again.
+        drop(graph);
         generate(unit, interface, manager, &setup, laps)
     }
 

@@ -11,6 +11,7 @@ pub mod host;
 pub mod interpret;
 pub mod laps;
 pub mod lower;
+mod memory;
 pub mod onnx;
 pub mod options;
 pub mod passes;

@@ -5,13 +5,14 @@
 
 use std::sync::Arc;
 
-use bytemuck::{AnyBitPattern, CheckedBitPattern, NoUninit, Pod, Zeroable};
+use bytemuck::{AnyBitPattern, CheckedBitPattern, NoUninit};
 use ndarray::{ArrayBase, ArrayD, ArrayViewD, Data, Dimension, IxDyn};
 use nestjit_ir::{DType, Scalar};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::error::{Error, Result};
+use crate::memory::{Block, Bundle};
 
 /// A Rust type that is the element of a tensor.
 pub trait Element: Copy + CheckedBitPattern + NoUninit + Send + Sync + 'static {
@@ -25,17 +26,12 @@ macro_rules! elements {
 elements!(f32 => F32, f64 => F64, i64 => I64, i32 => I32, i8 => I8, u8 => U8, i16 => I16, u16 => U16, u32 => U32,
     u64 => U64, bool => Bool);
 
-/// A cache line: the unit of storage, so that the storage is aligned to one.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C, align(64))]
-struct Line([u8; 64]);
-
 /// A dense array of one element type, row-major. Cloning shares the storage.
 #[derive(Clone)]
 pub struct Tensor {
     dtype: DType,
     shape: Vec<usize>,
-    lines: Arc<Vec<Line>>,
+    block: Arc<Block>,
 }
 
 impl Tensor {
@@ -44,14 +40,24 @@ impl Tensor {
     /// # Errors
     /// [`crate::ErrorKind::Limit`] if the size overflows or there is no memory for it.
     pub fn zeros(dtype: DType, shape: &[usize]) -> Result<Tensor> {
-        let bytes = checked_bytes(dtype, shape)?;
-        let count = bytes.div_ceil(64);
-        // Zeroed by the system, so that large tensors cost nothing until they are touched.
-        let lines = bytemuck::try_zeroed_vec(count).map_err(|()| {
+        Tensor::in_block(dtype, shape, Block::zeroed)
+    }
+
+    /// A tensor of zeros that shares pages of memory with others of the bundle.
+    pub(crate) fn zeros_in(bundle: &mut Bundle, dtype: DType, shape: &[usize]) -> Result<Tensor> {
+        Tensor::in_block(dtype, shape, |bytes| bundle.zeroed(bytes))
+    }
+
+    fn in_block(
+        dtype: DType,
+        shape: &[usize],
+        allocate: impl FnOnce(usize) -> Result<Block>,
+    ) -> Result<Tensor> {
+        let block = allocate(checked_bytes(dtype, shape)?).map_err(|_| {
             let message = format!("there is no memory for a tensor of shape {shape:?}");
             Error::new(crate::ErrorKind::Limit, message)
         })?;
-        Ok(Tensor { dtype, shape: shape.to_vec(), lines: Arc::new(lines) })
+        Ok(Tensor { dtype, shape: shape.to_vec(), block: Arc::new(block) })
     }
 
     /// A tensor from values in row-major order.
@@ -68,6 +74,25 @@ impl Tensor {
     /// [`crate::ErrorKind::Shape`] if the number of bytes is not what the shape asks for, and
     /// [`crate::ErrorKind::Invalid`] if a `bool` is neither 0 nor 1.
     pub fn from_bytes(dtype: DType, shape: &[usize], bytes: &[u8]) -> Result<Tensor> {
+        Tensor::copied(dtype, shape, bytes, Block::zeroed)
+    }
+
+    /// Like [`Tensor::from_bytes`]; the tensor shares pages of memory with others of the bundle.
+    pub(crate) fn from_bytes_in(
+        bundle: &mut Bundle,
+        dtype: DType,
+        shape: &[usize],
+        bytes: &[u8],
+    ) -> Result<Tensor> {
+        Tensor::copied(dtype, shape, bytes, |bytes| bundle.zeroed(bytes))
+    }
+
+    fn copied(
+        dtype: DType,
+        shape: &[usize],
+        bytes: &[u8],
+        allocate: impl FnOnce(usize) -> Result<Block>,
+    ) -> Result<Tensor> {
         let expected = checked_bytes(dtype, shape)?;
         if bytes.len() != expected {
             return Err(Error::shape(format!(
@@ -78,7 +103,7 @@ impl Tensor {
         if dtype == DType::Bool && bytes.iter().any(|b| *b > 1) {
             return Err(Error::invalid("a bool is neither 0 nor 1"));
         }
-        let mut tensor = Tensor::zeros(dtype, shape)?;
+        let mut tensor = Tensor::in_block(dtype, shape, allocate)?;
         tensor.bytes_mut().copy_from_slice(bytes);
         Ok(tensor)
     }
@@ -139,14 +164,28 @@ impl Tensor {
 
     /// The bytes of the elements, row-major.
     pub fn bytes(&self) -> &[u8] {
-        &bytemuck::cast_slice(self.lines.as_slice())[..self.len() * self.dtype.size()]
+        self.block.bytes()
     }
 
     /// The bytes of the elements, to be changed; copies the storage if it is shared. Writing anything but 0
     /// and 1 into a `bool` tensor makes [`Tensor::values`] panic.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        let bytes = self.len() * self.dtype.size();
-        &mut bytemuck::cast_slice_mut(Arc::make_mut(&mut self.lines).as_mut_slice())[..bytes]
+        if Arc::get_mut(&mut self.block).is_none() {
+            let mut copy = Block::zeroed(self.block.size()).expect("memory for a copy");
+            copy.bytes_mut().copy_from_slice(self.block.bytes());
+            self.block = Arc::new(copy);
+        }
+        Arc::get_mut(&mut self.block).expect("a block that is not shared").bytes_mut()
+    }
+
+    /// The memory, if no other tensor shares it.
+    pub(crate) fn into_block(self) -> Option<Block> {
+        Arc::into_inner(self.block)
+    }
+
+    /// Whether the memory is freed with this tensor and its clones, not only with others that lie beside it.
+    pub(crate) fn has_own_memory(&self) -> bool {
+        !self.block.is_part()
     }
 
     /// The elements, row-major.
@@ -192,7 +231,7 @@ impl Tensor {
         if checked_bytes(self.dtype, shape)? != self.bytes().len() {
             return Err(Error::shape(format!("cannot reshape {:?} to {shape:?}", self.shape)));
         }
-        Ok(Tensor { dtype: self.dtype, shape: shape.to_vec(), lines: Arc::clone(&self.lines) })
+        Ok(Tensor { dtype: self.dtype, shape: shape.to_vec(), block: Arc::clone(&self.block) })
     }
 
     fn expect_dtype(&self, dtype: DType) -> Result<()> {

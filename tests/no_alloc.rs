@@ -36,20 +36,21 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 const PROGRAM: &str = "
-nest @first(in %x: f32[256,1024], temp %t: f32[256,1024]) {
-  for n < 256 parallel { for c < 1024 { %t[n,c] = %x[n,c] * 2.0 } }
+nest @first(in %x: f32[ROWS,1024], temp %t: f32[ROWS,1024]) {
+  for n < ROWS parallel { for c < 1024 { %t[n,c] = %x[n,c] * 2.0 } }
 }
-nest @second(temp %t: f32[256,1024], out %y: f32[1024]) {
+nest @second(temp %t: f32[ROWS,1024], out %y: f32[1024]) {
   for c < 1024 parallel {
     %y[c] = 0.0
-    for n < 256 { %y[c] += %t[n,c] }
+    for n < ROWS { %y[c] += %t[n,c] }
   }
 }
 ";
 
-fn compile(threads: usize) -> Executable {
+/// The program with a temporary of so many rows of 4 KiB.
+fn compile(rows: usize, threads: usize) -> Executable {
     let fusion = PIPELINE.iter().map(|pass| pass.name).filter(|name| *name == "OpFusion");
-    let unit = Unit::from_program(parse(PROGRAM).unwrap(), []).unwrap();
+    let unit = Unit::from_program(parse(&PROGRAM.replace("ROWS", &rows.to_string())).unwrap(), []).unwrap();
     let compiler = Compiler::with_options(Options::default()).threads(threads).disable_passes(fusion);
     compiler.compile_unit("two", unit).unwrap()
 }
@@ -59,12 +60,14 @@ fn compile(threads: usize) -> Executable {
 fn memory() {
     a_warm_run_allocates_nothing();
     dropping_an_executable_frees_its_memory();
+    #[cfg(target_os = "linux")]
+    dropping_an_executable_unmaps_its_memory();
 }
 
 fn a_warm_run_allocates_nothing() {
     let x = Tensor::new(&[256, 1024], &vec![1.0f32; 256 * 1024]).unwrap();
     for threads in [1, 2, 3] {
-        let executable = compile(threads);
+        let executable = compile(256, threads);
         let mut outputs = executable.allocate_outputs().unwrap();
         let inputs = [TensorView::from(&x)];
         executable.run_into(&inputs, &mut outputs).unwrap();
@@ -81,15 +84,35 @@ fn a_warm_run_allocates_nothing() {
 }
 
 fn dropping_an_executable_frees_its_memory() {
-    // The arena alone has this size.
-    const ARENA: isize = 256 * 1024 * 4;
-    drop(compile(2));
+    // The arena alone has this size; the allocator provides it.
+    const ROWS: usize = 128;
+    const ARENA: isize = ROWS as isize * 1024 * 4;
+    drop(compile(ROWS, 2));
     let before = LIVE_BYTES.load(Ordering::Relaxed);
     for _ in 0..20 {
-        let executable = compile(2);
+        let executable = compile(ROWS, 2);
         assert!(executable.temp_bytes() as isize >= ARENA);
         assert!(LIVE_BYTES.load(Ordering::Relaxed) - before >= ARENA);
     }
     let leaked = LIVE_BYTES.load(Ordering::Relaxed) - before;
     assert!(leaked < ARENA / 4, "{leaked} bytes");
+}
+
+/// Large memory comes from the system directly.
+#[cfg(target_os = "linux")]
+fn dropping_an_executable_unmaps_its_memory() {
+    const ROWS: usize = 4096;
+    let resident = || -> usize {
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+        4096 * statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap()
+    };
+    let x = Tensor::zeros(nestjit::DType::F32, &[ROWS, 1024]).unwrap();
+    let run = || compile(ROWS, 2).run(std::slice::from_ref(&x)).unwrap();
+    run();
+    let before = resident();
+    for _ in 0..10 {
+        run();
+    }
+    let leaked = resident().saturating_sub(before);
+    assert!(leaked < ROWS * 4096, "{leaked} bytes");
 }

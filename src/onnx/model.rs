@@ -11,9 +11,10 @@ use super::external::External;
 use super::problems::Problems;
 use super::proto::type_proto::Value;
 use super::proto::{FunctionProto, GraphProto, ModelProto, OperatorSetIdProto, ValueInfoProto};
-use super::tensor::{decode, decode_sparse, dtype, value_dtype};
+use super::tensor::{decode_in, decode_sparse, dtype, value_dtype};
 use super::{map, proto};
 use crate::error::{Error, ErrorKind, Result};
+use crate::memory::Bundle;
 use crate::tensor::Tensor;
 
 /// The newest version of the default operator set that is understood.
@@ -222,10 +223,12 @@ fn initializers(
 ) -> BTreeMap<String, Result<Tensor>> {
     let dense = std::mem::take(&mut graph.initializer).into_iter();
     let sparse = std::mem::take(&mut graph.sparse_initializer).into_iter();
-    let decoded = dense.map(|t| (t.name().to_owned(), decode(&t, external))).chain(sparse.map(|t| {
-        let name = t.values.as_ref().map(|v| v.name().to_owned()).unwrap_or_default();
-        (name, decode_sparse(&t, external))
-    }));
+    let mut bundle = Bundle::default();
+    let decoded =
+        dense.map(|t| (t.name().to_owned(), decode_in(&mut bundle, &t, external))).chain(sparse.map(|t| {
+            let name = t.values.as_ref().map(|v| v.name().to_owned()).unwrap_or_default();
+            (name, decode_sparse(&t, external))
+        }));
     let mut initializers = BTreeMap::new();
     for (name, tensor) in decoded {
         let tensor = tensor.map_err(|e| {

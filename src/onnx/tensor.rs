@@ -7,6 +7,7 @@ use super::external::External;
 use super::proto::tensor_proto::{DataLocation, DataType};
 use super::proto::{SparseTensorProto, TensorProto};
 use crate::error::{Error, Result};
+use crate::memory::Bundle;
 use crate::tensor::{Element, Tensor, checked_bytes};
 
 /// The element type that an ONNX type number stands for.
@@ -44,6 +45,19 @@ pub(super) fn extents(dims: &[i64]) -> Result<Vec<usize>> {
 
 /// The tensor that a message holds.
 pub(super) fn decode(proto: &TensorProto, external: &External) -> Result<Tensor> {
+    decode_with(proto, external, Tensor::from_bytes)
+}
+
+/// The same, with memory of a bundle.
+pub(super) fn decode_in(bundle: &mut Bundle, proto: &TensorProto, external: &External) -> Result<Tensor> {
+    decode_with(proto, external, |dtype, shape, bytes| Tensor::from_bytes_in(bundle, dtype, shape, bytes))
+}
+
+fn decode_with(
+    proto: &TensorProto,
+    external: &External,
+    make: impl FnOnce(DType, &[usize], &[u8]) -> Result<Tensor>,
+) -> Result<Tensor> {
     let dtype = dtype(proto.data_type())?;
     let shape = extents(&proto.dims)?;
     let bytes = checked_bytes(dtype, &shape)?;
@@ -51,10 +65,10 @@ pub(super) fn decode(proto: &TensorProto, external: &External) -> Result<Tensor>
         return Err(Error::unsupported("a tensor in segments"));
     }
     if proto.data_location() == DataLocation::External {
-        return Tensor::from_bytes(dtype, &shape, &external.read(proto, bytes)?);
+        return make(dtype, &shape, &external.read(proto, bytes)?);
     }
     match &proto.raw_data {
-        Some(raw) if !raw.is_empty() || typed_len(proto) == 0 => Tensor::from_bytes(dtype, &shape, raw),
+        Some(raw) if !raw.is_empty() || typed_len(proto) == 0 => make(dtype, &shape, raw),
         _ => typed(proto, dtype, &shape),
     }
 }

@@ -8,10 +8,10 @@ use std::sync::{Mutex, PoisonError};
 
 use nestjit_ir::{BufId, Role};
 
-use super::arena::{ALIGN, Block};
 use super::pack::Storage;
 use crate::codegen::Code;
 use crate::error::{Error, Result};
+use crate::memory::{ALIGN, Block};
 use crate::unit::{MemoryPlan, Unit};
 
 /// The address tables of all nests, one after the other, and where the addresses come from.

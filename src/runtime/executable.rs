@@ -93,8 +93,7 @@ impl Executable {
         let pool = Pool::shared(threads).map_err(no_threads)?;
         let used: BTreeSet<BufId> = code.nests().iter().flat_map(|n| n.params.iter().copied()).collect();
         let used: Vec<BufId> = used.into_iter().collect();
-        let consts: HashMap<_, _> = pack_all(&unit, &used, pool.as_deref())?.into_iter().collect();
-        unit.consts.clear();
+        let consts: HashMap<_, _> = pack_all(&mut unit, &used, pool.as_deref())?.into_iter().collect();
         let bindings = Bindings::new(&unit, &plan, &code, &consts, threads)?;
         let contexts = ContextPool::default();
         contexts.put(RunContext::new(&bindings)?);

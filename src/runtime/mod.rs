@@ -1,11 +1,10 @@
 //! Running compiled models: memory, threads, time. What to run comes from code generation; how it came about
 //! is none of this module's business.
 
-pub mod arena;
 mod context;
 pub mod executable;
 pub mod machine;
-pub mod pack;
+mod pack;
 pub mod pool;
 pub mod timing;
 pub mod trace;

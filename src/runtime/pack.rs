@@ -2,19 +2,19 @@
 //!
 //! Where an element lies is defined by [`nestjit_ir::layout`].
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use nestjit_ir::{BufId, Role, layout};
+use nestjit_ir::{BufId, Buffer, Role, layout};
 
-use super::arena::Block;
 use super::pool::Pool;
 use crate::error::{Error, Result};
+use crate::memory::{Block, Bundle, LARGE, Recycler};
 use crate::tensor::Tensor;
 use crate::unit::Unit;
 
 /// The storage of a constant.
 #[derive(Debug)]
-pub enum Storage {
+pub(super) enum Storage {
     /// The tensor itself: it lies in logical order already.
     Shared(Arc<Tensor>),
     /// A copy in another order.
@@ -31,42 +31,113 @@ impl Storage {
     }
 }
 
-/// Brings the constants among `used` into their physical form, several at a time.
+/// Brings the constants among `used` into their physical form, several at a time, and takes all constants from the
+/// unit: memory of those that are not needed any more serves those that are packed next.
 ///
 /// # Errors
-/// [`crate::ErrorKind::Internal`] if a constant has no data, or data of another type or shape.
-pub fn pack_all(unit: &Unit, used: &[BufId], pool: Option<&Pool>) -> Result<Vec<(BufId, Storage)>> {
-    let is_const = |id: &BufId| unit.program.buf(*id).role == Role::Const;
-    let consts: Vec<BufId> = used.iter().copied().filter(is_const).collect();
-    let results: Vec<Mutex<Option<Result<Storage>>>> = consts.iter().map(|_| Mutex::default()).collect();
-    let work = |i: usize| {
-        *results[i].lock().unwrap_or_else(PoisonError::into_inner) = Some(pack(unit, consts[i]));
-    };
-    match pool {
-        Some(pool) => pool.run(consts.len(), &work),
-        None => (0..consts.len()).for_each(work),
+/// [`crate::ErrorKind::Internal`] if a constant has no data, or data of another type or shape;
+/// [`crate::ErrorKind::Limit`] if there is not enough memory.
+pub(super) fn pack_all(
+    unit: &mut Unit,
+    used: &[BufId],
+    pool: Option<&Pool>,
+) -> Result<Vec<(BufId, Storage)>> {
+    let mut consts = std::mem::take(&mut unit.consts);
+    let mut bundle = Bundle::default();
+    let mut tasks = Vec::new();
+    for &id in used.iter().filter(|id| unit.program.buf(**id).role == Role::Const) {
+        let buffer = unit.program.buf(id);
+        tasks.push((id, Mutex::new(task(buffer, consts.remove(&id), &mut bundle)?)));
     }
-    let missing = || Err(Error::internal("a constant was not packed"));
-    let storage = results
-        .into_iter()
-        .map(|r| r.into_inner().unwrap_or_else(PoisonError::into_inner).unwrap_or_else(missing));
-    consts.into_iter().zip(storage).map(|(id, storage)| Ok((id, storage?))).collect()
+    // The larger ones first, so that what they leave is large enough for the next.
+    tasks.sort_by_key(|(id, _)| std::cmp::Reverse(unit.program.buf(*id).storage_bytes()));
+    let recycler = Mutex::default();
+    consts.into_values().for_each(|tensor| recycle(&recycler, tensor));
+    let work = |i: usize| lock(&tasks[i].1).execute(&recycler);
+    match pool {
+        Some(pool) => pool.run(tasks.len(), &work),
+        None => (0..tasks.len()).for_each(work),
+    }
+    let done = |task: Mutex<Task<'_>>| match task.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Task::Done(storage) => storage,
+        Task::Pack { .. } => Err(Error::internal("a constant was not packed")),
+    };
+    tasks.into_iter().map(|(id, task)| Ok((id, done(task)?))).collect()
 }
 
-fn pack(unit: &Unit, id: BufId) -> Result<Storage> {
-    let buffer = unit.program.buf(id);
+/// A constant on its way.
+enum Task<'u> {
+    /// To be packed, into this memory if it is there already.
+    Pack {
+        buffer: &'u Buffer,
+        tensor: Arc<Tensor>,
+        block: Option<Block>,
+    },
+    Done(Result<Storage>),
+}
+
+impl Task<'_> {
+    fn execute(&mut self, recycler: &Mutex<Recycler>) {
+        let packed = match std::mem::replace(self, Task::Done(Err(Error::internal("packing was given up")))) {
+            Task::Pack { buffer, tensor, block } => pack(buffer, tensor, block, recycler),
+            Task::Done(storage) => storage,
+        };
+        *self = Task::Done(packed);
+    }
+}
+
+fn task<'u>(buffer: &'u Buffer, tensor: Option<Arc<Tensor>>, bundle: &mut Bundle) -> Result<Task<'u>> {
     let no_data = || Error::internal(format!("the constant %{} has no data", buffer.name));
-    let tensor = unit.consts.get(&id).ok_or_else(no_data)?;
+    let tensor = tensor.ok_or_else(no_data)?;
     if tensor.dtype() != buffer.dtype || tensor.shape() != buffer.shape {
         return Err(Error::internal(format!("the data of the constant %{} does not fit", buffer.name)));
     }
-    if buffer.layout.is_row_major() && buffer.halo.is_empty() {
-        return Ok(Storage::Shared(Arc::clone(tensor)));
+    let plain = buffer.layout.is_row_major() && buffer.halo.is_empty();
+    // What lies among other tensors would keep their memory alive.
+    if plain && tensor.has_own_memory() {
+        return Ok(Task::Done(Ok(Storage::Shared(tensor))));
     }
-    let mut block = Block::zeroed(buffer.storage_bytes())?;
-    layout::pack_into(buffer, tensor.bytes(), block.bytes_mut())
-        .map_err(|e| Error::internal(e.to_string()))?;
+    let bytes = buffer.storage_bytes();
+    let block = if bytes < LARGE { Some(bundle.zeroed(bytes)?) } else { None };
+    Ok(Task::Pack { buffer, tensor, block })
+}
+
+fn pack(
+    buffer: &Buffer,
+    tensor: Arc<Tensor>,
+    block: Option<Block>,
+    recycler: &Mutex<Recycler>,
+) -> Result<Storage> {
+    let recycled = || lock(recycler).take(buffer.storage_bytes());
+    let mut block = match block {
+        Some(block) => block,
+        None => match recycled() {
+            Some(mut block) => {
+                // Padding is zero.
+                if buffer.storage_len() > buffer.len() {
+                    block.bytes_mut().fill(0);
+                }
+                block
+            }
+            None => Block::zeroed(buffer.storage_bytes())?,
+        },
+    };
+    let packed = layout::pack_into(buffer, tensor.bytes(), block.bytes_mut());
+    packed.map_err(|e| Error::internal(e.to_string()))?;
+    recycle(recycler, tensor);
     Ok(Storage::Packed(block))
+}
+
+/// Keeps the memory of a tensor that nobody else has.
+fn recycle(recycler: &Mutex<Recycler>, tensor: Arc<Tensor>) {
+    if let Some(block) = Arc::into_inner(tensor).and_then(Tensor::into_block) {
+        lock(recycler).give(block);
+    }
+}
+
+/// Locks; a panic elsewhere leaves nothing half-done here.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -83,7 +154,7 @@ mod tests {
         let id = unit.program.add_buffer(buffer);
         unit.consts.insert(id, Arc::new(tensor));
         let pool = Pool::new(2).unwrap();
-        let mut all = pack_all(&unit, &[id], Some(&pool)).unwrap();
+        let mut all = pack_all(&mut unit, &[id], Some(&pool)).unwrap();
         let Storage::Packed(mut block) = all.remove(0).1 else { panic!("nothing was packed") };
         assert_eq!(block.size(), bytes);
         bytemuck::cast_slice(block.bytes_mut()).to_vec()
@@ -110,12 +181,14 @@ mod tests {
     fn logical_order_is_not_copied_and_wrong_data_is_an_error() {
         let mut unit = Unit::default();
         let id = unit.program.add_buffer(buffer(&[2], &[0], None));
-        assert!(pack_all(&unit, &[id], None).is_err());
+        assert!(pack_all(&mut unit, &[id], None).is_err());
         let tensor = Arc::new(Tensor::new(&[2], &[1i32, 2]).unwrap());
         unit.consts.insert(id, Arc::clone(&tensor));
-        let all = pack_all(&unit, &[id], None).unwrap();
+        let all = pack_all(&mut unit, &[id], None).unwrap();
         assert_eq!(all[0].1.as_ptr().cast_const(), tensor.bytes().as_ptr());
+        assert!(unit.consts.is_empty());
+        unit.consts.insert(id, tensor);
         unit.program.buf_mut(id).shape = vec![3];
-        assert!(pack_all(&unit, &[id], None).is_err());
+        assert!(pack_all(&mut unit, &[id], None).is_err());
     }
 }
