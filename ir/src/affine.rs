@@ -3,26 +3,33 @@
 //! Canonical by construction (terms sorted by variable, no zero coefficient), so equality is structural.
 //! Knows nothing of buffers; bounds and strides are asked for by [`crate::access`] and by code generation.
 
+use smallvec::{SmallVec, smallvec};
+
 /// A loop variable. Numbers are unique within a [`crate::Program`], so nests can be merged without renaming.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Var(pub u32);
 
+/// Indices are made, copied and dropped by the million while a program is compiled. Most have few terms, which need no
+/// memory of their own.
+type Terms = SmallVec<[(Var, i64); 3]>;
+
 /// `sum(coefficient * variable) + constant`, over the integers.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Affine {
-    terms: Vec<(Var, i64)>,
+    terms: Terms,
     constant: i64,
 }
 
 impl Affine {
     /// A constant.
-    pub const fn constant(value: i64) -> Affine {
-        Affine { terms: Vec::new(), constant: value }
+    #[inline]
+    pub fn constant(value: i64) -> Affine {
+        Affine { terms: Terms::new(), constant: value }
     }
 
     /// A single variable.
     pub fn var(var: Var) -> Affine {
-        Affine { terms: vec![(var, 1)], constant: 0 }
+        Affine { terms: smallvec![(var, 1)], constant: 0 }
     }
 
     /// `coefficient * var`.
@@ -30,25 +37,29 @@ impl Affine {
         if coefficient == 0 {
             return Affine::constant(0);
         }
-        Affine { terms: vec![(var, coefficient)], constant: 0 }
+        Affine { terms: smallvec![(var, coefficient)], constant: 0 }
     }
 
     /// The terms: variables in ascending order, coefficients not 0.
+    #[inline]
     pub fn terms(&self) -> &[(Var, i64)] {
         &self.terms
     }
 
     /// The part without variables.
+    #[inline]
     pub fn offset(&self) -> i64 {
         self.constant
     }
 
     /// The coefficient of `var`, 0 if it does not occur.
+    #[inline]
     pub fn coeff(&self, var: Var) -> i64 {
         self.terms.binary_search_by_key(&var, |t| t.0).map_or(0, |i| self.terms[i].1)
     }
 
     /// Whether `var` occurs.
+    #[inline]
     pub fn uses(&self, var: Var) -> bool {
         self.coeff(var) != 0
     }
@@ -74,7 +85,7 @@ impl Affine {
     /// `self + other`. Saturates instead of overflowing; the verifier rejects indices anywhere near that.
     pub fn add(&self, other: &Affine) -> Affine {
         let (mut a, mut b) = (self.terms.iter().peekable(), other.terms.iter().peekable());
-        let mut terms = Vec::with_capacity(self.terms.len() + other.terms.len());
+        let mut terms = Terms::new();
         loop {
             let next = match (a.peek(), b.peek()) {
                 (Some(&&x), Some(&&y)) if x.0 == y.0 => {
@@ -103,6 +114,32 @@ impl Affine {
         Affine { terms, constant: self.constant.saturating_add(other.constant) }
     }
 
+    /// Adds `other * factor`; saturates as [`Affine::add`] and [`Affine::scale`] do.
+    pub fn add_scaled(&mut self, other: &Affine, factor: i64) {
+        if factor == 0 {
+            return;
+        }
+        for &(v, c) in &other.terms {
+            self.add_term(v, c.saturating_mul(factor));
+        }
+        self.constant = self.constant.saturating_add(other.constant.saturating_mul(factor));
+    }
+
+    /// Adds `coefficient * var`.
+    #[inline]
+    pub fn add_term(&mut self, var: Var, coefficient: i64) {
+        if coefficient == 0 {
+            return;
+        }
+        match self.terms.binary_search_by_key(&var, |t| t.0) {
+            Err(at) => self.terms.insert(at, (var, coefficient)),
+            Ok(at) => match self.terms[at].1.saturating_add(coefficient) {
+                0 => drop(self.terms.remove(at)),
+                sum => self.terms[at].1 = sum,
+            },
+        }
+    }
+
     /// `self + value`.
     pub fn plus(&self, value: i64) -> Affine {
         Affine { terms: self.terms.clone(), constant: self.constant.saturating_add(value) }
@@ -126,7 +163,8 @@ impl Affine {
             c => {
                 let mut rest = self.clone();
                 rest.terms.retain(|t| t.0 != var);
-                rest.add(&with.scale(c))
+                rest.add_scaled(with, c);
+                rest
             }
         }
     }
@@ -186,5 +224,12 @@ mod tests {
         assert_eq!(e.range(|v| if v == a { 3 } else { 5 }), Some((-1, 9)));
         assert_eq!(e.range(|_| 0), None);
         assert_eq!(e.eval(|v| i64::from(v.0) + 1), 4);
+        let mut sum = Affine::constant(5);
+        for (other, factor) in [(&e, 3), (&Affine::term(Var(7), 1), -2), (&e, 0), (&Affine::var(a), -3)] {
+            let expected = sum.add(&other.scale(factor));
+            sum.add_scaled(other, factor);
+            assert_eq!(sum, expected);
+        }
+        assert_eq!(sum.terms(), &[(b, 6), (Var(7), -2)]);
     }
 }

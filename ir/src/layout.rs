@@ -8,6 +8,8 @@ use std::fmt;
 
 mod pack;
 
+use smallvec::{SmallVec, smallvec};
+
 use crate::affine::Affine;
 use crate::nest::Buffer;
 use crate::types::Scalar;
@@ -19,12 +21,15 @@ use crate::visit::Extents;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Geometry {
     /// For each logical dimension, how far neighbours are apart (within a panel: 1).
-    pub strides: Vec<usize>,
+    pub strides: Dims,
     /// For each logical dimension, how many halo elements come first.
-    pub before: Vec<usize>,
+    pub before: Dims,
     /// The panelled dimension, if there is one.
     pub panel: Option<Panel>,
 }
+
+/// A number for each dimension.
+pub type Dims = SmallVec<[usize; 6]>;
 
 /// A dimension that is cut into blocks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,13 +46,12 @@ impl Geometry {
     /// The geometry of a buffer that [`crate::verify`] accepts.
     pub fn of(buffer: &Buffer) -> Geometry {
         let rank = buffer.shape.len();
-        let shape = buffer.padded_shape();
         let panel = buffer.layout.panel;
-        let mut strides = vec![1; rank];
+        let mut strides: Dims = smallvec![1; rank];
         let mut step = panel.map_or(1, |(_, block)| block);
         for &d in buffer.layout.order.iter().rev().filter(|&&d| panel.is_none_or(|(p, _)| p != d)) {
             strides[d] = step;
-            step *= shape[d];
+            step *= buffer.padded_extent(d);
         }
         Geometry {
             strides,
@@ -75,24 +79,32 @@ impl Geometry {
 /// not constant.
 pub fn strides(buffer: &Buffer) -> Option<Vec<usize>> {
     let geometry = Geometry::of(buffer);
-    geometry.panel.is_none().then_some(geometry.strides)
+    geometry.panel.is_none().then(|| geometry.strides.into_vec())
 }
 
 /// The offset of an element whose logical index is affine. `None` if the index of a panelled dimension
 /// cannot be split into a block and a place within the block, given the extents of the loops.
-pub fn offset(buffer: &Buffer, index: &[Affine], extents: &Extents) -> Option<Affine> {
+pub fn offset<'a>(
+    buffer: &Buffer,
+    index: impl IntoIterator<Item = &'a Affine>,
+    extents: &Extents,
+) -> Option<Affine> {
     let geometry = Geometry::of(buffer);
     let mut sum = Affine::constant(0);
-    for (d, i) in index.iter().enumerate() {
-        let x = i.plus(i64::try_from(geometry.before[d]).ok()?);
-        let part = match geometry.panel {
+    for (d, i) in index.into_iter().enumerate() {
+        let before = i64::try_from(geometry.before[d]).ok()?;
+        match geometry.panel {
             Some(p) if p.dim == d => {
-                let (block, place) = split(&x, i64::try_from(p.block).ok()?, extents)?;
-                Affine::add(&block.scale(i64::try_from(p.stride).ok()?), &place)
+                let (block, place) = split(&i.plus(before), i64::try_from(p.block).ok()?, extents)?;
+                sum.add_scaled(&block, i64::try_from(p.stride).ok()?);
+                sum.add_scaled(&place, 1);
             }
-            _ => x.scale(i64::try_from(geometry.strides[d]).ok()?),
-        };
-        sum = Affine::add(&sum, &part);
+            _ => {
+                let stride = i64::try_from(geometry.strides[d]).ok()?;
+                sum.add_scaled(i, stride);
+                sum.add_scaled(&Affine::constant(before), stride);
+            }
+        }
     }
     Some(sum)
 }
@@ -102,9 +114,9 @@ pub fn split(x: &Affine, block: i64, extents: &Extents) -> Option<(Affine, Affin
     let (mut quotient, mut rest) = (Affine::constant(0), Affine::constant(0));
     for &(v, c) in x.terms() {
         if c % block == 0 {
-            quotient = Affine::add(&quotient, &Affine::term(v, c / block));
+            quotient.add_term(v, c / block);
         } else {
-            rest = Affine::add(&rest, &Affine::term(v, c));
+            rest.add_term(v, c);
         }
     }
     let (lo, hi) = extents.range(&rest)?;

@@ -67,6 +67,7 @@ pub mod affine;
 pub mod build;
 pub mod canon;
 pub mod expr;
+pub mod hash;
 pub mod interp;
 pub mod layout;
 mod names;

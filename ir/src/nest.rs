@@ -135,6 +135,11 @@ impl Buffer {
         }
     }
 
+    /// The extent of a dimension with the halo added.
+    pub fn padded_extent(&self, dim: usize) -> usize {
+        self.shape[dim] + self.halo.get(dim).map_or(0, |(lo, hi)| lo + hi)
+    }
+
     /// The number of elements that the storage holds: halo and panel padding included.
     pub fn storage_len(&self) -> usize {
         let mut shape = self.padded_shape();

@@ -3,9 +3,10 @@
 //! Walks visit parents before children, rewrites children before parents. Nothing here judges whether a
 //! rewrite keeps the meaning: see [`crate::access`].
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use crate::affine::{Affine, Var};
+use crate::hash::FastMap;
 use crate::nest::{BufId, Call, Expr, For, Index, Load, Program, Stmt};
 
 /// Calls `f` on every statement, outer loops before their bodies.
@@ -248,8 +249,9 @@ pub fn rename_vars(body: &mut [Stmt], f: &mut dyn FnMut(Var) -> Var) {
 
 fn rename_affine(a: &mut Affine, f: &mut dyn FnMut(Var) -> Var) {
     if a.as_const().is_none() {
-        let renamed = |acc, &(v, c): &(Var, i64)| Affine::add(&acc, &Affine::term(f(v), c));
-        *a = a.terms().iter().fold(Affine::constant(a.offset()), renamed);
+        let mut renamed = Affine::constant(a.offset());
+        a.terms().iter().for_each(|&(v, c)| renamed.add_term(f(v), c));
+        *a = renamed;
     }
 }
 
@@ -309,7 +311,7 @@ pub fn count_stmts(body: &[Stmt]) -> usize {
 
 /// The extents of loop variables.
 #[derive(Clone, Default, Debug)]
-pub struct Extents(HashMap<Var, usize>);
+pub struct Extents(FastMap<Var, usize>);
 
 impl Extents {
     /// The extents of all loops in `body`.
@@ -332,6 +334,7 @@ impl Extents {
     }
 
     /// The extent, if the variable is known.
+    #[inline]
     pub fn get(&self, var: Var) -> Option<usize> {
         self.0.get(&var).copied()
     }
@@ -346,7 +349,7 @@ impl Extents {
 /// declared locals are new buffers.
 pub fn fresh_copy(program: &mut Program, body: &[Stmt]) -> Vec<Stmt> {
     let mut copy = body.to_vec();
-    let (mut vars, mut bufs) = (HashMap::new(), HashMap::new());
+    let (mut vars, mut bufs): (FastMap<Var, Var>, FastMap<BufId, BufId>) = Default::default();
     walk_stmts_mut(&mut copy, &mut |s| match s {
         Stmt::For(l) => {
             let name = program.var_name(l.var).to_owned();

@@ -6,7 +6,6 @@
 
 mod address;
 mod function;
-mod hash;
 mod math;
 mod module;
 mod nest;
@@ -15,5 +14,7 @@ mod sharing;
 #[cfg(test)]
 mod tests;
 mod vcode;
+
+use nestjit_ir::hash;
 
 pub use module::{Code, CodegenOptions, CodegenStats, Entry, NestCode, Segment, compile};

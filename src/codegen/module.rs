@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_jit::{ArenaMemoryProvider, JITBuilder, JITModule};
 use cranelift_module::{FuncId, Linkage, Module, ModuleRelocTarget, default_libcall_names};
-use nestjit_ir::BufId;
+use nestjit_ir::visit::walk_exprs;
+use nestjit_ir::{BufId, LoopKind, Program, Stmt};
 
 use super::function::{Env, FunctionCompiler, KERNEL, RUNTIME, make_isa};
 use super::nest::{Check, CompiledNest, compile_nest};
@@ -21,6 +22,9 @@ use super::sharing;
 use crate::error::{Error, ErrorKind, Result};
 use crate::target::Target;
 use crate::unit::Unit;
+
+/// The lanes of a vector register, for estimates.
+const LANES: usize = 16;
 
 /// The native function of a segment: `(buffers, scratch, begin, end) -> status`.
 ///
@@ -211,10 +215,12 @@ pub fn compile(unit: &Unit, target: &Target, options: &CodegenOptions) -> Result
         })
         .collect();
 
+    let order = largest_first(program, &unique);
     let mut stats = CodegenStats { shared: program.nests.len() - unique.len(), ..Default::default() };
     let compiled = compile_parallel(
         unit,
         &unique,
+        &order,
         Env { isa: isa.as_ref(), kernel_isa: kernel_isa.as_ref(), target },
         options,
         &mut stats,
@@ -253,10 +259,41 @@ pub fn compile(unit: &Unit, target: &Target, options: &CodegenOptions) -> Result
     Ok(Code { module: ManuallyDrop::new(module), nests, stats, texts })
 }
 
-/// Compiles the nests with these positions, in order, on several threads.
+/// The order in which to begin with nests at these positions, so that threads end at about the same time: those that
+/// become the most code first. Indices into `unique`.
+fn largest_first(program: &Program, unique: &[usize]) -> Vec<usize> {
+    let sizes: Vec<usize> = unique.iter().map(|&n| code_size(&program.nests[n].body)).collect();
+    let mut order: Vec<usize> = (0..unique.len()).collect();
+    order.sort_by_key(|&i| std::cmp::Reverse(sizes[i]));
+    order
+}
+
+/// About how many instructions statements become: those of unrolled loops and of vector loops, which are several
+/// registers long, occur many times.
+fn code_size(body: &[Stmt]) -> usize {
+    let size = |s: &Stmt| match s {
+        Stmt::For(l) => {
+            let copies = match l.kind {
+                LoopKind::Unrolled => l.extent,
+                LoopKind::Vector => l.extent.div_ceil(LANES).min(LANES),
+                LoopKind::Serial | LoopKind::Parallel => 1,
+            };
+            code_size(&l.body).saturating_mul(copies)
+        }
+        _ => {
+            let mut size = 1;
+            walk_exprs(std::slice::from_ref(s), &mut |_| size += 1);
+            size
+        }
+    };
+    body.iter().map(size).fold(0, usize::saturating_add)
+}
+
+/// Compiles the nests with these positions on several threads, beginning with them in the given order.
 fn compile_parallel(
     unit: &Unit,
     unique: &[usize],
+    order: &[usize],
     env: Env<'_>,
     options: &CodegenOptions,
     stats: &mut CodegenStats,
@@ -266,10 +303,8 @@ fn compile_parallel(
     let times = Mutex::new([Duration::ZERO; 3]);
     let work = || {
         let mut compiler = FunctionCompiler::new(env, options);
-        loop {
-            let i = next.fetch_add(1, Ordering::Relaxed);
-            let Some(&position) = unique.get(i) else { break };
-            let nest = &unit.program.nests[position];
+        while let Some(&i) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let nest = &unit.program.nests[unique[i]];
             let result = compile_nest(&mut compiler, &unit.program, nest);
             if let Ok(mut slot) = results[i].lock() {
                 *slot = Some(result);

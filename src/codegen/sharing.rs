@@ -26,9 +26,9 @@ pub(super) fn key(program: &Program, nest: &Nest) -> String {
         }
     });
     walk_affine_mut(&mut body, &mut |a| {
-        *a = a.terms().iter().fold(Affine::constant(a.offset()), |sum, &(v, c)| {
-            Affine::add(&sum, &Affine::term(vars.get(&v).copied().unwrap_or(v), c))
-        });
+        let mut renamed = Affine::constant(a.offset());
+        a.terms().iter().for_each(|(v, c)| renamed.add_term(vars.get(v).copied().unwrap_or(*v), *c));
+        *a = renamed;
     });
     let mut key = String::new();
     // Writing to a string cannot fail.

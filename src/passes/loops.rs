@@ -118,7 +118,7 @@ fn never_meet(extents: &Extents, a: &Access<'_>, b: &Access<'_>) -> bool {
             let mut moving = Affine::constant(e.offset());
             for &(v, c) in e.terms() {
                 let side = if extents.get(v).is_some() { &mut moving } else { &mut fixed };
-                *side = side.add(&Affine::term(v, c));
+                side.add_term(v, c);
             }
             (fixed, extents.range(&moving))
         };
@@ -145,7 +145,7 @@ fn apart<'a>(var: Var, inner: &Extents, indices: impl Iterator<Item = &'a Index>
         let (mut outer, mut rest) = (Affine::default(), Affine::constant(a.offset()));
         for &(v, k) in a.terms().iter().filter(|t| t.0 != var) {
             let part = if inner.get(v).is_some() { &mut rest } else { &mut outer };
-            *part = part.add(&Affine::term(v, k));
+            part.add_term(v, k);
         }
         let Some((l, h)) = inner.range(&rest) else { return false };
         (lo, hi) = (lo.min(l), hi.max(h));

@@ -50,7 +50,9 @@ fn caches_at(cpus: &Path) -> [usize; 3] {
     for index in 0..16 {
         let dir = cpus.join(format!("cpu0/cache/index{index}"));
         let read = |name| fs::read_to_string(dir.join(name)).map(|text| text.trim().to_owned());
-        let (Ok(level), Ok(kind), Ok(size)) = (read("level"), read("type"), read("size")) else { continue };
+        // Caches are numbered without gaps.
+        let Ok(level) = read("level") else { break };
+        let (Ok(kind), Ok(size)) = (read("type"), read("size")) else { continue };
         let (Ok(level @ 1..=3), Some(size)) = (level.parse::<usize>(), parse_size(&size)) else { continue };
         if kind != "Instruction" {
             sizes[level - 1] = Some(size);

@@ -15,10 +15,14 @@ mod split;
 pub(super) mod x86;
 
 use nestjit_ir::{Affine, BufId, Expr};
+use smallvec::{SmallVec, smallvec};
 
 /// A virtual vector register.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub(super) struct Reg(pub u32);
+
+/// The registers that an instruction reads.
+pub(super) type Operands = SmallVec<[Reg; 4]>;
 
 /// A loop counter; counts up from its loop's start.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -315,24 +319,24 @@ impl Inst {
     }
 
     /// The registers read, those of inner instructions aside.
-    pub fn operands(&self) -> Vec<Reg> {
+    pub fn operands(&self) -> Operands {
         match self {
             Inst::Const { .. }
             | Inst::Load { .. }
             | Inst::Prefetch { .. }
             | Inst::Iota { .. }
-            | Inst::Loop { .. } => Vec::new(),
+            | Inst::Loop { .. } => Operands::new(),
             Inst::LoadGuarded { otherwise: a, .. }
             | Inst::Store { src: a, .. }
             | Inst::Copy { a, .. }
             | Inst::Unary { a, .. }
             | Inst::Shift { a, .. }
             | Inst::Reduce { a, .. }
-            | Inst::IfAny { mask: a, .. } => vec![*a],
-            Inst::Binary { a, b, .. } | Inst::Compare { a, b, .. } => vec![*a, *b],
-            Inst::Fma { a, b, c, .. } => vec![*a, *b, *c],
-            Inst::Select { mask, a, b, .. } => vec![*mask, *a, *b],
-            Inst::Call { args, .. } => args.clone(),
+            | Inst::IfAny { mask: a, .. } => smallvec![*a],
+            Inst::Binary { a, b, .. } | Inst::Compare { a, b, .. } => smallvec![*a, *b],
+            Inst::Fma { a, b, c, .. } => smallvec![*a, *b, *c],
+            Inst::Select { mask, a, b, .. } => smallvec![*mask, *a, *b],
+            Inst::Call { args, .. } => Operands::from_slice(args),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Operations that only move elements.
 
-use ndarray::{ArrayD, Axis, IxDyn};
+use ndarray::{ArrayD, Axis, IxDyn, Slice};
 
 use super::array::wrap;
 use super::elementwise::spread;
@@ -30,6 +30,13 @@ fn pick<T: Copy>(x: &ArrayD<T>, shape: &[usize], source: impl Fn(&[usize]) -> Ve
 }
 
 pub(super) fn slice(x: &Array, starts: &[usize], steps: &[i64], shape: &[usize]) -> Array {
+    if steps.iter().all(|step| *step > 0) && !shape.contains(&0) {
+        let along = |d: usize| {
+            let last = starts[d] + (shape[d] - 1) * steps[d] as usize;
+            Slice::new(starts[d] as isize, Some(last as isize + 1), steps[d] as isize)
+        };
+        return map_data!(x, values => values.slice_each_axis(|a| along(a.axis.index())).to_owned());
+    }
     let source = |index: &[usize]| -> Vec<usize> {
         let along = |d: usize| (starts[d] as i64 + index[d] as i64 * steps[d]) as usize;
         (0..index.len()).map(along).collect()

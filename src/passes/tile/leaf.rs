@@ -233,8 +233,9 @@ pub(in crate::passes) fn footprint(load: &Load, inner: &Extents) -> f64 {
         .iter()
         .map(|i| match i {
             Index::Affine(a) => {
+                let mut span = Affine::default();
                 let moving = a.terms().iter().filter(|t| inner.get(t.0).is_some());
-                let span: Affine = moving.fold(Affine::default(), |s, &(v, c)| s.add(&Affine::term(v, c)));
+                moving.for_each(|&(v, c)| span.add_term(v, c));
                 let values: f64 = span.vars().map(|v| inner.get(v).unwrap_or(1) as f64).product();
                 let range = inner.range(&span).map_or(1.0, |(lo, hi)| (hi - lo + 1) as f64);
                 values.min(range)

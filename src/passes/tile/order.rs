@@ -112,15 +112,15 @@ fn moved(program: &Program, leaf: &Leaf, tile: &Tile, machine: &Machine, chain: 
     let bytes = |inner: &Extents| -> Vec<f64> {
         loads.iter().map(|l| footprint(l, inner) * program.buf(l.buf).dtype.size() as f64).collect()
     };
-    let start = bytes(&inner);
-    let mut moved = [start.clone(), start];
+    let mut whole = bytes(&inner);
+    let mut moved = [whole.clone(), whole.clone()];
     for &var in chain.iter().rev() {
         let extent = leaf.output_loop(var).map_or(1, |l| l.extent);
         let size = sizes.iter().flatten().find(|s| s.0 == var).map_or(1, |s| s.1);
         // What one iteration touches is still there in the next, if it fits.
-        let iteration: f64 = bytes(&inner).iter().sum();
+        let iteration: f64 = whole.iter().sum();
         inner.set(var, extent);
-        let whole = bytes(&inner);
+        whole = bytes(&inner);
         for (moved, cache) in moved.iter_mut().zip(machine.caches) {
             for (m, w) in moved.iter_mut().zip(&whole) {
                 *m = if iteration <= 0.75 * cache { *w } else { *m * extent.div_ceil(size) as f64 };

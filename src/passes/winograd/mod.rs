@@ -14,7 +14,8 @@ mod tests;
 mod transform;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nestjit_ir::visit::Extents;
 use nestjit_ir::{BufId, Buffer, DType, Expr, Program, Role, Stmt};
@@ -41,6 +42,8 @@ type Filters = HashMap<(BufId, Filtering), BufId>;
 #[derive(Default)]
 struct Known {
     filters: Filters,
+    /// What is left to be computed.
+    work: Vec<Transform>,
     /// How temporaries are accessed; rewriting does not change who writes them nor what surrounds them.
     survey: Option<Survey>,
 }
@@ -72,6 +75,7 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
             }
         }
     }
+    unit.consts.extend(transform_all(known.work, ctx.target.cores)?);
     Ok(changed)
 }
 
@@ -90,7 +94,7 @@ pub(super) fn expected(program: &Program, body: &[Stmt], target: &Target) -> usi
 fn rewrite(unit: &mut Unit, mut conv: Convolution, plan: Plan, known: &mut Known) -> Result<Vec<Stmt>> {
     let survey = known.survey.get_or_insert_with(|| Survey::new(&unit.program));
     let mut stmts = pad_input(&mut unit.program, &mut conv, plan.filtering, survey);
-    let filters = transformed(unit, &conv, plan.filtering, &mut known.filters)?;
+    let filters = transformed(unit, &conv, plan.filtering, known)?;
     stmts.extend(Rewrite::new(&mut unit.program, &conv, plan, filters).run());
     Ok(stmts)
 }
@@ -130,20 +134,59 @@ fn pad_input(
     stmts
 }
 
-/// The constant buffer with the transformed filters of a convolution.
+/// Filters to be transformed.
+struct Transform {
+    /// The constant that they become.
+    buf: BufId,
+    shape: [usize; 3],
+    filtering: Filtering,
+    weights: Arc<Tensor>,
+    /// Of the weights: filter, channel, row, column.
+    strides: [usize; 4],
+}
+
+impl Transform {
+    fn run(&self) -> Result<Tensor> {
+        let mut data = Tensor::zeros(DType::F32, &self.shape)?;
+        let [_, ci, co] = self.shape;
+        filters(self.filtering, self.weights.values()?, self.strides, [co, ci], data.values_mut()?);
+        Ok(data)
+    }
+}
+
+/// Transforms on several threads, the largest filters first.
+fn transform_all(mut work: Vec<Transform>, threads: usize) -> Result<Vec<(BufId, Arc<Tensor>)>> {
+    work.sort_by_key(|t| std::cmp::Reverse(t.shape.iter().product::<usize>()));
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(Vec::new());
+    let execute = || {
+        while let Some(task) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let result = task.run().map(|data| (task.buf, Arc::new(data)));
+            done.lock().unwrap_or_else(PoisonError::into_inner).push(result);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads.min(work.len()) {
+            scope.spawn(execute);
+        }
+        execute();
+    });
+    done.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().collect()
+}
+
+/// The constant buffer for the transformed filters of a convolution.
 fn transformed(
     unit: &mut Unit,
     conv: &Convolution,
     filtering: Filtering,
-    known: &mut Filters,
+    known: &mut Known,
 ) -> Result<BufId> {
     let weights = conv.weights.buf;
-    if let Some(buf) = known.get(&(weights, filtering)) {
+    if let Some(buf) = known.filters.get(&(weights, filtering)) {
         return Ok(*buf);
     }
     let (co, ci, n) = (conv.filters.1, conv.channels.1, filtering.inputs());
     let shape = [n * n, ci, co];
-    let mut data = Tensor::zeros(DType::F32, &shape)?;
     let source = unit.consts.get(&weights).ok_or_else(|| {
         crate::error::Error::invalid(format!("the constant %{} has no data", unit.program.buf(weights).name))
     })?;
@@ -153,11 +196,11 @@ fn transformed(
         at.map_or(0, |d| dims[d + 1..].iter().product())
     };
     let strides = [conv.filters.0, conv.channels.0, conv.window[0], conv.window[1]].map(strides);
-    filters(filtering, source.values::<f32>()?, strides, [co, ci], data.values_mut::<f32>()?);
+    let weights_data = Arc::clone(source);
     let name = unit.program.unique_buffer_name(&format!("{}.winograd", unit.program.buf(weights).name));
     let buf = unit.program.add_buffer(Buffer::new(name, DType::F32, &shape, Role::Const));
-    unit.consts.insert(buf, Arc::new(data));
-    known.insert((weights, filtering), buf);
+    known.work.push(Transform { buf, shape, filtering, weights: weights_data, strides });
+    known.filters.insert((weights, filtering), buf);
     Ok(buf)
 }
 

@@ -71,6 +71,14 @@ fn results(unit: &Unit) -> Vec<f64> {
     (0..value.len()).map(|i| value.data.get(i).unwrap().as_f64()).collect()
 }
 
+/// Rewrites and transforms the filters.
+fn rewritten(unit: &mut Unit, conv: Convolution, plan: Plan) -> Vec<Stmt> {
+    let mut known = Known::default();
+    let body = rewrite(unit, conv, plan, &mut known).unwrap();
+    unit.consts.extend(transform_all(known.work, 2).unwrap());
+    body
+}
+
 fn found(unit: &Unit) -> Option<std::result::Result<Convolution, Obstacle>> {
     let [Stmt::For(l)] = unit.program.nests[0].body.as_slice() else { panic!("one loop") };
     find(&unit.program, l)
@@ -89,7 +97,7 @@ fn the_meaning_stays() {
                 let mut unit = unit(&text);
                 let Some(Ok(conv)) = found(&unit) else { panic!("{text}") };
                 let plan = Plan { filtering, rows, cycles: 0.0, direct: 1.0 };
-                let body = rewrite(&mut unit, conv, plan, &mut Known::default()).unwrap();
+                let body = rewritten(&mut unit, conv, plan);
                 unit.program.nests[0].body = body;
                 let errors = verify(&unit.program, Stage::Fused);
                 assert!(errors.is_empty(), "{}\n{}", errors[0], unit.program);
@@ -119,7 +127,8 @@ fn other_sums_of_the_block_are_computed_aside() {
     let Some(Ok(conv)) = found(&unit) else { panic!("{text}") };
     assert_eq!(conv.aside.len(), 1);
     let plan = Plan { filtering: Filtering::F4, rows: 2, cycles: 0.0, direct: 1.0 };
-    unit.program.nests[0].body = rewrite(&mut unit, conv, plan, &mut Known::default()).unwrap();
+    let body = rewritten(&mut unit, conv, plan);
+    unit.program.nests[0].body = body;
     let errors = verify(&unit.program, Stage::Fused);
     assert!(errors.is_empty(), "{}\n{}", errors[0], unit.program);
     for (a, b) in before.iter().zip(results(&unit)) {

@@ -1,5 +1,7 @@
 //! Addresses: from indices to a kernel argument, loop counters and a constant; guards of padded loads.
 
+use std::borrow::Cow;
+
 use nestjit_ir::layout::offset;
 use nestjit_ir::visit::walk_expr;
 use nestjit_ir::{Affine, BufId, DType, Expr, Index};
@@ -44,16 +46,16 @@ impl Selector<'_> {
     }
 
     /// Takes the indices that the code around the region can compute out of an access: 0 takes their place.
-    fn computed_outside(&self, buf: BufId, index: &[Index]) -> Result<(Computed, Vec<Index>)> {
+    fn computed_outside<'i>(&self, buf: BufId, index: &'i [Index]) -> Result<(Computed, Cow<'i, [Index]>)> {
         let mut computed = Vec::new();
-        let mut rest = index.to_vec();
-        for (dim, i) in rest.iter_mut().enumerate() {
-            let Index::Value(e) = &*i else { continue };
+        let mut rest = Cow::Borrowed(index);
+        for (dim, i) in index.iter().enumerate() {
+            let Index::Value(e) = i else { continue };
             if !self.is_constant(e) || self.region.program.buf(buf).shape.contains(&0) {
                 return unsupported("an index that is not affine");
             }
             computed.push((dim, (**e).clone()));
-            *i = Index::Affine(Affine::constant(0));
+            rest.to_mut()[dim] = Index::Affine(Affine::constant(0));
         }
         Ok((computed, rest))
     }
@@ -80,10 +82,14 @@ impl Selector<'_> {
     }
 
     pub(super) fn in_counters(&self, a: &Affine) -> Affine {
-        a.terms().iter().fold(Affine::constant(a.offset()), |sum, &(v, c)| {
-            let term = self.bound.get(&v).map_or_else(|| Affine::term(v, c), |b| b.scale(c));
-            Affine::add(&sum, &term)
-        })
+        let mut sum = Affine::constant(a.offset());
+        for &(v, c) in a.terms() {
+            match self.bound.get(&v) {
+                Some(bound) => sum.add_scaled(bound, c),
+                None => sum.add_term(v, c),
+            }
+        }
+        sum
     }
 
     fn parts(&self, a: &Affine) -> Parts {
@@ -95,7 +101,7 @@ impl Selector<'_> {
             } else if let Some(counter) = self.counters.get(&v) {
                 parts.counters.push((*counter, c));
             } else {
-                parts.outer = Affine::add(&parts.outer, &Affine::term(v, c));
+                parts.outer.add_term(v, c);
             }
         }
         parts.counters.sort_unstable();

@@ -57,14 +57,9 @@ impl Cost<'_> {
     }
 
     fn access(&mut self, buf: BufId, index: &[Index], inner: Option<(Var, usize)>, times: f64) {
-        let affine: Option<Vec<_>> = index
-            .iter()
-            .map(|i| match i {
-                Index::Affine(a) => Some(a.clone()),
-                Index::Value(_) => None,
-            })
-            .collect();
-        let at = affine.and_then(|a| offset(self.program.buf(buf), &a, self.extents));
+        let affine = index.iter().all(|i| i.as_affine().is_some());
+        let indices = index.iter().filter_map(Index::as_affine);
+        let at = affine.then(|| offset(self.program.buf(buf), indices, self.extents)).flatten();
         let cost = |lane: Option<(Var, usize)>| match (lane, &at) {
             (Some((v, extent)), Some(at)) if matches!(at.coeff(v), 0 | 1) => {
                 extent.div_ceil(self.lanes) as f64 / extent.max(1) as f64
