@@ -87,6 +87,14 @@ fn tensors_larger_than_the_cache_are_cut_into_blocks() {
         let ways = check(Block { size, stride, channels: [4, 160, 4], ..BLOCK }, 1);
         assert!(!ways[0].contains("of 1 blocks of 1x"), "{}", ways[0]);
     }
-    let ways = check(Block { size: (112, 112), channels: [4, 160, 4], window: Window::Squeeze, ..BLOCK }, 2);
-    assert!(!ways[0].contains("of 1 blocks of 1x"), "{}", ways[0]);
+    let large = Block { size: (112, 112), channels: [4, 160, 4], ..BLOCK };
+    for (block, nests) in [
+        (Block { window: Window::Squeeze, ..large }, 2),
+        (Block { window: Window::Pool, stride: 2, ..large }, 1),
+        (Block { batch: 2, size: (59, 56), kernel: 5, ..large }, 1),
+        (Block { batch: 2, size: (61, 57), kernel: 5, stride: 2, channels: [5, 161, 7], ..large }, 1),
+    ] {
+        let ways = check(block, nests);
+        assert!(!ways[0].contains("of 1 blocks of 1x"), "{}", ways[0]);
+    }
 }

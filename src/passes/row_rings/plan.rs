@@ -182,7 +182,7 @@ impl Model<'_> {
     fn apart(&self) -> f64 {
         let work: f64 = self.work.iter().zip(&self.ring.stages).map(|(w, s)| w * s.rows() as f64).sum();
         let moved: f64 = self.whole.iter().map(|b| 2.0 * b / self.rate(*b)).sum();
-        self.per_core(work + EXPOSED * moved)
+        self.per_core(work + EXPOSED * moved) + EXPOSED * self.weights / self.rate(self.weights)
     }
 
     fn per_core(&self, cycles: f64) -> f64 {
@@ -201,13 +201,21 @@ impl Model<'_> {
 
     /// Cycles for one item of the batch, and the bytes of the strips; `None` if that is no way to go.
     fn cost(&self, parts: &[Part]) -> Option<(f64, usize)> {
+        let l2 = self.target.l2_bytes as f64;
+        if let [part] = parts
+            && !part.is_loop()
+        {
+            // All rows at once: each stage is parallel by itself, and must leave its rows in the cache.
+            let bytes: f64 = self.whole.iter().sum();
+            let start = START * self.work.len() as f64;
+            return (bytes <= 0.75 * l2).then(|| (self.apart() + start, bytes as usize));
+        }
         let (mut cycles, mut most) = (0.0, 0.0f64);
         for part in parts {
             let rows = rows_of(&self.ring.links, *part)?;
             let steps = (part.blocks * part.steps) as f64;
             let bytes: f64 = rows.iter().zip(&self.rows).map(|(r, b)| r.window as f64 * b).sum();
             most = most.max(bytes);
-            let l2 = self.target.l2_bytes as f64;
             let rate = if bytes <= 0.5 * l2 { L2_RATE } else { self.rate(bytes.max(l2)) };
             let again = if bytes + self.weights <= 0.75 * l2 { L2_RATE } else { L3_RATE };
             let mut step = part.rows as f64 * self.work.last().copied().unwrap_or(0.0);
@@ -215,7 +223,7 @@ impl Model<'_> {
                 step += r.new as f64 * (work + EXPOSED * 2.0 * bytes / rate);
             }
             step += START * self.work.len() as f64;
-            let again = EXPOSED * (steps - 1.0) * self.weights / again;
+            let again = EXPOSED * steps * self.weights / again;
             // Rows that are carried, and rows that the strip before computes, too.
             let carried = rows.iter().zip(&self.rows).map(|(r, bytes)| r.carry as f64 * bytes);
             let moved = (part.blocks - 1) as f64 * 2.0 * carried.sum::<f64>() / L2_RATE;
