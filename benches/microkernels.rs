@@ -2,6 +2,7 @@
 //! `cargo bench --bench microkernels`. One tile is multiplied again and again, its operands in the caches. And what it
 //! costs to have the parts of a loop executed by several threads.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use nestjit::codegen::{CodegenOptions, NestCode, compile};
@@ -91,15 +92,21 @@ fn measure(target: &Target, peak: f64, rows: usize, columns: usize) {
     );
 }
 
-/// How long it takes to have empty parts executed, job after job without a pause, as nests follow each other.
+/// How long it takes until all threads have begun a part of a job and the caller knows that they have finished, job
+/// after job without a pause, as nests follow each other.
 fn measure_dispatch(threads: usize) {
     let pool = Pool::new(threads).expect("threads can be started");
     let mut times: Vec<Duration> = Vec::new();
     let begin = Instant::now();
     while begin.elapsed() < BUDGET {
+        let begun = AtomicUsize::new(0);
         let start = Instant::now();
-        pool.run(threads, &|part| {
-            std::hint::black_box(part);
+        pool.run(threads, &|_| {
+            begun.fetch_add(1, Ordering::AcqRel);
+            // Whoever is first must leave the next part to another thread.
+            while begun.load(Ordering::Acquire) < threads {
+                std::hint::spin_loop();
+            }
         });
         times.push(start.elapsed());
     }
