@@ -89,13 +89,19 @@ struct Program {
     inputs: Vec<Tensor>,
 }
 
+/// The programs of a model; if a session runs it, also its name and its parts.
+struct Compiled {
+    programs: Vec<Program>,
+    session: Option<(String, Vec<Part>)>,
+}
+
 impl Source {
-    /// The programs of a model; if a session runs it, also its name and its parts.
-    fn compile(&self, compiler: Compiler) -> Result<(Vec<Program>, Option<(String, Vec<Part>)>)> {
+    fn compile(&self, compiler: Compiler) -> Result<Compiled> {
         let parts = match self {
             Source::Model(model, inputs) => {
                 let executable = compiler.compile(model)?;
-                return Ok((vec![Program { executable, inputs: inputs.clone() }], None));
+                let programs = vec![Program { executable, inputs: inputs.clone() }];
+                return Ok(Compiled { programs, session: None });
             }
             Source::Parts(parts) => parts,
         };
@@ -116,7 +122,7 @@ impl Source {
             });
             programs.extend(part.program.map(|executable| Program { executable, inputs: part.inputs }));
         }
-        Ok((programs, Some((s.model().name().to_owned(), rows))))
+        Ok(Compiled { programs, session: Some((s.model().name().to_owned(), rows)) })
     }
 }
 
@@ -126,7 +132,7 @@ fn report(args: &ReportArgs, source: &Source, roofline: &mut Option<Roofline>) -
     let compiler = session::compiler(threads, &args.passes, true);
     let with_text = args.html.is_some();
     let full = source.compile(compiler.clone().keep_code(with_text).keep_programs(with_text))?;
-    if let (None, Some(program)) = (&roofline, full.0.first()) {
+    if let (None, Some(program)) = (&roofline, full.programs.first()) {
         let (target, threads) = (program.executable.target(), program.executable.threads());
         *roofline =
             Some(Roofline::new(machine::measure_together(target.isa, target.l3_bytes, threads), threads));
@@ -142,8 +148,8 @@ fn report(args: &ReportArgs, source: &Source, roofline: &mut Option<Roofline>) -
         whole.compare = Some(vec![unfused, epilogue, Variant::of(Extent::Full, &whole)]);
     }
     let files = args.dot.is_some() || args.html.is_some() || args.trace.is_some();
-    let (programs, session) = (&full.0, full.1.is_some());
-    for (i, program) in programs.iter().enumerate().filter(|_| files) {
+    let session = full.session.is_some();
+    for (i, program) in full.programs.iter().enumerate().filter(|_| files) {
         // A page shows one program.
         let file = |path: &Path| if session { numbered(path, i + 1) } else { path.to_owned() };
         let own = if session { program_report(args, program, *roofline)? } else { whole.clone() };
@@ -161,14 +167,10 @@ fn report(args: &ReportArgs, source: &Source, roofline: &mut Option<Roofline>) -
 }
 
 /// The report of a model, measured if that is asked for.
-fn subject(
-    args: &ReportArgs,
-    (programs, session): &(Vec<Program>, Option<(String, Vec<Part>)>),
-    roofline: Option<Roofline>,
-) -> Result<FusionReport> {
+fn subject(args: &ReportArgs, compiled: &Compiled, roofline: Option<Roofline>) -> Result<FusionReport> {
     let mut reports =
-        programs.iter().map(|p| program_report(args, p, roofline)).collect::<Result<Vec<_>>>()?;
-    Ok(match session {
+        compiled.programs.iter().map(|p| program_report(args, p, roofline)).collect::<Result<Vec<_>>>()?;
+    Ok(match &compiled.session {
         Some((name, parts)) => FusionReport::of_programs(name, reports, parts.clone()),
         None => reports.pop().unwrap_or_default(),
     })
