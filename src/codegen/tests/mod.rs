@@ -6,5 +6,6 @@ mod lanes;
 mod lifetime;
 mod random;
 mod scalar;
+mod transpose;
 mod vector;
 mod x86;

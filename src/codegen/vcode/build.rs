@@ -9,7 +9,7 @@ use super::select::Machine;
 use super::split::split;
 use super::{
     Access, Arg, ArgId, BinaryOp, Bound, Class, Cmp, Combine, Counter, Guard, Inst, Int, Kernel, Reg,
-    ShiftOp, UnaryOp,
+    ShiftOp, Shuffle, UnaryOp,
 };
 use crate::codegen::hash::FastMap;
 
@@ -25,6 +25,7 @@ enum Key {
     Unary(UnaryOp, Version),
     Binary(BinaryOp, Version, Version),
     Shift(ShiftOp, Version, u8),
+    Shuffle(Shuffle, Version, Version),
     Fma(Version, Version, Version),
     Compare(Cmp, Version, Version),
     Select(Version, Version, Version),
@@ -196,6 +197,11 @@ impl Builder {
     pub fn shift(&mut self, op: ShiftOp, a: Reg, amount: u8) -> Reg {
         let key = Key::Shift(op, self.version(a), amount);
         self.value(Class::I32, key, |dst| Inst::Shift { op, dst, a, amount })
+    }
+
+    pub fn shuffle(&mut self, op: Shuffle, a: Reg, b: Reg) -> Reg {
+        let key = Key::Shuffle(op, self.version(a), self.version(b));
+        self.value(Class::F32, key, |dst| Inst::Shuffle { op, dst, a, b })
     }
 
     /// `a * b + c`, rounded once if the machine can, twice otherwise.

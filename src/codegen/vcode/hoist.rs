@@ -53,6 +53,7 @@ fn hoist_loop(
             | Inst::Unary { .. }
             | Inst::Binary { .. }
             | Inst::Shift { .. }
+            | Inst::Shuffle { .. }
             | Inst::Fma { .. }
             | Inst::Compare { .. }
             | Inst::Select { .. } => true,

@@ -148,6 +148,34 @@ pub(super) enum BinaryOp {
     Xor,
 }
 
+/// How lanes of two registers come into one. Lanes are taken in blocks of four.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Shuffle {
+    /// In each block, units of so many lanes (1 or 2) from `a` and `b` in turn, out of the lower halves of their
+    /// blocks or the upper ones.
+    Interleave { unit: usize, upper: bool },
+    /// Every second block of `a`, then of `b`: those with an even number, or an odd one.
+    Blocks { odd: bool },
+}
+
+impl Shuffle {
+    /// Where a lane of the result comes from: whether from `b`, and the lane there.
+    pub fn source(self, lanes: usize, lane: usize) -> (bool, usize) {
+        match self {
+            Shuffle::Interleave { unit, upper } => {
+                let (block, at) = (lane / 4, lane % 4);
+                let from = at / (2 * unit) * unit + at % unit + if upper { 2 } else { 0 };
+                (at / unit % 2 == 1, 4 * block + from)
+            }
+            Shuffle::Blocks { odd } => {
+                let half = lanes / 2;
+                let (second, at) = (lane >= half, lane % half);
+                (second, 4 * (at / 4 * 2 + usize::from(odd)) + at % 4)
+            }
+        }
+    }
+}
+
 /// Shifts of `i32` lanes by a constant.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum ShiftOp {
@@ -243,6 +271,13 @@ pub(super) enum Inst {
         a: Reg,
         amount: u8,
     },
+    /// On `f32`.
+    Shuffle {
+        op: Shuffle,
+        dst: Reg,
+        a: Reg,
+        b: Reg,
+    },
     /// `a * b + c`, rounded once.
     Fma {
         dst: Reg,
@@ -309,6 +344,7 @@ impl Inst {
             | Inst::Unary { dst, .. }
             | Inst::Binary { dst, .. }
             | Inst::Shift { dst, .. }
+            | Inst::Shuffle { dst, .. }
             | Inst::Fma { dst, .. }
             | Inst::Compare { dst, .. }
             | Inst::Select { dst, .. }
@@ -333,7 +369,9 @@ impl Inst {
             | Inst::Shift { a, .. }
             | Inst::Reduce { a, .. }
             | Inst::IfAny { mask: a, .. } => smallvec![*a],
-            Inst::Binary { a, b, .. } | Inst::Compare { a, b, .. } => smallvec![*a, *b],
+            Inst::Binary { a, b, .. } | Inst::Compare { a, b, .. } | Inst::Shuffle { a, b, .. } => {
+                smallvec![*a, *b]
+            }
             Inst::Fma { a, b, c, .. } => smallvec![*a, *b, *c],
             Inst::Select { mask, a, b, .. } => smallvec![*mask, *a, *b],
             Inst::Call { args, .. } => Operands::from_slice(args),
@@ -357,7 +395,9 @@ impl Inst {
             | Inst::Shift { a, .. }
             | Inst::Reduce { a, .. }
             | Inst::IfAny { mask: a, .. } => f(a),
-            Inst::Binary { a, b, .. } | Inst::Compare { a, b, .. } => [a, b].into_iter().for_each(f),
+            Inst::Binary { a, b, .. } | Inst::Compare { a, b, .. } | Inst::Shuffle { a, b, .. } => {
+                [a, b].into_iter().for_each(f);
+            }
             Inst::Fma { a, b, c, .. } => [a, b, c].into_iter().for_each(f),
             Inst::Select { mask, a, b, .. } => [mask, a, b].into_iter().for_each(f),
             Inst::Call { args, .. } => args.iter_mut().for_each(f),

@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Formatter, Result, Write};
 
-use super::{Access, Arg, ArgId, Bound, Class, Counter, Guard, Inst, Int, Kernel, Reg};
+use super::{Access, Arg, ArgId, Bound, Class, Counter, Guard, Inst, Int, Kernel, Reg, Shuffle};
 
 impl Display for Reg {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
@@ -134,6 +134,15 @@ fn block(f: &mut Formatter<'_>, kernel: &Kernel, body: &[Inst], depth: usize) ->
             Inst::Unary { op, dst, a } => writeln!(f, "{dst} = {op:?} {a}")?,
             Inst::Binary { op, dst, a, b } => writeln!(f, "{dst} = {op:?} {a}, {b}")?,
             Inst::Shift { op, dst, a, amount } => writeln!(f, "{dst} = Shift{op:?} {a}, {amount}")?,
+            Inst::Shuffle { op, dst, a, b } => {
+                let name = match op {
+                    Shuffle::Interleave { unit, upper: false } => format!("InterleaveLower{unit}"),
+                    Shuffle::Interleave { unit, upper: true } => format!("InterleaveUpper{unit}"),
+                    Shuffle::Blocks { odd: false } => "EvenBlocks".to_owned(),
+                    Shuffle::Blocks { odd: true } => "OddBlocks".to_owned(),
+                };
+                writeln!(f, "{dst} = {name} {a}, {b}")?;
+            }
             Inst::Fma { dst, a, b, c } => writeln!(f, "{dst} = Fma {a}, {b}, {c}")?,
             Inst::Compare { op, dst, a, b } => writeln!(f, "{dst} = {op:?} {a}, {b}")?,
             Inst::Select { dst, mask, a, b } => writeln!(f, "{dst} = Select {mask}, {a}, {b}")?,

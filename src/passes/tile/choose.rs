@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use nestjit_ir::{Index, Load, Program, Role, Var};
+use nestjit_ir::{BufId, Index, Load, Program, Role, Var};
 
 use super::jam::{PointKind, Split};
 use super::leaf::{Contraction, Leaf, OutputLoop};
@@ -168,8 +168,10 @@ struct Model<'a> {
     machine: &'a Machine,
     /// The steps of each contraction and its loads.
     contractions: Vec<(f64, Vec<Operand<'a>>)>,
-    /// Cycles of the epilogue for each vector.
+    /// Cycles of the epilogue for each vector, and its accesses whose lanes lie apart: the loops of the path along
+    /// which they are adjacent, so that a tile with rows of these can be transposed.
     epilogue: f64,
+    apart: Vec<Vec<Var>>,
     /// Cycles for copying operands into another layout.
     copies: f64,
 }
@@ -200,9 +202,26 @@ impl<'a> Model<'a> {
             .iter()
             .map(|c| (c.steps() as f64, c.loads.iter().map(&mut operand).collect()))
             .collect();
-        let scattered = machine.lanes as f64;
-        let epilogue = leaf.epilogue.iter().map(|(b, i)| if unit(*b, i) { 0.5 } else { scattered }).sum();
-        Model { leaf, machine, contractions, epilogue, copies }
+        let (adjacent, apart): (Vec<_>, Vec<_>) = leaf.epilogue.iter().partition(|(b, i)| unit(*b, i));
+        let along = |(buf, index): &(BufId, Vec<Index>)| -> Vec<Var> {
+            let adjacent = |l: &&OutputLoop| stride(program, *buf, index, l.var) == Some(1);
+            leaf.path.iter().filter(adjacent).map(|l| l.var).collect()
+        };
+        let apart = apart.into_iter().map(along).collect();
+        Model { leaf, machine, contractions, epilogue: 0.5 * adjacent.len() as f64, apart, copies }
+    }
+
+    /// Cycles of the epilogue for each vector of a tile of so many rows.
+    fn epilogue(&self, rows: Option<Var>, height: f64) -> f64 {
+        let lanes = self.machine.lanes as f64;
+        let apart = self.apart.iter().map(|along| match rows {
+            Some(rows) if height > 1.0 && along.contains(&rows) => {
+                // Half a shuffle in each step, and the accesses to whole rows.
+                0.5 * lanes.log2() + (lanes / height).max(1.0)
+            }
+            _ => lanes,
+        });
+        self.epilogue + apart.sum::<f64>()
     }
 
     /// Whether accumulators, operands and the epilogue's temporaries fit into the registers.
@@ -255,7 +274,7 @@ impl<'a> Model<'a> {
         let ragged = if width.is_multiple_of(lanes) { 0.0 } else { 0.5 };
         let (vectors, height) = (width.div_ceil(lanes) as f64 + ragged, height as f64);
         let products = vectors * height;
-        let mut cycles = 10.0 + products * (1.0 + self.epilogue);
+        let mut cycles = 10.0 + products * (1.0 + self.epilogue(rows.map(|r| r.of.var), height));
         for (steps, operands) in &self.contractions {
             // Columns of operands that do not stay in the first-level cache come from the second.
             let panel = steps * (width * size_of::<f32>()) as f64;

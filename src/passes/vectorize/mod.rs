@@ -2,8 +2,10 @@
 //!
 //! For each loop nest without vector loops, this module chooses the loop whose iterations become lanes: an
 //! output loop, moved inside what it encloses (`tile::jam`), or each innermost loop for itself. `strip` cuts an
-//! innermost loop into registers' worth and gives reductions along it lane accumulators.
+//! innermost loop into registers' worth and gives reductions along it lane accumulators; `blocks` makes pairs of
+//! loops that transpose.
 
+mod blocks;
 mod strip;
 
 use std::collections::HashMap;
@@ -11,6 +13,7 @@ use std::collections::HashMap;
 use nestjit_ir::visit::{Extents, walk_stmts};
 use nestjit_ir::{Expr, For, Index, LoopKind, Nest, Program, Stmt, Var};
 
+use self::blocks::{Blocks, blocks};
 use self::strip::{Strip, strip};
 use super::PassContext;
 use super::loops::{
@@ -83,6 +86,7 @@ impl Vectorizer<'_> {
         let (chain, body) = unchain(l);
         match self.choose(&chain, &body) {
             Plan::Jam(at) => self.jam(chain, body, at),
+            Plan::Blocks(blocks) => blocks.apply(self.program, chain, body, self.limits.lanes),
             Plan::Strip { at, hoist } => self.strip(chain, body, at, hoist),
             Plan::Inside => {
                 self.depth += chain.len();
@@ -137,6 +141,12 @@ impl Vectorizer<'_> {
             if cost < best.0 * if best.1.is_some() { 0.9 } else { 1.0 } {
                 best = (cost, Some(at));
             }
+        }
+        if !inner_loops
+            && let Some(blocks) = blocks(self.program, &self.extents, chain, body, self.limits.lanes)
+            && blocks.cost < best.0
+        {
+            return Plan::Blocks(blocks);
         }
         match best.1 {
             Some(at) if inner_loops => Plan::Jam(at),
@@ -258,6 +268,8 @@ impl Vectorizer<'_> {
 enum Plan {
     /// The loop at this position moves inside the loops of the body.
     Jam(usize),
+    /// Two loops become blocks that are transposed.
+    Blocks(Blocks),
     /// The loop at this position becomes innermost and is cut; loops from `hoist` on lie between its
     /// accumulators and it.
     Strip {

@@ -14,13 +14,14 @@ use std::collections::HashMap;
 
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{
-    self, AbiParam, ConstantData, FuncRef, Function, InstBuilder, MemFlagsData, Type, Value, types,
+    self, AbiParam, ConstantData, Endianness, FuncRef, Function, InstBuilder, MemFlagsData, Type, Value,
+    types,
 };
 use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 
 use super::{
-    Access, ArgId, BinaryOp, Class, Cmp, Combine, Counter, Inst, Int, Kernel, Reg, ShiftOp, UnaryOp,
+    Access, ArgId, BinaryOp, Class, Cmp, Combine, Counter, Inst, Int, Kernel, Reg, ShiftOp, Shuffle, UnaryOp,
 };
 use crate::codegen::function::Env;
 
@@ -211,6 +212,10 @@ impl<'a> Emitter<'a, '_> {
                 };
                 (dst, value)
             }
+            Inst::Shuffle { op, dst, a, b } => {
+                let (a, b) = (self.get(*a), self.get(*b));
+                (dst, self.shuffle(*op, a, b))
+            }
             Inst::Fma { dst, a, b, c } => {
                 let (a, b) = if self.broadcasts.contains_key(b) { (b, a) } else { (a, b) };
                 let (a, b, c) = (self.multiplicand(*a), self.get(*b), self.get(*c));
@@ -313,6 +318,20 @@ impl<'a> Emitter<'a, '_> {
             let power = self.as_float(power);
             self.b.ins().fmul(product, power)
         })
+    }
+
+    fn shuffle(&mut self, op: Shuffle, a: Value, b: Value) -> Value {
+        let bytes = (0..LANES).flat_map(|lane| {
+            let (second, from) = op.source(LANES, lane);
+            let first = 16 * usize::from(second) + 4 * from;
+            (first..first + 4).map(|byte| byte as u8)
+        });
+        let bytes: Vec<u8> = bytes.collect();
+        let order = self.b.func.dfg.immediates.push(ConstantData::from(bytes));
+        let flags = MemFlagsData::new().with_endianness(Endianness::Little);
+        let [a, b] = [a, b].map(|v| self.b.ins().bitcast(types::I8X16, flags, v));
+        let shuffled = self.b.ins().shuffle(a, b, order);
+        self.b.ins().bitcast(types::F32X4, flags, shuffled)
     }
 
     fn compare(&mut self, op: Cmp, a: Reg, b: Reg) -> Value {

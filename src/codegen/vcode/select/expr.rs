@@ -99,10 +99,14 @@ impl Selector<'_> {
         let (access, guards) = self.access(l.buf, &l.index, l.otherwise.as_deref())?;
         let varying = access.stride != 0 || guards.iter().any(|g| g.step != 0);
         match &l.otherwise {
-            _ if guards.is_empty() => Ok(Val { reg: self.b.load(access), varying }),
+            _ if guards.is_empty() => {
+                let reg = self.load_transposed(l, &access, None).unwrap_or_else(|| self.b.load(access));
+                Ok(Val { reg, varying })
+            }
             Some(otherwise) => {
                 let otherwise = self.float(otherwise)?;
-                let reg = self.b.load_guarded(access, guards, otherwise.reg);
+                let transposed = self.load_transposed(l, &access, Some((&guards, otherwise.reg)));
+                let reg = transposed.unwrap_or_else(|| self.b.load_guarded(access, guards, otherwise.reg));
                 Ok(Val { reg, varying: varying || otherwise.varying })
             }
             None => unsupported("an index that needs a check"),

@@ -7,7 +7,8 @@
 //! places become registers. Whatever does not fit is [`Unsupported`]: the scalar compiler takes it.
 //!
 //! `expr` selects expressions, `access` addresses, `locals` places local buffers, `nested` decides which of
-//! nested vector loops has the lanes, `spills` which locals need memory, `plan` finds the statements to select.
+//! nested vector loops has the lanes, `transpose` emits blocks that are transposed in registers, `spills` finds the
+//! locals that need memory, `plan` the statements to select.
 
 mod access;
 mod expr;
@@ -15,6 +16,7 @@ mod locals;
 mod nested;
 pub(in crate::codegen) mod plan;
 mod spills;
+mod transpose;
 
 use nestjit_ir::visit::{Extents, walk_stmts};
 use nestjit_ir::{
@@ -95,6 +97,7 @@ pub(in crate::codegen) fn select(region: &Region<'_>, machine: Machine) -> Resul
             bound: FastMap::default(),
             counters: FastMap::default(),
             group: None,
+            rows: None,
             chunk: 0,
             locals: FastMap::default(),
             spilled: &spilled,
@@ -163,6 +166,8 @@ struct Selector<'a> {
     /// The variables that stand for counters.
     counters: FastMap<Var, Counter>,
     group: Option<Group>,
+    /// The block of iterations that is emitted, if they are transposed.
+    rows: Option<transpose::Block>,
     /// The register of the group that is being emitted.
     chunk: usize,
     locals: FastMap<BufId, Local>,
@@ -195,6 +200,9 @@ impl Selector<'_> {
         if self.region.range == Some(l.var) {
             let (begin, end) = (self.b.arg(Arg::Begin), self.b.arg(Arg::End));
             return self.counted(l, Bound::Arg(begin), Bound::Arg(end));
+        }
+        if let Some(v) = self.in_blocks(l) {
+            return self.blocks(l, v);
         }
         // Of nested vector loops, one has the lanes; the others are loops like any other.
         let lanes = l.kind == LoopKind::Vector
@@ -335,7 +343,9 @@ impl Selector<'_> {
                     continue;
                 }
             }
-            self.b.store(value.reg, access);
+            if !self.store_transposed(value.reg, &s.index, &access) {
+                self.b.store(value.reg, access);
+            }
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 use iced_x86::{Code, Register};
 
 use super::Tier;
-use crate::codegen::vcode::{BinaryOp, Combine, ShiftOp};
+use crate::codegen::vcode::{BinaryOp, Combine, ShiftOp, Shuffle};
 
 /// The encodings of an instruction: VEX with 256 bits, EVEX with 512.
 #[derive(Clone, Copy)]
@@ -89,6 +89,35 @@ pub(super) fn shift(op: ShiftOp) -> Pair {
             Pair(Code::VEX_Vpsrad_ymm_ymm_imm8, Code::EVEX_Vpsrad_zmm_k1z_zmmm512b32_imm8)
         }
     }
+}
+
+/// A shuffle of two registers, and its immediate operand if it has one.
+pub(super) fn shuffle(op: Shuffle, tier: Tier) -> (Code, Option<u8>) {
+    let pair = match op {
+        Shuffle::Interleave { unit: 1, upper: false } => {
+            Pair(Code::VEX_Vunpcklps_ymm_ymm_ymmm256, Code::EVEX_Vunpcklps_zmm_k1z_zmm_zmmm512b32)
+        }
+        Shuffle::Interleave { unit: 1, upper: true } => {
+            Pair(Code::VEX_Vunpckhps_ymm_ymm_ymmm256, Code::EVEX_Vunpckhps_zmm_k1z_zmm_zmmm512b32)
+        }
+        Shuffle::Interleave { upper: false, .. } => {
+            Pair(Code::VEX_Vunpcklpd_ymm_ymm_ymmm256, Code::EVEX_Vunpcklpd_zmm_k1z_zmm_zmmm512b64)
+        }
+        Shuffle::Interleave { upper: true, .. } => {
+            Pair(Code::VEX_Vunpckhpd_ymm_ymm_ymmm256, Code::EVEX_Vunpckhpd_zmm_k1z_zmm_zmmm512b64)
+        }
+        Shuffle::Blocks { .. } => {
+            Pair(Code::VEX_Vperm2f128_ymm_ymm_ymmm256_imm8, Code::EVEX_Vshuff32x4_zmm_k1z_zmm_zmmm512b32_imm8)
+        }
+    };
+    let selector = match (op, tier.is_512()) {
+        (Shuffle::Interleave { .. }, _) => None,
+        (Shuffle::Blocks { odd: false }, false) => Some(0x20),
+        (Shuffle::Blocks { odd: true }, false) => Some(0x31),
+        (Shuffle::Blocks { odd: false }, true) => Some(0x88),
+        (Shuffle::Blocks { odd: true }, true) => Some(0xdd),
+    };
+    (pair.of(tier), selector)
 }
 
 /// Combining registers of 128 bits, and of 256 for the 512-bit tier.

@@ -49,6 +49,19 @@ impl<'k> Emitter<'_, 'k> {
                 self.asm.op(code, &[self.v(to).into(), a.into(), Operand::Imm(*amount)]);
                 Ok(())
             }
+            Inst::Shuffle { op, a, b, .. } => {
+                let (code, selector) = codes::shuffle(*op, self.tier);
+                let (a, b) = (self.vector(*a)?, self.vector(*b)?);
+                let operands = [self.v(to).into(), a.into(), b.into()];
+                match selector {
+                    Some(selector) => {
+                        let [to, a, b] = operands;
+                        self.asm.op(code, &[to, a, b, Operand::Imm(selector)]);
+                    }
+                    None => self.asm.op(code, &operands),
+                }
+                Ok(())
+            }
             Inst::Fma { a, b, c, .. } => self.fma(to, *a, *b, *c),
             Inst::Compare { op, a, b, .. } => self.compare(*op, to, *a, *b),
             Inst::Select { mask, a, b, .. } => self.select(dst, *mask, *a, *b),

@@ -138,6 +138,12 @@ impl<'k> Machine<'k> {
                 ShiftOp::Left => x << amount,
                 ShiftOp::SignedRight => ((x as i32) >> amount) as u32,
             }),
+            Inst::Shuffle { op, a, b, .. } => (0..lanes)
+                .map(|l| {
+                    let (second, from) = op.source(lanes, l);
+                    regs[if second { b } else { a }.0 as usize][from]
+                })
+                .collect(),
             Inst::Fma { a, b, c, .. } => (0..lanes)
                 .map(|l| {
                     let x = |r: &Reg| f32::from_bits(regs[r.0 as usize][l]);

@@ -6,7 +6,7 @@ use super::{Input, Random, check, tiers};
 use crate::codegen::runtime_fns;
 use crate::codegen::vcode::{
     Access, Address, Arg, ArgId, BinaryOp, Bound, Class, Cmp, Combine, Counter, Guard, Inst, Int, Kernel,
-    Reg, ShiftOp, UnaryOp,
+    Reg, ShiftOp, Shuffle, UnaryOp,
 };
 
 /// Elements of the buffers that kernels read and write at random; one more holds the final values.
@@ -136,7 +136,19 @@ impl Generator {
                 let op = self.random.pick(&ops);
                 Inst::Binary { op, dst, a, b }
             }
-            26..36 => {
+            26..29 => {
+                let (a, b) = (float(self, body), float(self, body));
+                let op = self.random.pick(&[
+                    Shuffle::Interleave { unit: 1, upper: false },
+                    Shuffle::Interleave { unit: 1, upper: true },
+                    Shuffle::Interleave { unit: 2, upper: false },
+                    Shuffle::Interleave { unit: 2, upper: true },
+                    Shuffle::Blocks { odd: false },
+                    Shuffle::Blocks { odd: true },
+                ]);
+                Inst::Shuffle { op, dst, a, b }
+            }
+            29..36 => {
                 let (a, b) = (float(self, body), float(self, body));
                 let op = self.random.pick(&[BinaryOp::Add, BinaryOp::Sub, BinaryOp::Mul]);
                 Inst::Binary { op, dst, a, b }

@@ -1,0 +1,144 @@
+//! Loops that copy from one order of dimensions to another: whichever loop has the lanes, some accesses are
+//! strided, but adjacent along a second loop. Both become blocks that code generation transposes in registers:
+//! `for o { for u < lanes unrolled { for v vector { .. } } }`.
+
+use std::collections::HashSet;
+
+use nestjit_ir::visit::{Extents, declared_temps, fresh_copy, subst_var, walk_exprs};
+use nestjit_ir::{Affine, BufId, Expr, For, Index, LoopKind, Program, Stmt};
+
+use crate::passes::loops::{expr_work, guarded_by, independent, looped, rechain, stride};
+
+/// Two loops of a chain to be emitted as blocks.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) struct Blocks {
+    /// The position of the loop whose iterations are unrolled.
+    along: usize,
+    /// The position of the loop that has the lanes.
+    across: usize,
+    /// Vector operations per execution of the body.
+    pub cost: f64,
+    /// How far apart the lanes of what is transposed lie, summed up. Code runs along the lanes: it reads or writes
+    /// as many rows at a time as a register has lanes, and scattered pieces on the other side, which had better
+    /// not lie far apart.
+    distance: i64,
+}
+
+/// The best blocks for a perfect chain of loops around simple statements, if there are any.
+pub(super) fn blocks(
+    program: &Program,
+    extents: &Extents,
+    chain: &[For],
+    body: &[Stmt],
+    lanes: usize,
+) -> Option<Blocks> {
+    if !stored_once(body) {
+        return None;
+    }
+    let free = |at: usize| {
+        let inner = rechain(chain[at + 1..].to_vec(), body.to_vec());
+        let l = For { body: inner, ..chain[at].clone() };
+        l.kind == LoopKind::Serial
+            && l.extent > 1
+            && independent(&l)
+            && !guarded_by(program, extents, &l.body, l.var)
+    };
+    let mut best: Option<Blocks> = None;
+    let free: Vec<usize> = (0..chain.len()).filter(|&at| free(at)).collect();
+    for &across in &free {
+        for &along in free.iter().filter(|&&at| at != across) {
+            let Some((cost, distance)) = cost(program, body, &chain[along], &chain[across], lanes) else {
+                continue;
+            };
+            if best.is_none_or(|b| cost < b.cost || (cost == b.cost && distance < b.distance)) {
+                best = Some(Blocks { along, across, cost, distance });
+            }
+        }
+    }
+    best
+}
+
+/// Whether statements only store, and each buffer from outside is either read or stored to once.
+fn stored_once(body: &[Stmt]) -> bool {
+    let own = declared_temps(body);
+    let mut stored: HashSet<BufId> = HashSet::new();
+    let simple = body.iter().all(|s| match s {
+        Stmt::Store(s) => own.contains(&s.buf) || stored.insert(s.buf),
+        Stmt::Temp(_) => true,
+        Stmt::For(_) | Stmt::Reduce(_) | Stmt::Call(_) => false,
+    });
+    let mut apart = true;
+    walk_exprs(body, &mut |e| apart &= !matches!(e, Expr::Load(l) if stored.contains(&l.buf)));
+    simple && apart
+}
+
+/// Vector operations per execution of the body, and the distance of lanes; `None` if nothing is transposed, or
+/// accesses stay strided.
+fn cost(program: &Program, body: &[Stmt], along: &For, across: &For, lanes: usize) -> Option<(f64, i64)> {
+    let full = |n: usize| n.next_multiple_of(lanes) as f64 / n as f64;
+    let share = full(across.extent) / lanes as f64;
+    // Half a shuffle per row and step, beside the access itself.
+    let exchange = (1.0 + 0.5 * f64::from(lanes.ilog2())) * full(along.extent) * share;
+    let (mut total, mut distance, mut fine) = (0.0, 0i64, true);
+    let mut access = |buf, index: &[Index]| match (
+        stride(program, buf, index, across.var),
+        stride(program, buf, index, along.var),
+    ) {
+        (Some(0 | 1), _) => total += share,
+        (Some(stride), Some(1)) => {
+            total += exchange;
+            distance = distance.saturating_add(stride.saturating_abs());
+        }
+        _ => fine = false,
+    };
+    let mut work = 0.0;
+    for stmt in body {
+        if let Stmt::Store(s) = stmt {
+            access(s.buf, &s.index);
+            work += expr_work(&s.value);
+        }
+    }
+    walk_exprs(body, &mut |e| {
+        if let Expr::Load(l) = e {
+            access(l.buf, &l.index);
+            work -= 1.0;
+        }
+    });
+    (distance > 0 && fine).then_some((total + work * share, distance))
+}
+
+impl Blocks {
+    /// Rewrites the chain.
+    pub fn apply(
+        self,
+        program: &mut Program,
+        mut chain: Vec<For>,
+        body: Vec<Stmt>,
+        lanes: usize,
+    ) -> Vec<Stmt> {
+        let (first, second) = (self.along.max(self.across), self.along.min(self.across));
+        let (first, second) = (chain.remove(first), chain.remove(second));
+        let (along, across) = if self.along > self.across { (first, second) } else { (second, first) };
+        let (full, rest) = (along.extent / lanes, along.extent % lanes);
+        let mut pieces = Vec::new();
+        let name = program.var_name(along.var).to_owned();
+        let piece = |program: &mut Program, body: Vec<Stmt>, base: Affine, len: usize| {
+            let mut inner = vec![Stmt::For(For { kind: LoopKind::Vector, body, ..across.clone() })];
+            let row = program.add_var(format!("{name}u"));
+            subst_var(&mut inner, along.var, &base.add(&row.into()));
+            looped(row, len, LoopKind::Unrolled, inner)
+        };
+        if full > 0 {
+            let block = program.add_var(format!("{name}o"));
+            let base = if full > 1 { Affine::term(block, lanes as i64) } else { Affine::constant(0) };
+            let inner = piece(program, body.clone(), base, lanes);
+            pieces.push(if full > 1 { looped(block, full, LoopKind::Serial, vec![inner]) } else { inner });
+        }
+        if rest > 0 {
+            let inner = piece(program, body, Affine::constant((full * lanes) as i64), rest);
+            let copy = if full > 0 { fresh_copy(program, &[inner]) } else { vec![inner] };
+            pieces.extend(copy);
+        }
+        rechain(chain, pieces)
+    }
+}
