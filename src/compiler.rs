@@ -233,6 +233,7 @@ impl Setup {
             threads: self.threads,
             fusion: self.options.fusion,
             row_rings: self.options.row_rings,
+            winograd: true,
         };
         PassManager::new(&self.options, context)
     }

@@ -116,6 +116,7 @@ fn run(name: &str, unit: &mut Unit, remarks: &mut Vec<Remark>) -> nestjit::Resul
         threads: 2,
         fusion: nestjit::Fusion::Full,
         row_rings: nestjit::RowRings::On,
+        winograd: true,
     };
     for pass in PIPELINE.iter().filter(|p| p.name == name) {
         if let Run::Nest(run, _) = pass.run {

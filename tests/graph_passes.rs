@@ -31,6 +31,7 @@ fn after(passes: &[&str], graph: &Graph) -> (Graph, Vec<Remark>) {
             threads: 1,
             fusion: nestjit::Fusion::Full,
             row_rings: nestjit::RowRings::Auto,
+            winograd: true,
         },
     )
     .unwrap();

@@ -49,6 +49,7 @@ fn schedule(text: &str, isa: Isa, threads: usize) -> (Program, Vec<Remark>) {
         threads,
         fusion: nestjit::Fusion::Full,
         row_rings: nestjit::RowRings::Auto,
+        winograd: true,
     };
     let mut unit = Unit { program, ..Unit::default() };
     let mut remarks = Vec::new();

@@ -6,18 +6,22 @@ use nestjit::target::Isa;
 use nestjit::unit::Unit;
 use nestjit::{Compiler, DType, Executable, Options, Tensor};
 
-/// A padded convolution of channels-last images with a bias, a residual input and a ReLU.
-fn text(h: usize, w: usize, ci: usize, co: usize) -> String {
+/// A padded convolution of images with a bias, a residual input and a ReLU; all images have their channels innermost,
+/// or all outermost.
+fn text(h: usize, w: usize, ci: usize, co: usize, first: bool) -> String {
+    let [x, y] = [ci, co].map(|c| if first { format!("{c},{h},{w}") } else { format!("{h},{w},{c}") });
+    let at = |pixel: &str, c: &str| if first { format!("{c},{pixel}") } else { format!("{pixel},{c}") };
+    let (load, store) = (at("oh+kh-1,ow+kw-1", "ci"), at("oh,ow", "co"));
     format!(
-        "nest @conv(in %x: f32[{h},{w},{ci}], const %w: f32[{co},{ci},3,3], const %b: f32[{co}], \
-         in %r: f32[{h},{w},{co}], out %y: f32[{h},{w},{co}]) {{
+        "nest @conv(in %x: f32[{x}], const %w: f32[{co},{ci},3,3], const %b: f32[{co}], \
+         in %r: f32[{y}], out %y: f32[{y}]) {{
           for oh < {h} {{ for ow < {w} {{ for co < {co} {{
             temp %acc: f32
             %acc = 0.0
             for ci < {ci} {{ for kh < 3 {{ for kw < 3 {{
-              %acc += (%x[oh+kh-1,ow+kw-1,ci] else 0.0) * %w[co,ci,kh,kw]
+              %acc += (%x[{load}] else 0.0) * %w[co,ci,kh,kw]
             }} }} }}
-            %y[oh,ow,co] = max(%acc + %b[co] + %r[oh,ow,co], 0.0)
+            %y[{store}] = max(%acc + %b[co] + %r[{store}], 0.0)
           }} }} }}
         }}"
     )
@@ -35,12 +39,13 @@ fn compile(text: &str, shape: [usize; 4], compiler: &Compiler) -> Executable {
 #[test]
 fn compiled_code_agrees_with_the_direct_convolution() {
     // Sizes that 4 and 2 divide and do not, channels that vectors divide and do not.
-    for shape in [[24, 24, 32, 32], [23, 21, 48, 40], [14, 14, 64, 72], [9, 30, 33, 65]] {
+    let shapes = [[24, 24, 32, 32], [23, 21, 48, 40], [14, 14, 64, 72], [9, 30, 33, 65]];
+    for (shape, first) in shapes.into_iter().flat_map(|s| [(s, false), (s, true)]) {
         let [h, w, ci, co] = shape;
-        let text = text(h, w, ci, co);
+        let text = text(h, w, ci, co, first);
         let inputs = [
-            Tensor::random(DType::F32, &[h, w, ci], 3).unwrap(),
-            Tensor::random(DType::F32, &[h, w, co], 4).unwrap(),
+            Tensor::random(DType::F32, &if first { [ci, h, w] } else { [h, w, ci] }, 3).unwrap(),
+            Tensor::random(DType::F32, &if first { [co, h, w] } else { [h, w, co] }, 4).unwrap(),
         ];
         for isa in [Isa::Simd128, Isa::Avx2, Isa::Avx512] {
             if isa > Isa::host().min(Isa::WIDEST_EMITTED) {
@@ -55,7 +60,7 @@ fn compiled_code_agrees_with_the_direct_convolution() {
             assert!(one.program().to_string().contains("winograd"), "not rewritten: {shape:?}, {isa:?}");
             let found = one.run(&inputs).unwrap();
             for (a, b) in found[0].values::<f32>().unwrap().iter().zip(expected) {
-                assert!((a - b).abs() <= 2e-5 * largest, "{a} instead of {b}: {shape:?}, {isa:?}");
+                assert!((a - b).abs() <= 5e-6 * largest, "{a} instead of {b}: {shape:?}, {isa:?}");
             }
             let two = compile(&text, shape, &compiler.threads(2)).run(&inputs).unwrap();
             assert_eq!(two, found, "{shape:?}, {isa:?}, 2 threads");

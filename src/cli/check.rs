@@ -96,6 +96,7 @@ fn transformed(model: &Model, executable: &Executable) -> Result<Unit> {
         threads: executable.threads(),
         fusion: executable.options().fusion,
         row_rings: executable.options().row_rings,
+        winograd: true,
     };
     let mut passes = PassManager::new(executable.options(), context)?;
     let mut graph = model.graph.clone();

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use nestjit_ir::verify::Stage;
 
-use super::{PIPELINE, Pass, PassContext, Run, check};
+use super::{PIPELINE, Pass, PassContext, Run, check, winograd};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::Graph;
 use crate::laps::Laps;
@@ -45,7 +45,8 @@ impl<'a> PassManager<'a> {
             options.disabled_passes.iter().map(|name| find(name)).collect::<Result<_>>()?;
         // A ring is a fusion.
         let row_rings = if disabled.contains("OpFusion") { RowRings::Off } else { context.row_rings };
-        let context = PassContext { row_rings, ..context };
+        let winograd = !disabled.contains(winograd::NAME);
+        let context = PassContext { row_rings, winograd, ..context };
         let (remarks, programs, changed) = (Vec::new(), Vec::new(), Vec::new());
         Ok(PassManager { options, context, disabled, remarks, programs, changed, dumped: 0 })
     }

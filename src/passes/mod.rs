@@ -44,6 +44,8 @@ pub struct PassContext<'a> {
     pub fusion: Fusion,
     /// Whether RowRings makes rings.
     pub row_rings: RowRings,
+    /// Whether Winograd will run, which layouts should suit.
+    pub winograd: bool,
 }
 
 /// A step of the pipeline.

@@ -1,7 +1,8 @@
 //! What a nest costs when its temporaries lie in certain orders.
 //!
 //! Counted are operations of the vector unit: each loop nest is vectorised along the loop that is best for the
-//! orders, an access to neighbours is one operation per vector, a strided one takes an operation per lane.
+//! orders, an access to neighbours is one operation per vector, a strided one takes an operation per lane, unless
+//! blocks of it can be transposed in registers.
 //! Only the differences between orders matter; what is the same for all of them is left out.
 
 use std::collections::BTreeMap;
@@ -10,7 +11,9 @@ use nestjit_ir::layout;
 use nestjit_ir::visit::walk_expr;
 use nestjit_ir::{BinOp, BufId, Expr, For, Index, Load, Nest, Program, ReduceOp, Role, Stmt, Var};
 
+use crate::passes::PassContext;
 use crate::passes::loops::{expr_work, has_loop, index_uses};
+use crate::passes::winograd::{self, Operand, Prospect, Way};
 
 /// An access of one lane of a vector, in vector operations.
 const LANE: f64 = 1.25;
@@ -21,22 +24,46 @@ const UNALIGNED: f64 = 1.3;
 /// How many products share an operand in a register tile.
 const REUSE: usize = 6;
 
+/// What it costs a nest to exchange an element on its way to or from vectors, in vector operations.
+const EXCHANGE: f64 = 0.5;
+
 /// The orders that differ from the logical one.
 pub(super) type Orders = BTreeMap<BufId, Vec<usize>>;
 
-/// The statements of a nest.
+/// The statements of a nest, and those for which there will be a faster form in some orders.
 pub(super) struct NestCost<'a> {
     body: &'a [Stmt],
+    prospects: Vec<Prospect>,
 }
 
 impl<'a> NestCost<'a> {
-    pub fn new(nest: &'a Nest) -> NestCost<'a> {
-        NestCost { body: &nest.body }
+    pub fn new(program: &Program, nest: &'a Nest, ctx: &PassContext<'_>) -> NestCost<'a> {
+        let prospects =
+            if ctx.winograd { winograd::prospects(program, nest, ctx.target) } else { Vec::new() };
+        NestCost { body: &nest.body, prospects }
     }
 
     /// Vector operations of one execution.
     pub fn cost(&self, program: &Program, lanes: usize, orders: &Orders) -> f64 {
-        Model { program, lanes: lanes as f64, orders }.block(self.body)
+        let model = Model { program, lanes: lanes as f64, orders };
+        // What it costs to have the vectors along the channels, if that is possible.
+        let exchange = |o: &Operand| match o.way(|buf, index, var| model.stride(buf, index, var))? {
+            Way::Direct => Some(0.0),
+            Way::Exchange => {
+                let largest = o.accesses.iter().map(|a| program.buf(a.0).len()).max();
+                Some(EXCHANGE * largest.unwrap_or(0) as f64)
+            }
+        };
+        let statements = self.body.iter().enumerate().map(|(at, stmt)| {
+            let cost = model.block(std::slice::from_ref(stmt));
+            let prospect = self.prospects.iter().find(|p| p.statement == at);
+            let exchanges = |p: &Prospect| p.operands.iter().map(exchange).sum::<Option<f64>>();
+            match prospect.and_then(|p| Some((p, exchanges(p)?))) {
+                Some((p, exchanges)) => cost.min(cost * p.share + exchanges),
+                None => cost,
+            }
+        });
+        statements.sum()
     }
 }
 
@@ -101,12 +128,15 @@ impl Model<'_> {
         body.iter()
             .map(|s| match s {
                 Stmt::For(l) => l.extent as f64 * self.vectorized(&l.body, around, lane),
-                Stmt::Store(s) => self.access(s.buf, &s.index, lane) + self.value(&s.value, lane),
+                Stmt::Store(s) => {
+                    let value = self.value(&s.value, around, lane);
+                    self.transposed(s.buf, &s.index, around, lane) + value
+                }
                 Stmt::Reduce(r) if r.op == ReduceOp::Add => match &r.value {
                     Expr::Binary(BinOp::Mul, a, b) => self.product(a, b, around, lane),
-                    value => self.share(lane) + self.value(value, lane),
+                    value => self.share(lane) + self.value(value, &[], lane),
                 },
-                Stmt::Reduce(r) => self.share(lane) + self.value(&r.value, lane),
+                Stmt::Reduce(r) => self.share(lane) + self.value(&r.value, &[], lane),
                 Stmt::Temp(_) | Stmt::Call(_) => 0.0,
             })
             .sum()
@@ -125,30 +155,41 @@ impl Model<'_> {
                 let reuse = shared.map(times).max().unwrap_or(1);
                 // Constants are packed for their readers.
                 let packed = self.program.buf(l.buf).role == Role::Const && l.otherwise.is_none();
-                let cost = if packed { self.share(lane) } else { self.load(l, lane) };
+                let cost = if packed { self.share(lane) } else { self.load(l, &[], lane) };
                 cost / reuse.clamp(1, REUSE) as f64
             }
-            other => self.value(other, lane),
+            other => self.value(other, &[], lane),
         };
         self.share(lane).max(operand(a) + operand(b))
     }
 
-    fn value(&self, value: &Expr, lane: Option<Loop>) -> f64 {
+    /// The operations of an expression; `around` are the loops along which blocks may be transposed.
+    fn value(&self, value: &Expr, around: &[Loop], lane: Option<Loop>) -> f64 {
         let (mut loads, mut count) = (0.0, 0.0);
         walk_expr(value, &mut |e| {
             if let Expr::Load(l) = e {
                 count += 1.0;
-                loads += self.load(l, lane);
+                loads += self.load(l, around, lane);
             }
         });
         loads + (expr_work(value) - count) * self.share(lane)
     }
 
-    fn load(&self, load: &Load, lane: Option<Loop>) -> f64 {
+    fn load(&self, load: &Load, around: &[Loop], lane: Option<Loop>) -> f64 {
         // A temporary that is read beyond its edges gets a border.
         let guarded = load.otherwise.is_some() && self.program.buf(load.buf).role != Role::Temp;
         let guard = if guarded { 2.0 } else { 1.0 };
-        guard * self.access(load.buf, &load.index, lane)
+        guard * self.transposed(load.buf, &load.index, around, lane)
+    }
+
+    /// An access that may be adjacent along another loop than the lanes'.
+    fn transposed(&self, buf: BufId, index: &[Index], around: &[Loop], lane: Option<Loop>) -> f64 {
+        let cost = self.access(buf, index, lane);
+        let adjacent = |l: &Loop| l.1 > 1 && self.stride(buf, index, l.0) == Some(1);
+        if cost < LANE || !around.iter().any(adjacent) {
+            return cost;
+        }
+        cost.min((1.0 + 0.5 * self.lanes.log2()) * self.share(lane))
     }
 
     fn access(&self, buf: BufId, index: &[Index], lane: Option<Loop>) -> f64 {

@@ -4,7 +4,8 @@
 //! dimensions (the channels, say) moved innermost. The order is chosen for all temporaries that nests connect
 //! at once, by an estimate of the vector operations of these nests (`cost`), and refined one temporary at a
 //! time: where neighbours differ, a nest reads one order and writes the other. Inputs and outputs of the model
-//! stay as they are, constants are packed later. What loops do with the layouts is for Tile and Vectorize.
+//! stay as they are: nests that want another order exchange rows on the way. Constants are packed later. What loops do
+//! with the layouts is for Winograd, Tile and Vectorize.
 
 mod cost;
 
@@ -31,7 +32,7 @@ const ROUNDS: usize = 3;
 /// # Errors
 /// None; the signature is the pipeline's.
 pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) -> Result<bool> {
-    let mut layouts = Layouts::new(&unit.program, ctx.target.isa.f32_lanes());
+    let mut layouts = Layouts::new(&unit.program, ctx);
     for component in layouts.components() {
         layouts.choose(&component);
     }
@@ -56,7 +57,7 @@ struct Layouts<'a> {
 }
 
 impl<'a> Layouts<'a> {
-    fn new(program: &'a Program, lanes: usize) -> Layouts<'a> {
+    fn new(program: &'a Program, ctx: &PassContext<'_>) -> Layouts<'a> {
         let mut called: HashSet<BufId> = HashSet::new();
         for nest in &program.nests {
             walk_stmts(&nest.body, &mut |s| {
@@ -78,12 +79,13 @@ impl<'a> Layouts<'a> {
         for (n, nest) in program.nests.iter().enumerate() {
             let touched: Vec<BufId> = touched(nest).into_iter().filter(|&b| free(b)).collect();
             if !touched.is_empty() {
-                nests.insert(n, NestCost::new(nest));
+                nests.insert(n, NestCost::new(program, nest, ctx));
             }
             for b in touched {
                 users.entry(b).or_default().push(n);
             }
         }
+        let lanes = ctx.target.isa.f32_lanes();
         Layouts { program, lanes, users, nests, orders: BTreeMap::new() }
     }
 

@@ -12,7 +12,7 @@ mod split;
 
 use std::collections::HashSet;
 
-use nestjit_ir::visit::{Extents, map_loads, walk_exprs};
+use nestjit_ir::visit::{Extents, map_loads, walk_exprs, walk_stmts};
 use nestjit_ir::{BufId, Buffer, Expr, For, Index, Load, Program, Role, Scalar, Stmt};
 
 use super::PassContext;
@@ -162,6 +162,24 @@ impl Peeler<'_> {
         out
     }
 
+    /// Whether guarded loads are only copied into locals: little work beside what reads these, so that cutting the
+    /// loops around everything would cost more than it brings.
+    fn only_copied(&self, body: &[Stmt]) -> bool {
+        let (mut guarded, mut copied) = (0, 0);
+        walk_exprs(body, &mut |e| {
+            guarded += usize::from(matches!(e, Expr::Load(Load { otherwise: Some(_), .. })));
+        });
+        walk_stmts(body, &mut |s| {
+            if let Stmt::Store(s) = s
+                && self.program.buf(s.buf).role == Role::Local
+                && matches!(s.value, Expr::Load(Load { otherwise: Some(_), .. }))
+            {
+                copied += 1;
+            }
+        });
+        guarded == copied
+    }
+
     fn nest(&mut self, l: For, extents: &Extents) -> Vec<Stmt> {
         let (chain, body) = unchain(l);
         let loads = guarded_loads(&body);
@@ -178,7 +196,7 @@ impl Peeler<'_> {
             return rechain(outer, stmts);
         }
         let cuts = split::cuts(self.program, extents, &chain, &loads);
-        if cuts.is_empty() {
+        if cuts.is_empty() || (body.len() > 1 && self.only_copied(&body)) {
             let body = self.within(body, extents);
             return rechain(chain, body);
         }

@@ -17,6 +17,9 @@ const L2_RATE: f64 = 48.0;
 const L3_RATE: f64 = 18.0;
 const MEMORY_RATE: f64 = 7.0;
 
+/// Cycles to bring an element of an operand into another order, beside the transforms.
+const EXCHANGE: f64 = 0.25;
+
 /// Rewriting must save at least this share, for it costs accuracy and compile time.
 const GAIN: f64 = 0.88;
 
@@ -66,7 +69,16 @@ pub(super) fn plan(conv: &Convolution, target: &Target) -> Plan {
                     L3_RATE.min(rate_of(transformed, target))
                 };
             let traffic = first + again + 2.0 * between * blocks / rate;
-            let cycles = multiply + transforms + traffic + 200.0 * blocks;
+            // Neighbouring blocks read some rows twice.
+            let again = 1.0 + (n - m) as f64 / (m * rows) as f64;
+            let mut exchanged = 0.0;
+            if conv.gathered {
+                exchanged += EXCHANGE * again * (h * w * ci) as f64;
+            }
+            if conv.scattered {
+                exchanged += EXCHANGE * (h * w * co) as f64;
+            }
+            let cycles = multiply + transforms + traffic + 200.0 * blocks + exchanged;
             if best.is_none_or(|b| cycles < b.cycles) {
                 best = Some(Plan { filtering, rows, cycles, direct });
             }

@@ -35,6 +35,10 @@ pub(super) struct Convolution {
     pub aside: Vec<(BufId, Vec<Stmt>)>,
     /// What happens with the sums: the other statements of the innermost loop.
     pub epilogue: Vec<Stmt>,
+    /// Whether the input's rows are exchanged, since its channels lie apart.
+    pub gathered: bool,
+    /// Whether those of the results are, since something that the epilogue accesses does.
+    pub scattered: bool,
 }
 
 /// Why a 3x3 convolution cannot be rewritten.
@@ -50,11 +54,18 @@ pub(super) enum Obstacle {
 
 /// The convolution that a loop nest is; `None` if it is none with a 3x3 window and stride 1.
 pub(super) fn find(program: &Program, l: &For) -> Option<Result<Convolution, Obstacle>> {
-    let (conv, obstacle) = candidate(program, l)?;
-    Some(obstacle.map_or(Ok(conv), Err))
+    let (mut conv, obstacle) = candidate(program, l)?;
+    if let Some(obstacle) = obstacle {
+        return Some(Err(obstacle));
+    }
+    let way = |o: Operand| o.way(|buf, index, var| stride(program, buf, index, var));
+    let [Some(input), Some(epilogue)] = operands(&conv).map(way) else { return Some(Err(Obstacle::Layout)) };
+    conv.gathered = input == Way::Exchange;
+    conv.scattered = epilogue == Way::Exchange;
+    Some(Ok(conv))
 }
 
-/// The convolution that a loop nest is, and why it cannot be rewritten.
+/// The convolution that a loop nest is, and why it cannot be rewritten wherever its operands lie.
 pub(super) fn candidate(program: &Program, l: &For) -> Option<(Convolution, Option<Obstacle>)> {
     let (chain, body) = unchain(l.clone());
     if chain.iter().any(|l| l.kind != LoopKind::Serial) || !vectorizable(program, &body) {
@@ -132,11 +143,67 @@ fn convolution(chain: &[For], sums: &[Sum], at: usize, epilogue: &[Stmt]) -> Opt
         accumulator: *accumulator,
         aside: others.map(|(_, s)| (s.accumulator, s.stmts.clone())).collect(),
         epilogue: epilogue.to_vec(),
+        gathered: false,
+        scattered: false,
     })
 }
 
+/// A buffer and where it is accessed.
+pub(in crate::passes) type Access = (BufId, Vec<Index>);
+
+/// Accesses whose elements must be adjacent, or the same, for neighbouring values of a variable, or else of another
+/// one: then rows are exchanged, each element once.
+#[derive(Clone, PartialEq, Debug)]
+pub(in crate::passes) struct Operand {
+    pub accesses: Vec<Access>,
+    pub along: Var,
+    pub or_else: Var,
+}
+
+/// How an operand comes to vectors along the channels.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::passes) enum Way {
+    /// As it lies.
+    Direct,
+    /// Rows are exchanged first, or last.
+    Exchange,
+}
+
+impl Operand {
+    /// The way, where elements lie as far apart as `stride` says; `None` if there is none.
+    pub fn way(&self, stride: impl Fn(BufId, &[Index], Var) -> Option<i64>) -> Option<Way> {
+        let adjacent = |(buf, index): &Access, var| matches!(stride(*buf, index, var), Some(0 | 1));
+        if self.accesses.iter().all(|a| adjacent(a, self.along)) {
+            return Some(Way::Direct);
+        }
+        let either = |a: &Access| adjacent(a, self.along) || adjacent(a, self.or_else);
+        self.accesses.iter().all(either).then_some(Way::Exchange)
+    }
+}
+
+/// What vectors along the channels access: the input, and what the epilogue does.
+pub(super) fn operands(conv: &Convolution) -> [Operand; 2] {
+    let mut accesses: Vec<Access> = Vec::new();
+    walk_stmts(&conv.epilogue, &mut |s| {
+        if let Stmt::Store(s) = s {
+            accesses.push((s.buf, s.index.clone()));
+        }
+    });
+    walk_exprs(&conv.epilogue, &mut |e| {
+        if let Expr::Load(l) = e {
+            accesses.push((l.buf, l.index.clone()));
+        }
+    });
+    let input = vec![(conv.input.buf, conv.input.index.clone())];
+    let or_else = conv.columns.0;
+    [
+        Operand { accesses: input, along: conv.channels.0, or_else },
+        Operand { accesses, along: conv.filters.0, or_else },
+    ]
+}
+
 fn obstacle(program: &Program, chain: &[For], body: &[Stmt], conv: &Convolution) -> Option<Obstacle> {
-    let Convolution { input, weights, epilogue, channels, filters, .. } = conv;
+    let Convolution { input, weights, .. } = conv;
     if program.buf(weights.buf).role != Role::Const || weights.otherwise.is_some() {
         return Some(Obstacle::DynamicWeights);
     }
@@ -149,19 +216,7 @@ fn obstacle(program: &Program, chain: &[For], body: &[Stmt], conv: &Convolution)
     if writes(body).contains(&input.buf) {
         return Some(Obstacle::Dependence);
     }
-    let unit = |buf, index: &[Index], var| matches!(stride(program, buf, index, var), Some(0 | 1));
-    let mut along = unit(input.buf, &input.index, channels.0);
-    walk_stmts(epilogue, &mut |s| {
-        if let Stmt::Store(s) = s {
-            along &= unit(s.buf, &s.index, filters.0);
-        }
-    });
-    walk_exprs(epilogue, &mut |e| {
-        if let Expr::Load(l) = e {
-            along &= unit(l.buf, &l.index, filters.0);
-        }
-    });
-    (!along).then_some(Obstacle::Layout)
+    None
 }
 
 /// A sum of products, from zero.

@@ -4,14 +4,14 @@
 //! A block keeps its tiles in two locals, `[n * n][tiles][channels]`, so that each of the `n * n` products is a
 //! matrix product that Tile schedules like any other.
 
-use nestjit_ir::visit::{fresh_copy, map_loads, subst_var};
+use nestjit_ir::visit::{fresh_copy, map_loads};
 use nestjit_ir::{
-    Affine, BufId, Buffer, DType, Expr, Index, Load, LoopKind, Program, ReduceOp, Role, SCALAR, Stmt, Store,
-    Var, indices,
+    Affine, BufId, Buffer, DType, Expr, Load, LoopKind, Program, ReduceOp, Role, SCALAR, Stmt, Store, indices,
 };
 
 use super::cost::Plan;
 use super::find::{Convolution, Loop};
+use super::rows::{finish, gather, input_element, with_epilogue};
 use super::transform::{Filtering, product};
 use crate::passes::loops::{looped, rechain};
 
@@ -103,7 +103,16 @@ impl<'a> Rewrite<'a> {
         let input = self.tile_buffer("input", n * n, tiles, ci);
         let products = self.tile_buffer("products", n * n, tiles, co);
         let mut out = vec![Stmt::Temp(input)];
-        out.push(self.transform_input(block, input));
+        let gathered = self.conv.gathered.then(|| {
+            let m = self.filtering().outputs();
+            let size = [tiles / self.wide(), self.wide()].map(|tiles| m * tiles + n - m);
+            let rows = self.local("rows", &[size[0], size[1], ci]);
+            out.push(Stmt::Temp(rows));
+            let first = block.first.scale(m as i64);
+            out.extend(gather(self.program, self.conv, &first, size, rows));
+            rows
+        });
+        out.push(self.transform_input(block, input, gathered));
         out.push(Stmt::Temp(products));
         out.push(self.multiply(tiles, input, products));
         out.extend(self.transform_output(block, products));
@@ -131,7 +140,8 @@ impl<'a> Rewrite<'a> {
         [(var("th"), rows), (var("tw"), columns), (var(&name), inner.1)]
     }
 
-    fn transform_input(&mut self, block: &Block, to: BufId) -> Stmt {
+    /// Transforms tiles of the input, or of its rows that are `gathered` in a local.
+    fn transform_input(&mut self, block: &Block, to: BufId, gathered: Option<BufId>) -> Stmt {
         let (n, m) = (self.filtering().inputs(), self.filtering().outputs() as i64);
         let wide = self.wide() as i64;
         let conv = self.conv;
@@ -144,7 +154,11 @@ impl<'a> Rewrite<'a> {
         let column = Affine::term(tw, m);
         for j in 0..n {
             for i in 0..n {
-                let value = input_element(conv, &row.plus(i as i64), &column.plus(j as i64), c);
+                let column = column.plus(j as i64);
+                let value = match gathered {
+                    Some(rows) => Expr::load(rows, [Affine::term(th, m).plus(i as i64), column, c.into()]),
+                    None => Expr::Load(input_element(conv, &row.plus(i as i64), &column, c)),
+                };
                 code.store(elements, [i, j], value);
             }
             let values: Vec<Expr> = (0..n).map(|i| cell(elements, [i, j])).collect();
@@ -196,13 +210,24 @@ impl<'a> Rewrite<'a> {
         let m = self.filtering().outputs();
         let (whole, rest) = (self.conv.columns.1 / m, self.conv.columns.1 % m);
         let mut out = Vec::new();
+        let height = block.full * m + block.rest;
+        let rows_of_results = self.conv.scattered.then(|| {
+            let rows = self.local("results", &[height, self.conv.columns.1, self.conv.filters.1]);
+            out.push(Stmt::Temp(rows));
+            rows
+        });
         for (first_row, rows, height) in [(0, block.full, m), (block.full, 1, block.rest)] {
             for (first_column, columns, width) in [(0, whole, m), (whole, 1, rest)] {
                 if rows * height * columns * width > 0 {
                     let at = [first_row, first_column];
-                    out.push(self.output_tiles(block, from, at, [rows, columns], [height, width]));
+                    let sizes = [[rows, columns], [height, width]];
+                    out.push(self.output_tiles(block, from, at, sizes, rows_of_results));
                 }
             }
+        }
+        if let Some(rows) = rows_of_results {
+            let first = block.first.scale(m as i64);
+            out.push(finish(self.program, self.conv, &self.epilogue, &first, height, rows));
         }
         out
     }
@@ -213,8 +238,8 @@ impl<'a> Rewrite<'a> {
         block: &Block,
         from: BufId,
         at: [usize; 2],
-        [rows, columns]: [usize; 2],
-        [height, width]: [usize; 2],
+        [[rows, columns], [height, width]]: [[usize; 2]; 2],
+        rows_of_results: Option<BufId>,
     ) -> Stmt {
         let (n, m) = (self.filtering().inputs(), self.filtering().outputs() as i64);
         let wide = self.wide() as i64;
@@ -242,9 +267,20 @@ impl<'a> Rewrite<'a> {
             let values: Vec<Expr> = (0..n).map(|j| cell(half, [i, j])).collect();
             let products = code.product(&matrix[..width], &values, &mut shared);
             for (j, value) in products.into_iter().enumerate() {
-                let row = block.first.add(&th).scale(m).plus(i as i64);
                 let column = tw.scale(m).plus(j as i64);
-                code.epilogue(conv, &self.epilogue, value, &row, &column, c);
+                if let Some(rows) = rows_of_results {
+                    let index = indices([th.scale(m).plus(i as i64), column, c.into()]);
+                    code.push(Stmt::Store(Store { buf: rows, index, value }));
+                    continue;
+                }
+                let row = block.first.add(&th).scale(m).plus(i as i64);
+                code.stmts.extend(with_epilogue(
+                    code.program,
+                    conv,
+                    &self.epilogue,
+                    value,
+                    [&row, &column, &c.into()],
+                ));
             }
         }
         wrap(&loops, code.stmts)
@@ -298,48 +334,10 @@ impl Code<'_> {
             Expr::load(shared.buf, index)
         })
     }
-
-    /// What is done with one element of the convolution's result.
-    fn epilogue(
-        &mut self,
-        conv: &Convolution,
-        epilogue: &[Stmt],
-        value: Expr,
-        row: &Affine,
-        column: &Affine,
-        filter: Var,
-    ) {
-        let mut body = vec![
-            Stmt::Temp(conv.accumulator),
-            Stmt::Store(Store { buf: conv.accumulator, index: Vec::new(), value }),
-        ];
-        body.extend(epilogue.iter().cloned());
-        let mut body = fresh_copy(self.program, &body);
-        subst_var(&mut body, conv.rows.0, row);
-        subst_var(&mut body, conv.columns.0, column);
-        subst_var(&mut body, conv.filters.0, &filter.into());
-        self.stmts.append(&mut body);
-    }
 }
 
 fn cell(buf: BufId, at: [usize; 2]) -> Expr {
     Expr::load(buf, at.map(|i| Affine::constant(i as i64)))
-}
-
-/// The input's element under the window's first corner moved to this row and column of the output.
-fn input_element(conv: &Convolution, row: &Affine, column: &Affine, channel: Var) -> Expr {
-    let moved = |a: &Affine| {
-        a.subst(conv.window[0], &Affine::constant(0))
-            .subst(conv.window[1], &Affine::constant(0))
-            .subst(conv.rows.0, row)
-            .subst(conv.columns.0, column)
-            .subst(conv.channels.0, &channel.into())
-    };
-    let index = conv.input.index.iter().map(|i| match i {
-        Index::Affine(a) => Index::Affine(moved(a)),
-        other => other.clone(),
-    });
-    Expr::Load(Load { buf: conv.input.buf, index: index.collect(), otherwise: conv.input.otherwise.clone() })
 }
 
 fn wrap(loops: &[Loop], mut body: Vec<Stmt>) -> Stmt {

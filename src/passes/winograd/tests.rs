@@ -37,6 +37,24 @@ fn conv(h: usize, w: usize, ci: usize, co: usize, pad: usize) -> String {
     )
 }
 
+/// The same convolution with the channels of its input outermost, or those of its output and residual input.
+fn channels_first(text: &str, [h, w, ci, co, pad]: [usize; 5], input: bool, output: bool) -> String {
+    let (oh, ow) = (h + 2 * pad - 2, w + 2 * pad - 2);
+    let mut text = text.to_owned();
+    if input {
+        let shape = (format!("%x: f32[2,{h},{w},{ci}]"), format!("%x: f32[2,{ci},{h},{w}]"));
+        let (from, to) = (text.find("%x[n,").unwrap() + 5, text.find(",ci]").unwrap());
+        let pixel = text[from..to].to_owned();
+        text = text.replace(&format!("{pixel},ci]"), &format!("ci,{pixel}]")).replace(&shape.0, &shape.1);
+    }
+    if output {
+        text = text.replace(&format!("%y: f32[2,{oh},{ow},{co}]"), &format!("%y: f32[2,{co},{oh},{ow}]"));
+        text = text.replace(&format!("%r: f32[2,{oh},{ow},{co}]"), &format!("%r: f32[2,{co},{oh},{ow}]"));
+        text = text.replace("y[n,oh,ow,co]", "y[n,co,oh,ow]").replace("r[n,oh,ow,co]", "r[n,co,oh,ow]");
+    }
+    text
+}
+
 /// A unit with random constants.
 fn unit(text: &str) -> Unit {
     let program = parse(text).unwrap_or_else(|e| panic!("{e}\n{text}"));
@@ -84,31 +102,37 @@ fn found(unit: &Unit) -> Option<std::result::Result<Convolution, Obstacle>> {
     find(&unit.program, l)
 }
 
+/// Checks every way to rewrite a convolution.
+fn check_meaning(text: &str, [h, _, _, _, pad]: [usize; 5], exchanged: (bool, bool)) {
+    let before = results(&unit(text));
+    let scale = before.iter().fold(0f64, |m, v| m.max(v.abs()));
+    for filtering in [Filtering::F2, Filtering::F4] {
+        let high = (h + 2 * pad - 2).div_ceil(filtering.outputs());
+        for rows in 1..=high {
+            let mut unit = unit(text);
+            let Some(Ok(conv)) = found(&unit) else { panic!("{text}") };
+            assert_eq!((conv.gathered, conv.scattered), exchanged, "{text}");
+            let plan = Plan { filtering, rows, cycles: 0.0, direct: 1.0 };
+            let body = rewritten(&mut unit, conv, plan);
+            unit.program.nests[0].body = body;
+            let errors = verify(&unit.program, Stage::Fused);
+            assert!(errors.is_empty(), "{}\n{}", errors[0], unit.program);
+            // The filters are rounded to f32 after their transform.
+            for (a, b) in before.iter().zip(results(&unit)) {
+                assert!((a - b).abs() <= 2e-6 * scale, "{a} became {b}: {filtering:?}, {rows} rows\n{text}");
+            }
+        }
+    }
+}
+
 #[test]
 fn the_meaning_stays() {
-    let shapes = [(6, 6, 3, 5, 1), (9, 7, 2, 4, 1), (8, 12, 4, 3, 0), (5, 3, 1, 2, 1), (11, 6, 3, 2, 2)];
-    for (h, w, ci, co, pad) in shapes {
+    for shape in [[6, 6, 3, 5, 1], [9, 7, 2, 4, 1], [8, 12, 4, 3, 0], [5, 3, 2, 2, 1], [11, 6, 3, 2, 2]] {
+        let [h, w, ci, co, pad] = shape;
         let text = conv(h, w, ci, co, pad);
-        let before = results(&unit(&text));
-        let scale = before.iter().fold(0f64, |m, v| m.max(v.abs()));
-        for filtering in [Filtering::F2, Filtering::F4] {
-            let high = (h + 2 * pad - 2).div_ceil(filtering.outputs());
-            for rows in 1..=high {
-                let mut unit = unit(&text);
-                let Some(Ok(conv)) = found(&unit) else { panic!("{text}") };
-                let plan = Plan { filtering, rows, cycles: 0.0, direct: 1.0 };
-                let body = rewritten(&mut unit, conv, plan);
-                unit.program.nests[0].body = body;
-                let errors = verify(&unit.program, Stage::Fused);
-                assert!(errors.is_empty(), "{}\n{}", errors[0], unit.program);
-                // The filters are rounded to f32 after their transform.
-                for (a, b) in before.iter().zip(results(&unit)) {
-                    assert!(
-                        (a - b).abs() <= 2e-6 * scale,
-                        "{a} became {b}: {filtering:?}, {rows} rows\n{text}"
-                    );
-                }
-            }
+        for (input, output) in [(false, false), (true, false), (false, true), (true, true)] {
+            let text = channels_first(&text, shape, input, output);
+            check_meaning(&text, shape, (input, output));
         }
     }
 }
@@ -151,6 +175,7 @@ fn only_what_pays_is_rewritten() {
         threads: 2,
         fusion: crate::options::Fusion::Full,
         row_rings: crate::options::RowRings::Auto,
+        winograd: true,
     };
     for (text, expected) in [(conv(56, 56, 64, 64, 1), "winograd"), (conv(7, 7, 512, 512, 1), "no-gain")] {
         let mut unit = unit(&text);
@@ -175,12 +200,14 @@ fn other_convolutions_stay() {
     };
     assert_eq!(obstacle(&[], &[]), Some(Ok(())));
     assert_eq!(obstacle(&["const %w"], &["in %w"]), Some(Err(Obstacle::DynamicWeights)));
-    // Channels first: neither operand is contiguous along them.
-    let first = ["%x: f32[2,8,8,16]", "%x[n,oh+kh-1,ow+kw-1,ci]"];
+    // Neither channels nor columns lie side by side, or what is read with the results does not.
+    let last = ["%x: f32[2,8,8,16]", "%x[n,oh+kh-1,ow+kw-1,ci]"];
     assert_eq!(
-        obstacle(&first, &["%x: f32[2,16,8,8]", "%x[n,ci,oh+kh-1,ow+kw-1]"]),
+        obstacle(&last, &["%x: f32[2,8,8,16,2]", "%x[n,oh+kh-1,ow+kw-1,ci,0]"]),
         Some(Err(Obstacle::Layout))
     );
+    let residual = ["%r: f32[2,8,8,16]", "%r[n,oh,ow,co]"];
+    assert_eq!(obstacle(&residual, &["%r: f32[2,16,8,8]", "%r[n,co,ow,oh]"]), Some(Err(Obstacle::Layout)));
     // Strides, dilations, other windows, and a channel for itself.
     assert_eq!(obstacle(&["oh+kh-1"], &["2*oh+kh-1"]), None);
     assert_eq!(obstacle(&["ow+kw-1"], &["ow+2*kw-1"]), None);

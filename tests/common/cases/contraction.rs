@@ -179,7 +179,7 @@ fn conv_formats(cases: &mut Cases) {
         &[&[2, 3, 9, 7], &[4, 3, 3, 2]],
     );
     // Wide enough for several vector tiles in every direction.
-    cases.add("conv/wide", |m| {
+    cases.add_with("conv/wide", 2e-4, |m| {
         let (x, w, b) = (m.x(&[1, 20, 14, 14]), m.weight(&[36, 20, 3, 3]), m.weight(&[36]));
         m.op(op(1), &[x, w, b])
     });
