@@ -51,7 +51,7 @@ fn what_is_read_across_rows_is_loaded_in_rows() {
                 b.store(y, [u, v], x * Expr::load(rows, [u]) + r.max(Expr::load(columns, [v])));
             });
             let code = check(&p, 1e-6);
-            assert!(shuffles(&code.disassembly(0)), "{}", code.disassembly(0));
+            assert!(shuffles(code.disassembly(0)), "{}", code.disassembly(0));
         }
     }
 }
@@ -70,7 +70,7 @@ fn what_is_written_across_rows_is_stored_in_rows() {
                 b.store(y, [v, u], t.clone() * t.max(Expr::load(rows, [u])) - Expr::load(x, [v, u]));
             });
             let code = check(&p, 1e-6);
-            assert!(shuffles(&code.disassembly(0)), "{}", code.disassembly(0));
+            assert!(shuffles(code.disassembly(0)), "{}", code.disassembly(0));
         }
     }
 }
@@ -89,7 +89,7 @@ fn accumulators_in_registers_are_stored_in_rows() {
             b.for_("k", 3, |b, k| {
                 b.for_kind("u", along, Unrolled, |b, u| {
                     b.for_kind("v", across, Vector, |b, v| {
-                        let product = Expr::load(x, [k, u.into()]) * Expr::load(columns, [v]);
+                        let product = Expr::load(x, [k, u]) * Expr::load(columns, [v]);
                         b.reduce(nestjit_ir::ReduceOp::Add, acc, [u, v], product);
                     });
                 });
@@ -100,7 +100,7 @@ fn accumulators_in_registers_are_stored_in_rows() {
         });
         b.finish();
         let code = check(&p, 1e-5);
-        assert!(shuffles(&code.disassembly(0)), "{}", code.disassembly(0));
+        assert!(shuffles(code.disassembly(0)), "{}", code.disassembly(0));
     }
 }
 
@@ -140,7 +140,7 @@ fn padded_rows_pass_through_a_local_in_memory() {
     let code = check(&p, 1e-6);
     let text = code.disassembly(0);
     // Nothing is loaded or stored lane by lane.
-    assert!(shuffles(&text) && !text.contains(" by "), "{text}");
+    assert!(shuffles(text) && !text.contains(" by "), "{text}");
 }
 
 #[test]
