@@ -26,6 +26,8 @@ mod plan_memory;
 mod row_rings;
 mod simplify;
 mod simplify_nest;
+#[cfg(test)]
+mod testing;
 mod tile;
 mod vectorize;
 mod winograd;

@@ -1,17 +1,12 @@
 //! Rings compute what their nests compute, bit by bit, for every way over the rows; nests that are no stages stay.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
-use nestjit_ir::interp::{Mode, Value, interpret, no_calls};
-use nestjit_ir::parse::parse;
+use nestjit_ir::interp::{Mode, Value};
 use nestjit_ir::verify::{Stage as IrStage, verify};
-use nestjit_ir::{BufId, DType, Role};
 
 use super::plan::Part;
 use super::*;
+use crate::passes::testing::{self, unit};
 use crate::target::{Isa, Target};
-use crate::tensor::Tensor;
 
 const TARGET: Target = Target {
     isa: Isa::Avx512,
@@ -100,35 +95,9 @@ impl Block {
     }
 }
 
-fn unit(text: &str) -> Unit {
-    let program = parse(text).unwrap_or_else(|e| panic!("{e}\n{text}"));
-    let consts: Vec<BufId> = program.buf_ids().filter(|b| program.buf(*b).role == Role::Const).collect();
-    let mut unit = Unit { program, ..Unit::default() };
-    for (seed, b) in consts.into_iter().enumerate() {
-        let shape = unit.program.buf(b).shape.clone();
-        unit.consts.insert(b, Arc::new(Tensor::random(DType::F32, &shape, seed as u64).unwrap()));
-    }
-    unit
-}
-
 /// The results, by name.
 fn results(unit: &Unit) -> Vec<(String, Vec<u32>)> {
-    let program = &unit.program;
-    let mut given = HashMap::new();
-    for b in program.buf_ids() {
-        let buffer = program.buf(b);
-        let tensor = match buffer.role {
-            Role::Const => unit.consts.get(&b).cloned(),
-            Role::In => Tensor::random(DType::F32, &buffer.shape, u64::from(b.0) + 100).ok().map(Arc::new),
-            _ => None,
-        };
-        if let Some(tensor) = tensor {
-            let values = tensor.values::<f32>().unwrap();
-            let value = Value::from_fn(DType::F32, &buffer.shape, |i| f64::from(values[i]));
-            given.insert(b, value);
-        }
-    }
-    let out = interpret(program, &given, Mode::Exact, &no_calls).expect("the program runs");
+    let (program, out) = (&unit.program, testing::results(unit, Mode::Exact));
     let bits = |v: &Value| (0..v.len()).map(|i| (v.data.get(i).unwrap().as_f64() as f32).to_bits()).collect();
     let mut all: Vec<_> = out.iter().map(|(b, v)| (program.buf(*b).name.clone(), bits(v))).collect();
     all.sort();

@@ -1,14 +1,11 @@
 //! Rewritten convolutions mean what they meant, for both algorithms, every number of rows at a time and ragged
 //! shapes; what is not a 3x3 convolution with stride 1 stays.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
-use nestjit_ir::interp::{Mode, Value, interpret, no_calls};
-use nestjit_ir::parse::parse;
+use nestjit_ir::interp::Mode;
 use nestjit_ir::verify::{Stage, verify};
 
 use super::*;
+use crate::passes::testing::{self, unit};
 use crate::target::{Isa, Target};
 
 fn conv(h: usize, w: usize, ci: usize, co: usize, pad: usize) -> String {
@@ -55,35 +52,8 @@ fn channels_first(text: &str, [h, w, ci, co, pad]: [usize; 5], input: bool, outp
     text
 }
 
-/// A unit with random constants.
-fn unit(text: &str) -> Unit {
-    let program = parse(text).unwrap_or_else(|e| panic!("{e}\n{text}"));
-    let consts: Vec<BufId> = program.buf_ids().filter(|b| program.buf(*b).role == Role::Const).collect();
-    let mut unit = Unit { program, ..Unit::default() };
-    for (seed, b) in consts.into_iter().enumerate() {
-        let shape = unit.program.buf(b).shape.clone();
-        unit.consts.insert(b, Arc::new(Tensor::random(DType::F32, &shape, seed as u64).unwrap()));
-    }
-    unit
-}
-
 fn results(unit: &Unit) -> Vec<f64> {
-    let program = &unit.program;
-    let mut given = HashMap::new();
-    for b in program.buf_ids() {
-        let buffer = program.buf(b);
-        let tensor = match buffer.role {
-            Role::Const => unit.consts.get(&b).cloned(),
-            Role::In => Tensor::random(DType::F32, &buffer.shape, u64::from(b.0) + 100).ok().map(Arc::new),
-            _ => None,
-        };
-        if let Some(tensor) = tensor {
-            let values = tensor.values::<f32>().unwrap();
-            let value = Value::from_fn(DType::F32, &buffer.shape, |i| f64::from(values[i]));
-            given.insert(b, value);
-        }
-    }
-    let mut out = interpret(program, &given, Mode::F64, &no_calls).expect("the program runs");
+    let mut out = testing::results(unit, Mode::F64);
     assert_eq!(out.len(), 1);
     let (_, value) = out.drain().next().unwrap();
     (0..value.len()).map(|i| value.data.get(i).unwrap().as_f64()).collect()
