@@ -128,7 +128,7 @@ def measure(runtimes, workers, model, threads, arguments, folder):
             elapsed = sum(times) / 1e9
             if elapsed >= arguments.warmup:
                 break
-            count = min(count * 2, 100_000) if elapsed < arguments.warmup / 2 else count + 1
+            count *= 2
         counts[runtime] = max(1, round(arguments.turn / (statistics.median(times) / 1e9)))
     samples = {runtime: [] for runtime in live}
     for turn in range(arguments.turns):
