@@ -12,7 +12,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::affine::Affine;
 use crate::nest::Buffer;
-use crate::types::Scalar;
+use crate::types::{DType, Scalar};
 use crate::visit::Extents;
 
 /// The geometry of a buffer's storage: element `i` lies at
@@ -162,19 +162,52 @@ pub fn pack(buffer: &Buffer, data: &[u8]) -> Result<Vec<u8>, SizeError> {
 
 /// Like [`pack`], into storage that holds zeros.
 pub fn pack_into(buffer: &Buffer, data: &[u8], storage: &mut [u8]) -> Result<(), SizeError> {
+    begin(buffer, data, storage)?;
+    if !buffer.is_empty() {
+        match buffer.dtype.size() {
+            1 => pack::copy::<1>(buffer, None, &pack::Same, data.as_chunks().0, storage.as_chunks_mut().0),
+            4 => pack::copy::<4>(buffer, None, &pack::Same, data.as_chunks().0, storage.as_chunks_mut().0),
+            _ => pack::copy::<8>(buffer, None, &pack::Same, data.as_chunks().0, storage.as_chunks_mut().0),
+        }
+    }
+    Ok(())
+}
+
+/// The dimension along which runs of `run` elements in logical order have one of `count` factors each, in turn.
+pub fn factor_dimension(buffer: &Buffer, run: usize, count: usize) -> Option<usize> {
+    let strides = pack::logical_strides(buffer);
+    (0..strides.len()).find(|&d| strides[d] == run && buffer.shape[d] == count)
+}
+
+/// Like [`pack_into`] for `f32`; each element is multiplied with the factor that its index in the dimension `along`
+/// selects, and rounded once.
+///
+/// # Panics
+/// If the buffer is not `f32`, or has more indices in the dimension than there are factors.
+pub fn pack_scaled_into(
+    buffer: &Buffer,
+    data: &[u8],
+    along: usize,
+    factors: &[f64],
+    storage: &mut [u8],
+) -> Result<(), SizeError> {
+    assert!(buffer.dtype == DType::F32 && buffer.shape[along] <= factors.len(), "{buffer:?}");
+    begin(buffer, data, storage)?;
+    if !buffer.is_empty() {
+        let scaled = pack::Scaled(factors);
+        pack::copy(buffer, Some(along), &scaled, data.as_chunks().0, storage.as_chunks_mut().0);
+    }
+    Ok(())
+}
+
+/// Checks the sizes and fills the halo.
+fn begin(buffer: &Buffer, data: &[u8], storage: &mut [u8]) -> Result<(), SizeError> {
     check_size(buffer, buffer.logical_bytes(), data.len())?;
     check_size(buffer, buffer.storage_bytes(), storage.len())?;
-    let size = buffer.dtype.size();
     let fill = scalar_bytes(buffer.halo_fill);
     if fill.iter().any(|&b| b != 0) {
-        storage.chunks_exact_mut(size).for_each(|element| element.copy_from_slice(&fill));
-    }
-    if !buffer.is_empty() {
-        match size {
-            1 => pack::copy::<1>(buffer, data.as_chunks().0, storage.as_chunks_mut().0),
-            4 => pack::copy::<4>(buffer, data.as_chunks().0, storage.as_chunks_mut().0),
-            _ => pack::copy::<8>(buffer, data.as_chunks().0, storage.as_chunks_mut().0),
-        }
+        let elements = storage.chunks_exact_mut(buffer.dtype.size());
+        elements.for_each(|element| element.copy_from_slice(&fill));
     }
     Ok(())
 }
@@ -243,7 +276,7 @@ fn scalar_bytes(s: Scalar) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{DType, Layout, Role, Var};
+    use crate::{Layout, Role, Var};
 
     fn buffer(
         shape: &[usize],
@@ -292,6 +325,30 @@ mod tests {
         assert_eq!(packed(&buffer(&[3], &[0], Some((0, 2)), &[(1, 0)])), [-1, 0, 1, 2]);
         assert_eq!(packed(&buffer(&[], &[], None, &[])), [0]);
         assert_eq!(packed(&buffer(&[0, 2], &[0, 1], None, &[])), []);
+    }
+
+    #[test]
+    fn factors_follow_their_dimension_through_every_layout() {
+        for order in [[0, 1, 2], [2, 0, 1], [1, 2, 0]] {
+            for panel in [None, Some((0, 2)), Some((1, 2)), Some((2, 4))] {
+                for halo in [&[][..], &[(0, 0), (2, 1), (0, 3)]] {
+                    let mut b = buffer(&[3, 4, 5], &order, panel, halo);
+                    (b.dtype, b.halo_fill) = (DType::F32, Scalar::F32(-1.0));
+                    let values: Vec<f32> = (0..60).map(|i| i as f32).collect();
+                    let bytes = |v: &[f32]| -> Vec<u8> { v.iter().flat_map(|v| v.to_ne_bytes()).collect() };
+                    for (run, factors) in [(20, vec![0.5, 2.0, 3.0]), (5, vec![1.0, -1.0, 0.0, 4.0])] {
+                        let along = factor_dimension(&b, run, factors.len()).expect("a dimension");
+                        let factor = |i: usize| factors[i / run % factors.len()] as f32;
+                        let products: Vec<f32> =
+                            values.iter().enumerate().map(|(i, v)| v * factor(i)).collect();
+                        let mut storage = vec![0; b.storage_bytes()];
+                        pack_scaled_into(&b, &bytes(&values), along, &factors, &mut storage).expect("sizes");
+                        assert_eq!(storage, pack(&b, &bytes(&products)).expect("sizes"), "{b:?}");
+                    }
+                    assert_eq!(factor_dimension(&b, 5, 3), None);
+                }
+            }
+        }
     }
 
     #[test]

@@ -33,7 +33,7 @@ fn pages(path: &Path, file: &File) -> Result<Option<Mmap>> {
         return Ok(None);
     }
     // SAFETY: the map is read-only and private to this process. That nobody shortens or rewrites the file
-    // while its model is being loaded is a condition that `Model::from_onnx` states.
+    // while its model exists is a condition that `Model::from_onnx` states.
     unsafe { Mmap::map(file) }.map(Some).map_err(|e| failure(path, &e))
 }
 

@@ -46,7 +46,9 @@ impl Model {
     /// The model in an ONNX file, all of whose input shapes are known. For symbolic shapes, or inputs that
     /// determine shapes, see [`OnnxModel`] and [`Specialization`].
     ///
-    /// The file is mapped while it is read, and must not be changed meanwhile.
+    /// The file is mapped, and its weights are read when they are needed: it must not be changed in place as long as
+    /// the model or a clone of it exists. Replacing it by another file of its name is fine, and executables do not need
+    /// it any more.
     ///
     /// # Errors
     /// Everything that is wrong with the model or that is not supported, in one message.

@@ -11,10 +11,9 @@ use super::external::External;
 use super::problems::Problems;
 use super::proto::type_proto::Value;
 use super::proto::{FunctionProto, GraphProto, ModelProto, OperatorSetIdProto, ValueInfoProto};
-use super::tensor::{decode_in, decode_sparse, dtype, value_dtype};
+use super::tensor::{decode_late, decode_sparse, dtype, value_dtype};
 use super::{map, proto};
 use crate::error::{Error, ErrorKind, Result};
-use crate::memory::Bundle;
 use crate::tensor::Tensor;
 
 /// The newest version of the default operator set that is understood.
@@ -82,7 +81,8 @@ pub struct OnnxModel {
 }
 
 impl OnnxModel {
-    /// Reads a file. It is mapped, and must not be changed before this returns.
+    /// Reads a file. It is mapped, and its weights are read when they are needed: it must not be changed in place as
+    /// long as what was made of it, executables aside, exists.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] if it cannot be read; otherwise all that is wrong with it.
@@ -223,12 +223,10 @@ fn initializers(
 ) -> BTreeMap<String, Result<Tensor>> {
     let dense = std::mem::take(&mut graph.initializer).into_iter();
     let sparse = std::mem::take(&mut graph.sparse_initializer).into_iter();
-    let mut bundle = Bundle::default();
-    let decoded =
-        dense.map(|t| (t.name().to_owned(), decode_in(&mut bundle, &t, external))).chain(sparse.map(|t| {
-            let name = t.values.as_ref().map(|v| v.name().to_owned()).unwrap_or_default();
-            (name, decode_sparse(&t, external))
-        }));
+    let decoded = dense.map(|t| (t.name().to_owned(), decode_late(&t, external))).chain(sparse.map(|t| {
+        let name = t.values.as_ref().map(|v| v.name().to_owned()).unwrap_or_default();
+        (name, decode_sparse(&t, external))
+    }));
     let mut initializers = BTreeMap::new();
     for (name, tensor) in decoded {
         let tensor = tensor.map_err(|e| {

@@ -1,13 +1,15 @@
 //! `TensorProto` to [`Tensor`]: all encodings, checked before memory is taken.
 
+use std::sync::Arc;
+
 use bytemuck::cast_slice;
 use nestjit_ir::DType;
+use prost::bytes::Bytes;
 
 use super::external::External;
 use super::proto::tensor_proto::{DataLocation, DataType};
 use super::proto::{SparseTensorProto, TensorProto};
 use crate::error::{Error, Result};
-use crate::memory::Bundle;
 use crate::tensor::{Element, Tensor, checked_bytes};
 
 /// The element type that an ONNX type number stands for.
@@ -45,18 +47,25 @@ pub(super) fn extents(dims: &[i64]) -> Result<Vec<usize>> {
 
 /// The tensor that a message holds.
 pub(super) fn decode(proto: &TensorProto, external: &External) -> Result<Tensor> {
-    decode_with(proto, external, Tensor::from_bytes)
+    decode_with(proto, external, |dtype, shape, bytes| Tensor::from_bytes(dtype, shape, &bytes))
 }
 
-/// The same, with memory of a bundle.
-pub(super) fn decode_in(bundle: &mut Bundle, proto: &TensorProto, external: &External) -> Result<Tensor> {
-    decode_with(proto, external, |dtype, shape, bytes| Tensor::from_bytes_in(bundle, dtype, shape, bytes))
+/// The least bytes of elements that stay where they are until somebody looks at them.
+const LATE: usize = 4096;
+
+/// The same; elements of large tensors stay in their file.
+pub(super) fn decode_late(proto: &TensorProto, external: &External) -> Result<Tensor> {
+    decode_with(proto, external, |dtype, shape, bytes| match dtype {
+        DType::Bool => Tensor::from_bytes(dtype, shape, &bytes),
+        _ if bytes.len() < LATE => Tensor::from_bytes(dtype, shape, &bytes),
+        _ => Tensor::foreign(dtype, shape, Arc::new(bytes)),
+    })
 }
 
 fn decode_with(
     proto: &TensorProto,
     external: &External,
-    make: impl FnOnce(DType, &[usize], &[u8]) -> Result<Tensor>,
+    make: impl FnOnce(DType, &[usize], Bytes) -> Result<Tensor>,
 ) -> Result<Tensor> {
     let dtype = dtype(proto.data_type())?;
     let shape = extents(&proto.dims)?;
@@ -65,10 +74,10 @@ fn decode_with(
         return Err(Error::unsupported("a tensor in segments"));
     }
     if proto.data_location() == DataLocation::External {
-        return make(dtype, &shape, &external.read(proto, bytes)?);
+        return make(dtype, &shape, external.read(proto, bytes)?);
     }
     match &proto.raw_data {
-        Some(raw) if !raw.is_empty() || typed_len(proto) == 0 => make(dtype, &shape, raw),
+        Some(raw) if !raw.is_empty() || typed_len(proto) == 0 => make(dtype, &shape, raw.clone()),
         _ => typed(proto, dtype, &shape),
     }
 }

@@ -2,21 +2,19 @@
 //! convolution or a matrix product with constant weights, `s` goes into the weights and `t` into the bias;
 //! anywhere else the BatchNorm becomes a multiplication and a bias, so that no root is left to compute.
 //!
-//! Factors are computed in `f64` and rounded once, with the weights.
+//! Factors are computed in `f64` and rounded once, with the weights: when these are packed.
 
 use nestjit_ir::DType;
 
 use super::PassContext;
 use crate::error::{Error, Result};
 use crate::graph::{Binary, Graph, Node, Op, ValueId};
-use crate::memory::Bundle;
-use crate::tensor::Tensor;
+use crate::tensor::{Factors, Tensor};
 use crate::unit::Remark;
 
 /// Runs the pass.
 pub fn run(graph: &mut Graph, _: &PassContext<'_>, remarks: &mut Vec<Remark>) -> Result<bool> {
     let mut changed = false;
-    let mut bundle = Bundle::default();
     let mut index = 0;
     while index < graph.nodes.len() {
         let following = graph.nodes.len() - index;
@@ -26,7 +24,7 @@ pub fn run(graph: &mut Graph, _: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
             match Fold::find(graph, &norm) {
                 Ok(fold) => {
                     let producer = graph.nodes[fold.product].name.clone();
-                    fold.apply(graph, &norm, &mut bundle).map_err(at)?;
+                    fold.apply(graph, &norm).map_err(at)?;
                     remarks.push(remark(&producer, &node, None));
                 }
                 Err(reason) => {
@@ -142,14 +140,14 @@ impl Fold {
         Ok(Fold { product, weight_axis, own_bias, bias_add })
     }
 
-    fn apply(self, graph: &mut Graph, norm: &Norm, bundle: &mut Bundle) -> Result<()> {
+    fn apply(self, graph: &mut Graph, norm: &Norm) -> Result<()> {
         let Fold { product, weight_axis, own_bias, bias_add } = self;
         let weight = graph.nodes[product].inputs[1];
         let Some(tensor) = graph.constant(weight) else {
             return Err(Error::internal("the weights to fold into are gone"));
         };
         let dtype = tensor.dtype();
-        let scaled = scale_along(bundle, tensor, weight_axis, &norm.s)?;
+        let scaled = scale_along(tensor, weight_axis, &norm.s);
         let name = format!("{}.folded", graph.value(weight).name);
         graph.nodes[product].inputs[1] = add_constant(graph, &name, scaled);
 
@@ -267,23 +265,7 @@ fn per_channel(bias: &Tensor, channels: usize) -> Option<Vec<f64>> {
 }
 
 /// The tensor with each slice along `axis` multiplied by its factor.
-fn scale_along(bundle: &mut Bundle, tensor: &Tensor, axis: usize, factors: &[f64]) -> Result<Tensor> {
-    let inner = tensor.shape()[axis + 1..].iter().product::<usize>().max(1);
-    let mut scaled = Tensor::zeros_in(bundle, tensor.dtype(), tensor.shape())?;
-    match tensor.dtype() {
-        DType::F64 => scale(tensor.values()?, scaled.values_mut()?, inner, factors, |v: f64, s| v * s),
-        _ => {
-            let rounded = |v: f32, s: f64| (f64::from(v) * s) as f32;
-            scale(tensor.values()?, scaled.values_mut()?, inner, factors, rounded);
-        }
-    }
-    Ok(scaled)
-}
-
-/// `to = by(from, factor)`, with the next of the factors, in a circle, for each run of `inner` elements.
-fn scale<T: Copy>(from: &[T], to: &mut [T], inner: usize, factors: &[f64], by: impl Fn(T, f64) -> T) {
-    let runs = from.chunks(inner).zip(to.chunks_mut(inner));
-    for ((from, to), factor) in runs.zip(factors.iter().cycle()) {
-        from.iter().zip(to).for_each(|(from, to)| *to = by(*from, *factor));
-    }
+fn scale_along(tensor: &Tensor, axis: usize, factors: &[f64]) -> Tensor {
+    let run = tensor.shape()[axis + 1..].iter().product::<usize>().max(1);
+    tensor.scaled(Factors { run, values: factors.into() })
 }

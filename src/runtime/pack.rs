@@ -4,12 +4,12 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use nestjit_ir::{BufId, Buffer, Role, layout};
+use nestjit_ir::{BufId, Buffer, DType, Role, layout};
 
 use super::pool::Pool;
 use crate::error::{Error, Result};
 use crate::memory::{Block, Bundle, LARGE, Recycler};
-use crate::tensor::Tensor;
+use crate::tensor::{Raw, Tensor};
 use crate::unit::Unit;
 
 /// The storage of a constant.
@@ -122,7 +122,16 @@ fn pack(
             None => Block::zeroed(buffer.storage_bytes())?,
         },
     };
-    let packed = layout::pack_into(buffer, tensor.bytes(), block.bytes_mut());
+    let to = block.bytes_mut();
+    let Raw { bytes, factors } = tensor.raw();
+    let along = factors
+        .filter(|_| buffer.dtype == DType::F32)
+        .and_then(|f| Some((layout::factor_dimension(buffer, f.run, f.values.len())?, f)));
+    let packed = match (along, factors) {
+        (Some((along, f)), _) => layout::pack_scaled_into(buffer, bytes, along, &f.values, to),
+        (None, Some(_)) => layout::pack_into(buffer, tensor.bytes(), to),
+        (None, None) => layout::pack_into(buffer, bytes, to),
+    };
     packed.map_err(|e| Error::internal(e.to_string()))?;
     recycle(recycler, tensor);
     Ok(Storage::Packed(block))
@@ -142,7 +151,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use nestjit_ir::{Buffer, DType, Layout, Scalar};
+    use nestjit_ir::{Layout, Scalar};
 
     use super::*;
 

@@ -10,6 +10,7 @@
 //! are exchanged row by row within a block.
 
 mod cost;
+mod filters;
 mod find;
 mod rewrite;
 mod rows;
@@ -25,17 +26,18 @@ use nestjit_ir::visit::Extents;
 use nestjit_ir::{BufId, Buffer, DType, Expr, Nest, Program, Role, Stmt};
 
 use self::cost::Plan;
+use self::filters::filters;
 use self::find::{Convolution, Obstacle, candidate, find, operands};
 pub(super) use self::find::{Operand, Way};
 use self::rewrite::Rewrite;
-use self::transform::{Filtering, filters};
+use self::transform::Filtering;
 use super::PassContext;
 use super::loops::drop_unit_loops;
 use super::peel_borders::in_place::Survey;
 use super::peel_borders::pad;
 use crate::error::Result;
 use crate::target::Target;
-use crate::tensor::Tensor;
+use crate::tensor::{Factors, Raw, Tensor};
 use crate::unit::{Remark, Unit};
 
 /// The name of the pass.
@@ -179,7 +181,15 @@ impl Transform {
     fn run(&self) -> Result<Tensor> {
         let mut data = Tensor::zeros(DType::F32, &self.shape)?;
         let [_, ci, co] = self.shape;
-        filters(self.filtering, self.weights.values()?, self.strides, [co, ci], data.values_mut()?);
+        let Raw { bytes, factors } = self.weights.raw();
+        let by_filter = |f: &&Factors| f.run == self.strides[0] && f.values.len() == co;
+        let (bytes, factors) = match factors {
+            Some(f) if by_filter(&f) => (bytes, Some(&*f.values)),
+            Some(_) => (self.weights.bytes(), None),
+            None => (bytes, None),
+        };
+        let (w, _) = bytes.as_chunks();
+        filters(self.filtering, w, factors, self.strides, [co, ci], data.values_mut()?);
         Ok(data)
     }
 }

@@ -171,52 +171,6 @@ fn sum(row: &[f64], vector: &[Expr]) -> Expr {
     total.unwrap_or(Expr::f32(0.0))
 }
 
-/// Filters that are transformed together: their values lie side by side, as vectors.
-const TOGETHER: usize = 16;
-
-/// The transformed filters: `w` holds filters with these strides for their number, channel, row and column; the
-/// result is `[n * n][ci][co]`. Computed in `f64` and rounded once.
-pub(super) fn filters(
-    filtering: Filtering,
-    w: &[f32],
-    strides: [usize; 4],
-    [co, ci]: [usize; 2],
-    out: &mut [f32],
-) {
-    let n = filtering.inputs();
-    let g = filtering.filter_matrix();
-    let mut half = vec![[[0f64; TOGETHER]; 3]; n];
-    for c in 0..ci {
-        for first in (0..co).step_by(TOGETHER) {
-            let count = TOGETHER.min(co - first);
-            let mut taps = [[[0f64; TOGETHER]; 3]; 3];
-            for (kh, row) in taps.iter_mut().enumerate() {
-                for (kw, values) in row.iter_mut().enumerate() {
-                    let at = c * strides[1] + kh * strides[2] + kw * strides[3];
-                    for (i, v) in values[..count].iter_mut().enumerate() {
-                        *v = f64::from(w[at + (first + i) * strides[0]]);
-                    }
-                }
-            }
-            for (row, f) in half.iter_mut().zip(g) {
-                for (kw, sums) in row.iter_mut().enumerate() {
-                    for (i, sum) in sums.iter_mut().enumerate() {
-                        *sum = f[0] * taps[0][kw][i] + f[1] * taps[1][kw][i] + f[2] * taps[2][kw][i];
-                    }
-                }
-            }
-            for (i, row) in half.iter().enumerate() {
-                for (j, f) in g.iter().enumerate() {
-                    let at = ((i * n + j) * ci + c) * co + first;
-                    for (k, value) in out[at..at + count].iter_mut().enumerate() {
-                        *value = (f[0] * row[0][k] + f[1] * row[1][k] + f[2] * row[2][k]) as f32;
-                    }
-                }
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,8 @@
 //! A [`Tensor`] is dense, row-major, 64-byte aligned and cheap to clone. Arithmetic is `ndarray`'s job: see
 //! [`Tensor::view`] and the `From` conversions.
 
+mod late;
+
 use std::sync::Arc;
 
 use bytemuck::{AnyBitPattern, CheckedBitPattern, NoUninit};
@@ -11,8 +13,10 @@ use nestjit_ir::{DType, Scalar};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use self::late::Late;
+pub(crate) use self::late::{Factors, Foreign, Raw};
 use crate::error::{Error, Result};
-use crate::memory::{Block, Bundle};
+use crate::memory::Block;
 
 /// A Rust type that is the element of a tensor.
 pub trait Element: Copy + CheckedBitPattern + NoUninit + Send + Sync + 'static {
@@ -31,7 +35,13 @@ elements!(f32 => F32, f64 => F64, i64 => I64, i32 => I32, i8 => I8, u8 => U8, i1
 pub struct Tensor {
     dtype: DType,
     shape: Vec<usize>,
-    block: Arc<Block>,
+    elements: Arc<Elements>,
+}
+
+/// The storage of a tensor.
+enum Elements {
+    Made(Block),
+    Late(Late),
 }
 
 impl Tensor {
@@ -40,24 +50,11 @@ impl Tensor {
     /// # Errors
     /// [`crate::ErrorKind::Limit`] if the size overflows or there is no memory for it.
     pub fn zeros(dtype: DType, shape: &[usize]) -> Result<Tensor> {
-        Tensor::in_block(dtype, shape, Block::zeroed)
-    }
-
-    /// A tensor of zeros that shares pages of memory with others of the bundle.
-    pub(crate) fn zeros_in(bundle: &mut Bundle, dtype: DType, shape: &[usize]) -> Result<Tensor> {
-        Tensor::in_block(dtype, shape, |bytes| bundle.zeroed(bytes))
-    }
-
-    fn in_block(
-        dtype: DType,
-        shape: &[usize],
-        allocate: impl FnOnce(usize) -> Result<Block>,
-    ) -> Result<Tensor> {
-        let block = allocate(checked_bytes(dtype, shape)?).map_err(|_| {
+        let block = Block::zeroed(checked_bytes(dtype, shape)?).map_err(|_| {
             let message = format!("there is no memory for a tensor of shape {shape:?}");
             Error::new(crate::ErrorKind::Limit, message)
         })?;
-        Ok(Tensor { dtype, shape: shape.to_vec(), block: Arc::new(block) })
+        Ok(Tensor { dtype, shape: shape.to_vec(), elements: Arc::new(Elements::Made(block)) })
     }
 
     /// A tensor from values in row-major order.
@@ -74,38 +71,32 @@ impl Tensor {
     /// [`crate::ErrorKind::Shape`] if the number of bytes is not what the shape asks for, and
     /// [`crate::ErrorKind::Invalid`] if a `bool` is neither 0 nor 1.
     pub fn from_bytes(dtype: DType, shape: &[usize], bytes: &[u8]) -> Result<Tensor> {
-        Tensor::copied(dtype, shape, bytes, Block::zeroed)
-    }
-
-    /// Like [`Tensor::from_bytes`]; the tensor shares pages of memory with others of the bundle.
-    pub(crate) fn from_bytes_in(
-        bundle: &mut Bundle,
-        dtype: DType,
-        shape: &[usize],
-        bytes: &[u8],
-    ) -> Result<Tensor> {
-        Tensor::copied(dtype, shape, bytes, |bytes| bundle.zeroed(bytes))
-    }
-
-    fn copied(
-        dtype: DType,
-        shape: &[usize],
-        bytes: &[u8],
-        allocate: impl FnOnce(usize) -> Result<Block>,
-    ) -> Result<Tensor> {
-        let expected = checked_bytes(dtype, shape)?;
-        if bytes.len() != expected {
-            return Err(Error::shape(format!(
-                "{dtype}{shape:?} takes {expected} bytes, but {} were given",
-                bytes.len()
-            )));
-        }
+        check_bytes(dtype, shape, bytes.len())?;
         if dtype == DType::Bool && bytes.iter().any(|b| *b > 1) {
             return Err(Error::invalid("a bool is neither 0 nor 1"));
         }
-        let mut tensor = Tensor::in_block(dtype, shape, allocate)?;
+        let mut tensor = Tensor::zeros(dtype, shape)?;
         tensor.bytes_mut().copy_from_slice(bytes);
         Ok(tensor)
+    }
+
+    /// A tensor of elements (of any type but `bool`) that lie somewhere else, in row-major order and native endianness,
+    /// not necessarily aligned. They are copied when they are looked at first.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Shape`] if the number of bytes is not what the shape asks for.
+    pub(crate) fn foreign(dtype: DType, shape: &[usize], bytes: Foreign) -> Result<Tensor> {
+        debug_assert!(dtype != DType::Bool, "not every byte is a truth value");
+        check_bytes(dtype, shape, (*bytes).as_ref().len())?;
+        let elements = Arc::new(Elements::Late(Late::foreign(bytes)));
+        Ok(Tensor { dtype, shape: shape.to_vec(), elements })
+    }
+
+    /// The elements of a floating-point tensor times these factors, rounded once, made when they are looked at first.
+    pub(crate) fn scaled(&self, factors: Factors) -> Tensor {
+        debug_assert!(self.dtype.is_float(), "only floating-point numbers are scaled");
+        let elements = Arc::new(Elements::Late(Late::scaled(self.clone(), factors)));
+        Tensor { dtype: self.dtype, shape: self.shape.clone(), elements }
     }
 
     /// A rank-0 tensor.
@@ -164,28 +155,46 @@ impl Tensor {
 
     /// The bytes of the elements, row-major.
     pub fn bytes(&self) -> &[u8] {
-        self.block.bytes()
+        match &*self.elements {
+            Elements::Made(block) => block.bytes(),
+            Elements::Late(late) => late.bytes(self.dtype),
+        }
+    }
+
+    /// The elements as they are, for whoever copies them.
+    pub(crate) fn raw(&self) -> Raw<'_> {
+        match &*self.elements {
+            Elements::Made(block) => Raw { bytes: block.bytes(), factors: None },
+            Elements::Late(late) => late.raw(),
+        }
     }
 
     /// The bytes of the elements, to be changed; copies the storage if it is shared. Writing anything but 0
     /// and 1 into a `bool` tensor makes [`Tensor::values`] panic.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        if Arc::get_mut(&mut self.block).is_none() {
-            let mut copy = Block::zeroed(self.block.size()).expect("memory for a copy");
-            copy.bytes_mut().copy_from_slice(self.block.bytes());
-            self.block = Arc::new(copy);
+        if !matches!(Arc::get_mut(&mut self.elements), Some(Elements::Made(_))) {
+            let old = self.bytes();
+            let mut copy = Block::zeroed(old.len()).expect("memory for a copy");
+            copy.bytes_mut().copy_from_slice(old);
+            self.elements = Arc::new(Elements::Made(copy));
         }
-        Arc::get_mut(&mut self.block).expect("a block that is not shared").bytes_mut()
+        match Arc::get_mut(&mut self.elements) {
+            Some(Elements::Made(block)) => block.bytes_mut(),
+            _ => unreachable!("a block of its own was made above"),
+        }
     }
 
     /// The memory, if no other tensor shares it.
     pub(crate) fn into_block(self) -> Option<Block> {
-        Arc::into_inner(self.block)
+        match Arc::into_inner(self.elements)? {
+            Elements::Made(block) => Some(block),
+            Elements::Late(late) => late.into_block(),
+        }
     }
 
     /// Whether the memory is freed with this tensor and its clones, not only with others that lie beside it.
     pub(crate) fn has_own_memory(&self) -> bool {
-        !self.block.is_part()
+        matches!(&*self.elements, Elements::Made(block) if !block.is_part())
     }
 
     /// The elements, row-major.
@@ -228,10 +237,10 @@ impl Tensor {
     /// # Errors
     /// [`crate::ErrorKind::Shape`] if the number of elements differs.
     pub fn reshape(&self, shape: &[usize]) -> Result<Tensor> {
-        if checked_bytes(self.dtype, shape)? != self.bytes().len() {
+        if checked_bytes(self.dtype, shape)? != self.len() * self.dtype.size() {
             return Err(Error::shape(format!("cannot reshape {:?} to {shape:?}", self.shape)));
         }
-        Ok(Tensor { dtype: self.dtype, shape: shape.to_vec(), block: Arc::clone(&self.block) })
+        Ok(Tensor { dtype: self.dtype, shape: shape.to_vec(), elements: Arc::clone(&self.elements) })
     }
 
     fn expect_dtype(&self, dtype: DType) -> Result<()> {
@@ -240,6 +249,16 @@ impl Tensor {
         }
         Ok(())
     }
+}
+
+/// Whether a tensor takes so many bytes.
+fn check_bytes(dtype: DType, shape: &[usize], given: usize) -> Result<()> {
+    let expected = checked_bytes(dtype, shape)?;
+    if given != expected {
+        let message = format!("{dtype}{shape:?} takes {expected} bytes, but {given} were given");
+        return Err(Error::shape(message));
+    }
+    Ok(())
 }
 
 /// The bytes that a tensor takes, if that can be addressed.
