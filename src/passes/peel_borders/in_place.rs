@@ -23,27 +23,54 @@ struct Border {
 
 /// Gives every temporary that can have one a border; returns the nests whose guards went away.
 pub(super) fn run(program: &mut Program) -> Vec<usize> {
-    let mut resolved = Vec::new();
-    for (buf, (producer, border)) in borders(program) {
-        grow(program, buf, producer, &border);
-        resolved.extend(readers(program, buf));
+    let borders = borders(program);
+    if borders.is_empty() {
+        return Vec::new();
     }
-    resolved.sort_unstable();
-    resolved.dedup();
+    let resolved = shift(program, &borders);
+    for (buf, (producer, border)) in borders {
+        grow(program, buf, producer, &border);
+    }
     resolved
 }
 
-fn readers(program: &Program, buf: BufId) -> Vec<usize> {
-    let reads = |body: &[Stmt]| {
-        let mut found = false;
-        walk_exprs(body, &mut |e| found |= matches!(e, Expr::Load(l) if l.buf == buf));
-        found
+/// Temporaries that get a border, with their producers.
+type Borders = BTreeMap<BufId, (usize, Border)>;
+
+/// Moves all accesses of temporaries to where the elements lie behind their border; returns the nests that read them.
+fn shift(program: &mut Program, borders: &Borders) -> Vec<usize> {
+    let shifted = |buf: BufId, index: &[Index]| -> Option<Vec<Index>> {
+        let (_, border) = borders.get(&buf)?;
+        let shift = |(i, r): (&Index, &(usize, usize))| match i {
+            Index::Affine(a) => Index::Affine(a.plus(r.0 as i64)),
+            Index::Value(_) => i.clone(),
+        };
+        Some(index.iter().zip(&border.reach).map(shift).collect())
     };
-    (0..program.nests.len()).filter(|&n| reads(&program.nests[n].body)).collect()
+    let mut readers = Vec::new();
+    for (n, nest) in program.nests.iter_mut().enumerate() {
+        let mut reads = false;
+        walk_stmts_mut(&mut nest.body, &mut |s| {
+            if let Stmt::Store(s) = s
+                && let Some(index) = shifted(s.buf, &s.index)
+            {
+                s.index = index;
+            }
+        });
+        map_loads(&mut nest.body, &mut |l| {
+            let index = shifted(l.buf, &l.index)?;
+            reads = true;
+            Some(Expr::Load(Load { buf: l.buf, index, otherwise: None }))
+        });
+        if reads {
+            readers.push(n);
+        }
+    }
+    readers
 }
 
 /// The temporaries that are read beyond their edges, their producers and their borders.
-fn borders(program: &Program) -> BTreeMap<BufId, (usize, Border)> {
+fn borders(program: &Program) -> Borders {
     let mut survey = Survey::new(program);
     let mut with_producer = BTreeMap::new();
     for (buf, border) in std::mem::take(&mut survey.found) {
@@ -141,32 +168,13 @@ fn growth(program: &Program, buf: BufId, reach: &[(usize, usize)]) -> f64 {
     shape.iter().zip(reach).map(|(&s, r)| (s + r.0 + r.1) as f64 / s.max(1) as f64).product()
 }
 
-/// Enlarges the buffer, moves all accesses, and lets the producer fill the border.
+/// Enlarges the buffer and lets the producer fill the border.
 fn grow(program: &mut Program, buf: BufId, producer: usize, border: &Border) {
     let shape = program.buf(buf).shape.clone();
     let fill = fill_border(program, buf, &shape, border);
     let buffer = program.buf_mut(buf);
     for (size, r) in buffer.shape.iter_mut().zip(&border.reach) {
         *size += r.0 + r.1;
-    }
-    let shifted = |index: &[Index]| -> Vec<Index> {
-        let shift = |(i, r): (&Index, &(usize, usize))| match i {
-            Index::Affine(a) => Index::Affine(a.plus(r.0 as i64)),
-            Index::Value(_) => i.clone(),
-        };
-        index.iter().zip(&border.reach).map(shift).collect()
-    };
-    for nest in &mut program.nests {
-        walk_stmts_mut(&mut nest.body, &mut |s| {
-            if let Stmt::Store(s) = s
-                && s.buf == buf
-            {
-                s.index = shifted(&s.index);
-            }
-        });
-        map_loads(&mut nest.body, &mut |l| {
-            (l.buf == buf).then(|| Expr::Load(Load { buf, index: shifted(&l.index), otherwise: None }))
-        });
     }
     let body = &mut program.nests[producer].body;
     match program.buffers[buf.0 as usize].role {

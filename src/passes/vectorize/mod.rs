@@ -116,8 +116,11 @@ impl Vectorizer<'_> {
         let mut best =
             (if inner_loops { self.inside_cost(body) } else { self.cost(body, None) * 0.95 }, None);
         let mut reason = "no-unit-stride";
+        let mut inner = body.to_vec();
         for at in (0..chain.len()).rev() {
-            let l = For { body: rechain(chain[at + 1..].to_vec(), body.to_vec()), ..chain[at].clone() };
+            // A loop of the chain with all that is in it; the next one outwards goes around it.
+            inner = vec![Stmt::For(For { body: inner, ..chain[at].clone() })];
+            let [Stmt::For(l)] = inner.as_slice() else { continue };
             if l.kind != LoopKind::Serial {
                 continue;
             }
@@ -126,7 +129,7 @@ impl Vectorizer<'_> {
                 continue;
             }
             // A loop that carries a reduction can only be vectorised where it stands innermost.
-            let state = carried(&l);
+            let state = carried(l);
             let innermost = !inner_loops && at + 1 == chain.len();
             let fine = match &state {
                 Carried::Nothing => true,
