@@ -11,7 +11,8 @@ use common::compare::difference;
 use nestjit::graph::ValueId;
 use nestjit::graph::eval::{Precision, evaluate};
 use nestjit::passes::PIPELINE;
-use nestjit::{Compiler, Options, Tensor, zoo};
+use nestjit::target::Isa;
+use nestjit::{Compiler, DType, GraphBuilder, Options, Tensor, zoo};
 
 /// A way to compile.
 #[derive(Clone, Debug)]
@@ -145,6 +146,27 @@ fn every_pass_keeps_the_meaning() {
         let compiled = Compiler::with_options(options).threads(1).compile(&case.graph.into());
         if let Err(e) = compiled {
             panic!("{}: {e}", case.name);
+        }
+    }
+}
+
+#[test]
+fn rows_that_lie_pages_apart_are_transposed() {
+    // Whole runs of blocks in both directions; a remainder of rows; one of columns, too.
+    for (rows, columns) in [(1024, 1088), (1043, 1024), (1027, 1030)] {
+        let x = Tensor::random(DType::F32, &[rows, columns], 1).unwrap();
+        let mut g = GraphBuilder::new("transpose");
+        let input = g.input("x", DType::F32, &[rows, columns]);
+        let y = g.transpose(input, &[1, 0]);
+        g.output("y", y);
+        let model = g.build().unwrap().into();
+        let expected = x.view::<f32>().unwrap().t().to_owned().into_dyn();
+        for isa in [Isa::Simd128, Isa::host()] {
+            for setting in [all_passes(1), all_passes(2)] {
+                let executable = setting.compiler().isa(isa).compile(&model).unwrap();
+                let outputs = executable.run(std::slice::from_ref(&x)).unwrap();
+                assert!(outputs[0].view::<f32>().unwrap() == expected, "{rows}x{columns}, {isa:?}");
+            }
         }
     }
 }

@@ -9,6 +9,13 @@ use nestjit_ir::{Affine, BufId, Expr, For, Index, LoopKind, Program, Stmt};
 
 use crate::passes::loops::{expr_work, guarded_by, independent, looped, rechain, stride};
 
+/// From this distance of lanes on, in elements, each row of a block lies in a page of its own.
+const FAR: i64 = 1024;
+
+/// Blocks that then follow each other along their rows, so that pages are entered less often and lines of the cache
+/// come in runs.
+const RUN: usize = 4;
+
 /// Two loops of a chain to be emitted as blocks.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) struct Blocks {
@@ -120,22 +127,38 @@ impl Blocks {
         let (first, second) = (chain.remove(first), chain.remove(second));
         let (along, across) = if self.along > self.across { (first, second) } else { (second, first) };
         let (full, rest) = (along.extent / lanes, along.extent % lanes);
-        let mut pieces = Vec::new();
         let name = program.var_name(along.var).to_owned();
-        let piece = |program: &mut Program, body: Vec<Stmt>, base: Affine, len: usize| {
-            let mut inner = vec![Stmt::For(For { kind: LoopKind::Vector, body, ..across.clone() })];
+        // `rows` iterations of `along` from `base` on, `lanes` the loop across.
+        let block = |program: &mut Program, body, (lanes, extent), base: Affine, rows| {
+            let mut inner = vec![looped(lanes, extent, LoopKind::Vector, body)];
             let row = program.add_var(format!("{name}u"));
             subst_var(&mut inner, along.var, &base.add(&row.into()));
-            looped(row, len, LoopKind::Unrolled, inner)
+            looped(row, rows, LoopKind::Unrolled, inner)
         };
-        if full > 0 {
-            let block = program.add_var(format!("{name}o"));
-            let base = if full > 1 { Affine::term(block, lanes as i64) } else { Affine::constant(0) };
-            let inner = piece(program, body.clone(), base, lanes);
-            pieces.push(if full > 1 { looped(block, full, LoopKind::Serial, vec![inner]) } else { inner });
+        let all = (across.var, across.extent);
+        let in_runs = self.distance >= FAR
+            && (full > RUN && full.is_multiple_of(RUN))
+            && (across.extent > lanes && across.extent.is_multiple_of(lanes));
+        let mut pieces = Vec::new();
+        if in_runs {
+            let [run, column, place] =
+                ["r", "o", "b"].map(|suffix| program.add_var(format!("{name}{suffix}")));
+            let lane = program.add_var(format!("{}v", program.var_name(across.var)));
+            let mut body = body.clone();
+            subst_var(&mut body, across.var, &Affine::term(column, lanes as i64).add(&lane.into()));
+            let base = Affine::term(run, (RUN * lanes) as i64).add(&Affine::term(place, lanes as i64));
+            let inner = block(program, body, (lane, lanes), base, lanes);
+            let loops = [(place, RUN), (column, across.extent / lanes), (run, full / RUN)];
+            let around = |inner, (var, extent)| looped(var, extent, LoopKind::Serial, vec![inner]);
+            pieces.push(loops.into_iter().fold(inner, around));
+        } else if full > 0 {
+            let at = program.add_var(format!("{name}o"));
+            let base = if full > 1 { Affine::term(at, lanes as i64) } else { Affine::constant(0) };
+            let inner = block(program, body.clone(), all, base, lanes);
+            pieces.push(if full > 1 { looped(at, full, LoopKind::Serial, vec![inner]) } else { inner });
         }
         if rest > 0 {
-            let inner = piece(program, body, Affine::constant((full * lanes) as i64), rest);
+            let inner = block(program, body, all, Affine::constant((full * lanes) as i64), rest);
             let copy = if full > 0 { fresh_copy(program, &[inner]) } else { vec![inner] };
             pieces.extend(copy);
         }
