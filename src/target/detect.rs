@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use super::Isa;
 
@@ -42,7 +43,9 @@ pub(super) fn fma() -> bool {
 
 /// The bytes of the data caches of levels 1, 2 and 3, ascending.
 pub(super) fn caches() -> [usize; 3] {
-    caches_at(Path::new(CPUS))
+    // They stay what they are, and reading about them takes as long as compiling a small nest.
+    static CACHES: OnceLock<[usize; 3]> = OnceLock::new();
+    *CACHES.get_or_init(|| caches_at(Path::new(CPUS)))
 }
 
 fn caches_at(cpus: &Path) -> [usize; 3] {
