@@ -8,11 +8,11 @@ mod places;
 use std::collections::BTreeSet;
 
 use nestjit_ir::visit::{declared_temps, walk_exprs, walk_stmts};
-use nestjit_ir::{BinOp, BufId, Expr, For, LoopKind, Nest, Program, Reduce, Role, Stmt};
+use nestjit_ir::{BinOp, BufId, Expr, For, Index, LoopKind, Nest, Program, Reduce, Role, Stmt, Var};
 
 use self::places::Places;
 use super::PassContext;
-use super::loops::{drop_bare_unit_loops, expr_work, independent, rechain, unchain};
+use super::loops::{drop_bare_unit_loops, expr_work, independent, rechain, stride, unchain};
 use crate::error::Result;
 use crate::unit::{Remark, Unit};
 
@@ -20,6 +20,9 @@ const NAME: &str = "Parallelize";
 
 /// The least work that a thread must get for waking it to pay, in nanoseconds.
 const WORK_PER_THREAD: f64 = 4_000.0;
+
+/// Bytes of a line of the cache.
+const LINE: i64 = 64;
 
 /// What another loop than the outermost must save of the time for loops to change places.
 const WORTH_MOVING: f64 = 0.9;
@@ -75,8 +78,9 @@ fn parallelize(stmt: &mut Stmt, ctx: &PassContext<'_>, program: &Program, places
         alone / (threads as f64 * candidate.even) + fetching
     };
     // Where weights are large, loops stand in the order in which they are read least often.
-    let movable = 2 * constants <= ctx.target.l1_bytes;
-    let result = choose(&chain, &body, threads, movable, &time).and_then(|c| match time(&c) {
+    let small = 2 * constants <= ctx.target.l1_bytes;
+    let movable = |l: &For| small && in_lines(program, &body, l.var);
+    let result = choose(&chain, &body, threads, &movable, &time).and_then(|c| match time(&c) {
         t if t < alone => Ok(c.at),
         _ => Err("far"),
     });
@@ -90,6 +94,29 @@ fn parallelize(stmt: &mut Stmt, ctx: &PassContext<'_>, program: &Program, places
         *stmt = s;
     }
     result.map(|_| extent)
+}
+
+/// Whether each iteration of a loop accesses lines of the cache of its own.
+fn in_lines(program: &Program, body: &[Stmt], var: Var) -> bool {
+    let mut fine = true;
+    let mut access = |buf: BufId, index: &[Index]| {
+        if matches!(program.buf(buf).role, Role::Const | Role::Local) {
+            return;
+        }
+        let elements = LINE / program.buf(buf).dtype.size() as i64;
+        fine &= stride(program, buf, index, var).is_some_and(|s| s == 0 || s.abs() >= elements);
+    };
+    walk_stmts(body, &mut |s| match s {
+        Stmt::Store(s) => access(s.buf, &s.index),
+        Stmt::Reduce(r) => access(r.buf, &r.index),
+        Stmt::For(_) | Stmt::Temp(_) | Stmt::Call(_) => {}
+    });
+    walk_exprs(body, &mut |e| {
+        if let Expr::Load(l) = e {
+            access(l.buf, &l.index);
+        }
+    });
+    fine
 }
 
 /// The bytes of the constants that a statement reads.
@@ -139,7 +166,7 @@ fn choose(
     chain: &[For],
     body: &[Stmt],
     threads: usize,
-    movable: bool,
+    movable: &dyn Fn(&For) -> bool,
     time: &dyn Fn(&Candidate) -> f64,
 ) -> Choice<Candidate> {
     let (mut candidates, mut best): (Vec<Candidate>, Option<Candidate>) = (Vec::new(), None);
@@ -158,9 +185,6 @@ fn choose(
         if !enough && best.is_none_or(|b| even > b.even + 0.05) {
             best = Some(candidate);
         }
-        if best.is_some_and(|b| b.even > 0.9) && !movable {
-            break;
-        }
         candidates.push(candidate);
     }
     let usable = |c: &Candidate| chain[c.at].extent > 1 && c.even > 0.3;
@@ -170,7 +194,7 @@ fn choose(
         None => return Err("dependence"),
     };
     let limit = WORTH_MOVING * time(&best);
-    let faster = candidates.into_iter().filter(|c| movable && usable(c) && time(c) < limit);
+    let faster = candidates.into_iter().filter(|c| movable(&chain[c.at]) && usable(c) && time(c) < limit);
     Ok(faster.min_by(|a, b| time(a).total_cmp(&time(b))).unwrap_or(best))
 }
 
