@@ -1,7 +1,6 @@
 //! Questions and edits that passes have in common: who produces a value, who reads it, what is dead, which
 //! names are free.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use nestjit_ir::DType;
@@ -151,14 +150,12 @@ impl Graph {
 
     /// `base`, or `base_1`, `base_2`, ...: the first that no value has.
     pub fn unique_value_name(&self, base: &str) -> String {
-        let taken: HashSet<&str> = self.values.iter().map(|v| v.name.as_str()).collect();
-        unique(base, |name| taken.contains(name))
+        unique(base, |name| self.values.iter().any(|v| v.name == name))
     }
 
     /// `base`, or `base_1`, `base_2`, ...: the first that no node has.
     pub fn unique_node_name(&self, base: &str) -> String {
-        let taken: HashSet<&str> = self.nodes.iter().map(|n| n.name.as_str()).collect();
-        unique(base, |name| taken.contains(name))
+        unique(base, |name| self.nodes.iter().any(|n| n.name == name))
     }
 
     /// The operands of a node.
