@@ -186,6 +186,7 @@ impl Uses {
 
 /// The ring that begins with the rows of `buf`.
 fn find(program: &Program, uses: &Uses, producer: usize, consumer: usize, buf: BufId) -> Option<Ring> {
+    only_store(program, &program.nests[producer].body)?;
     let (chain1, body1) = chain_of(program, &program.nests[producer])?;
     let second = independent_chain(program, split(&program.nests[consumer].body)?)?;
     let (chain2, body2, tail) = (second.chain, second.body, second.rest);

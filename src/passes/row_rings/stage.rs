@@ -8,7 +8,7 @@ use nestjit_ir::{
 };
 
 use super::tail::{Split, split};
-use crate::passes::loops::{independent, rechain, vectorizable};
+use crate::passes::loops::{independent, vectorizable};
 
 /// A nest that computes rows of a tensor.
 #[derive(Clone, PartialEq, Debug)]
@@ -100,9 +100,11 @@ pub(super) fn independent_chain(program: &Program, split: Split) -> Option<Split
     if matches!(body.as_slice(), [Stmt::Reduce(_)]) {
         return None;
     }
-    for at in 0..chain.len() {
-        let inner = rechain(chain[at + 1..].to_vec(), body.clone());
-        if !independent(&For { body: inner, ..chain[at].clone() }) {
+    let mut inner = body.clone();
+    for l in chain.iter().rev() {
+        inner = vec![Stmt::For(For { body: inner, ..l.clone() })];
+        let [Stmt::For(around)] = inner.as_slice() else { return None };
+        if !independent(around) {
             return None;
         }
     }
