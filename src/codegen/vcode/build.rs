@@ -4,12 +4,14 @@
 //! Values are registers that are assigned once; *variables* (accumulators, local buffers) are registers that
 //! [`Builder::assign`] changes. Reuse is per straight-line block and knows about both.
 
+use nestjit_ir::BufId;
+
 use super::hoist::hoist;
 use super::select::Machine;
 use super::split::split;
 use super::{
     Access, Arg, ArgId, BinaryOp, Bound, Class, Cmp, Combine, Counter, Guard, Inst, Int, Kernel, Reg,
-    ShiftOp, Shuffle, UnaryOp,
+    ShiftOp, Shuffle, Terms, UnaryOp,
 };
 use crate::codegen::hash::FastMap;
 
@@ -32,16 +34,29 @@ enum Key {
     Iota(Int, i64),
 }
 
-/// A value that is known, and how many instructions there were when it was last used.
+/// A value that is known.
 struct Known {
     reg: Reg,
-    used: usize,
+    /// The instructions there were when it was last used.
+    used: u32,
+    /// When it was computed.
+    made: u32,
+}
+
+/// A block that is open.
+#[derive(Default)]
+struct Block {
+    insts: Vec<Inst>,
+    /// What has been computed in it.
+    known: FastMap<Key, Known>,
+    /// When its last loop ended. A constant from before would occupy a register throughout that loop.
+    loop_end: u32,
 }
 
 /// After how many instructions what was loaded is loaded again instead of being kept in a register: longer than
 /// one step of a register tile, shorter than two. The broadcasts of overlapping windows, each kept until the
 /// next step that reads it, would drive the accumulators out of the registers.
-const KEPT: usize = 40;
+const KEPT: u32 = 40;
 
 /// Builds one kernel.
 pub(in crate::codegen) struct Builder {
@@ -51,12 +66,20 @@ pub(in crate::codegen) struct Builder {
     /// Whether it has [`BinaryOp::Scale`].
     scale: bool,
     /// The open blocks, innermost last.
-    blocks: Vec<Vec<Inst>>,
-    /// What has been computed in each open block.
-    known: Vec<FastMap<Key, Known>>,
-    versions: FastMap<Reg, u32>,
-    count: usize,
+    blocks: Vec<Block>,
+    /// How often each register has been assigned again.
+    versions: Vec<u32>,
+    count: u32,
+    /// The time: instructions that were appended, those included that were dropped again.
+    now: u32,
+    /// When each buffer of [`Kernel::written`] was last stored to.
+    stored: Vec<u32>,
+    /// The terms of addresses that were asked for, the last ones last.
+    terms: Vec<Terms>,
 }
+
+/// How many of the last terms are searched for equal ones.
+const RECENT_TERMS: usize = 8;
 
 impl Builder {
     pub fn new(machine: Machine) -> Builder {
@@ -64,10 +87,12 @@ impl Builder {
             kernel: Kernel { lanes: machine.lanes, ..Kernel::default() },
             fma: machine.fma,
             scale: machine.scale,
-            blocks: vec![Vec::new()],
-            known: vec![FastMap::default()],
-            versions: FastMap::default(),
+            blocks: vec![Block::default()],
+            versions: Vec::new(),
             count: 0,
+            now: 0,
+            stored: Vec::new(),
+            terms: Vec::new(),
         }
     }
 
@@ -89,13 +114,13 @@ impl Builder {
 
     /// Instructions so far.
     pub fn count(&self) -> usize {
-        self.count
+        self.count as usize
     }
 
     /// The kernel, for a machine with this many vector registers.
     pub fn finish(mut self, scratch_bytes: usize, registers: usize) -> Kernel {
         self.kernel.scratch_bytes = scratch_bytes;
-        self.kernel.body = hoist(self.blocks.pop().unwrap_or_default(), registers);
+        self.kernel.body = hoist(self.close(), registers);
         split(&mut self.kernel);
         self.kernel
     }
@@ -110,6 +135,16 @@ impl Builder {
         ArgId(position as u32)
     }
 
+    /// Terms that are shared with recent ones, if they are equal.
+    pub fn terms(&mut self, terms: &[(Counter, i64)]) -> Terms {
+        if let Some(known) = self.terms.iter().rev().take(RECENT_TERMS).find(|t| ***t == *terms) {
+            return known.clone();
+        }
+        let new: Terms = terms.into();
+        self.terms.push(new.clone());
+        new
+    }
+
     pub fn new_counter(&mut self) -> Counter {
         self.kernel.counters += 1;
         Counter(self.kernel.counters - 1)
@@ -118,38 +153,52 @@ impl Builder {
     /// A register to be assigned later.
     pub fn variable(&mut self, class: Class) -> Reg {
         self.kernel.regs.push(class);
+        self.versions.push(0);
         Reg(self.kernel.regs.len() as u32 - 1)
     }
 
     fn push(&mut self, inst: Inst) {
         self.count += 1;
+        self.now += 1;
         if let Some(block) = self.blocks.last_mut() {
-            block.push(inst);
+            block.insts.push(inst);
         }
     }
 
     fn version(&self, reg: Reg) -> Version {
-        (reg, self.versions.get(&reg).copied().unwrap_or(0))
+        (reg, self.versions[reg.0 as usize])
     }
 
     fn changed(&mut self, reg: Reg) {
-        *self.versions.entry(reg).or_default() += 1;
+        self.versions[reg.0 as usize] += 1;
     }
 
     fn value(&mut self, class: Class, key: Key, make: impl FnOnce(Reg) -> Inst) -> Reg {
-        let now = self.count;
-        if let Some(known) = self.known.last_mut().and_then(|k| k.get_mut(&key))
-            && (now - known.used <= KEPT || !matches!(key, Key::Load(_)))
+        let (count, now) = (self.count, self.now);
+        // The time since which what is known still holds.
+        let since = match &key {
+            Key::Const(..) => self.blocks.last().map_or(0, |b| b.loop_end),
+            Key::Load(a) | Key::Guarded(a, ..) => self.last_store(a.buf),
+            _ => 0,
+        };
+        if let Some(known) = self.blocks.last_mut().and_then(|b| b.known.get_mut(&key))
+            && known.made >= since
+            && (count - known.used <= KEPT || !matches!(key, Key::Load(_)))
         {
-            known.used = now;
+            known.used = count;
             return known.reg;
         }
         let dst = self.variable(class);
         self.push(make(dst));
-        if let Some(known) = self.known.last_mut() {
-            known.insert(key, Known { reg: dst, used: now });
+        if let Some(block) = self.blocks.last_mut() {
+            block.known.insert(key, Known { reg: dst, used: count, made: now });
         }
         dst
+    }
+
+    /// When there had last been a store to a buffer.
+    fn last_store(&self, buf: BufId) -> u32 {
+        self.kernel.written.iter().position(|b| *b == buf).map_or(0, |at| self.stored[at])
     }
 
     pub fn constant(&mut self, class: Class, bits: u32) -> Reg {
@@ -167,16 +216,14 @@ impl Builder {
 
     pub fn store(&mut self, src: Reg, to: Access) {
         let buf = to.buf;
-        if !self.kernel.written.contains(&buf) {
-            self.kernel.written.push(buf);
-        }
-        for known in &mut self.known {
-            known.retain(|k, _| match k {
-                Key::Load(a) | Key::Guarded(a, ..) => a.buf != buf,
-                _ => true,
-            });
-        }
         self.push(Inst::Store { src, to });
+        match self.kernel.written.iter().position(|b| *b == buf) {
+            Some(at) => self.stored[at] = self.now,
+            None => {
+                self.kernel.written.push(buf);
+                self.stored.push(self.now);
+            }
+        }
     }
 
     pub fn unary(&mut self, op: UnaryOp, a: Reg) -> Reg {
@@ -266,13 +313,11 @@ impl Builder {
     }
 
     fn open(&mut self) {
-        self.blocks.push(Vec::new());
-        self.known.push(FastMap::default());
+        self.blocks.push(Block::default());
     }
 
     fn close(&mut self) -> Vec<Inst> {
-        self.known.pop();
-        self.blocks.pop().unwrap_or_default()
+        self.blocks.pop().unwrap_or_default().insts
     }
 
     /// Opens a loop's block; [`Builder::end_loop`] closes it.
@@ -282,24 +327,23 @@ impl Builder {
 
     /// The instructions of the open block, if there is no loop among them.
     pub fn straight_line(&self) -> Option<usize> {
-        let block = self.blocks.last()?;
+        let block = &self.blocks.last()?.insts;
         (!block.iter().any(|i| matches!(i, Inst::Loop { .. } | Inst::IfAny { .. }))).then_some(block.len())
     }
 
     /// Drops the block that [`Builder::begin_loop`] opened.
     pub fn abandon_loop(&mut self) {
         let body = self.close();
-        self.count -= body.len();
+        self.count -= body.len() as u32;
     }
 
     /// Closes the block that [`Builder::begin_loop`] opened.
     pub fn end_loop(&mut self, counter: Counter, begin: Bound, end: Bound) {
         let body = self.close();
-        // A constant from before the loop would occupy a register throughout it.
-        if let Some(known) = self.known.last_mut() {
-            known.retain(|k, _| !matches!(k, Key::Const(..)));
-        }
         self.push(Inst::Loop { counter, begin, end, body });
+        if let Some(block) = self.blocks.last_mut() {
+            block.loop_end = self.now;
+        }
     }
 
     /// What `body` appends is executed if the mask is true in any lane.

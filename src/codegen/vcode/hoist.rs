@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn invariants_move_in_front_of_the_innermost_loop_only() {
         let access = |buf: u32, terms: &[(Counter, i64)]| Access {
-            address: Address { base: ArgId(0), terms: terms.to_vec(), offset: 0 },
+            address: Address { base: ArgId(0), terms: terms.into(), offset: 0 },
             stride: 4,
             lanes: 4,
             buf: BufId(buf),

@@ -14,6 +14,8 @@ pub(super) mod select;
 mod split;
 pub(super) mod x86;
 
+use std::rc::Rc;
+
 use nestjit_ir::{Affine, BufId, Expr};
 use smallvec::{SmallVec, smallvec};
 
@@ -23,6 +25,10 @@ pub(super) struct Reg(pub u32);
 
 /// The registers that an instruction reads.
 pub(super) type Operands = SmallVec<[Reg; 4]>;
+
+/// The counters of an address and their coefficients, sorted by counter. Most accesses of a kernel differ in constants
+/// only and share them.
+pub(super) type Terms = Rc<[(Counter, i64)]>;
 
 /// A loop counter; counts up from its loop's start.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -68,7 +74,7 @@ pub(super) enum Arg {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Address {
     pub base: ArgId,
-    pub terms: Vec<(Counter, i64)>,
+    pub terms: Terms,
     pub offset: i64,
 }
 
@@ -76,7 +82,7 @@ pub(super) struct Address {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Int {
     pub arg: Option<ArgId>,
-    pub terms: Vec<(Counter, i64)>,
+    pub terms: Terms,
     pub offset: i64,
 }
 

@@ -6,7 +6,7 @@
 
 use nestjit_ir::BufId;
 
-use super::{Access, Address, ArgId, Bound, Cache, Counter, Inst, Kernel};
+use super::{Access, Address, ArgId, Bound, Cache, Counter, Inst, Kernel, Terms};
 
 /// Bytes of a cache line.
 const LINE: i64 = 64;
@@ -50,7 +50,7 @@ fn block(body: &mut [Inst], around: &mut Vec<Around>, constant: &dyn Fn(BufId) -
 struct Stream {
     buf: BufId,
     base: ArgId,
-    terms: Vec<(Counter, i64)>,
+    terms: Terms,
     /// The first and the last byte of an iteration, and how many bytes are read.
     first: i64,
     last: i64,
@@ -130,13 +130,14 @@ impl Stream {
             terms.push((l.counter, divided(self.coefficient(l.counter), passes)));
         }
         terms.sort_unstable();
+        let terms: Terms = terms.into();
         let within = self.first.rem_euclid(part);
         let offset = self.first - within + within / passes + part;
         let lines = divided(divided(step, passes), LINE);
         (0..lines).map(|l| self.prefetch(terms.clone(), offset + l * LINE, Cache::Second)).collect()
     }
 
-    fn prefetch(&self, terms: Vec<(Counter, i64)>, offset: i64, to: Cache) -> Inst {
+    fn prefetch(&self, terms: Terms, offset: i64, to: Cache) -> Inst {
         let address = Address { base: self.base, terms, offset };
         Inst::Prefetch { at: Access { address, stride: 4, lanes: 1, buf: self.buf }, to }
     }
@@ -166,7 +167,7 @@ mod tests {
 
     /// Loops over panels, over passes, and over the steps of a panel, each of two lines.
     fn kernel(panels: i64, passes: i64, steps: i64) -> Kernel {
-        let terms = vec![(PANEL, 128 * steps), (STEP, 128)];
+        let terms: Terms = [(PANEL, 128 * steps), (STEP, 128)].into();
         let load = |i: u32| {
             let address = Address { base: ArgId(0), terms: terms.clone(), offset: 64 * i64::from(i) };
             Inst::Load { dst: Reg(i), from: Access { address, stride: 4, lanes: 16, buf: BufId(0) } }

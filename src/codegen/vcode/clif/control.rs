@@ -6,7 +6,7 @@ use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{BlockArg, InstBuilder, Value, types};
 
 use super::{Emitter, Pattern, order};
-use crate::codegen::vcode::{Access, Bound, Counter, Inst, Reg};
+use crate::codegen::vcode::{Access, Bound, Counter, Inst, Reg, Terms};
 
 impl<'a> Emitter<'a, '_> {
     pub(super) fn if_any(&mut self, mask: Reg, body: &'a [Inst]) {
@@ -45,7 +45,7 @@ impl<'a> Emitter<'a, '_> {
         self.patterns(body, counter, &mut patterns);
         let mut starts = vec![BlockArg::Value(begin_value)];
         for (base, terms) in &patterns {
-            let outer: Vec<_> = terms.iter().copied().filter(|t| t.0 != counter).collect();
+            let outer: Terms = terms.iter().copied().filter(|t| t.0 != counter).collect();
             let mut start = self.pointer(&(*base, outer));
             if begin != Bound::Const(0) {
                 let moved = self.b.ins().imul_imm_s(begin_value, coefficient(terms, counter));
@@ -117,7 +117,7 @@ impl<'a> Emitter<'a, '_> {
             return *pointer;
         }
         let mut sum = self.args[pattern.0.0 as usize];
-        for &(counter, c) in &pattern.1 {
+        for &(counter, c) in &*pattern.1 {
             if let Some(at) = self.counters[counter.0 as usize] {
                 let term = self.b.ins().imul_imm_s(at, c);
                 sum = self.b.ins().iadd(sum, term);

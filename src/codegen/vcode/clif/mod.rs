@@ -21,7 +21,7 @@ use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 
 use super::{
-    Access, ArgId, BinaryOp, Class, Cmp, Combine, Counter, Inst, Int, Kernel, Reg, ShiftOp, Shuffle, UnaryOp,
+    Access, ArgId, BinaryOp, Class, Cmp, Combine, Inst, Int, Kernel, Reg, ShiftOp, Shuffle, Terms, UnaryOp,
 };
 use crate::codegen::function::Env;
 
@@ -115,7 +115,7 @@ fn vector_type(class: Class) -> Type {
 }
 
 /// Addresses that differ only by a constant have one pattern, and share a pointer.
-type Pattern = (ArgId, Vec<(Counter, i64)>);
+type Pattern = (ArgId, Terms);
 
 struct Emitter<'a, 'f> {
     b: FunctionBuilder<'f>,
@@ -401,7 +401,7 @@ impl<'a> Emitter<'a, '_> {
 
     fn int(&mut self, value: &Int) -> Value {
         let mut sum = value.arg.map(|a| self.args[a.0 as usize]);
-        for &(counter, c) in &value.terms {
+        for &(counter, c) in &*value.terms {
             let Some(at) = self.counters[counter.0 as usize] else { continue };
             let term = if c == 1 { at } else { self.b.ins().imul_imm_s(at, c) };
             sum = Some(match sum {

@@ -4,8 +4,10 @@ use std::borrow::Cow;
 
 use nestjit_ir::layout::offset;
 use nestjit_ir::visit::walk_expr;
-use nestjit_ir::{Affine, BufId, DType, Expr, Index};
+use nestjit_ir::{Affine, BufId, Buffer, DType, Expr, Index, Var};
+use smallvec::SmallVec;
 
+use super::facts::Form;
 use super::locals::Local;
 use super::{LANE, Result, Selector, unsupported};
 use crate::codegen::address::{allowed, inside};
@@ -14,11 +16,13 @@ use crate::codegen::vcode::{Access, Address, Arg, Computed, Counter, Guard, Int}
 const ELEMENT: i64 = 4;
 
 /// An affine expression, taken apart.
-struct Parts {
-    outer: Affine,
-    counters: Vec<(Counter, i64)>,
-    lane: i64,
-    constant: i64,
+pub(super) struct Parts {
+    /// The variables of loops around the region.
+    pub outer: Affine,
+    /// Sorted by counter.
+    pub counters: SmallVec<[(Counter, i64); 4]>,
+    pub lane: i64,
+    pub constant: i64,
 }
 
 /// Where an index lies.
@@ -84,7 +88,7 @@ impl Selector<'_> {
     pub(super) fn in_counters(&self, a: &Affine) -> Affine {
         let mut sum = Affine::constant(a.offset());
         for &(v, c) in a.terms() {
-            match self.bound.get(&v) {
+            match self.bound.get(v) {
                 Some(bound) => sum.add_scaled(bound, c),
                 None => sum.add_term(v, c),
             }
@@ -92,45 +96,92 @@ impl Selector<'_> {
         sum
     }
 
-    fn parts(&self, a: &Affine) -> Parts {
-        let mut parts =
-            Parts { outer: Affine::constant(0), counters: Vec::new(), lane: 0, constant: a.offset() };
+    /// `a * factor`, taken apart; its variables are those of loops, of counters, or [`LANE`].
+    pub(super) fn parts(&self, a: &Affine, factor: i64) -> Parts {
+        let constant = a.offset().saturating_mul(factor);
+        let mut parts = Parts { outer: Affine::default(), counters: SmallVec::new(), lane: 0, constant };
         for &(v, c) in a.terms() {
-            if v == LANE {
-                parts.lane = c;
-            } else if let Some(counter) = self.counters.get(&v) {
-                parts.counters.push((*counter, c));
-            } else {
-                parts.outer.add_term(v, c);
+            let c = c.saturating_mul(factor);
+            match self.bound.get(v) {
+                Some(value) => {
+                    parts.constant = parts.constant.saturating_add(value.offset().saturating_mul(c));
+                    value
+                        .terms()
+                        .iter()
+                        .for_each(|&(v, d)| self.add_part(&mut parts, v, c.saturating_mul(d)));
+                }
+                None => self.add_part(&mut parts, v, c),
             }
         }
-        parts.counters.sort_unstable();
+        parts.counters.retain(|t| t.1 != 0);
         parts
+    }
+
+    fn add_part(&self, parts: &mut Parts, v: Var, c: i64) {
+        if v == LANE {
+            parts.lane = parts.lane.saturating_add(c);
+        } else if let Some(counter) = self.counter_of(v) {
+            match parts.counters.binary_search_by_key(&counter, |t| t.0) {
+                Ok(at) => parts.counters[at].1 = parts.counters[at].1.saturating_add(c),
+                Err(at) => parts.counters.insert(at, (counter, c)),
+            }
+        } else {
+            parts.outer.add_term(v, c);
+        }
     }
 
     /// An integer, and how much it grows per lane.
     pub(super) fn int(&mut self, a: &Affine) -> (Int, i64) {
-        let parts = self.parts(a);
+        let parts = self.parts(a, 1);
         let arg = (!parts.outer.terms().is_empty()).then(|| self.b.arg(Arg::Int(parts.outer)));
-        (Int { arg, terms: parts.counters, offset: parts.constant }, parts.lane)
+        (Int { arg, terms: self.b.terms(&parts.counters), offset: parts.constant }, parts.lane)
+    }
+
+    /// The offset of an access in elements; `None` if it is not affine. Its variables are those that [`Selector::parts`]
+    /// takes.
+    pub(super) fn offset<'f>(
+        &self,
+        buf: BufId,
+        index: &[Index],
+        form: &'f Form,
+    ) -> Result<Option<Cow<'f, Affine>>> {
+        if let Some(at) = &form.offset {
+            return Ok(Some(Cow::Borrowed(at)));
+        }
+        let index = self.resolve(buf, index)?;
+        Ok(offset(self.region.program.buf(buf), &index, &self.extents).map(Cow::Owned))
     }
 
     /// Where an index lies that yields `otherwise` outside its buffer.
     pub(super) fn position(&mut self, buf: BufId, index: &[Index], otherwise: &Expr) -> Result<Position> {
         let buffer = self.region.program.buf(buf);
-        let index = self.resolve(buf, index)?;
+        let form = self.region.facts.form(buf, index);
         let mut position = Position::Inside;
-        for (dim, i) in index.iter().enumerate() {
+        if !form.affine {
+            self.resolve(buf, index)?;
+        }
+        for &dim in &form.unsure {
+            let Some(i) = index[dim].as_affine().map(|i| self.in_counters(i)) else { continue };
             let (lo, hi) = allowed(buffer, dim, Some(otherwise));
-            if inside(i, (lo, hi), &self.extents) {
+            if inside(&i, (lo, hi), &self.extents) {
                 continue;
             }
-            position = match self.extents.range(i) {
+            position = match self.extents.range(&i) {
                 Some((least, most)) if most < lo || hi < least => return Ok(Position::Outside),
                 _ => Position::Unknown,
             };
         }
         Ok(position)
+    }
+
+    /// The guard that an index needs, if it needs one.
+    fn guard(&mut self, buffer: &Buffer, dim: usize, i: &Affine, otherwise: Option<&Expr>) -> Option<Guard> {
+        let (lo, hi) = allowed(buffer, dim, otherwise);
+        if inside(i, (lo, hi), &self.extents) {
+            return None;
+        }
+        let (value, step) = self.int(i);
+        Some(Guard { value, step, lo, hi })
     }
 
     /// An access to memory and the guards it needs.
@@ -144,23 +195,40 @@ impl Selector<'_> {
         if buffer.dtype != DType::F32 {
             return unsupported("an access to a buffer that is not f32");
         }
+        let form = self.region.facts.form(buf, index);
+        let mut guards = Vec::new();
+        if form.affine {
+            for &dim in &form.unsure {
+                let Some(i) = index[dim].as_affine().map(|i| self.in_counters(i)) else { continue };
+                guards.extend(self.guard(buffer, dim, &i, otherwise));
+            }
+            let at = self.offset(buf, index, &form)?;
+            return self.access_at(buf, Vec::new(), at.as_deref(), guards);
+        }
         let (computed, index) = self.computed_outside(buf, index)?;
-        if !computed.is_empty() && otherwise.is_some() {
+        if otherwise.is_some() {
             return unsupported("an index that is not affine, with padding");
         }
         let index = self.resolve(buf, &index)?;
-        let mut guards = Vec::new();
         for (dim, i) in index.iter().enumerate() {
-            let (lo, hi) = allowed(buffer, dim, otherwise);
-            if !inside(i, (lo, hi), &self.extents) {
-                let (value, step) = self.int(i);
-                guards.push(Guard { value, step, lo, hi });
-            }
+            guards.extend(self.guard(buffer, dim, i, None));
         }
-        let Some(at) = offset(buffer, &index, &self.extents) else {
+        let at = offset(buffer, &index, &self.extents);
+        self.access_at(buf, computed, at.as_ref(), guards)
+    }
+
+    /// The access to the element at an offset, apart from the indices that are computed outside.
+    fn access_at(
+        &mut self,
+        buf: BufId,
+        computed: Computed,
+        at: Option<&Affine>,
+        guards: Vec<Guard>,
+    ) -> Result<(Access, Vec<Guard>)> {
+        let Some(at) = at else {
             return unsupported("an address that is not affine");
         };
-        let mut parts = self.parts(&at.scale(ELEMENT));
+        let mut parts = self.parts(at, ELEMENT);
         let (base, start) = match self.locals.get(&buf) {
             Some(Local::Memory(start)) if parts.outer.terms().is_empty() => {
                 (self.b.arg(Arg::Scratch), *start as i64)
@@ -170,7 +238,7 @@ impl Selector<'_> {
                     return unsupported("a local buffer that each lane indexes in its own way");
                 }
                 let (start, vl) = (*start as i64, self.b.lanes() as i64);
-                parts = self.parts(&at.scale(ELEMENT * vl * self.chunks() as i64));
+                parts = self.parts(at, ELEMENT * vl * self.chunks() as i64);
                 parts.lane = ELEMENT;
                 (self.b.arg(Arg::Scratch), start + ELEMENT * vl * self.chunk as i64)
             }
@@ -178,7 +246,8 @@ impl Selector<'_> {
             None if !computed.is_empty() => (self.b.arg(Arg::Element(buf, computed, parts.outer)), 0),
             None => (self.b.arg(Arg::Pointer(buf, parts.outer)), 0),
         };
-        let address = Address { base, terms: parts.counters, offset: parts.constant + start };
+        let terms = self.b.terms(&parts.counters);
+        let address = Address { base, terms, offset: parts.constant + start };
         // One element for all lanes is the same access whatever the lanes, unless guards tell them apart.
         let differ = parts.lane != 0 || guards.iter().any(|g| g.step != 0);
         let lanes = if differ { self.lanes() } else { 1 };

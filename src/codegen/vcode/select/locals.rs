@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use nestjit_ir::layout::offset;
 use nestjit_ir::{BufId, DType, Index};
 
-use super::{LANE, Result, Selector, Stop, Val, unsupported};
+use super::{Result, Selector, Stop, Val, unsupported};
 use crate::codegen::hash::FastMap;
 use crate::codegen::vcode::{Class, Reg};
 
@@ -21,16 +20,24 @@ pub(super) enum Local {
         class: Class,
         /// Declared within a vector loop: every lane has its own.
         per_lane: bool,
-        /// The elements that registers hold: the first, how many, and whether lanes differ.
-        cells: BTreeMap<i64, (usize, bool)>,
+        /// What registers hold, by the first element.
+        cells: BTreeMap<i64, Cell>,
         /// The register of each first element, and of each chunk if every lane has its own.
-        registers: FastMap<(i64, usize), Reg>,
+        registers: FastMap<(i64, usize), (Reg, Cell)>,
     },
     /// At this offset in the scratch memory.
     Memory(usize),
     /// The same, and every lane has its own: in place of each element, there are as many as the vector loop
     /// has lanes.
     LaneMemory(usize),
+}
+
+/// The elements that a register holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Cell {
+    elements: usize,
+    /// Whether lanes differ.
+    varying: bool,
 }
 
 impl Selector<'_> {
@@ -79,34 +86,41 @@ impl Selector<'_> {
         if !self.is_in_registers(buf) {
             return Ok(None);
         }
-        let index = self.resolve(buf, index)?;
-        let at = offset(self.region.program.buf(buf), &index, &self.extents);
+        let form = self.region.facts.form(buf, index);
+        let at = self.offset(buf, index, &form)?.map(|at| self.parts(&at, 1));
         let (lanes, chunk) = (self.lanes(), self.chunk);
         let Some(Local::Registers { class, per_lane, cells, registers }) = self.locals.get_mut(&buf) else {
             return Ok(None);
         };
         let spill = Err(Stop::Spill(buf));
-        let Some(at) = at.filter(|a| a.vars().all(|v| v == LANE)) else { return spill };
-        let (step, first) = (at.coeff(LANE), at.offset());
-        let cell = match (step, *per_lane) {
-            (0, per_lane) => (1, per_lane),
-            (1, false) => (lanes, true),
+        let Some(at) = at.filter(|at| at.counters.is_empty() && at.outer.terms().is_empty()) else {
+            return spill;
+        };
+        let first = at.constant;
+        let cell = match (at.lane, *per_lane) {
+            (0, per_lane) => Cell { elements: 1, varying: per_lane },
+            (1, false) => Cell { elements: lanes, varying: true },
             _ => return spill,
         };
+        let key = (first, if *per_lane { chunk } else { 0 });
+        if registers.len() > MAX_REGISTERS {
+            return spill;
+        }
+        if let Some((reg, known)) = registers.get(&key) {
+            return if *known == cell { Ok(Some(Val { reg: *reg, varying: cell.varying })) } else { spill };
+        }
         if *cells.entry(first).or_insert(cell) != cell {
             return spill;
         }
         let before = cells.range(..first).next_back();
         let after = cells.range(first + 1..).next();
-        if before.is_some_and(|(start, (n, _))| start + *n as i64 > first)
-            || after.is_some_and(|(start, _)| first + cell.0 as i64 > *start)
-            || registers.len() > MAX_REGISTERS
+        if before.is_some_and(|(start, cell)| start + cell.elements as i64 > first)
+            || after.is_some_and(|(start, _)| first + cell.elements as i64 > *start)
         {
             return spill;
         }
-        let key = (first, if *per_lane { chunk } else { 0 });
-        let class = *class;
-        let reg = *registers.entry(key).or_insert_with(|| self.b.variable(class));
-        Ok(Some(Val { reg, varying: cell.1 }))
+        let reg = self.b.variable(*class);
+        registers.insert(key, (reg, cell));
+        Ok(Some(Val { reg, varying: cell.varying }))
     }
 }

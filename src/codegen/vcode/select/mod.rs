@@ -8,10 +8,11 @@
 //!
 //! `expr` selects expressions, `access` addresses, `locals` places local buffers, `nested` decides which of
 //! nested vector loops has the lanes, `transpose` emits blocks that are transposed in registers, `spills` finds the
-//! locals that need memory, `plan` the statements to select.
+//! locals that need memory, `plan` the statements to select. `facts` keeps what is the same in every iteration.
 
 mod access;
 mod expr;
+mod facts;
 mod locals;
 mod nested;
 pub(in crate::codegen) mod plan;
@@ -23,6 +24,7 @@ use nestjit_ir::{
     Affine, BinOp, BufId, Expr, For, Index, LoopKind, Program, Reduce, ReduceOp, Stmt, Store, Var,
 };
 
+use self::facts::Facts;
 use self::locals::Local;
 use super::build::Builder;
 use super::{Arg, BinaryOp, Bound, Cmp, Combine, Counter, Kernel, Reg};
@@ -73,8 +75,7 @@ pub(in crate::codegen) struct Machine {
 /// The statements to select, and what surrounds them.
 pub(in crate::codegen) struct Region<'a> {
     pub program: &'a Program,
-    /// The extents of all loops of the nest.
-    pub extents: &'a Extents,
+    pub facts: &'a Facts<'a>,
     pub body: &'a [Stmt],
     /// The loop of the segment's range, if the body is that loop.
     pub range: Option<Var>,
@@ -93,12 +94,12 @@ pub(in crate::codegen) fn select(region: &Region<'_>, machine: Machine) -> Resul
         let mut selector = Selector {
             b: Builder::new(machine),
             region,
-            extents: region.extents.clone(),
-            bound: FastMap::default(),
-            counters: FastMap::default(),
+            extents: region.facts.extents.clone(),
+            bound: Bindings::default(),
             group: None,
             rows: None,
             chunk: 0,
+            lanes: 0,
             locals: FastMap::default(),
             spilled: &spilled,
             inside: &inside,
@@ -141,6 +142,27 @@ impl Inside {
     }
 }
 
+/// The values of the variables of the loops around a statement: few, so that they are found fastest one by one.
+#[derive(Default)]
+struct Bindings(Vec<(Var, Affine)>);
+
+impl Bindings {
+    fn get(&self, var: Var) -> Option<&Affine> {
+        self.0.iter().find(|b| b.0 == var).map(|b| &b.1)
+    }
+
+    fn set(&mut self, var: Var, value: Affine) {
+        match self.0.iter_mut().find(|b| b.0 == var) {
+            Some(binding) => binding.1 = value,
+            None => self.0.push((var, value)),
+        }
+    }
+
+    fn remove(&mut self, var: Var) {
+        self.0.retain(|b| b.0 != var);
+    }
+}
+
 /// The vector loop around the current statement, or a part of it.
 #[derive(Clone)]
 struct Group {
@@ -162,14 +184,14 @@ struct Selector<'a> {
     region: &'a Region<'a>,
     extents: Extents,
     /// What the variables of the region's loops are, in terms of counters and [`LANE`].
-    bound: FastMap<Var, Affine>,
-    /// The variables that stand for counters.
-    counters: FastMap<Var, Counter>,
+    bound: Bindings,
     group: Option<Group>,
     /// The block of iterations that is emitted, if they are transposed.
     rows: Option<transpose::Block>,
     /// The register of the group that is being emitted.
     chunk: usize,
+    /// The lanes in use of the register, which are the extent of [`LANE`]; 0 before the first vector loop.
+    lanes: usize,
     locals: FastMap<BufId, Local>,
     spilled: &'a FastSet<BufId>,
     inside: &'a Inside,
@@ -205,9 +227,8 @@ impl Selector<'_> {
             return self.blocks(l, v);
         }
         // Of nested vector loops, one has the lanes; the others are loops like any other.
-        let lanes = l.kind == LoopKind::Vector
-            && self.group.is_none()
-            && !nested::inner_has_lanes(self.region.program, &self.extents, l, self.b.lanes());
+        let lanes =
+            l.kind == LoopKind::Vector && self.group.is_none() && !self.region.facts.inner_has_lanes(l);
         match l.kind {
             _ if lanes => self.vector_loop(l),
             LoopKind::Serial | LoopKind::Parallel | LoopKind::Vector if l.extent > 1 => {
@@ -215,10 +236,10 @@ impl Selector<'_> {
             }
             _ => {
                 for i in 0..l.extent {
-                    self.bound.insert(l.var, Affine::constant(i as i64));
+                    self.bound.set(l.var, Affine::constant(i as i64));
                     self.block(&l.body)?;
                 }
-                self.bound.remove(&l.var);
+                self.bound.remove(l.var);
                 Ok(())
             }
         }
@@ -226,7 +247,7 @@ impl Selector<'_> {
 
     fn counted(&mut self, l: &For, begin: Bound, end: Bound) -> Result<()> {
         let (var, counter) = self.new_counter(l.extent);
-        self.bound.insert(l.var, Affine::var(var));
+        self.bound.set(l.var, Affine::var(var));
         self.b.begin_loop();
         self.block(&l.body)?;
         let factor = match (end, self.b.straight_line()) {
@@ -241,7 +262,7 @@ impl Selector<'_> {
         } else {
             self.b.end_loop(counter, begin, end);
         }
-        self.bound.remove(&l.var);
+        self.bound.remove(l.var);
         Ok(())
     }
 
@@ -251,12 +272,12 @@ impl Selector<'_> {
         let (var, counter) = self.new_counter(rounds);
         self.b.begin_loop();
         for i in 0..factor {
-            self.bound.insert(l.var, Affine::term(var, factor as i64).plus(i as i64));
+            self.bound.set(l.var, Affine::term(var, factor as i64).plus(i as i64));
             self.block(&l.body)?;
         }
         self.b.end_loop(counter, Bound::Const(0), Bound::Const(rounds as i64));
         for i in rounds * factor..l.extent {
-            self.bound.insert(l.var, Affine::constant(i as i64));
+            self.bound.set(l.var, Affine::constant(i as i64));
             self.block(&l.body)?;
         }
         Ok(())
@@ -267,8 +288,15 @@ impl Selector<'_> {
         let counter = self.b.new_counter();
         let var = Var(self.region.program.vars.len() as u32 + counter.0);
         self.extents.set(var, extent);
-        self.counters.insert(var, counter);
         (var, counter)
+    }
+
+    /// The counter that a variable stands for.
+    fn counter_of(&self, var: Var) -> Option<Counter> {
+        if var == LANE {
+            return None;
+        }
+        var.0.checked_sub(self.region.program.vars.len() as u32).map(Counter)
     }
 
     fn vector_loop(&mut self, l: &For) -> Result<()> {
@@ -295,7 +323,7 @@ impl Selector<'_> {
         self.group = Some(Group { var: l.var, start, lanes });
         let result = self.block(&l.body);
         self.group = None;
-        self.bound.remove(&l.var);
+        self.bound.remove(l.var);
         result
     }
 
@@ -309,18 +337,20 @@ impl Selector<'_> {
         self.chunk = chunk;
         if let Some(group) = &self.group {
             let first = chunk * self.b.lanes();
-            let at = Affine::add(&group.start.plus(first as i64), &Affine::var(LANE));
-            self.bound.insert(group.var, at);
-            self.extents.set(LANE, (group.lanes - first).min(self.b.lanes()));
+            let mut at = group.start.plus(first as i64);
+            at.add_term(LANE, 1);
+            self.bound.set(group.var, at);
+            let lanes = (group.lanes - first).min(self.b.lanes());
+            if self.lanes != lanes {
+                self.lanes = lanes;
+                self.extents.set(LANE, lanes);
+            }
         }
     }
 
     /// The lanes in use of the current register.
     fn lanes(&self) -> usize {
-        match &self.group {
-            Some(_) => self.extents.get(LANE).unwrap_or(1),
-            None => 1,
-        }
+        if self.group.is_some() { self.lanes } else { 1 }
     }
 
     fn store(&mut self, s: &Store) -> Result<()> {

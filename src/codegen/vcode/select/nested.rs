@@ -1,16 +1,25 @@
 //! Vector loops in vector loops: any of them may have the lanes, as their iterations are independent.
 
-use nestjit_ir::layout::offset;
-use nestjit_ir::visit::{Extents, walk_expr};
-use nestjit_ir::{BufId, Expr, For, Index, LoopKind, Program, Stmt, Var};
+use nestjit_ir::visit::{walk_expr, walk_loops};
+use nestjit_ir::{BufId, Expr, For, Index, LoopKind, Stmt, Var};
+
+use super::facts::Facts;
 
 /// Whether the vector loops in the body of a vector loop make better lanes than the loop itself: more
 /// accesses to adjacent elements, fewer lanes that stay empty.
-pub(super) fn inner_has_lanes(program: &Program, extents: &Extents, l: &For, lanes: usize) -> bool {
-    let mut cost =
-        Cost { program, extents, lanes, own: l.var, own_extent: l.extent, sums: (0.0, 0.0), inner: false };
+pub(super) fn inner_has_lanes(facts: &Facts<'_>, l: &For, lanes: usize) -> bool {
+    let mut inner = false;
+    walk_loops(&l.body, &mut |l| inner |= is_vector(l));
+    if !inner {
+        return false;
+    }
+    let mut cost = Cost { facts, lanes, own: l.var, own_extent: l.extent, sums: (0.0, 0.0) };
     cost.block(&l.body, None, 1.0);
-    cost.inner && cost.sums.1 <= cost.sums.0
+    cost.sums.1 <= cost.sums.0
+}
+
+fn is_vector(l: &For) -> bool {
+    l.kind == LoopKind::Vector && l.extent > 0
 }
 
 /// What a lane that does not lie beside its neighbour costs, compared with a whole register.
@@ -18,14 +27,11 @@ const STRIDED: f64 = 1.25;
 
 /// The cost per element with the loop's own lanes, and with those of the loops inside.
 struct Cost<'a> {
-    program: &'a Program,
-    extents: &'a Extents,
+    facts: &'a Facts<'a>,
     lanes: usize,
     own: Var,
     own_extent: usize,
     sums: (f64, f64),
-    /// Whether there are vector loops inside.
-    inner: bool,
 }
 
 impl Cost<'_> {
@@ -33,13 +39,7 @@ impl Cost<'_> {
         for stmt in body {
             let (value, target) = match stmt {
                 Stmt::For(l) => {
-                    let inner = match l.kind {
-                        LoopKind::Vector if l.extent > 0 => {
-                            self.inner = true;
-                            inner.or(Some((l.var, l.extent)))
-                        }
-                        _ => inner,
-                    };
+                    let inner = if is_vector(l) { inner.or(Some((l.var, l.extent))) } else { inner };
                     self.block(&l.body, inner, times * l.extent as f64);
                     continue;
                 }
@@ -57,10 +57,8 @@ impl Cost<'_> {
     }
 
     fn access(&mut self, buf: BufId, index: &[Index], inner: Option<(Var, usize)>, times: f64) {
-        let affine = index.iter().all(|i| i.as_affine().is_some());
-        let indices = index.iter().filter_map(Index::as_affine);
-        let at = affine.then(|| offset(self.program.buf(buf), indices, self.extents)).flatten();
-        let cost = |lane: Option<(Var, usize)>| match (lane, &at) {
+        let form = self.facts.form(buf, index);
+        let cost = |lane: Option<(Var, usize)>| match (lane, &form.offset) {
             (Some((v, extent)), Some(at)) if matches!(at.coeff(v), 0 | 1) => {
                 extent.div_ceil(self.lanes) as f64 / extent.max(1) as f64
             }

@@ -4,6 +4,7 @@
 use nestjit_ir::visit::{Extents, declared_temps, walk_exprs, walk_loops, walk_stmts};
 use nestjit_ir::{BufId, Expr, For, LoopKind, Program, Stmt, Var};
 
+use super::facts::Facts;
 use super::{Machine, Region, Stop, select};
 use crate::codegen::hash::{FastMap, FastSet};
 use crate::codegen::vcode::Kernel;
@@ -50,7 +51,8 @@ pub(in crate::codegen) fn plan(
     parallel: Option<&For>,
     machine: Machine,
 ) -> Plan {
-    let mut planner = Planner { program, extents, machine, plan: Plan::default() };
+    let facts = Facts::new(program, extents, machine.lanes);
+    let mut planner = Planner { facts: &facts, machine, plan: Plan::default() };
     match parallel {
         Some(l) if l.extent == 0 => {}
         Some(l) => {
@@ -64,8 +66,7 @@ pub(in crate::codegen) fn plan(
 }
 
 struct Planner<'a> {
-    program: &'a Program,
-    extents: &'a Extents,
+    facts: &'a Facts<'a>,
     machine: Machine,
     plan: Plan,
 }
@@ -151,8 +152,8 @@ impl Planner<'_> {
     fn select(&self, body: &[Stmt], after: &[Stmt], range: Option<&For>) -> Result<Kernel, &'static str> {
         let private = self.private(body, after);
         let region = Region {
-            program: self.program,
-            extents: self.extents,
+            program: self.facts.program,
+            facts: self.facts,
             body,
             range: range.map(|l| l.var),
             private: &private,

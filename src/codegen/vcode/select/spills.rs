@@ -4,7 +4,6 @@
 use nestjit_ir::visit::walk_expr;
 use nestjit_ir::{BufId, Expr, For, Index, LoopKind, Stmt, Var};
 
-use super::nested::inner_has_lanes;
 use super::{MAX_CHUNKS, Region};
 use crate::codegen::hash::FastSet;
 
@@ -48,9 +47,7 @@ impl Finder<'_> {
     }
 
     fn for_loop(&mut self, l: &For, in_lanes: bool) {
-        let has_lanes = l.kind == LoopKind::Vector
-            && !in_lanes
-            && !inner_has_lanes(self.region.program, self.region.extents, l, self.lanes);
+        let has_lanes = l.kind == LoopKind::Vector && !in_lanes && !self.region.facts.inner_has_lanes(l);
         let counted = match l.kind {
             _ if self.region.range == Some(l.var) => true,
             _ if has_lanes => l.extent > MAX_CHUNKS * self.lanes,

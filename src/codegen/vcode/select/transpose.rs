@@ -5,7 +5,6 @@
 //! iterations read is loaded as rows and exchanged by shuffles, what they write is exchanged and stored as rows.
 //! Everything else in the loops is emitted as it stands.
 
-use nestjit_ir::layout::offset;
 use nestjit_ir::visit::{declared_temps, walk_expr, walk_exprs};
 use nestjit_ir::{Affine, BufId, Expr, For, Index, Load, LoopKind, Stmt, Var};
 
@@ -97,9 +96,8 @@ impl Selector<'_> {
     }
 
     fn strides(&self, buf: BufId, index: &[Index], along: Var, across: Var) -> Option<Strides> {
-        let index: Vec<Affine> = index.iter().map(|i| i.as_affine().cloned()).collect::<Option<_>>()?;
-        let at = offset(self.region.program.buf(buf), &index, &self.extents)?;
-        Some((at.coeff(along), at.coeff(across)))
+        let form = self.region.facts.form(buf, index);
+        form.offset.as_ref().map(|at| (at.coeff(along), at.coeff(across)))
     }
 
     /// Emits an unrolled loop and the vector loop in it in blocks.
@@ -144,8 +142,8 @@ impl Selector<'_> {
             let result = self.rows_of_block(l, v, first, len);
             self.group = None;
             self.rows = None;
-            self.bound.remove(&v.var);
-            self.bound.remove(&l.var);
+            self.bound.remove(v.var);
+            self.bound.remove(l.var);
             result?;
         }
         Ok(())
@@ -153,7 +151,7 @@ impl Selector<'_> {
 
     fn rows_of_block(&mut self, l: &For, v: &For, first: usize, len: usize) -> Result<()> {
         for at in 0..len {
-            self.bound.insert(l.var, Affine::constant((first + at) as i64));
+            self.bound.set(l.var, Affine::constant((first + at) as i64));
             if let Some(block) = &mut self.rows {
                 block.at = at;
             }

@@ -83,7 +83,7 @@ impl Emitter<'_, '_> {
             }
             None => self.set_constant(SCRATCH, int.offset),
         }
-        for &(counter, c) in &int.terms {
+        for &(counter, c) in &*int.terms {
             let home = self.integers.counter(counter).ok_or("a counter that was not kept")?;
             self.load_integer(SCRATCH_2, home);
             if c != 1 {

@@ -5,13 +5,13 @@ use super::flatten::{Flat, Node};
 use super::liveness::Allocation;
 use super::regalloc::{Interval, scan};
 use crate::codegen::hash::FastMap;
-use crate::codegen::vcode::{Access, ArgId, Counter, Inst, Int};
+use crate::codegen::vcode::{Access, ArgId, Counter, Inst, Int, Terms};
 
 /// Position of an integer value in [`Integers::values`].
 pub(super) type Value = usize;
 
 /// Addresses that differ only by a constant have one pattern, and share a pointer.
-type Pattern = (ArgId, Vec<(Counter, i64)>);
+type Pattern = (ArgId, Terms);
 
 /// Where an integer value is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -186,7 +186,7 @@ impl Planner<'_, '_> {
         let info = &self.flat.loops[l];
         let (inner, outer): (Vec<_>, Vec<_>) = pattern.1.iter().copied().partition(|t| t.0 == info.counter);
         let bytes = inner.iter().map(|t| t.1).sum();
-        let from = self.pointer((pattern.0, outer), info.parent, info.first);
+        let from = self.pointer((pattern.0, outer.into()), info.parent, info.first);
         let before = info.parent.map_or(1.0, |p| self.flat.weight(self.flat.loops[p].first));
         self.intervals[from].weight += before;
         let pointer = self.value(2 * info.first, 2 * info.last + 1, self.flat.weight(info.first));

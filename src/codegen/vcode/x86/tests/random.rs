@@ -49,7 +49,7 @@ impl Generator {
     }
 
     /// A sum of multiples of the counters, and its smallest and largest value.
-    fn terms(&mut self) -> (Vec<(Counter, i64)>, i64, i64) {
+    fn terms(&mut self) -> (Terms, i64, i64) {
         let (mut terms, mut lo, mut hi) = (Vec::new(), 0, 0);
         for (counter, first, last) in self.loops.clone() {
             let c = self.random.below(28) as i64 - 6;
@@ -59,7 +59,7 @@ impl Generator {
                 hi += (c * first).max(c * last);
             }
         }
-        (terms, lo, hi)
+        (terms.into(), lo, hi)
     }
 
     fn lanes(&mut self) -> usize {
@@ -81,7 +81,7 @@ impl Generator {
             1 => room,
             _ => self.random.below(room as usize + 1) as i64,
         };
-        let terms = terms.into_iter().map(|(c, k)| (c, 4 * k)).collect();
+        let terms = terms.iter().map(|(c, k)| (*c, 4 * k)).collect();
         let address = Address { base: ArgId(buf), terms, offset: 4 * (at - lo) };
         Access { address, stride: 4 * step, lanes, buf: BufId(buf) }
     }
@@ -326,7 +326,7 @@ impl Generator {
                 }
             }
             let offset = (4 * i * lanes) as i64;
-            let address = Address { base: ArgId(BUFFERS + 3), terms: Vec::new(), offset };
+            let address = Address { base: ArgId(BUFFERS + 3), terms: [].into(), offset };
             body.push(Inst::Store { src, to: Access { address, stride: 4, lanes, buf: BufId(BUFFERS) } });
         }
         self.known.len() * lanes

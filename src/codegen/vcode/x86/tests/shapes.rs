@@ -10,7 +10,7 @@ fn pointer(buf: u32) -> Arg {
 }
 
 fn access(base: u32, offset: i64, stride: i64, lanes: usize) -> Access {
-    let address = Address { base: ArgId(base), terms: Vec::new(), offset };
+    let address = Address { base: ArgId(base), terms: [].into(), offset };
     Access { address, stride, lanes, buf: BufId(base) }
 }
 
@@ -52,7 +52,7 @@ fn guards_at_both_edges_keep_loads_inside() {
             for step in [1i64, 2, -1] {
                 for offset in -36i64..40 {
                     const LEN: i64 = 21;
-                    let value = Int { arg: Some(ArgId(2)), terms: Vec::new(), offset };
+                    let value = Int { arg: Some(ArgId(2)), terms: [].into(), offset };
                     let guards = vec![Guard { value, step, lo: 0, hi: LEN - 1 }];
                     let kernel = Kernel {
                         lanes: tier.lanes(),
