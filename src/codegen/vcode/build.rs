@@ -120,7 +120,7 @@ impl Builder {
     /// The kernel, for a machine with this many vector registers.
     pub fn finish(mut self, scratch_bytes: usize, registers: usize) -> Kernel {
         self.kernel.scratch_bytes = scratch_bytes;
-        self.kernel.body = hoist(self.close(), registers);
+        self.kernel.body = hoist(self.close(), self.kernel.regs.len(), registers);
         split(&mut self.kernel);
         self.kernel
     }

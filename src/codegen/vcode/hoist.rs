@@ -6,48 +6,90 @@
 use nestjit_ir::BufId;
 
 use super::{Bound, Counter, Inst, Reg};
-use crate::codegen::hash::FastSet;
 
-/// Hoists in every innermost loop of a block, for a machine with this many vector registers.
-pub(super) fn hoist(body: Vec<Inst>, registers: usize) -> Vec<Inst> {
-    let mut result = Vec::with_capacity(body.len());
-    for inst in body {
-        match inst {
-            Inst::Loop { counter, begin, end, body } => {
-                let mut body = hoist(body, registers);
-                let innermost = !body.iter().any(|i| matches!(i, Inst::Loop { .. }));
-                // A loop of constant extent runs at least once, so what it loads exists.
-                let runs = matches!((begin, end), (Bound::Const(b), Bound::Const(e)) if b < e);
-                if innermost {
-                    body = hoist_loop(body, counter, runs, registers, &mut result);
-                }
-                result.push(Inst::Loop { counter, begin, end, body });
-            }
-            inst => result.push(inst),
-        }
-    }
-    result
+/// Hoists in every innermost loop of a block that uses registers with numbers below `count`, for a machine with this
+/// many vector registers.
+pub(super) fn hoist(body: Vec<Inst>, count: usize, registers: usize) -> Vec<Inst> {
+    let marks = vec![Mark::default(); count];
+    Hoister { registers, marks, touched: Vec::new(), variables: 0, written: Vec::new() }.block(body)
 }
 
-/// Moves the invariant instructions of a loop to `before`; returns the rest.
-fn hoist_loop(
-    body: Vec<Inst>,
-    counter: Counter,
-    runs: bool,
+/// What a loop does with a register.
+#[derive(Clone, Copy, Default)]
+struct Mark {
+    /// Assigns it.
+    assigned: bool,
+    /// Assigns it more than once, or from itself.
+    variable: bool,
+}
+
+struct Hoister {
     registers: usize,
-    before: &mut Vec<Inst>,
-) -> Vec<Inst> {
-    let mut assigned: FastSet<Reg> = FastSet::default();
-    let mut variables: FastSet<Reg> = FastSet::default();
-    let mut written: FastSet<BufId> = FastSet::default();
-    survey(&body, &mut assigned, &mut variables, &mut written);
-    // A few registers are for what an iteration computes.
-    let mut room = registers.saturating_sub(4).saturating_sub(variables.len());
-    let mut rest = Vec::with_capacity(body.len());
-    for inst in body {
-        let invariant = match &inst {
+    /// What the loop at hand does with each register, and the registers that it assigns.
+    marks: Vec<Mark>,
+    touched: Vec<Reg>,
+    /// How many of them are variables.
+    variables: usize,
+    /// The buffers that the loop at hand writes.
+    written: Vec<BufId>,
+}
+
+impl Hoister {
+    fn block(&mut self, body: Vec<Inst>) -> Vec<Inst> {
+        if !body.iter().any(|i| matches!(i, Inst::Loop { .. })) {
+            return body;
+        }
+        let mut result = Vec::with_capacity(body.len());
+        for inst in body {
+            match inst {
+                Inst::Loop { counter, begin, end, body } => {
+                    let mut body = self.block(body);
+                    let innermost = !body.iter().any(|i| matches!(i, Inst::Loop { .. }));
+                    // A loop of constant extent runs at least once, so what it loads exists.
+                    let runs = matches!((begin, end), (Bound::Const(b), Bound::Const(e)) if b < e);
+                    if innermost {
+                        body = self.hoist_loop(body, counter, runs, &mut result);
+                    }
+                    result.push(Inst::Loop { counter, begin, end, body });
+                }
+                inst => result.push(inst),
+            }
+        }
+        result
+    }
+
+    /// Moves the invariant instructions of a loop to `before`; returns the rest.
+    fn hoist_loop(
+        &mut self,
+        mut body: Vec<Inst>,
+        counter: Counter,
+        runs: bool,
+        before: &mut Vec<Inst>,
+    ) -> Vec<Inst> {
+        self.survey(&body);
+        // A few registers are for what an iteration computes.
+        let mut room = self.registers.saturating_sub(4).saturating_sub(self.variables);
+        before.extend(body.extract_if(.., |inst| {
+            let moves = room > 0 && self.is_invariant(inst, counter, runs);
+            if moves && let Some(dst) = inst.dst() {
+                room -= 1;
+                self.marks[dst.0 as usize].assigned = false;
+            }
+            moves
+        }));
+        for reg in self.touched.drain(..) {
+            self.marks[reg.0 as usize] = Mark::default();
+        }
+        self.variables = 0;
+        self.written.clear();
+        body
+    }
+
+    /// Whether an instruction does the same in every iteration of the loop.
+    fn is_invariant(&self, inst: &Inst, counter: Counter, runs: bool) -> bool {
+        let possible = match inst {
             Inst::Load { from, .. } => {
-                runs && !written.contains(&from.buf) && from.address.terms.iter().all(|t| t.0 != counter)
+                runs && !self.written.contains(&from.buf) && from.address.terms.iter().all(|t| t.0 != counter)
             }
             Inst::Const { .. }
             | Inst::Unary { .. }
@@ -59,45 +101,35 @@ fn hoist_loop(
             | Inst::Select { .. } => true,
             _ => false,
         };
-        let moves = invariant
-            && room > 0
-            && inst.dst().is_some_and(|d| !variables.contains(&d))
-            && inst.operands().iter().all(|r| !assigned.contains(r));
-        if moves {
-            room -= 1;
-            if let Some(dst) = inst.dst() {
-                assigned.remove(&dst);
-            }
-            before.push(inst);
-        } else {
-            rest.push(inst);
-        }
+        let mark = |reg: Reg| self.marks[reg.0 as usize];
+        possible
+            && inst.dst().is_some_and(|d| !mark(d).variable)
+            && inst.operands().iter().all(|r| !mark(*r).assigned)
     }
-    rest
-}
 
-/// What a loop assigns at all, more than once or from itself, and what it writes.
-fn survey(
-    body: &[Inst],
-    assigned: &mut FastSet<Reg>,
-    variables: &mut FastSet<Reg>,
-    written: &mut FastSet<BufId>,
-) {
-    for inst in body {
-        match inst {
-            Inst::Store { to, .. } => {
-                written.insert(to.buf);
-            }
-            Inst::IfAny { body, .. } | Inst::Loop { body, .. } => {
-                survey(body, assigned, variables, written);
-            }
-            inst => {
-                if let Some(dst) = inst.dst()
-                    && (!assigned.insert(dst)
-                        || matches!(inst, Inst::Copy { .. })
-                        || inst.operands().contains(&dst))
-                {
-                    variables.insert(dst);
+    /// Finds what a loop assigns at all, more than once or from itself, and what it writes.
+    fn survey(&mut self, body: &[Inst]) {
+        for inst in body {
+            match inst {
+                Inst::Store { to, .. } => {
+                    if !self.written.contains(&to.buf) {
+                        self.written.push(to.buf);
+                    }
+                }
+                Inst::IfAny { body, .. } | Inst::Loop { body, .. } => self.survey(body),
+                inst => {
+                    let Some(dst) = inst.dst() else { continue };
+                    let mark = &mut self.marks[dst.0 as usize];
+                    let variable =
+                        mark.assigned || matches!(inst, Inst::Copy { .. }) || inst.operands().contains(&dst);
+                    if !mark.assigned {
+                        self.touched.push(dst);
+                    }
+                    mark.assigned = true;
+                    if variable && !mark.variable {
+                        mark.variable = true;
+                        self.variables += 1;
+                    }
                 }
             }
         }
@@ -128,12 +160,12 @@ mod tests {
         ];
         let make = |counter, end, body| Inst::Loop { counter, begin: Bound::Const(0), end, body };
         let body = vec![make(outer, Bound::Const(4), vec![make(inner, Bound::Const(4), inner_body.clone())])];
-        let hoisted = hoist(body, 16);
+        let hoisted = hoist(body, 4, 16);
         let [Inst::Loop { body, .. }] = hoisted.as_slice() else { panic!("one loop: {hoisted:?}") };
         assert_eq!(body[..2], inner_body[..2]);
         assert_eq!(body[2], make(inner, Bound::Const(4), inner_body[2..].to_vec()));
         // A loop that may not run: loads stay.
-        let hoisted = hoist(vec![make(inner, Bound::Arg(ArgId(0)), inner_body.clone())], 16);
+        let hoisted = hoist(vec![make(inner, Bound::Arg(ArgId(0)), inner_body.clone())], 4, 16);
         assert_eq!(hoisted[..1], inner_body[..1]);
         assert_eq!(hoisted.len(), 2);
     }

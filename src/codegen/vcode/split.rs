@@ -4,15 +4,20 @@
 //! An emitter that gives each register one place then keeps accumulators in machine registers throughout the
 //! loop even if the code behind it needs some of these for other values.
 
-use super::{Inst, Kernel, Reg};
-use crate::codegen::hash::FastMap;
+use super::{Class, Inst, Kernel, Reg};
 
 /// Splits in every block of a kernel.
 pub(super) fn split(kernel: &mut Kernel) {
-    let mut total = vec![0; kernel.regs.len()];
-    count(&kernel.body, &mut total);
-    let body = std::mem::take(&mut kernel.body);
-    kernel.body = block(kernel, body, &total);
+    let registers = kernel.regs.len();
+    let mut splitter = Splitter {
+        regs: &mut kernel.regs,
+        total: vec![0; registers],
+        here: vec![Uses::default(); registers],
+        touched: Vec::new(),
+        names: vec![None; registers],
+    };
+    count(&kernel.body, &mut splitter.total);
+    splitter.block(&mut kernel.body);
 }
 
 /// How often each register occurs.
@@ -27,91 +32,135 @@ fn count(body: &[Inst], counts: &mut [u32]) {
     }
 }
 
-fn block(kernel: &mut Kernel, mut body: Vec<Inst>, total: &[u32]) -> Vec<Inst> {
-    for inst in &mut body {
-        if let Inst::Loop { body, .. } | Inst::IfAny { body, .. } = inst {
-            *body = block(kernel, std::mem::take(body), total);
-        }
-    }
-    if !body.iter().any(|i| matches!(i, Inst::Loop { .. })) {
-        return body;
-    }
-    let mut here: FastMap<Reg, Uses> = FastMap::default();
-    for (at, inst) in body.iter().enumerate() {
-        let nested = matches!(inst, Inst::Loop { .. } | Inst::IfAny { .. });
-        survey(inst, at, nested, &mut here);
-    }
-    // The copies behind each instruction, in the order of the registers, so that code does not depend on chance.
-    let mut copies: Vec<Vec<(Reg, Reg)>> = vec![Vec::new(); body.len()];
-    let mut regs: Vec<Reg> = here.keys().copied().collect();
-    regs.sort_unstable();
-    for reg in regs {
-        let uses = &here[&reg];
-        // All of it happens in this block, and each time anew.
-        let private = total.get(reg.0 as usize) == Some(&uses.count) && uses.begins_with_def;
-        if private && uses.last_def < uses.last_use && matches!(body[uses.last_def], Inst::Loop { .. }) {
-            kernel.regs.push(kernel.class(reg));
-            copies[uses.last_def].push((reg, Reg(kernel.regs.len() as u32 - 1)));
-        }
-    }
-    let mut renamed: FastMap<Reg, Reg> = FastMap::default();
-    let mut result = Vec::with_capacity(body.len());
-    for (mut inst, copies) in body.into_iter().zip(copies) {
-        if !renamed.is_empty() {
-            rename(&mut inst, &renamed);
-        }
-        result.push(inst);
-        for (a, dst) in copies {
-            result.push(Inst::Copy { dst, a });
-            renamed.insert(a, dst);
-        }
-    }
-    result
-}
-
 /// The occurrences of a register in a block.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Uses {
     count: u32,
     /// Whether the first occurrence is an instruction of the block itself that only writes.
     begins_with_def: bool,
     /// The positions of the last instructions that write and read it.
-    last_def: usize,
-    last_use: usize,
+    last_def: u32,
+    last_use: u32,
 }
 
-fn survey(inst: &Inst, at: usize, nested: bool, uses: &mut FastMap<Reg, Uses>) {
-    for reg in inst.operands() {
-        let uses = uses.entry(reg).or_default();
-        uses.count += 1;
-        uses.last_use = at;
-    }
-    if let Some(reg) = inst.dst() {
-        let uses = uses.entry(reg).or_insert_with(|| Uses { begins_with_def: !nested, ..Uses::default() });
-        uses.count += 1;
-        uses.last_def = at;
-    }
-    if let Inst::Loop { body, .. } | Inst::IfAny { body, .. } = inst {
-        body.iter().for_each(|i| survey(i, at, true, uses));
-    }
+/// Tables have an entry for each register that the kernel had at first: copies are not split again.
+struct Splitter<'a> {
+    regs: &'a mut Vec<Class>,
+    /// How often each register occurs in the kernel.
+    total: Vec<u32>,
+    /// The occurrences in the block at hand, and the registers that have some.
+    here: Vec<Uses>,
+    touched: Vec<Reg>,
+    /// What the block at hand calls a register from some place on.
+    names: Vec<Option<Reg>>,
 }
 
-/// Replaces the registers that an instruction and its inner ones read.
-fn rename(inst: &mut Inst, names: &FastMap<Reg, Reg>) {
-    inst.operands_mut(&mut |reg| {
-        if let Some(name) = names.get(reg) {
-            *reg = *name;
+impl Splitter<'_> {
+    fn block(&mut self, body: &mut Vec<Inst>) {
+        let mut has_loop = false;
+        for inst in body.iter_mut() {
+            has_loop |= matches!(inst, Inst::Loop { .. });
+            if let Inst::Loop { body, .. } | Inst::IfAny { body, .. } = inst {
+                self.block(body);
+            }
         }
-    });
-    if let Inst::Loop { body, .. } | Inst::IfAny { body, .. } = inst {
-        body.iter_mut().for_each(|i| rename(i, names));
+        if !has_loop {
+            return;
+        }
+        for (at, inst) in body.iter().enumerate() {
+            let nested = matches!(inst, Inst::Loop { .. } | Inst::IfAny { .. });
+            self.survey(inst, at as u32, nested);
+        }
+        // The copies in the order of the code, behind each instruction in that of the registers.
+        let mut copies: Vec<(u32, Reg)> = Vec::new();
+        for reg in self.touched.drain(..) {
+            let uses = std::mem::take(&mut self.here[reg.0 as usize]);
+            // All of it happens in this block, and each time anew.
+            let private = self.total[reg.0 as usize] == uses.count && uses.begins_with_def;
+            if private
+                && uses.last_def < uses.last_use
+                && matches!(body[uses.last_def as usize], Inst::Loop { .. })
+            {
+                copies.push((uses.last_def, reg));
+            }
+        }
+        if copies.is_empty() {
+            return;
+        }
+        // New registers are numbered in the order of those that they are copies of.
+        copies.sort_unstable_by_key(|c| c.1);
+        let mut copies: Vec<(u32, Reg, Reg)> = copies
+            .into_iter()
+            .map(|(at, reg)| {
+                self.regs.push(self.regs[reg.0 as usize]);
+                (at, reg, Reg(self.regs.len() as u32 - 1))
+            })
+            .collect();
+        copies.sort_unstable_by_key(|c| (c.0, c.1));
+        let old = std::mem::replace(body, Vec::with_capacity(body.len() + copies.len()));
+        let mut rest = copies.as_slice();
+        for (at, mut inst) in old.into_iter().enumerate() {
+            if rest.len() < copies.len() {
+                self.rename(&mut inst);
+            }
+            body.push(inst);
+            while let [(_, a, dst), others @ ..] = rest
+                && rest[0].0 as usize == at
+            {
+                body.push(Inst::Copy { dst: *dst, a: *a });
+                self.names[a.0 as usize] = Some(*dst);
+                rest = others;
+            }
+        }
+        for (_, reg, _) in copies {
+            self.names[reg.0 as usize] = None;
+        }
+    }
+
+    /// The entry of a register that occurs here.
+    fn uses(&mut self, reg: Reg, begins_with_def: bool) -> Option<&mut Uses> {
+        let uses = self.here.get_mut(reg.0 as usize)?;
+        if uses.count == 0 {
+            uses.begins_with_def = begins_with_def;
+            self.touched.push(reg);
+        }
+        uses.count += 1;
+        Some(uses)
+    }
+
+    fn survey(&mut self, inst: &Inst, at: u32, nested: bool) {
+        for reg in inst.operands() {
+            if let Some(uses) = self.uses(reg, false) {
+                uses.last_use = at;
+            }
+        }
+        if let Some(reg) = inst.dst()
+            && let Some(uses) = self.uses(reg, !nested)
+        {
+            uses.last_def = at;
+        }
+        if let Inst::Loop { body, .. } | Inst::IfAny { body, .. } = inst {
+            body.iter().for_each(|i| self.survey(i, at, true));
+        }
+    }
+
+    /// Replaces the registers that an instruction and its inner ones read.
+    fn rename(&self, inst: &mut Inst) {
+        inst.operands_mut(&mut |reg| {
+            if let Some(Some(name)) = self.names.get(reg.0 as usize) {
+                *reg = *name;
+            }
+        });
+        if let Inst::Loop { body, .. } | Inst::IfAny { body, .. } = inst {
+            body.iter_mut().for_each(|i| self.rename(i));
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codegen::vcode::{Bound, Class, Counter};
+    use crate::codegen::vcode::{Bound, Counter};
 
     fn fma(dst: u32, a: u32) -> Inst {
         Inst::Fma { dst: Reg(dst), a: Reg(a), b: Reg(a), c: Reg(dst) }

@@ -214,12 +214,12 @@ impl Assembler {
 
     /// A constant behind the code, aligned to its size.
     pub fn constant(&mut self, words: &[u32]) -> Constant {
-        let constants = &mut self.constants;
-        let number = *self.pool.entry(words.to_vec()).or_insert_with(|| {
-            constants.push(words.to_vec());
-            constants.len() - 1
-        });
-        Constant(number)
+        if let Some(number) = self.pool.get(words) {
+            return Constant(*number);
+        }
+        self.pool.insert(words.to_vec(), self.constants.len());
+        self.constants.push(words.to_vec());
+        Constant(self.constants.len() - 1)
     }
 
     pub fn label(&mut self) -> Label {

@@ -9,7 +9,7 @@ use super::flatten::{Flat, Node};
 use super::liveness::{Allocation, allocate};
 use super::needs::{lane_masks, working_bytes};
 use super::pointers::{Count, Home, Integers};
-use crate::codegen::vcode::{Bound, Class, Inst, Kernel, Reg};
+use crate::codegen::vcode::{Bound, Class, Inst, Kernel, Operands, Reg};
 
 /// Holds the table of arguments throughout.
 pub(super) const TABLE: Register = Register::RDI;
@@ -160,9 +160,9 @@ impl<'k> Emitter<'_, 'k> {
     /// An instruction; its operands on the stack are loaded before it, its result is stored after it.
     fn placed_inst(&mut self, inst: &'k Inst, dst: Option<Reg>) -> Result<(), String> {
         let at = self.at;
-        let mut loaded: Vec<Reg> = Vec::new();
+        let mut loaded = Operands::new();
         for reg in inst.operands() {
-            if !loaded.contains(&reg) && self.allocation.brief.contains_key(&(reg, at)) {
+            if !loaded.contains(&reg) && self.allocation.is_brief(reg, at) {
                 loaded.push(reg);
                 self.reload(reg)?;
             }
@@ -174,7 +174,7 @@ impl<'k> Emitter<'_, 'k> {
         }
         self.inst(inst, dst)?;
         if let Some(dst) = dst
-            && self.allocation.brief.contains_key(&(dst, at))
+            && self.allocation.is_brief(dst, at)
             && let Some(&slot) = self.allocation.slots.get(&dst)
         {
             let place = self.vector_slot(slot);
@@ -191,9 +191,9 @@ impl<'k> Emitter<'_, 'k> {
     /// Loads a register that lives on the stack or is made again.
     fn reload(&mut self, reg: Reg) -> Result<(), String> {
         let register = self.number(reg)?;
-        if let Some(&bits) = self.flat.constants.get(&reg) {
+        if let Some(bits) = self.flat.constant(reg) {
             self.constant(reg, register, bits);
-        } else if let Some(&access) = self.flat.reloadable.get(&reg) {
+        } else if let Some(access) = self.flat.reloadable(reg) {
             self.load(register, access)?;
         } else if let Some(&slot) = self.allocation.slots.get(&reg) {
             let place = self.vector_slot(slot);
@@ -262,17 +262,17 @@ impl<'k> Emitter<'_, 'k> {
 
     /// An operand that may be in memory.
     pub fn operand(&mut self, reg: Reg) -> Result<Operand, String> {
-        if let Some(&access) = self.flat.folded.get(&reg) {
+        if let Some(access) = self.flat.folded(reg) {
             let place = self.place(access, 0)?;
             return Ok(Operand::Mem(Mem { place, broadcast: access.stride == 0 }));
         }
         if let Ok(number) = self.number(reg) {
             return Ok(self.v(number).into());
         }
-        if let Some(&bits) = self.flat.constants.get(&reg) {
+        if let Some(bits) = self.flat.constant(reg) {
             return Ok(self.constant_operand(bits));
         }
-        if let Some(&access) = self.flat.reloadable.get(&reg) {
+        if let Some(access) = self.flat.reloadable(reg) {
             return Ok(self.place(access, 0)?.into());
         }
         match self.allocation.slots.get(&reg) {
@@ -327,7 +327,7 @@ impl<'k> Emitter<'_, 'k> {
     }
 
     fn if_begin(&mut self, reg: Reg) -> Result<(), String> {
-        if self.allocation.brief.contains_key(&(reg, self.at)) {
+        if self.allocation.is_brief(reg, self.at) {
             self.reload(reg)?;
         }
         let number = self.number(reg)?;

@@ -6,8 +6,8 @@ use nestjit_ir::BufId;
 
 use super::Tier;
 use super::needs::{commutes, is_strided};
-use crate::codegen::hash::FastMap;
-use crate::codegen::vcode::{Access, Arg, Bound, Class, Cmp, Counter, Inst, Kernel, Reg, UnaryOp};
+use crate::codegen::vcode::{Access, Arg, Bound, Class, Cmp, Counter, Inst, Kernel, Operands, Reg, UnaryOp};
+use smallvec::smallvec;
 
 /// An element of the list.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +38,8 @@ pub(super) struct LoopInfo {
     /// The positions of its first and last node.
     pub first: usize,
     pub last: usize,
+    /// How much an execution of its body counts.
+    pub weight: f32,
 }
 
 impl LoopInfo {
@@ -59,19 +61,27 @@ pub(super) struct Around {
     pub conditional: usize,
 }
 
+/// Where the value of a register comes from, if that is more than an instruction that computes it.
+#[derive(Clone, Copy, Debug)]
+enum Source<'k> {
+    Computed,
+    /// A load that is a memory operand.
+    Folded(&'k Access),
+    /// Always the same constant.
+    Constant(u32),
+    /// Loaded once, from memory that is not written meanwhile, and only used where the address is known: it can be
+    /// loaded again instead of being kept.
+    Reloadable(&'k Access),
+}
+
 /// A kernel in this form.
 pub(super) struct Flat<'k> {
     pub kernel: &'k Kernel,
     pub nodes: Vec<Node<'k>>,
     pub around: Vec<Around>,
     pub loops: Vec<LoopInfo>,
-    /// Loads that are memory operands.
-    pub folded: FastMap<Reg, &'k Access>,
-    /// Registers that are always the same constant.
-    pub constants: FastMap<Reg, u32>,
-    /// Registers that are loaded once, from memory that is not written meanwhile, and only used where the address
-    /// is known: they can be loaded again instead of being kept.
-    pub reloadable: FastMap<Reg, &'k Access>,
+    /// Of each register.
+    sources: Vec<Source<'k>>,
 }
 
 impl<'k> Flat<'k> {
@@ -81,9 +91,7 @@ impl<'k> Flat<'k> {
             nodes: Vec::new(),
             around: Vec::new(),
             loops: Vec::new(),
-            folded: FastMap::default(),
-            constants: FastMap::default(),
-            reloadable: FastMap::default(),
+            sources: vec![Source::Computed; kernel.regs.len()],
         };
         let mut counts = vec![Count::default(); kernel.regs.len()];
         count(&kernel.body, &mut counts);
@@ -118,7 +126,7 @@ impl<'k> Flat<'k> {
                     if let Inst::Const { dst, bits } = inst
                         && counts[dst.0 as usize].defs == 1
                     {
-                        self.constants.insert(*dst, *bits);
+                        self.sources[dst.0 as usize] = Source::Constant(*bits);
                     }
                     self.push(Node::Inst(inst, inst.dst()), around);
                 }
@@ -146,6 +154,7 @@ impl<'k> Flat<'k> {
             innermost: true,
             first,
             last: first,
+            weight: 8f32.powi((depth as i32 + 1).min(12)),
         };
         let trips = info.trips();
         if trips.is_some_and(|t| t <= 0) {
@@ -179,14 +188,14 @@ impl<'k> Flat<'k> {
     }
 
     fn fold_loads(&mut self, tier: Tier, counts: &[Count]) {
-        // Loads since the last jump or label, and the last stores.
-        let mut loads: FastMap<Reg, usize> = FastMap::default();
-        let mut stores: FastMap<BufId, usize> = FastMap::default();
-        let mut scratch_store = 0;
+        // The last load of each register, jump or label, and store to each buffer and to any local.
+        let mut loads: Vec<usize> = vec![0; self.sources.len()];
+        let mut stores: Vec<(BufId, usize)> = Vec::new();
+        let (mut boundary, mut scratch_store) = (0, 0);
         for at in 0..self.nodes.len() {
             let Node::Inst(inst, dst) = self.nodes[at] else {
                 if !matches!(self.nodes[at], Node::Gone) {
-                    loads.clear();
+                    boundary = at;
                 }
                 continue;
             };
@@ -197,24 +206,30 @@ impl<'k> Flat<'k> {
                         && (whole || (from.stride == 0 && tier.is_512()))
                         && (counts[dst.0 as usize].defs, counts[dst.0 as usize].uses) == (1, 1)
                     {
-                        loads.insert(dst, at);
+                        loads[dst.0 as usize] = at;
                     }
                 }
                 Inst::Store { to, .. } => {
-                    stores.insert(to.buf, at);
+                    match stores.iter_mut().find(|s| s.0 == to.buf) {
+                        Some(store) => store.1 = at,
+                        None => stores.push((to.buf, at)),
+                    }
                     if self.is_scratch(to) {
                         scratch_store = at;
                     }
                 }
                 inst => {
                     for operand in memory_operands(self.kernel, inst) {
-                        let Some(&load) = loads.get(&operand) else { continue };
+                        let load = loads[operand.0 as usize];
+                        if load <= boundary {
+                            continue;
+                        }
                         let Node::Inst(Inst::Load { from, .. }, _) = self.nodes[load] else { continue };
-                        let stored = stores.get(&from.buf).is_some_and(|s| *s > load)
+                        let stored = stores.iter().any(|s| s.0 == from.buf && s.1 > load)
                             || (self.is_scratch(from) && scratch_store > load);
                         let broadcast_product = from.stride == 0 && matches!(inst, Inst::Fma { .. });
                         if !stored && !broadcast_product {
-                            self.folded.insert(operand, from);
+                            self.sources[operand.0 as usize] = Source::Folded(from);
                             self.nodes[load] = Node::Gone;
                             break;
                         }
@@ -226,10 +241,13 @@ impl<'k> Flat<'k> {
 
     fn find_reloadable(&mut self, counts: &[Count]) {
         // Where there are stores, to each buffer and to any local, in ascending order.
-        let (mut stores, mut local): (FastMap<BufId, Vec<usize>>, Vec<usize>) = Default::default();
+        let (mut stores, mut local): (Vec<(BufId, Vec<usize>)>, Vec<usize>) = Default::default();
         for (at, node) in self.nodes.iter().enumerate() {
             if let Node::Inst(Inst::Store { to, .. }, _) = node {
-                stores.entry(to.buf).or_default().push(at);
+                match stores.iter_mut().find(|s| s.0 == to.buf) {
+                    Some((_, list)) => list.push(at),
+                    None => stores.push((to.buf, vec![at])),
+                }
                 if self.is_scratch(to) {
                     local.push(at);
                 }
@@ -239,20 +257,21 @@ impl<'k> Flat<'k> {
         let stays = |load: usize, from: &Access| {
             let home = self.around[load].in_loop.map(|l| &self.loops[l]);
             let (first, last) = home.map_or((0, usize::MAX), |l| (l.first, l.last));
-            let list = if self.is_scratch(from) { Some(&local) } else { stores.get(&from.buf) };
+            let to_buffer = || stores.iter().find(|s| s.0 == from.buf).map(|s| &s.1);
+            let list = if self.is_scratch(from) { Some(&local) } else { to_buffer() };
             list.is_none_or(|l| l.get(l.partition_point(|at| *at < first)).is_none_or(|at| *at > last))
         };
-        let mut found: FastMap<Reg, (usize, &'k Access)> = FastMap::default();
+        let mut found: Vec<Option<(usize, &'k Access)>> = vec![None; self.sources.len()];
         for (at, node) in self.nodes.iter().enumerate() {
             let Node::Inst(inst, dst) = node else { continue };
             for operand in inst.operands() {
                 // Outside the loop of the load, its pointer has moved on.
-                let inside = |&(load, _): &(usize, _)| {
-                    let home = self.around[load].in_loop;
-                    home.is_none() || self.loops_around(at).any(|l| Some(l) == home)
-                };
-                if !found.get(&operand).is_none_or(inside) {
-                    found.remove(&operand);
+                let found = &mut found[operand.0 as usize];
+                if let Some((load, _)) = *found
+                    && let Some(home) = self.around[load].in_loop
+                    && !(self.loops[home].first..=self.loops[home].last).contains(&at)
+                {
+                    *found = None;
                 }
             }
             if let Inst::Load { dst: loaded, from } = inst
@@ -261,15 +280,34 @@ impl<'k> Flat<'k> {
                 && !is_strided(from)
                 && stays(at, from)
             {
-                found.insert(*loaded, (at, from));
+                found[loaded.0 as usize] = Some((at, from));
             }
         }
-        self.reloadable = found.into_iter().map(|(reg, (_, from))| (reg, from)).collect();
+        for (source, found) in self.sources.iter_mut().zip(found) {
+            if let Some((_, from)) = found {
+                *source = Source::Reloadable(from);
+            }
+        }
+    }
+
+    /// The load that is a memory operand in place of a register.
+    pub fn folded(&self, reg: Reg) -> Option<&'k Access> {
+        if let Source::Folded(from) = self.sources[reg.0 as usize] { Some(from) } else { None }
+    }
+
+    /// The constant that a register always is.
+    pub fn constant(&self, reg: Reg) -> Option<u32> {
+        if let Source::Constant(bits) = self.sources[reg.0 as usize] { Some(bits) } else { None }
+    }
+
+    /// From where a register can be loaded again.
+    pub fn reloadable(&self, reg: Reg) -> Option<&'k Access> {
+        if let Source::Reloadable(from) = self.sources[reg.0 as usize] { Some(from) } else { None }
     }
 
     /// Whether a register that is nowhere can be made again: a constant, or a load.
     pub fn can_be_remade(&self, reg: Reg) -> bool {
-        self.constants.contains_key(&reg) || self.reloadable.contains_key(&reg)
+        matches!(self.sources[reg.0 as usize], Source::Constant(_) | Source::Reloadable(_))
     }
 
     fn is_scratch(&self, access: &Access) -> bool {
@@ -288,29 +326,29 @@ impl<'k> Flat<'k> {
 
     /// How much an execution at this position counts.
     pub fn weight(&self, at: usize) -> f32 {
-        8f32.powi(self.around[at].in_loop.map_or(0, |l| self.loops[l].depth as i32 + 1).min(12))
+        self.around[at].in_loop.map_or(1.0, |l| self.loops[l].weight)
     }
 }
 
 /// The operands that an instruction can read from memory, one at a time, the best first.
-pub(super) fn memory_operands(kernel: &Kernel, inst: &Inst) -> Vec<Reg> {
+pub(super) fn memory_operands(kernel: &Kernel, inst: &Inst) -> Operands {
     let vector = |r: &Reg| kernel.class(*r) != Class::Mask;
     match inst {
         Inst::Binary { op, a, b, .. } if vector(a) && a != b => {
             if commutes(*op) {
-                vec![*b, *a]
+                smallvec![*b, *a]
             } else {
-                vec![*b]
+                smallvec![*b]
             }
         }
-        Inst::Fma { a, b, c, .. } if a != b && a != c && b != c => vec![*b, *a, *c],
+        Inst::Fma { a, b, c, .. } if a != b && a != c && b != c => smallvec![*b, *a, *c],
         // Integers of 256 bits are only compared for "greater": the operands may be exchanged.
         Inst::Compare { op: Cmp::Lt | Cmp::Ge, a, b, .. }
             if a != b && kernel.class(*a) == Class::I32 && kernel.lanes == Tier::Avx2.lanes() =>
         {
-            vec![*a]
+            smallvec![*a]
         }
-        Inst::Compare { a, b, .. } if a != b => vec![*b],
+        Inst::Compare { a, b, .. } if a != b => smallvec![*b],
         Inst::Unary {
             op:
                 UnaryOp::Sqrt
@@ -321,8 +359,8 @@ pub(super) fn memory_operands(kernel: &Kernel, inst: &Inst) -> Vec<Reg> {
                 | UnaryOp::ToFloat,
             a,
             ..
-        } => vec![*a],
-        _ => Vec::new(),
+        } => smallvec![*a],
+        _ => Operands::new(),
     }
 }
 

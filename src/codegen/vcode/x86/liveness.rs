@@ -8,7 +8,7 @@ use super::Tier;
 use super::flatten::{Flat, Node, memory_operands};
 use super::needs::{ELEMENT, needs};
 use super::regalloc::{Interval, scan};
-use crate::codegen::hash::{FastMap, FastSet};
+use crate::codegen::hash::FastMap;
 use crate::codegen::vcode::{Class, Inst, Reg};
 
 /// Where registers are.
@@ -30,6 +30,11 @@ pub(super) struct Allocation {
 }
 
 impl Allocation {
+    /// Whether a register is on the stack and has a machine register while a node uses it.
+    pub fn is_brief(&self, reg: Reg, at: usize) -> bool {
+        self.whole[reg.0 as usize].is_none() && self.brief.contains_key(&(reg, at))
+    }
+
     /// The registers with a machine register that are needed after a node and were written before it.
     pub fn live_across(&self, at: usize) -> impl Iterator<Item = (Reg, u8)> + '_ {
         self.whole.iter().enumerate().filter_map(move |(reg, register)| {
@@ -52,15 +57,45 @@ struct Occurrence {
     early: bool,
 }
 
+/// The occurrences of all registers.
+struct Occurrences {
+    /// Those of one register after those of another.
+    all: Vec<Occurrence>,
+    /// Where those of each register begin, and the end of the last ones.
+    starts: Vec<usize>,
+}
+
+impl Occurrences {
+    /// Those of a register, in order.
+    fn of(&self, reg: usize) -> &[Occurrence] {
+        &self.all[self.starts[reg]..self.starts[reg + 1]]
+    }
+
+    /// The same occurrences, register by register.
+    fn by_register(list: &[(Reg, Occurrence)], registers: usize) -> Occurrences {
+        let mut starts = vec![0; registers + 1];
+        list.iter().for_each(|(reg, _)| starts[reg.0 as usize + 1] += 1);
+        (0..registers).for_each(|reg| starts[reg + 1] += starts[reg]);
+        let mut next = starts.clone();
+        let mut all = vec![Occurrence { at: 0, def: false, early: false }; list.len()];
+        for (reg, occurrence) in list {
+            let next = &mut next[reg.0 as usize];
+            all[*next] = *occurrence;
+            *next += 1;
+        }
+        Occurrences { all, starts }
+    }
+}
+
 /// Assigns machine registers: `vectors` vector registers and `masks` mask registers, which the 256-bit tier
 /// does not have.
 pub(super) fn allocate(flat: &Flat<'_>, tier: Tier, vectors: usize, masks: usize) -> Allocation {
     let occurrences = occurrences(flat, tier);
+    let registers = flat.kernel.regs.len();
     let intervals: Vec<Option<(usize, usize)>> =
-        occurrences.iter().map(|list| whole_interval(flat, list)).collect();
-    let mut allocation =
-        Allocation { whole: vec![None; flat.kernel.regs.len()], intervals, ..Allocation::default() };
-    let mut spilled: FastSet<Reg> = FastSet::default();
+        (0..registers).map(|reg| whole_interval(flat, occurrences.of(reg))).collect();
+    let mut allocation = Allocation { whole: vec![None; registers], intervals, ..Allocation::default() };
+    let mut spilled = vec![false; registers];
     for in_masks in [false, true] {
         let registers = if in_masks { masks } else { vectors };
         if registers == 0 {
@@ -73,34 +108,37 @@ pub(super) fn allocate(flat: &Flat<'_>, tier: Tier, vectors: usize, masks: usize
     allocation
 }
 
-fn occurrences(flat: &Flat<'_>, tier: Tier) -> Vec<Vec<Occurrence>> {
-    let mut occurrences: Vec<Vec<Occurrence>> = vec![Vec::new(); flat.kernel.regs.len()];
+fn occurrences(flat: &Flat<'_>, tier: Tier) -> Occurrences {
+    let registers = flat.kernel.regs.len();
+    let mut list: Vec<(Reg, Occurrence)> = Vec::with_capacity(3 * flat.nodes.len());
+    // The last node at which each register occurs; at node 0 there is none.
+    let mut last = vec![0; registers];
     for (at, node) in flat.nodes.iter().enumerate() {
         match node {
             Node::IfBegin(mask) => {
-                occurrences[mask.0 as usize].push(Occurrence { at, def: false, early: false });
+                list.push((*mask, Occurrence { at, def: false, early: false }));
+                last[mask.0 as usize] = at;
             }
             Node::Inst(inst, dst) => {
                 for operand in inst.operands() {
-                    let list = &mut occurrences[operand.0 as usize];
-                    if !flat.folded.contains_key(&operand) && list.last().is_none_or(|o| o.at != at) {
-                        list.push(Occurrence { at, def: false, early: false });
+                    let last = &mut last[operand.0 as usize];
+                    if *last != at && flat.folded(operand).is_none() {
+                        list.push((operand, Occurrence { at, def: false, early: false }));
+                        *last = at;
                     }
                 }
                 if let Some(dst) = dst {
-                    let early = needs(inst, class_of_first(flat, inst), tier).early;
-                    let list = &mut occurrences[dst.0 as usize];
-                    match list.last() {
-                        // Read and written: the reading came first.
-                        Some(last) if last.at == at => list.push(Occurrence { at, def: true, early: false }),
-                        _ => list.push(Occurrence { at, def: true, early }),
-                    }
+                    // Read and written: the reading came first.
+                    let early =
+                        last[dst.0 as usize] != at && needs(inst, class_of_first(flat, inst), tier).early;
+                    list.push((*dst, Occurrence { at, def: true, early }));
+                    last[dst.0 as usize] = at;
                 }
             }
             _ => {}
         }
     }
-    occurrences
+    Occurrences::by_register(&list, registers)
 }
 
 /// The class of the first operand that is not a selecting mask.
@@ -150,7 +188,7 @@ struct Pool<'a, 'k> {
     flat: &'a Flat<'k>,
     tier: Tier,
     in_masks: bool,
-    occurrences: &'a [Vec<Occurrence>],
+    occurrences: &'a Occurrences,
 }
 
 /// Whose interval it is.
@@ -166,17 +204,18 @@ impl Pool<'_, '_> {
         mask == self.in_masks
     }
 
-    fn allocate(&mut self, registers: usize, spilled: &mut FastSet<Reg>, allocation: &mut Allocation) {
+    fn allocate(&mut self, registers: usize, spilled: &mut [bool], allocation: &mut Allocation) {
         loop {
             let (owners, intervals) = self.intervals(spilled, &allocation.intervals);
             let assigned = scan(&intervals, registers);
-            let before = spilled.len();
+            let mut more = false;
             for (owner, register) in owners.iter().zip(&assigned) {
                 if let (Owner::Whole(reg), None) = (owner, register) {
-                    spilled.insert(*reg);
+                    spilled[reg.0 as usize] = true;
+                    more = true;
                 }
             }
-            if spilled.len() > before {
+            if more {
                 continue;
             }
             for (owner, register) in owners.into_iter().zip(assigned) {
@@ -200,17 +239,14 @@ impl Pool<'_, '_> {
         }
     }
 
-    fn intervals(
-        &self,
-        spilled: &FastSet<Reg>,
-        whole: &[Option<(usize, usize)>],
-    ) -> (Vec<Owner>, Vec<Interval>) {
+    fn intervals(&self, spilled: &[bool], whole: &[Option<(usize, usize)>]) -> (Vec<Owner>, Vec<Interval>) {
         let (mut owners, mut intervals) = (Vec::new(), Vec::new());
         let mut position: Vec<Option<usize>> = vec![None; whole.len()];
-        for (i, list) in self.occurrences.iter().enumerate() {
+        for (i, interval) in whole.iter().enumerate() {
             let reg = Reg(i as u32);
-            let Some((start, end)) = whole[i].filter(|_| self.contains(reg)) else { continue };
-            if !spilled.contains(&reg) {
+            let Some((start, end)) = interval.filter(|_| self.contains(reg)) else { continue };
+            let list = self.occurrences.of(i);
+            if !spilled[i] {
                 let weight: f32 = list.iter().map(|o| self.flat.weight(o.at)).sum();
                 // What can be made again need not be stored, and is mostly a memory operand.
                 let weight = if self.flat.can_be_remade(reg) { weight * REMADE } else { weight };
@@ -221,11 +257,11 @@ impl Pool<'_, '_> {
                 intervals.push(Interval { start, end, weight, hints: [None; 2] });
                 continue;
             }
-            let mut rest = list.as_slice();
+            let mut rest = list;
             while let [o, others @ ..] = rest {
                 rest = others;
-                if self.flat.constants.contains_key(&reg) && (o.def || self.reads_memory(spilled, reg, o.at))
-                {
+                let constant = self.flat.constant(reg).is_some();
+                if constant && (o.def || self.reads_memory(spilled, reg, o.at)) {
                     continue;
                 }
                 if !o.def
@@ -273,8 +309,8 @@ impl Pool<'_, '_> {
     }
 
     /// Whether a node reads this register, which has no machine register, from memory.
-    fn reads_memory(&self, spilled: &FastSet<Reg>, reg: Reg, at: usize) -> bool {
-        self.flat.memory_operand(at, |r| spilled.contains(&r)) == Some(reg)
+    fn reads_memory(&self, spilled: &[bool], reg: Reg, at: usize) -> bool {
+        self.flat.memory_operand(at, |r| spilled[r.0 as usize]) == Some(reg)
     }
 }
 
@@ -283,21 +319,21 @@ impl Flat<'_> {
     pub fn memory_operand(&self, at: usize, spilled: impl Fn(Reg) -> bool) -> Option<Reg> {
         let Node::Inst(inst, dst) = self.nodes[at] else { return None };
         let candidates = memory_operands(self.kernel, inst);
-        let folded = candidates.iter().find(|r| self.folded.contains_key(r));
+        let folded = candidates.iter().find(|r| self.folded(**r).is_some());
         // A load again only of a whole register.
-        let whole = |r: &Reg| {
-            self.reloadable.get(r).is_none_or(|a| a.stride == ELEMENT && a.lanes == self.kernel.lanes)
-        };
+        let whole =
+            |r: &Reg| self.reloadable(*r).is_none_or(|a| a.stride == ELEMENT && a.lanes == self.kernel.lanes);
         folded.or_else(|| candidates.iter().find(|r| Some(**r) != dst && spilled(**r) && whole(r))).copied()
     }
 }
 
 /// Gives registers that live on the stack a slot each; those that are not needed at once share.
-fn assign_slots(flat: &Flat<'_>, spilled: &FastSet<Reg>, allocation: &mut Allocation) {
+fn assign_slots(flat: &Flat<'_>, spilled: &[bool], allocation: &mut Allocation) {
     let mut regs: Vec<(usize, usize, Reg)> = spilled
         .iter()
-        .filter(|r| !flat.can_be_remade(**r))
-        .filter_map(|r| allocation.intervals[r.0 as usize].map(|(start, end)| (start, end, *r)))
+        .enumerate()
+        .filter(|(i, spilled)| **spilled && !flat.can_be_remade(Reg(*i as u32)))
+        .filter_map(|(i, _)| allocation.intervals[i].map(|(start, end)| (start, end, Reg(i as u32))))
         .collect();
     regs.sort_unstable();
     let mut ends: Vec<usize> = Vec::new();

@@ -159,8 +159,8 @@ impl Planner<'_, '_> {
             }
             for operand in inst.operands() {
                 let nowhere = self.allocation.whole[operand.0 as usize].is_none();
-                let again = self.flat.reloadable.get(&operand).filter(|_| nowhere);
-                if let Some(access) = self.flat.folded.get(&operand).or(again) {
+                let again = self.flat.reloadable(operand).filter(|_| nowhere);
+                if let Some(access) = self.flat.folded(operand).or(again) {
                     self.access(access, at);
                 }
             }
