@@ -16,6 +16,7 @@ use nestjit_ir::visit::walk_exprs;
 use nestjit_ir::{BufId, LoopKind, Program, Stmt};
 
 use super::function::{Env, FunctionCompiler, KERNEL, RUNTIME, make_isa};
+use super::hash::FastMap;
 use super::nest::{Check, CompiledNest, compile_nest};
 use super::runtime_fns::TABLE;
 use super::sharing;
@@ -202,7 +203,7 @@ pub fn compile(unit: &Unit, target: &Target, options: &CodegenOptions) -> Result
     let kernel_isa = make_isa(target, options, "none")?;
 
     let mut unique: Vec<usize> = Vec::new();
-    let mut keys: HashMap<String, usize> = HashMap::new();
+    let mut keys: FastMap<sharing::Key, usize> = FastMap::default();
     let code_of: Vec<usize> = program
         .nests
         .iter()

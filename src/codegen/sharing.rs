@@ -1,49 +1,174 @@
 //! Which nests are the same code: equal up to the names of their buffers and loop variables.
 
-use std::collections::HashMap;
-use std::fmt::Write;
+use std::hash::{Hash, Hasher};
 
-use nestjit_ir::visit::{rename_bufs, walk_affine_mut, walk_stmts_mut};
-use nestjit_ir::{Affine, BufId, Nest, Program, Stmt, Var};
+use nestjit_ir::{Affine, BufId, Expr, Index, Load, Nest, Program, Role, Stmt, Var};
+use smallvec::SmallVec;
 
-/// A text that two nests share exactly if one function can serve both: the nest with buffers and variables
-/// numbered in order of occurrence, and what the buffers are. Pointers are bound in that order too.
-pub(super) fn key(program: &Program, nest: &Nest) -> String {
-    let mut body = nest.body.clone();
-    let mut bufs: Vec<BufId> = Vec::new();
-    rename_bufs(&mut body, &mut |b| {
-        let number = bufs.iter().position(|x| *x == b).unwrap_or_else(|| {
-            bufs.push(b);
-            bufs.len() - 1
-        });
-        BufId(number as u32)
-    });
-    let mut vars: HashMap<Var, Var> = HashMap::new();
-    walk_stmts_mut(&mut body, &mut |s| {
-        if let Stmt::For(l) = s {
-            let number = Var(vars.len() as u32);
-            l.var = *vars.entry(l.var).or_insert(number);
-        }
-    });
-    walk_affine_mut(&mut body, &mut |a| {
-        let mut renamed = Affine::constant(a.offset());
-        a.terms().iter().for_each(|(v, c)| renamed.add_term(vars.get(v).copied().unwrap_or(*v), *c));
-        *a = renamed;
-    });
-    let mut key = String::new();
-    // Writing to a string cannot fail.
-    let _ = write!(key, "{body:?}");
-    for b in bufs {
-        if let Some(b) = program.buffers.get(b.0 as usize) {
-            let local = b.role == nestjit_ir::Role::Local;
-            let _ = write!(
-                key,
-                "|{local} {} {:?} {:?} {:?} {:?}",
-                b.dtype, b.shape, b.layout, b.halo, b.halo_fill
-            );
+/// What two nests share exactly if one function can serve both: the nest with buffers and variables numbered in order
+/// of occurrence, and what the buffers are. Pointers are bound in an order that follows from the nest.
+pub(super) type Key = Vec<u64>;
+
+/// The key of a nest.
+pub(super) fn key(program: &Program, nest: &Nest) -> Key {
+    let mut writer =
+        Writer { program, key: Recorder::default(), bufs: Vec::new(), vars: Vec::new(), loops: 0 };
+    writer.block(&nest.body);
+    writer.key.0
+}
+
+/// Keeps what is hashed. Hashes of values are distinct sequences of numbers, as long as the values are.
+#[derive(Default)]
+struct Recorder(Vec<u64>);
+
+impl Hasher for Recorder {
+    fn write(&mut self, bytes: &[u8]) {
+        self.write_usize(bytes.len());
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(word));
         }
     }
-    key
+    fn write_u8(&mut self, n: u8) {
+        self.write_u64(n.into());
+    }
+    fn write_u32(&mut self, n: u32) {
+        self.write_u64(n.into());
+    }
+    fn write_u64(&mut self, n: u64) {
+        self.0.push(n);
+    }
+    fn write_usize(&mut self, n: usize) {
+        self.write_u64(n as u64);
+    }
+    fn finish(&self) -> u64 {
+        0
+    }
+}
+
+/// Writes a key. Every construct begins with what tells it from the others that may stand in its place.
+struct Writer<'a> {
+    program: &'a Program,
+    key: Recorder,
+    /// The buffers so far.
+    bufs: Vec<BufId>,
+    /// The variables of the loops around, and their numbers.
+    vars: Vec<(Var, u32)>,
+    /// The loops so far.
+    loops: u32,
+}
+
+impl Writer<'_> {
+    fn write(&mut self, value: impl Hash) {
+        value.hash(&mut self.key);
+    }
+
+    fn block(&mut self, body: &[Stmt]) {
+        self.write(body.len());
+        body.iter().for_each(|s| self.stmt(s));
+    }
+
+    fn stmt(&mut self, stmt: &Stmt) {
+        self.write(std::mem::discriminant(stmt));
+        match stmt {
+            Stmt::For(l) => {
+                self.write((l.extent, l.kind));
+                self.vars.push((l.var, self.loops));
+                self.loops += 1;
+                self.block(&l.body);
+                self.vars.pop();
+            }
+            Stmt::Store(s) => {
+                self.buf(s.buf);
+                self.index(&s.index);
+                self.expr(&s.value);
+            }
+            Stmt::Reduce(r) => {
+                self.write(r.op);
+                self.buf(r.buf);
+                self.index(&r.index);
+                self.expr(&r.value);
+            }
+            Stmt::Temp(buf) => self.buf(*buf),
+            Stmt::Call(c) => {
+                self.write((&c.function, &c.attrs, c.inputs.len(), c.outputs.len()));
+                c.inputs.iter().chain(&c.outputs).for_each(|b| self.buf(*b));
+            }
+        }
+    }
+
+    /// A buffer: its number, and what it is if that is new.
+    fn buf(&mut self, buf: BufId) {
+        if let Some(number) = self.bufs.iter().position(|b| *b == buf) {
+            self.write(number);
+            return;
+        }
+        self.write(self.bufs.len());
+        self.bufs.push(buf);
+        if let Some(b) = self.program.buffers.get(buf.0 as usize) {
+            self.write((b.role == Role::Local, b.dtype, &b.shape, &b.layout, &b.halo, b.halo_fill));
+        }
+    }
+
+    fn index(&mut self, index: &[Index]) {
+        self.write(index.len());
+        for i in index {
+            self.write(std::mem::discriminant(i));
+            match i {
+                Index::Affine(a) => self.affine(a),
+                Index::Value(e) => self.expr(e),
+            }
+        }
+    }
+
+    fn affine(&mut self, a: &Affine) {
+        // A variable of a loop around has a number, another one its name.
+        let known = |v: Var| self.vars.iter().rev().find(|known| known.0 == v);
+        let mut terms: SmallVec<[(bool, u32, i64); 6]> = a
+            .terms()
+            .iter()
+            .map(|&(v, c)| known(v).map_or((false, v.0, c), |(_, number)| (true, *number, c)))
+            .collect();
+        terms.sort_unstable();
+        self.write((a.offset(), terms.as_slice()));
+    }
+
+    fn expr(&mut self, expr: &Expr) {
+        self.write(std::mem::discriminant(expr));
+        match expr {
+            Expr::Const(s) => self.write(s),
+            Expr::Load(l) => self.load(l),
+            Expr::Index(a) => self.affine(a),
+            Expr::Unary(op, a) => {
+                self.write(op);
+                self.expr(a);
+            }
+            Expr::Binary(op, a, b) => {
+                self.write(op);
+                self.expr(a);
+                self.expr(b);
+            }
+            Expr::Select(c, a, b) => {
+                self.expr(c);
+                self.expr(a);
+                self.expr(b);
+            }
+            Expr::Cast(to, a) => {
+                self.write(to);
+                self.expr(a);
+            }
+        }
+    }
+
+    fn load(&mut self, l: &Load) {
+        self.buf(l.buf);
+        self.index(&l.index);
+        self.write(l.otherwise.is_some());
+        if let Some(otherwise) = &l.otherwise {
+            self.expr(otherwise);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -62,7 +187,7 @@ mod tests {
             b.finish()
         };
         let ids = [nest("a", 4, 2.0), nest("b", 4, 2.0), nest("c", 5, 2.0), nest("d", 4, 3.0)];
-        let keys: Vec<String> = ids.iter().map(|&i| key(&p, &p.nests[i])).collect();
+        let keys: Vec<Key> = ids.iter().map(|&i| key(&p, &p.nests[i])).collect();
         assert_eq!(keys[0], keys[1]);
         assert!(keys[0] != keys[2] && keys[0] != keys[3]);
     }
