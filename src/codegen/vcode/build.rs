@@ -67,6 +67,8 @@ pub(in crate::codegen) struct Builder {
     scale: bool,
     /// The open blocks, innermost last.
     blocks: Vec<Block>,
+    /// Empty maps that have grown for blocks which are closed.
+    spare: Vec<FastMap<Key, Known>>,
     /// How often each register has been assigned again.
     versions: Vec<u32>,
     count: u32,
@@ -88,6 +90,7 @@ impl Builder {
             fma: machine.fma,
             scale: machine.scale,
             blocks: vec![Block::default()],
+            spare: Vec::new(),
             versions: Vec::new(),
             count: 0,
             now: 0,
@@ -313,11 +316,15 @@ impl Builder {
     }
 
     fn open(&mut self) {
-        self.blocks.push(Block::default());
+        let known = self.spare.pop().unwrap_or_default();
+        self.blocks.push(Block { known, ..Block::default() });
     }
 
     fn close(&mut self) -> Vec<Inst> {
-        self.blocks.pop().unwrap_or_default().insts
+        let Block { insts, mut known, .. } = self.blocks.pop().unwrap_or_default();
+        known.clear();
+        self.spare.push(known);
+        insts
     }
 
     /// Opens a loop's block; [`Builder::end_loop`] closes it.

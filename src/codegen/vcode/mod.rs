@@ -340,6 +340,7 @@ pub(super) enum Inst {
 
 impl Inst {
     /// The register assigned, if there is one.
+    #[inline]
     pub fn dst(&self) -> Option<Reg> {
         match self {
             Inst::Store { .. } | Inst::Prefetch { .. } | Inst::IfAny { .. } | Inst::Loop { .. } => None,
@@ -361,6 +362,7 @@ impl Inst {
     }
 
     /// The registers read, those of inner instructions aside.
+    #[inline]
     pub fn operands(&self) -> Operands {
         match self {
             Inst::Const { .. }

@@ -39,9 +39,12 @@ struct Uses {
     /// Whether the first occurrence is an instruction of the block itself that only writes.
     begins_with_def: bool,
     /// The positions of the last instructions that write and read it.
-    last_def: u32,
-    last_use: u32,
+    last_def: Option<u32>,
+    last_use: Option<u32>,
 }
+
+/// The registers that occur in a block and outside it too.
+type Shared = Vec<(Reg, Uses)>;
 
 /// Tables have an entry for each register that the kernel had at first: copies are not split again.
 struct Splitter<'a> {
@@ -56,37 +59,43 @@ struct Splitter<'a> {
 }
 
 impl Splitter<'_> {
-    fn block(&mut self, body: &mut Vec<Inst>) {
-        let mut has_loop = false;
+    fn block(&mut self, body: &mut Vec<Inst>) -> Shared {
+        // Inner blocks first, because they share the table.
+        let mut inner: Vec<Shared> = Vec::new();
         for inst in body.iter_mut() {
-            has_loop |= matches!(inst, Inst::Loop { .. });
             if let Inst::Loop { body, .. } | Inst::IfAny { body, .. } = inst {
-                self.block(body);
+                inner.push(self.block(body));
             }
         }
-        if !has_loop {
-            return;
-        }
+        let mut inner = inner.into_iter();
         for (at, inst) in body.iter().enumerate() {
-            let nested = matches!(inst, Inst::Loop { .. } | Inst::IfAny { .. });
-            self.survey(inst, at as u32, nested);
+            self.survey(inst, at as u32);
+            if matches!(inst, Inst::Loop { .. } | Inst::IfAny { .. }) {
+                inner.next().unwrap_or_default().iter().for_each(|u| self.survey_inner(u, at as u32));
+            }
         }
-        // The copies in the order of the code, behind each instruction in that of the registers.
-        let mut copies: Vec<(u32, Reg)> = Vec::new();
+        let (mut shared, mut copies) = (Shared::new(), Vec::new());
         for reg in self.touched.drain(..) {
             let uses = std::mem::take(&mut self.here[reg.0 as usize]);
-            // All of it happens in this block, and each time anew.
-            let private = self.total[reg.0 as usize] == uses.count && uses.begins_with_def;
-            if private
-                && uses.last_def < uses.last_use
-                && matches!(body[uses.last_def as usize], Inst::Loop { .. })
+            if self.total[reg.0 as usize] > uses.count {
+                shared.push((reg, uses));
+            } else if let Some(def) = uses.last_def
+                && uses.last_use > Some(def)
+                && uses.begins_with_def
+                && matches!(body[def as usize], Inst::Loop { .. })
             {
-                copies.push((uses.last_def, reg));
+                // All of it happens in this block, and each time anew.
+                copies.push((def, reg));
             }
         }
-        if copies.is_empty() {
-            return;
+        if !copies.is_empty() {
+            self.copy(body, copies);
         }
+        shared
+    }
+
+    /// Copies registers behind the instructions at some positions.
+    fn copy(&mut self, body: &mut Vec<Inst>, mut copies: Vec<(u32, Reg)>) {
         // New registers are numbered in the order of those that they are copies of.
         copies.sort_unstable_by_key(|c| c.1);
         let mut copies: Vec<(u32, Reg, Reg)> = copies
@@ -117,30 +126,36 @@ impl Splitter<'_> {
         }
     }
 
-    /// The entry of a register that occurs here.
-    fn uses(&mut self, reg: Reg, begins_with_def: bool) -> Option<&mut Uses> {
+    /// The entry of a register that occurs here `count` times.
+    fn uses(&mut self, reg: Reg, count: u32, begins_with_def: bool) -> Option<&mut Uses> {
         let uses = self.here.get_mut(reg.0 as usize)?;
         if uses.count == 0 {
             uses.begins_with_def = begins_with_def;
             self.touched.push(reg);
         }
-        uses.count += 1;
+        uses.count += count;
         Some(uses)
     }
 
-    fn survey(&mut self, inst: &Inst, at: u32, nested: bool) {
+    /// Takes note of the registers of an instruction at a position, those of inner ones aside.
+    fn survey(&mut self, inst: &Inst, at: u32) {
         for reg in inst.operands() {
-            if let Some(uses) = self.uses(reg, false) {
-                uses.last_use = at;
+            if let Some(uses) = self.uses(reg, 1, false) {
+                uses.last_use = Some(at);
             }
         }
         if let Some(reg) = inst.dst()
-            && let Some(uses) = self.uses(reg, !nested)
+            && let Some(uses) = self.uses(reg, 1, true)
         {
-            uses.last_def = at;
+            uses.last_def = Some(at);
         }
-        if let Inst::Loop { body, .. } | Inst::IfAny { body, .. } = inst {
-            body.iter().for_each(|i| self.survey(i, at, true));
+    }
+
+    /// Takes note of a register of an inner block.
+    fn survey_inner(&mut self, (reg, inner): &(Reg, Uses), at: u32) {
+        if let Some(uses) = self.uses(*reg, inner.count, false) {
+            uses.last_def = inner.last_def.map(|_| at).or(uses.last_def);
+            uses.last_use = inner.last_use.map(|_| at).or(uses.last_use);
         }
     }
 

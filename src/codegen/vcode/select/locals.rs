@@ -1,11 +1,9 @@
 //! Local buffers: in registers where every access is to a known place, else in the kernel's scratch memory.
 
-use std::collections::BTreeMap;
-
 use nestjit_ir::{BufId, DType, Index};
+use smallvec::SmallVec;
 
 use super::{Result, Selector, Stop, Val, unsupported};
-use crate::codegen::hash::FastMap;
 use crate::codegen::vcode::{Class, Reg};
 
 /// Registers that one local buffer may take.
@@ -20,10 +18,10 @@ pub(super) enum Local {
         class: Class,
         /// Declared within a vector loop: every lane has its own.
         per_lane: bool,
-        /// What registers hold, by the first element.
-        cells: BTreeMap<i64, Cell>,
-        /// The register of each first element, and of each chunk if every lane has its own.
-        registers: FastMap<(i64, usize), (Reg, Cell)>,
+        /// What registers hold, in the order of elements. Most buffers hold one.
+        cells: SmallVec<[Cell; 1]>,
+        /// How many registers there are.
+        count: usize,
     },
     /// At this offset in the scratch memory.
     Memory(usize),
@@ -33,11 +31,13 @@ pub(super) enum Local {
 }
 
 /// The elements that a register holds.
-#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Cell {
-    elements: usize,
+    first: i64,
+    len: usize,
     /// Whether lanes differ.
     varying: bool,
+    /// The registers, one for each chunk if every lane has its own.
+    registers: SmallVec<[Option<Reg>; 4]>,
 }
 
 impl Selector<'_> {
@@ -66,12 +66,7 @@ impl Selector<'_> {
                 DType::Bool => Class::Mask,
                 _ => return unsupported("a local buffer of another type"),
             };
-            Local::Registers {
-                class,
-                per_lane: self.group.is_some(),
-                cells: BTreeMap::new(),
-                registers: FastMap::default(),
-            }
+            Local::Registers { class, per_lane: self.group.is_some(), cells: SmallVec::new(), count: 0 }
         };
         self.locals.insert(buf, local);
         Ok(())
@@ -89,7 +84,7 @@ impl Selector<'_> {
         let form = self.region.facts.form(buf, index);
         let at = self.offset(buf, index, &form)?.map(|at| self.parts(&at, 1));
         let (lanes, chunk) = (self.lanes(), self.chunk);
-        let Some(Local::Registers { class, per_lane, cells, registers }) = self.locals.get_mut(&buf) else {
+        let Some(Local::Registers { class, per_lane, cells, count }) = self.locals.get_mut(&buf) else {
             return Ok(None);
         };
         let spill = Err(Stop::Spill(buf));
@@ -97,30 +92,40 @@ impl Selector<'_> {
             return spill;
         };
         let first = at.constant;
-        let cell = match (at.lane, *per_lane) {
-            (0, per_lane) => Cell { elements: 1, varying: per_lane },
-            (1, false) => Cell { elements: lanes, varying: true },
+        let (len, varying) = match (at.lane, *per_lane) {
+            (0, per_lane) => (1, per_lane),
+            (1, false) => (lanes, true),
             _ => return spill,
         };
-        let key = (first, if *per_lane { chunk } else { 0 });
-        if registers.len() > MAX_REGISTERS {
+        if *count > MAX_REGISTERS {
             return spill;
         }
-        if let Some((reg, known)) = registers.get(&key) {
-            return if *known == cell { Ok(Some(Val { reg: *reg, varying: cell.varying })) } else { spill };
-        }
-        if *cells.entry(first).or_insert(cell) != cell {
+        let position = match cells.binary_search_by_key(&first, |c| c.first) {
+            Ok(position) => position,
+            Err(position) => {
+                let overlaps = |a: &Cell, b: i64| a.first + a.len as i64 > b;
+                let cell = Cell { first, len, varying, registers: SmallVec::new() };
+                if position > 0 && overlaps(&cells[position - 1], first)
+                    || cells.get(position).is_some_and(|after| overlaps(&cell, after.first))
+                {
+                    return spill;
+                }
+                cells.insert(position, cell);
+                position
+            }
+        };
+        let cell = &mut cells[position];
+        if (cell.len, cell.varying) != (len, varying) {
             return spill;
         }
-        let before = cells.range(..first).next_back();
-        let after = cells.range(first + 1..).next();
-        if before.is_some_and(|(start, cell)| start + cell.elements as i64 > first)
-            || after.is_some_and(|(start, _)| first + cell.elements as i64 > *start)
-        {
-            return spill;
+        let which = if *per_lane { chunk } else { 0 };
+        if cell.registers.len() <= which {
+            cell.registers.resize(which + 1, None);
         }
-        let reg = self.b.variable(*class);
-        registers.insert(key, (reg, cell));
-        Ok(Some(Val { reg, varying: cell.varying }))
+        let reg = *cell.registers[which].get_or_insert_with(|| {
+            *count += 1;
+            self.b.variable(*class)
+        });
+        Ok(Some(Val { reg, varying }))
     }
 }

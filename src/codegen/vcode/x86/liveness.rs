@@ -101,7 +101,7 @@ pub(super) fn allocate(flat: &Flat<'_>, tier: Tier, vectors: usize, masks: usize
         if registers == 0 {
             continue;
         }
-        let mut pool = Pool { flat, tier, in_masks, occurrences: &occurrences };
+        let pool = Pool::new(flat, tier, in_masks, &occurrences, &allocation.intervals);
         pool.allocate(registers, &mut spilled, &mut allocation);
     }
     assign_slots(flat, &spilled, &mut allocation);
@@ -186,9 +186,14 @@ fn whole_interval(flat: &Flat<'_>, occurrences: &[Occurrence]) -> Option<(usize,
 /// One kind of machine registers.
 struct Pool<'a, 'k> {
     flat: &'a Flat<'k>,
-    tier: Tier,
     in_masks: bool,
     occurrences: &'a Occurrences,
+    /// The registers that may be in it, what it costs to do without each, and their intervals.
+    candidates: Vec<(Reg, f32, (usize, usize))>,
+    /// The positions of nodes that need temporaries of it, once for each.
+    temporaries: Vec<usize>,
+    /// Registers, and those whose places they should take.
+    hints: Vec<(Reg, [Option<Reg>; 2])>,
 }
 
 /// Whose interval it is.
@@ -198,15 +203,44 @@ enum Owner {
     Temporary(usize),
 }
 
-impl Pool<'_, '_> {
-    fn contains(&self, reg: Reg) -> bool {
-        let mask = self.flat.kernel.class(reg) == Class::Mask && self.tier.is_512();
-        mask == self.in_masks
+impl<'a, 'k> Pool<'a, 'k> {
+    fn new(
+        flat: &'a Flat<'k>,
+        tier: Tier,
+        in_masks: bool,
+        occurrences: &'a Occurrences,
+        whole: &[Option<(usize, usize)>],
+    ) -> Pool<'a, 'k> {
+        let contains = |reg: Reg| (flat.kernel.class(reg) == Class::Mask && tier.is_512()) == in_masks;
+        let mut candidates = Vec::new();
+        for (i, interval) in whole.iter().enumerate() {
+            let reg = Reg(i as u32);
+            let Some((start, end)) = interval.filter(|_| contains(reg)) else { continue };
+            let weight: f32 = occurrences.of(i).iter().map(|o| flat.weight(o.at)).sum();
+            // What can be made again need not be stored, and is mostly a memory operand.
+            let weight = if flat.can_be_remade(reg) { weight * REMADE } else { weight };
+            // To do without a register pays the longer it would be occupied.
+            candidates.push((reg, weight / (end - start + 1) as f32, (start, end)));
+        }
+        let (mut temporaries, mut hints) = (Vec::new(), Vec::new());
+        for (at, node) in flat.nodes.iter().enumerate() {
+            let Node::Inst(inst, dst) = node else { continue };
+            let needs = needs(inst, class_of_first(flat, inst), tier);
+            let count = if in_masks { needs.masks } else { needs.vectors };
+            temporaries.extend(std::iter::repeat_n(at, count));
+            let hint = match inst {
+                Inst::Fma { a, c, .. } => [Some(*c), Some(*a)],
+                Inst::Copy { a, .. } | Inst::LoadGuarded { otherwise: a, .. } => [Some(*a), None],
+                _ => continue,
+            };
+            hints.extend(dst.filter(|d| contains(*d)).map(|d| (d, hint)));
+        }
+        Pool { flat, in_masks, occurrences, candidates, temporaries, hints }
     }
 
-    fn allocate(&mut self, registers: usize, spilled: &mut [bool], allocation: &mut Allocation) {
+    fn allocate(&self, registers: usize, spilled: &mut [bool], allocation: &mut Allocation) {
         loop {
-            let (owners, intervals) = self.intervals(spilled, &allocation.intervals);
+            let (owners, intervals) = self.intervals(spilled);
             let assigned = scan(&intervals, registers);
             let mut more = false;
             for (owner, register) in owners.iter().zip(&assigned) {
@@ -239,25 +273,17 @@ impl Pool<'_, '_> {
         }
     }
 
-    fn intervals(&self, spilled: &[bool], whole: &[Option<(usize, usize)>]) -> (Vec<Owner>, Vec<Interval>) {
+    fn intervals(&self, spilled: &[bool]) -> (Vec<Owner>, Vec<Interval>) {
         let (mut owners, mut intervals) = (Vec::new(), Vec::new());
-        let mut position: Vec<Option<usize>> = vec![None; whole.len()];
-        for (i, interval) in whole.iter().enumerate() {
-            let reg = Reg(i as u32);
-            let Some((start, end)) = interval.filter(|_| self.contains(reg)) else { continue };
-            let list = self.occurrences.of(i);
-            if !spilled[i] {
-                let weight: f32 = list.iter().map(|o| self.flat.weight(o.at)).sum();
-                // What can be made again need not be stored, and is mostly a memory operand.
-                let weight = if self.flat.can_be_remade(reg) { weight * REMADE } else { weight };
-                // To do without a register pays the longer it would be occupied.
-                let weight = weight / (end - start + 1) as f32;
-                position[i] = Some(intervals.len());
+        let mut position: Vec<Option<usize>> = vec![None; spilled.len()];
+        for &(reg, weight, (start, end)) in &self.candidates {
+            if !spilled[reg.0 as usize] {
+                position[reg.0 as usize] = Some(intervals.len());
                 owners.push(Owner::Whole(reg));
                 intervals.push(Interval { start, end, weight, hints: [None; 2] });
                 continue;
             }
-            let mut rest = list;
+            let mut rest = self.occurrences.of(reg.0 as usize);
             while let [o, others @ ..] = rest {
                 rest = others;
                 let constant = self.flat.constant(reg).is_some();
@@ -282,27 +308,16 @@ impl Pool<'_, '_> {
                 intervals.push(Interval { start, end, weight: f32::INFINITY, hints: [None; 2] });
             }
         }
-        for (at, node) in self.flat.nodes.iter().enumerate() {
-            let Node::Inst(inst, dst) = node else { continue };
-            let needs = needs(inst, class_of_first(self.flat, inst), self.tier);
-            for _ in 0..if self.in_masks { needs.masks } else { needs.vectors } {
-                owners.push(Owner::Temporary(at));
-                intervals.push(Interval {
-                    start: 2 * at,
-                    end: 2 * at + 1,
-                    weight: f32::INFINITY,
-                    hints: [None; 2],
-                });
-            }
-            if let Some(to) = dst.and_then(|d| position[d.0 as usize]) {
-                let hints = match inst {
-                    Inst::Fma { a, c, .. } => [Some(*c), Some(*a)],
-                    Inst::Copy { a, .. } | Inst::LoadGuarded { otherwise: a, .. } => [Some(*a), None],
-                    _ => [None; 2],
-                };
-                if intervals[to].hints == [None; 2] {
-                    intervals[to].hints = hints.map(|h| h.and_then(|r| position[r.0 as usize]));
-                }
+        for &at in &self.temporaries {
+            owners.push(Owner::Temporary(at));
+            let (start, end) = (2 * at, 2 * at + 1);
+            intervals.push(Interval { start, end, weight: f32::INFINITY, hints: [None; 2] });
+        }
+        for (reg, hints) in &self.hints {
+            if let Some(to) = position[reg.0 as usize]
+                && intervals[to].hints == [None; 2]
+            {
+                intervals[to].hints = hints.map(|h| h.and_then(|r| position[r.0 as usize]));
             }
         }
         (owners, intervals)

@@ -16,20 +16,28 @@ pub(super) struct Interval {
 /// Assigns `registers` registers, numbered from 0, to intervals; `None` for those that get none, which are
 /// the cheapest where there are too many.
 pub(super) fn scan(intervals: &[Interval], registers: usize) -> Vec<Option<u8>> {
-    let mut order: Vec<usize> = (0..intervals.len()).collect();
-    order.sort_by_key(|i| (intervals[*i].start, intervals[*i].end));
+    let mut order: Vec<(usize, usize, usize)> =
+        intervals.iter().enumerate().map(|(i, interval)| (interval.start, interval.end, i)).collect();
+    order.sort_unstable();
     let mut assigned: Vec<Option<u8>> = vec![None; intervals.len()];
     let mut active: Vec<usize> = Vec::with_capacity(registers);
+    // When the first of the active intervals ends, or earlier.
+    let mut first_end = usize::MAX;
     let mut free: u64 = (1u64 << registers) - 1;
-    for i in order {
+    for (_, _, i) in order {
         let interval = &intervals[i];
-        active.retain(|&a| {
-            let over = intervals[a].end < interval.start;
-            if over && let Some(register) = assigned[a] {
-                free |= 1 << register;
-            }
-            !over
-        });
+        if first_end < interval.start {
+            first_end = usize::MAX;
+            active.retain(|&a| {
+                let over = intervals[a].end < interval.start;
+                if !over {
+                    first_end = first_end.min(intervals[a].end);
+                } else if let Some(register) = assigned[a] {
+                    free |= 1 << register;
+                }
+                !over
+            });
+        }
         let hint = interval
             .hints
             .iter()
@@ -41,6 +49,7 @@ pub(super) fn scan(intervals: &[Interval], registers: usize) -> Vec<Option<u8>> 
             free &= !(1 << register);
             assigned[i] = Some(register);
             active.push(i);
+            first_end = first_end.min(interval.end);
             continue;
         }
         let cheapest = (0..active.len())
@@ -50,6 +59,7 @@ pub(super) fn scan(intervals: &[Interval], registers: usize) -> Vec<Option<u8>> 
         {
             let victim = std::mem::replace(&mut active[position], i);
             assigned[i] = assigned[victim].take();
+            first_end = first_end.min(interval.end);
         }
     }
     assigned
