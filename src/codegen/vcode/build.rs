@@ -23,7 +23,8 @@ type Version = (Reg, u32);
 enum Key {
     Const(Class, u32),
     Load(Access),
-    Guarded(Access, Vec<Guard>, Version),
+    /// Rare and large.
+    Guarded(Box<(Access, Vec<Guard>, Version)>),
     Unary(UnaryOp, Version),
     Binary(BinaryOp, Version, Version),
     Shift(ShiftOp, Version, u8),
@@ -181,7 +182,8 @@ impl Builder {
         // The time since which what is known still holds.
         let since = match &key {
             Key::Const(..) => self.blocks.last().map_or(0, |b| b.loop_end),
-            Key::Load(a) | Key::Guarded(a, ..) => self.last_store(a.buf),
+            Key::Load(a) => self.last_store(a.buf),
+            Key::Guarded(g) => self.last_store(g.0.buf),
             _ => 0,
         };
         if let Some(known) = self.blocks.last_mut().and_then(|b| b.known.get_mut(&key))
@@ -213,7 +215,7 @@ impl Builder {
     }
 
     pub fn load_guarded(&mut self, from: Access, guards: Vec<Guard>, otherwise: Reg) -> Reg {
-        let key = Key::Guarded(from.clone(), guards.clone(), self.version(otherwise));
+        let key = Key::Guarded(Box::new((from.clone(), guards.clone(), self.version(otherwise))));
         self.value(Class::F32, key, |dst| Inst::LoadGuarded { dst, from, guards, otherwise })
     }
 

@@ -7,7 +7,7 @@ use nestjit_ir::visit::walk_expr;
 use nestjit_ir::{Affine, BufId, Buffer, DType, Expr, Index, Var};
 use smallvec::SmallVec;
 
-use super::facts::Form;
+use super::facts::Element;
 use super::locals::Local;
 use super::{LANE, Result, Selector, unsupported};
 use crate::codegen::address::{allowed, inside};
@@ -139,29 +139,23 @@ impl Selector<'_> {
 
     /// The offset of an access in elements; `None` if it is not affine. Its variables are those that [`Selector::parts`]
     /// takes.
-    pub(super) fn offset<'f>(
-        &self,
-        buf: BufId,
-        index: &[Index],
-        form: &'f Form,
-    ) -> Result<Option<Cow<'f, Affine>>> {
-        if let Some(at) = &form.offset {
+    pub(super) fn offset<'e>(&self, e: &'e Element<'_>) -> Result<Option<Cow<'e, Affine>>> {
+        if let Some(at) = &e.form.offset {
             return Ok(Some(Cow::Borrowed(at)));
         }
-        let index = self.resolve(buf, index)?;
-        Ok(offset(self.region.program.buf(buf), &index, &self.extents).map(Cow::Owned))
+        let index = self.resolve(e.buf, e.index)?;
+        Ok(offset(self.region.program.buf(e.buf), &index, &self.extents).map(Cow::Owned))
     }
 
     /// Where an index lies that yields `otherwise` outside its buffer.
-    pub(super) fn position(&mut self, buf: BufId, index: &[Index], otherwise: &Expr) -> Result<Position> {
-        let buffer = self.region.program.buf(buf);
-        let form = self.region.facts.form(buf, index);
+    pub(super) fn position(&mut self, e: &Element<'_>, otherwise: &Expr) -> Result<Position> {
+        let buffer = self.region.program.buf(e.buf);
         let mut position = Position::Inside;
-        if !form.affine {
-            self.resolve(buf, index)?;
+        if !e.form.affine {
+            self.resolve(e.buf, e.index)?;
         }
-        for &dim in &form.unsure {
-            let Some(i) = index[dim].as_affine().map(|i| self.in_counters(i)) else { continue };
+        for &dim in &e.form.unsure {
+            let Some(i) = e.index[dim].as_affine().map(|i| self.in_counters(i)) else { continue };
             let (lo, hi) = allowed(buffer, dim, Some(otherwise));
             if inside(&i, (lo, hi), &self.extents) {
                 continue;
@@ -187,22 +181,21 @@ impl Selector<'_> {
     /// An access to memory and the guards it needs.
     pub(super) fn access(
         &mut self,
-        buf: BufId,
-        index: &[Index],
+        e: &Element<'_>,
         otherwise: Option<&Expr>,
     ) -> Result<(Access, Vec<Guard>)> {
+        let (buf, index) = (e.buf, e.index);
         let buffer = self.region.program.buf(buf);
         if buffer.dtype != DType::F32 {
             return unsupported("an access to a buffer that is not f32");
         }
-        let form = self.region.facts.form(buf, index);
         let mut guards = Vec::new();
-        if form.affine {
-            for &dim in &form.unsure {
+        if e.form.affine {
+            for &dim in &e.form.unsure {
                 let Some(i) = index[dim].as_affine().map(|i| self.in_counters(i)) else { continue };
                 guards.extend(self.guard(buffer, dim, &i, otherwise));
             }
-            let at = self.offset(buf, index, &form)?;
+            let at = self.offset(e)?;
             return self.access_at(buf, Vec::new(), at.as_deref(), guards);
         }
         let (computed, index) = self.computed_outside(buf, index)?;
@@ -255,8 +248,8 @@ impl Selector<'_> {
     }
 
     /// An access that must be known to be inside its buffer.
-    pub(super) fn inside(&mut self, buf: BufId, index: &[Index]) -> Result<Access> {
-        let (access, guards) = self.access(buf, index, None)?;
+    pub(super) fn inside(&mut self, e: &Element<'_>) -> Result<Access> {
+        let (access, guards) = self.access(e, None)?;
         if guards.is_empty() { Ok(access) } else { unsupported("an index that needs a check") }
     }
 }

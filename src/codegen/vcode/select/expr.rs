@@ -84,8 +84,9 @@ impl Selector<'_> {
     }
 
     fn load(&mut self, l: &Load) -> Result<Val> {
+        let element = self.region.facts.element(l.buf, &l.index);
         if let Some(otherwise) = &l.otherwise {
-            match self.position(l.buf, &l.index, otherwise)? {
+            match self.position(&element, otherwise)? {
                 Position::Inside => {}
                 Position::Outside => return self.expr(otherwise),
                 // Registers cannot be indexed.
@@ -93,10 +94,10 @@ impl Selector<'_> {
                 Position::Unknown => {}
             }
         }
-        if let Some(cell) = self.cell(l.buf, &l.index)? {
+        if let Some(cell) = self.cell(&element)? {
             return Ok(cell);
         }
-        let (access, guards) = self.access(l.buf, &l.index, l.otherwise.as_deref())?;
+        let (access, guards) = self.access(&element, l.otherwise.as_deref())?;
         let varying = access.stride != 0 || guards.iter().any(|g| g.step != 0);
         match &l.otherwise {
             _ if guards.is_empty() => {

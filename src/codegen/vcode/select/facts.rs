@@ -36,6 +36,13 @@ impl Form {
     }
 }
 
+/// What a statement accesses: an element of a buffer, and its form.
+pub(super) struct Element<'s> {
+    pub buf: BufId,
+    pub index: &'s [Index],
+    pub form: Rc<Form>,
+}
+
 /// Facts about a nest, for one width of registers.
 pub(in crate::codegen) struct Facts<'a> {
     pub program: &'a Program,
@@ -50,6 +57,11 @@ pub(in crate::codegen) struct Facts<'a> {
 impl<'a> Facts<'a> {
     pub fn new(program: &'a Program, extents: &'a Extents, lanes: usize) -> Facts<'a> {
         Facts { program, extents, lanes, forms: RefCell::default(), inner_lanes: RefCell::default() }
+    }
+
+    /// An access that the nest contains.
+    pub(super) fn element<'s>(&self, buf: BufId, index: &'s [Index]) -> Element<'s> {
+        Element { buf, index, form: self.form(buf, index) }
     }
 
     /// The form of an access that the nest contains.

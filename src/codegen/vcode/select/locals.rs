@@ -1,8 +1,9 @@
 //! Local buffers: in registers where every access is to a known place, else in the kernel's scratch memory.
 
-use nestjit_ir::{BufId, DType, Index};
+use nestjit_ir::{BufId, DType};
 use smallvec::SmallVec;
 
+use super::facts::Element;
 use super::{Result, Selector, Stop, Val, unsupported};
 use crate::codegen::vcode::{Class, Reg};
 
@@ -77,12 +78,12 @@ impl Selector<'_> {
     }
 
     /// The register that an access to a local buffer means; `None` if the buffer is in memory.
-    pub(super) fn cell(&mut self, buf: BufId, index: &[Index]) -> Result<Option<Val>> {
+    pub(super) fn cell(&mut self, e: &Element<'_>) -> Result<Option<Val>> {
+        let buf = e.buf;
         if !self.is_in_registers(buf) {
             return Ok(None);
         }
-        let form = self.region.facts.form(buf, index);
-        let at = self.offset(buf, index, &form)?.map(|at| self.parts(&at, 1));
+        let at = self.offset(e)?.map(|at| self.parts(&at, 1));
         let (lanes, chunk) = (self.lanes(), self.chunk);
         let Some(Local::Registers { class, per_lane, cells, count }) = self.locals.get_mut(&buf) else {
             return Ok(None);

@@ -20,11 +20,9 @@ mod spills;
 mod transpose;
 
 use nestjit_ir::visit::{Extents, walk_stmts};
-use nestjit_ir::{
-    Affine, BinOp, BufId, Expr, For, Index, LoopKind, Program, Reduce, ReduceOp, Stmt, Store, Var,
-};
+use nestjit_ir::{Affine, BinOp, BufId, Expr, For, LoopKind, Program, Reduce, ReduceOp, Stmt, Store, Var};
 
-use self::facts::Facts;
+use self::facts::{Element, Facts};
 use self::locals::Local;
 use super::build::Builder;
 use super::{Arg, BinaryOp, Bound, Cmp, Combine, Counter, Kernel, Reg};
@@ -354,17 +352,18 @@ impl Selector<'_> {
     }
 
     fn store(&mut self, s: &Store) -> Result<()> {
+        let target = self.region.facts.element(s.buf, &s.index);
         for chunk in 0..self.chunks() {
             self.set_chunk(chunk);
             let value = self.expr(&s.value)?;
-            if let Some(cell) = self.cell(s.buf, &s.index)? {
+            if let Some(cell) = self.cell(&target)? {
                 if value.varying && !cell.varying {
                     return unsupported("lanes that store to one element");
                 }
                 self.b.assign(cell.reg, value.reg);
                 continue;
             }
-            let access = self.inside(s.buf, &s.index)?;
+            let access = self.inside(&target)?;
             if access.stride == 0 {
                 if value.varying {
                     return unsupported("lanes that store to one element");
@@ -381,16 +380,17 @@ impl Selector<'_> {
     }
 
     fn reduce(&mut self, r: &Reduce) -> Result<()> {
-        if self.group.is_some() && !self.target_varies(r.buf, &r.index)? {
-            return self.reduce_lanes(r);
+        let target = self.region.facts.element(r.buf, &r.index);
+        if self.group.is_some() && !self.target_varies(&target)? {
+            return self.reduce_lanes(r, &target);
         }
         for chunk in 0..self.chunks() {
             self.set_chunk(chunk);
-            if let Some(cell) = self.cell(r.buf, &r.index)? {
+            if let Some(cell) = self.cell(&target)? {
                 self.accumulate(r.op, cell.reg, &r.value)?;
                 continue;
             }
-            let access = self.inside(r.buf, &r.index)?;
+            let access = self.inside(&target)?;
             let new = if let (ReduceOp::Add, Expr::Binary(BinOp::Mul, a, b)) = (r.op, &r.value) {
                 let (a, b) = (self.float(a)?, self.float(b)?);
                 let old = self.b.load(access.clone());
@@ -406,11 +406,11 @@ impl Selector<'_> {
     }
 
     /// Whether different lanes have different targets.
-    fn target_varies(&mut self, buf: BufId, index: &[Index]) -> Result<bool> {
+    fn target_varies(&mut self, target: &Element<'_>) -> Result<bool> {
         self.set_chunk(0);
-        match self.cell(buf, index)? {
+        match self.cell(target)? {
             Some(cell) => Ok(cell.varying),
-            None => Ok(self.inside(buf, index)?.stride != 0),
+            None => Ok(self.inside(target)?.stride != 0),
         }
     }
 
@@ -452,7 +452,7 @@ impl Selector<'_> {
     }
 
     /// All lanes of the group are combined into one element.
-    fn reduce_lanes(&mut self, r: &Reduce) -> Result<()> {
+    fn reduce_lanes(&mut self, r: &Reduce, target: &Element<'_>) -> Result<()> {
         let vl = self.b.lanes();
         let op = match r.op {
             ReduceOp::Add => Combine::Add,
@@ -476,10 +476,10 @@ impl Selector<'_> {
         let full = full.map(|v| self.b.reduce(op, v, vl));
         self.set_chunk(0);
         for value in [full, rest].into_iter().flatten() {
-            if let Some(cell) = self.cell(r.buf, &r.index)? {
+            if let Some(cell) = self.cell(target)? {
                 self.accumulate_value(r.op, cell.reg, value);
             } else {
-                let access = self.inside(r.buf, &r.index)?;
+                let access = self.inside(target)?;
                 let old = self.b.load(access.clone());
                 let new = self.combine(r.op, value, old);
                 self.b.store(new, access);

@@ -224,13 +224,17 @@ impl<'k> Emitter<'_, 'k> {
 
     /// The number of the machine register that a register has at the current node.
     pub fn number(&self, reg: Reg) -> Result<u8, String> {
+        self.placed(reg).ok_or_else(|| format!("{reg} has no machine register at {}", self.at))
+    }
+
+    /// The same, if it has one.
+    fn placed(&self, reg: Reg) -> Option<u8> {
         let number = match self.allocation.whole[reg.0 as usize] {
-            Some(number) => Some(number),
-            None => self.allocation.brief.get(&(reg, self.at)).copied(),
+            Some(number) => number,
+            None => *self.allocation.brief.get(&(reg, self.at))?,
         };
-        let number = number.ok_or_else(|| format!("{reg} has no machine register at {}", self.at))?;
         // Mask register 0 means that there is no mask.
-        Ok(if self.in_mask_register(reg) { number + 1 } else { number })
+        Some(if self.in_mask_register(reg) { number + 1 } else { number })
     }
 
     /// A whole vector register.
@@ -266,7 +270,7 @@ impl<'k> Emitter<'_, 'k> {
             let place = self.place(access, 0)?;
             return Ok(Operand::Mem(Mem { place, broadcast: access.stride == 0 }));
         }
-        if let Ok(number) = self.number(reg) {
+        if let Some(number) = self.placed(reg) {
             return Ok(self.v(number).into());
         }
         if let Some(bits) = self.flat.constant(reg) {

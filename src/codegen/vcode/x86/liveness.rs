@@ -50,11 +50,32 @@ const REMADE: f32 = 0.05;
 /// An occurrence of a register.
 #[derive(Clone, Copy)]
 struct Occurrence {
-    at: usize,
+    /// The position.
+    node: u32,
     /// Written, and not read.
     def: bool,
     /// Written before the node's operands are read.
     early: bool,
+}
+
+impl Occurrence {
+    fn use_at(at: usize) -> Occurrence {
+        Occurrence { node: at as u32, def: false, early: false }
+    }
+
+    fn at(self) -> usize {
+        self.node as usize
+    }
+
+    /// When the register is needed or written.
+    fn start(self) -> usize {
+        2 * self.at() + usize::from(self.def && !self.early)
+    }
+
+    /// When it has been read or written.
+    fn end(self) -> usize {
+        2 * self.at() + usize::from(self.def)
+    }
 }
 
 /// The occurrences of all registers.
@@ -62,13 +83,13 @@ struct Occurrences {
     /// Those of one register after those of another.
     all: Vec<Occurrence>,
     /// Where those of each register begin, and the end of the last ones.
-    starts: Vec<usize>,
+    starts: Vec<u32>,
 }
 
 impl Occurrences {
     /// Those of a register, in order.
     fn of(&self, reg: usize) -> &[Occurrence] {
-        &self.all[self.starts[reg]..self.starts[reg + 1]]
+        &self.all[self.starts[reg] as usize..self.starts[reg + 1] as usize]
     }
 
     /// The same occurrences, register by register.
@@ -77,10 +98,10 @@ impl Occurrences {
         list.iter().for_each(|(reg, _)| starts[reg.0 as usize + 1] += 1);
         (0..registers).for_each(|reg| starts[reg + 1] += starts[reg]);
         let mut next = starts.clone();
-        let mut all = vec![Occurrence { at: 0, def: false, early: false }; list.len()];
+        let mut all = vec![Occurrence::use_at(0); list.len()];
         for (reg, occurrence) in list {
             let next = &mut next[reg.0 as usize];
-            all[*next] = *occurrence;
+            all[*next as usize] = *occurrence;
             *next += 1;
         }
         Occurrences { all, starts }
@@ -116,14 +137,14 @@ fn occurrences(flat: &Flat<'_>, tier: Tier) -> Occurrences {
     for (at, node) in flat.nodes.iter().enumerate() {
         match node {
             Node::IfBegin(mask) => {
-                list.push((*mask, Occurrence { at, def: false, early: false }));
+                list.push((*mask, Occurrence::use_at(at)));
                 last[mask.0 as usize] = at;
             }
             Node::Inst(inst, dst) => {
                 for operand in inst.operands() {
                     let last = &mut last[operand.0 as usize];
                     if *last != at && flat.folded(operand).is_none() {
-                        list.push((operand, Occurrence { at, def: false, early: false }));
+                        list.push((operand, Occurrence::use_at(at)));
                         *last = at;
                     }
                 }
@@ -131,7 +152,7 @@ fn occurrences(flat: &Flat<'_>, tier: Tier) -> Occurrences {
                     // Read and written: the reading came first.
                     let early =
                         last[dst.0 as usize] != at && needs(inst, class_of_first(flat, inst), tier).early;
-                    list.push((*dst, Occurrence { at, def: true, early }));
+                    list.push((*dst, Occurrence { node: at as u32, def: true, early }));
                     last[dst.0 as usize] = at;
                 }
             }
@@ -153,14 +174,14 @@ pub(super) fn class_of_first(flat: &Flat<'_>, inst: &Inst) -> Option<Class> {
 
 fn whole_interval(flat: &Flat<'_>, occurrences: &[Occurrence]) -> Option<(usize, usize)> {
     let (first, last) = (occurrences.first()?, occurrences.last()?);
-    let mut start = 2 * first.at + usize::from(first.def && !first.early);
-    let mut end = 2 * last.at + usize::from(last.def);
+    let mut start = first.start();
+    let mut end = last.end();
     // The innermost loop that contains all occurrences.
     let contains = |l: usize, at: usize| flat.loops[l].first <= at && at <= flat.loops[l].last;
-    let home = flat.loops_around(first.at).find(|&l| contains(l, last.at));
+    let home = flat.loops_around(first.at()).find(|&l| contains(l, last.at()));
     // Whether an occurrence certainly gives the register a new value whenever its surroundings, which start
     // at `from`, are executed.
-    let defines = |o: &Occurrence, from: usize| o.def && flat.around[o.at].conditional <= from;
+    let defines = |o: &Occurrence, from: usize| o.def && flat.around[o.at()].conditional <= from;
     if let Some(home) = home {
         let info = &flat.loops[home];
         if !defines(first, info.first) {
@@ -169,9 +190,9 @@ fn whole_interval(flat: &Flat<'_>, occurrences: &[Occurrence]) -> Option<(usize,
     }
     let depth = home.map_or(0, |h| flat.loops[h].depth + 1);
     for o in occurrences {
-        for l in flat.loops_around(o.at).filter(|&l| flat.loops[l].depth >= depth) {
+        for l in flat.loops_around(o.at()).filter(|&l| flat.loops[l].depth >= depth) {
             let info = &flat.loops[l];
-            if first.at < info.first {
+            if first.at() < info.first {
                 // Comes from before the loop.
                 end = end.max(2 * info.last + 1);
             } else if !defines(first, info.first) {
@@ -216,7 +237,7 @@ impl<'a, 'k> Pool<'a, 'k> {
         for (i, interval) in whole.iter().enumerate() {
             let reg = Reg(i as u32);
             let Some((start, end)) = interval.filter(|_| contains(reg)) else { continue };
-            let weight: f32 = occurrences.of(i).iter().map(|o| flat.weight(o.at)).sum();
+            let weight: f32 = occurrences.of(i).iter().map(|o| flat.weight(o.at())).sum();
             // What can be made again need not be stored, and is mostly a memory operand.
             let weight = if flat.can_be_remade(reg) { weight * REMADE } else { weight };
             // To do without a register pays the longer it would be occupied.
@@ -287,24 +308,24 @@ impl<'a, 'k> Pool<'a, 'k> {
             while let [o, others @ ..] = rest {
                 rest = others;
                 let constant = self.flat.constant(reg).is_some();
-                if constant && (o.def || self.reads_memory(spilled, reg, o.at)) {
+                if constant && (o.def || self.reads_memory(spilled, reg, o.at())) {
                     continue;
                 }
                 if !o.def
-                    && self.reads_memory(spilled, reg, o.at)
-                    && others.first().is_none_or(|n| n.at != o.at)
+                    && self.reads_memory(spilled, reg, o.at())
+                    && others.first().is_none_or(|n| n.at() != o.at())
                 {
                     continue;
                 }
-                let start = 2 * o.at + usize::from(o.def && !o.early);
-                let mut end = 2 * o.at + usize::from(o.def);
+                let start = o.start();
+                let mut end = o.end();
                 if let [next, others @ ..] = rest
-                    && next.at == o.at
+                    && next.at() == o.at()
                 {
                     rest = others;
-                    end = 2 * o.at + 1;
+                    end = 2 * o.at() + 1;
                 }
-                owners.push(Owner::Brief(reg, o.at));
+                owners.push(Owner::Brief(reg, o.at()));
                 intervals.push(Interval { start, end, weight: f32::INFINITY, hints: [None; 2] });
             }
         }

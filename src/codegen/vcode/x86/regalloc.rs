@@ -20,20 +20,20 @@ pub(super) fn scan(intervals: &[Interval], registers: usize) -> Vec<Option<u8>> 
         intervals.iter().enumerate().map(|(i, interval)| (interval.start, interval.end, i)).collect();
     order.sort_unstable();
     let mut assigned: Vec<Option<u8>> = vec![None; intervals.len()];
-    let mut active: Vec<usize> = Vec::with_capacity(registers);
+    let mut active: Vec<Active> = Vec::with_capacity(registers);
     // When the first of the active intervals ends, or earlier.
     let mut first_end = usize::MAX;
     let mut free: u64 = (1u64 << registers) - 1;
-    for (_, _, i) in order {
+    for (start, end, i) in order {
         let interval = &intervals[i];
-        if first_end < interval.start {
+        if first_end < start {
             first_end = usize::MAX;
-            active.retain(|&a| {
-                let over = intervals[a].end < interval.start;
-                if !over {
-                    first_end = first_end.min(intervals[a].end);
-                } else if let Some(register) = assigned[a] {
-                    free |= 1 << register;
+            active.retain(|a| {
+                let over = a.end < start;
+                if over {
+                    free |= 1 << a.register;
+                } else {
+                    first_end = first_end.min(a.end);
                 }
                 !over
             });
@@ -44,25 +44,34 @@ pub(super) fn scan(intervals: &[Interval], registers: usize) -> Vec<Option<u8>> 
             .flatten()
             .filter_map(|h| assigned[*h])
             .find(|register| free & (1 << register) != 0);
+        let weight = interval.weight;
         if free != 0 {
             let register = hint.unwrap_or(free.trailing_zeros() as u8);
             free &= !(1 << register);
             assigned[i] = Some(register);
-            active.push(i);
-            first_end = first_end.min(interval.end);
+            active.push(Active { interval: i, end, weight, register });
+            first_end = first_end.min(end);
             continue;
         }
-        let cheapest = (0..active.len())
-            .min_by(|a, b| intervals[active[*a]].weight.total_cmp(&intervals[active[*b]].weight));
-        if let Some(position) = cheapest
-            && intervals[active[position]].weight < interval.weight
+        let cheapest = active.iter_mut().min_by(|a, b| a.weight.total_cmp(&b.weight));
+        if let Some(cheapest) = cheapest
+            && cheapest.weight < weight
         {
-            let victim = std::mem::replace(&mut active[position], i);
-            assigned[i] = assigned[victim].take();
-            first_end = first_end.min(interval.end);
+            assigned[i] = assigned[cheapest.interval].take();
+            *cheapest = Active { interval: i, end, weight, ..*cheapest };
+            first_end = first_end.min(end);
         }
     }
     assigned
+}
+
+/// An interval that has a register.
+#[derive(Clone, Copy)]
+struct Active {
+    interval: usize,
+    end: usize,
+    weight: f32,
+    register: u8,
 }
 
 #[cfg(test)]
