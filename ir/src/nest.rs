@@ -142,11 +142,11 @@ impl Buffer {
 
     /// The number of elements that the storage holds: halo and panel padding included.
     pub fn storage_len(&self) -> usize {
-        let mut shape = self.padded_shape();
-        if let Some((dim, block)) = self.layout.panel {
-            shape[dim] = shape[dim].next_multiple_of(block);
-        }
-        shape.iter().product()
+        let padded = |dim: usize| match self.layout.panel {
+            Some((d, block)) if d == dim => self.padded_extent(dim).next_multiple_of(block),
+            _ => self.padded_extent(dim),
+        };
+        (0..self.shape.len()).map(padded).product()
     }
 
     /// The bytes that the storage takes.

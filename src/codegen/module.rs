@@ -3,7 +3,6 @@
 //! Functions are compiled to bytes on worker threads and defined on one; nests that are equal are compiled
 //! once. Memory is never writable and executable at once, and is freed with the [`Code`].
 
-use std::collections::HashMap;
 use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -232,9 +231,10 @@ pub fn compile(unit: &Unit, target: &Target, options: &CodegenOptions) -> Result
     let mut nests = Vec::with_capacity(program.nests.len());
     let mut texts = Vec::new();
     let mut shared_texts: Vec<Option<Text>> = vec![None; compiled.len()];
-    for (nest, &which) in program.nests.iter().zip(&code_of) {
+    for ((i, nest), &which) in program.nests.iter().enumerate().zip(&code_of) {
         let code = &compiled[which];
-        let params = super::nest::params(program, &nest.body)?;
+        let own = unique[which] == i;
+        let params = if own { code.params.clone() } else { super::nest::params(program, &nest.body)? };
         let name = |c: &Check| c.param.map_or("local", |p| program.buf(params[p]).name.as_str()).to_owned();
         nests.push(NestCode {
             name: nest.name.clone(),
@@ -357,7 +357,7 @@ fn link_module(
     let mut module = FreeOnDrop(ManuallyDrop::new(JITModule::new(builder)));
 
     let signature = module.0.make_signature();
-    let mut runtime: HashMap<u32, FuncId> = HashMap::new();
+    let mut runtime: FastMap<u32, FuncId> = FastMap::default();
     let mut ids = Vec::new();
     for nest in nests {
         let nest_ids = nest

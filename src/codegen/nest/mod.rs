@@ -11,8 +11,6 @@ mod arith;
 mod expr;
 mod stmt;
 
-use std::collections::HashMap;
-
 use cranelift_codegen::ir::{self, AbiParam, UserFuncName, types};
 use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::{FunctionBuilder, Variable};
@@ -21,6 +19,7 @@ use nestjit_ir::{BufId, Buffer, Expr, LoopKind, Nest, Program, Role, Stmt, Var};
 
 pub(super) use self::arith::clif_type;
 use super::function::{CompiledFunction, Env, FunctionCompiler};
+use super::hash::FastMap;
 use super::vcode::select::Machine;
 use super::vcode::select::plan::{Plan, accessed, plan};
 use super::vcode::{clif, prefetch, x86};
@@ -237,20 +236,20 @@ struct Emitter<'a, 'f> {
     checks: &'a mut Vec<Check>,
     extents: Extents,
     /// The values of loop variables that are known, because their loops are unrolled.
-    consts: HashMap<Var, i64>,
+    consts: FastMap<Var, i64>,
     /// The values of the other loop variables.
-    vars: HashMap<Var, ir::Value>,
+    vars: FastMap<Var, ir::Value>,
     /// The storage of the parameters.
-    pointers: HashMap<BufId, ir::Value>,
-    regions: HashMap<BufId, ir::AliasRegion>,
-    locals: HashMap<BufId, Local>,
+    pointers: FastMap<BufId, ir::Value>,
+    regions: FastMap<BufId, ir::AliasRegion>,
+    locals: FastMap<BufId, Local>,
     /// The pointer table and the scratch memory.
     table: ir::Value,
     scratch: ir::Value,
     range: (ir::Value, ir::Value),
     scratch_top: usize,
     scratch_max: usize,
-    functions: HashMap<usize, ir::FuncRef>,
+    functions: FastMap<usize, ir::FuncRef>,
     /// Statements emitted so far: what bounds unrolling.
     emitted: usize,
     /// What kernels execute, and the number of the first of them.
@@ -278,17 +277,17 @@ impl<'a, 'f> Emitter<'a, 'f> {
             params: nest.params.clone(),
             checks: &mut nest.checks,
             extents,
-            consts: HashMap::new(),
-            vars: HashMap::new(),
-            pointers: HashMap::new(),
-            regions: HashMap::new(),
-            locals: HashMap::new(),
+            consts: FastMap::default(),
+            vars: FastMap::default(),
+            pointers: FastMap::default(),
+            regions: FastMap::default(),
+            locals: FastMap::default(),
             table: p[0],
             scratch: p[1],
             range: (p[2], p[3]),
             scratch_top: 0,
             scratch_max: 0,
-            functions: HashMap::new(),
+            functions: FastMap::default(),
             emitted: 0,
             plan,
             first_kernel,

@@ -59,6 +59,11 @@ struct Block {
 /// next step that reads it, would drive the accumulators out of the registers.
 const KEPT: u32 = 40;
 
+/// A map of known values with room for as many as many blocks have.
+fn values() -> FastMap<Key, Known> {
+    FastMap::with_capacity_and_hasher(100, Default::default())
+}
+
 /// Builds one kernel.
 pub(in crate::codegen) struct Builder {
     kernel: Kernel,
@@ -90,7 +95,7 @@ impl Builder {
             kernel: Kernel { lanes: machine.lanes, ..Kernel::default() },
             fma: machine.fma,
             scale: machine.scale,
-            blocks: vec![Block::default()],
+            blocks: vec![Block { known: values(), ..Block::default() }],
             spare: Vec::new(),
             versions: Vec::new(),
             count: 0,
@@ -318,7 +323,7 @@ impl Builder {
     }
 
     fn open(&mut self) {
-        let known = self.spare.pop().unwrap_or_default();
+        let known = self.spare.pop().unwrap_or_else(values);
         self.blocks.push(Block { known, ..Block::default() });
     }
 

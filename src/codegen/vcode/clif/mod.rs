@@ -10,8 +10,6 @@ mod control;
 mod memory;
 mod order;
 
-use std::collections::HashMap;
-
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{
     self, AbiParam, ConstantData, Endianness, FuncRef, Function, InstBuilder, MemFlagsData, Type, Value,
@@ -24,6 +22,7 @@ use super::{
     Access, ArgId, BinaryOp, Class, Cmp, Combine, Inst, Int, Kernel, Reg, ShiftOp, Shuffle, Terms, UnaryOp,
 };
 use crate::codegen::function::Env;
+use crate::codegen::hash::FastMap;
 
 /// Lanes of the kernels that this emitter takes.
 pub(in crate::codegen) const LANES: usize = 4;
@@ -61,10 +60,10 @@ pub(in crate::codegen) fn emit(
         env,
         args,
         counters: vec![None; kernel.counters as usize],
-        pointers: HashMap::new(),
-        functions: HashMap::new(),
+        pointers: FastMap::default(),
+        functions: FastMap::default(),
         innermost: false,
-        broadcasts: HashMap::new(),
+        broadcasts: FastMap::default(),
     };
     e.block(&kernel.body);
     e.b.ins().return_(&[]);
@@ -125,12 +124,12 @@ struct Emitter<'a, 'f> {
     slots: Vec<Slot>,
     /// The counters of the loops around.
     counters: Vec<Option<Value>>,
-    pointers: HashMap<Pattern, Value>,
-    functions: HashMap<usize, FuncRef>,
+    pointers: FastMap<Pattern, Value>,
+    functions: FastMap<usize, FuncRef>,
     /// Whether the code being emitted is in a loop without inner loops.
     innermost: bool,
     /// The broadcast loads of that loop that may happen where their value is needed.
-    broadcasts: HashMap<Reg, &'a Access>,
+    broadcasts: FastMap<Reg, &'a Access>,
 }
 
 impl<'a> Emitter<'a, '_> {

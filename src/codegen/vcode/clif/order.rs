@@ -1,14 +1,13 @@
 //! The order of instructions in the loop of a register tile.
 
-use std::collections::HashMap;
-
+use crate::codegen::hash::FastMap;
 use crate::codegen::vcode::{Inst, Reg};
 
 /// The body of a loop that only loads and accumulates products, ordered so that all products of a vector
 /// operand follow each other: then one such operand is live at a time, beside the accumulators and one
 /// broadcast operand, which is loaded where it is needed. `None` if the body is of another kind.
 pub(super) fn by_vector_operand(body: &[Inst]) -> Option<Vec<&Inst>> {
-    let mut loads: HashMap<Reg, (&Inst, bool)> = HashMap::new();
+    let mut loads: FastMap<Reg, (&Inst, bool)> = FastMap::default();
     let mut groups: Vec<(Reg, Vec<&Inst>)> = Vec::new();
     for inst in body {
         match inst {

@@ -94,7 +94,9 @@ impl<'k> Flat<'k> {
             sources: vec![Source::Computed; kernel.regs.len()],
         };
         let mut counts = vec![Count::default(); kernel.regs.len()];
-        count(&kernel.body, &mut counts);
+        let nodes = count(&kernel.body, &mut counts);
+        flat.nodes.reserve(nodes);
+        flat.around.reserve(nodes);
         // Node 0 is nothing, so that position 0 means the start.
         let around = Around { in_loop: None, conditional: 0 };
         flat.push(Node::Gone, around);
@@ -371,7 +373,9 @@ struct Count {
     uses: u32,
 }
 
-fn count(body: &[Inst], counts: &mut [Count]) {
+/// Counts; returns how many nodes these instructions are, or more.
+fn count(body: &[Inst], counts: &mut [Count]) -> usize {
+    let mut nodes = 1 + body.len();
     for inst in body {
         if let Some(dst) = inst.dst() {
             counts[dst.0 as usize].defs += 1;
@@ -380,7 +384,8 @@ fn count(body: &[Inst], counts: &mut [Count]) {
             counts[operand.0 as usize].uses += 1;
         }
         if let Inst::Loop { body, .. } | Inst::IfAny { body, .. } = inst {
-            count(body, counts);
+            nodes += 1 + count(body, counts);
         }
     }
+    nodes
 }
