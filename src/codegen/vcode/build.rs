@@ -129,7 +129,8 @@ impl Builder {
     /// The kernel, for a machine with this many vector registers.
     pub fn finish(mut self, scratch_bytes: usize, registers: usize) -> Kernel {
         self.kernel.scratch_bytes = scratch_bytes;
-        self.kernel.body = hoist(self.close(), self.kernel.regs.len(), registers);
+        self.kernel.body = self.close();
+        hoist(&mut self.kernel.body, self.kernel.regs.len(), registers);
         split(&mut self.kernel);
         self.kernel
     }

@@ -9,9 +9,9 @@ use super::{Bound, Counter, Inst, Reg};
 
 /// Hoists in every innermost loop of a block that uses registers with numbers below `count`, for a machine with this
 /// many vector registers.
-pub(super) fn hoist(body: Vec<Inst>, count: usize, registers: usize) -> Vec<Inst> {
+pub(super) fn hoist(body: &mut Vec<Inst>, count: usize, registers: usize) {
     let marks = vec![Mark::default(); count];
-    Hoister { registers, marks, touched: Vec::new(), variables: 0, written: Vec::new() }.block(body)
+    Hoister { registers, marks, touched: Vec::new(), variables: 0, written: Vec::new() }.block(body);
 }
 
 /// What a loop does with a register.
@@ -35,54 +35,56 @@ struct Hoister {
 }
 
 impl Hoister {
-    fn block(&mut self, body: Vec<Inst>) -> Vec<Inst> {
-        if !body.iter().any(|i| matches!(i, Inst::Loop { .. })) {
-            return body;
-        }
-        let mut result = Vec::with_capacity(body.len());
-        for inst in body {
-            match inst {
-                Inst::Loop { counter, begin, end, body } => {
-                    let mut body = self.block(body);
-                    let innermost = !body.iter().any(|i| matches!(i, Inst::Loop { .. }));
-                    // A loop of constant extent runs at least once, so what it loads exists.
-                    let runs = matches!((begin, end), (Bound::Const(b), Bound::Const(e)) if b < e);
-                    if innermost {
-                        body = self.hoist_loop(body, counter, runs, &mut result);
-                    }
-                    result.push(Inst::Loop { counter, begin, end, body });
+    fn block(&mut self, body: &mut Vec<Inst>) {
+        // What moves in front of the loop at a position.
+        let mut moved: Vec<(usize, Vec<Inst>)> = Vec::new();
+        for (at, inst) in body.iter_mut().enumerate() {
+            let Inst::Loop { counter, begin, end, body } = inst else { continue };
+            self.block(body);
+            let innermost = !body.iter().any(|i| matches!(i, Inst::Loop { .. }));
+            // A loop of constant extent runs at least once, so what it loads exists.
+            let runs = matches!((*begin, *end), (Bound::Const(b), Bound::Const(e)) if b < e);
+            if innermost {
+                let before = self.hoist_loop(body, *counter, runs);
+                if !before.is_empty() {
+                    moved.push((at, before));
                 }
-                inst => result.push(inst),
             }
         }
-        result
+        if moved.is_empty() {
+            return;
+        }
+        let more: usize = moved.iter().map(|m| m.1.len()).sum();
+        let old = std::mem::replace(body, Vec::with_capacity(body.len() + more));
+        let mut moved = moved.into_iter().peekable();
+        for (at, inst) in old.into_iter().enumerate() {
+            if let Some((_, before)) = moved.next_if(|m| m.0 == at) {
+                body.extend(before);
+            }
+            body.push(inst);
+        }
     }
 
-    /// Moves the invariant instructions of a loop to `before`; returns the rest.
-    fn hoist_loop(
-        &mut self,
-        mut body: Vec<Inst>,
-        counter: Counter,
-        runs: bool,
-        before: &mut Vec<Inst>,
-    ) -> Vec<Inst> {
-        self.survey(&body);
+    /// Takes the invariant instructions out of a loop.
+    fn hoist_loop(&mut self, body: &mut Vec<Inst>, counter: Counter, runs: bool) -> Vec<Inst> {
+        self.survey(body);
         // A few registers are for what an iteration computes.
         let mut room = self.registers.saturating_sub(4).saturating_sub(self.variables);
-        before.extend(body.extract_if(.., |inst| {
+        let invariant = body.extract_if(.., |inst| {
             let moves = room > 0 && self.is_invariant(inst, counter, runs);
             if moves && let Some(dst) = inst.dst() {
                 room -= 1;
                 self.marks[dst.0 as usize].assigned = false;
             }
             moves
-        }));
+        });
+        let invariant = invariant.collect();
         for reg in self.touched.drain(..) {
             self.marks[reg.0 as usize] = Mark::default();
         }
         self.variables = 0;
         self.written.clear();
-        body
+        invariant
     }
 
     /// Whether an instruction does the same in every iteration of the loop.
@@ -159,13 +161,15 @@ mod tests {
             Inst::Store { src: Reg(3), to: access(1, &[(inner, 16)]) },
         ];
         let make = |counter, end, body| Inst::Loop { counter, begin: Bound::Const(0), end, body };
-        let body = vec![make(outer, Bound::Const(4), vec![make(inner, Bound::Const(4), inner_body.clone())])];
-        let hoisted = hoist(body, 4, 16);
+        let body = vec![make(inner, Bound::Const(4), inner_body.clone())];
+        let mut hoisted = vec![make(outer, Bound::Const(4), body)];
+        hoist(&mut hoisted, 4, 16);
         let [Inst::Loop { body, .. }] = hoisted.as_slice() else { panic!("one loop: {hoisted:?}") };
         assert_eq!(body[..2], inner_body[..2]);
         assert_eq!(body[2], make(inner, Bound::Const(4), inner_body[2..].to_vec()));
         // A loop that may not run: loads stay.
-        let hoisted = hoist(vec![make(inner, Bound::Arg(ArgId(0)), inner_body.clone())], 4, 16);
+        let mut hoisted = vec![make(inner, Bound::Arg(ArgId(0)), inner_body.clone())];
+        hoist(&mut hoisted, 4, 16);
         assert_eq!(hoisted[..1], inner_body[..1]);
         assert_eq!(hoisted.len(), 2);
     }

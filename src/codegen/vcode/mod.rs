@@ -17,7 +17,7 @@ pub(super) mod x86;
 use std::rc::Rc;
 
 use nestjit_ir::{Affine, BufId, Expr};
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 
 /// A virtual vector register.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -362,27 +362,34 @@ impl Inst {
     }
 
     /// The registers read, those of inner instructions aside.
-    #[inline]
     pub fn operands(&self) -> Operands {
+        let mut operands = Operands::new();
+        self.each_operand(|r| operands.push(r));
+        operands
+    }
+
+    /// Calls `f` on the registers read, those of inner instructions aside.
+    #[inline]
+    pub fn each_operand(&self, mut f: impl FnMut(Reg)) {
         match self {
             Inst::Const { .. }
             | Inst::Load { .. }
             | Inst::Prefetch { .. }
             | Inst::Iota { .. }
-            | Inst::Loop { .. } => Operands::new(),
+            | Inst::Loop { .. } => {}
             Inst::LoadGuarded { otherwise: a, .. }
             | Inst::Store { src: a, .. }
             | Inst::Copy { a, .. }
             | Inst::Unary { a, .. }
             | Inst::Shift { a, .. }
             | Inst::Reduce { a, .. }
-            | Inst::IfAny { mask: a, .. } => smallvec![*a],
+            | Inst::IfAny { mask: a, .. } => f(*a),
             Inst::Binary { a, b, .. } | Inst::Compare { a, b, .. } | Inst::Shuffle { a, b, .. } => {
-                smallvec![*a, *b]
+                [*a, *b].into_iter().for_each(f);
             }
-            Inst::Fma { a, b, c, .. } => smallvec![*a, *b, *c],
-            Inst::Select { mask, a, b, .. } => smallvec![*mask, *a, *b],
-            Inst::Call { args, .. } => Operands::from_slice(args),
+            Inst::Fma { a, b, c, .. } => [*a, *b, *c].into_iter().for_each(f),
+            Inst::Select { mask, a, b, .. } => [*mask, *a, *b].into_iter().for_each(f),
+            Inst::Call { args, .. } => args.iter().copied().for_each(f),
         }
     }
 }

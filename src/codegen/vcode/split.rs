@@ -23,9 +23,9 @@ pub(super) fn split(kernel: &mut Kernel) {
 /// How often each register occurs.
 fn count(body: &[Inst], counts: &mut [u32]) {
     for inst in body {
-        for reg in inst.operands().into_iter().chain(inst.dst()) {
-            counts[reg.0 as usize] += 1;
-        }
+        let mut add = |reg: Reg| counts[reg.0 as usize] += 1;
+        inst.each_operand(&mut add);
+        inst.dst().into_iter().for_each(add);
         if let Inst::Loop { body, .. } | Inst::IfAny { body, .. } = inst {
             count(body, counts);
         }
@@ -139,11 +139,11 @@ impl Splitter<'_> {
 
     /// Takes note of the registers of an instruction at a position, those of inner ones aside.
     fn survey(&mut self, inst: &Inst, at: u32) {
-        for reg in inst.operands() {
+        inst.each_operand(|reg| {
             if let Some(uses) = self.uses(reg, 1, false) {
                 uses.last_use = Some(at);
             }
-        }
+        });
         if let Some(reg) = inst.dst()
             && let Some(uses) = self.uses(reg, 1, true)
         {

@@ -266,7 +266,7 @@ impl<'k> Flat<'k> {
         let mut found: Vec<Option<(usize, &'k Access)>> = vec![None; self.sources.len()];
         for (at, node) in self.nodes.iter().enumerate() {
             let Node::Inst(inst, dst) = node else { continue };
-            for operand in inst.operands() {
+            inst.each_operand(|operand| {
                 // Outside the loop of the load, its pointer has moved on.
                 let found = &mut found[operand.0 as usize];
                 if let Some((load, _)) = *found
@@ -275,7 +275,7 @@ impl<'k> Flat<'k> {
                 {
                     *found = None;
                 }
-            }
+            });
             if let Inst::Load { dst: loaded, from } = inst
                 && *dst == Some(*loaded)
                 && counts[loaded.0 as usize].defs == 1
@@ -380,9 +380,7 @@ fn count(body: &[Inst], counts: &mut [Count]) -> usize {
         if let Some(dst) = inst.dst() {
             counts[dst.0 as usize].defs += 1;
         }
-        for operand in inst.operands() {
-            counts[operand.0 as usize].uses += 1;
-        }
+        inst.each_operand(|operand| counts[operand.0 as usize].uses += 1);
         if let Inst::Loop { body, .. } | Inst::IfAny { body, .. } = inst {
             nodes += 1 + count(body, counts);
         }

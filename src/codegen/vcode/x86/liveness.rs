@@ -141,13 +141,13 @@ fn occurrences(flat: &Flat<'_>, tier: Tier) -> Occurrences {
                 last[mask.0 as usize] = at;
             }
             Node::Inst(inst, dst) => {
-                for operand in inst.operands() {
+                inst.each_operand(|operand| {
                     let last = &mut last[operand.0 as usize];
                     if *last != at && flat.folded(operand).is_none() {
                         list.push((operand, Occurrence::use_at(at)));
                         *last = at;
                     }
-                }
+                });
                 if let Some(dst) = dst {
                     // Read and written: the reading came first.
                     let early =

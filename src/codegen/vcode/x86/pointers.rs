@@ -157,13 +157,13 @@ impl Planner<'_, '_> {
                 Inst::Iota { value, .. } => ask(value),
                 _ => {}
             }
-            for operand in inst.operands() {
+            inst.each_operand(|operand| {
                 let nowhere = self.allocation.whole[operand.0 as usize].is_none();
                 let again = self.flat.reloadable(operand).filter(|_| nowhere);
                 if let Some(access) = self.flat.folded(operand).or(again) {
                     self.access(access, at);
                 }
-            }
+            });
         }
         asked
     }

@@ -6,7 +6,7 @@ use super::{Input, Random, check, tiers};
 use crate::codegen::runtime_fns;
 use crate::codegen::vcode::{
     Access, Address, Arg, ArgId, BinaryOp, Bound, Class, Cmp, Combine, Counter, Guard, Inst, Int, Kernel,
-    Reg, ShiftOp, Shuffle, UnaryOp,
+    Reg, ShiftOp, Shuffle, Terms, UnaryOp,
 };
 
 /// Elements of the buffers that kernels read and write at random; one more holds the final values.
