@@ -77,12 +77,12 @@ pub(in crate::codegen) struct Builder {
     spare: Vec<FastMap<Key, Known>>,
     /// How often each register has been assigned again.
     versions: Vec<u32>,
+    /// Instructions so far, and those together with the ones that were dropped again: the time, which never goes back.
     count: u32,
-    /// The time: instructions that were appended, those included that were dropped again.
     now: u32,
     /// When each buffer of [`Kernel::written`] was last stored to.
     stored: Vec<u32>,
-    /// The terms of addresses that were asked for, the last ones last.
+    /// Terms of addresses, the latest last.
     terms: Vec<Terms>,
 }
 
@@ -145,7 +145,7 @@ impl Builder {
         ArgId(position as u32)
     }
 
-    /// Terms that are shared with recent ones, if they are equal.
+    /// The terms of an address; they are shared with equal ones of late.
     pub fn terms(&mut self, terms: &[(Counter, i64)]) -> Terms {
         if let Some(known) = self.terms.iter().rev().take(RECENT_TERMS).find(|t| ***t == *terms) {
             return known.clone();
@@ -367,5 +367,41 @@ impl Builder {
         body(self);
         let body = self.close();
         self.push(Inst::IfAny { mask, body });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codegen::vcode::Address;
+
+    #[test]
+    fn what_is_known_holds_until_stores_loops_and_assignments() {
+        let mut b = Builder::new(Machine { lanes: 4, registers: 16, fma: true, scale: false });
+        let at = |b: &mut Builder, buf: u32| {
+            let address = Address { base: ArgId(buf), terms: b.terms(&[(Counter(0), 16)]), offset: 0 };
+            Access { address, stride: 4, lanes: 4, buf: BufId(buf) }
+        };
+        let (x, y) = (at(&mut b, 0), at(&mut b, 1));
+        assert!(std::ptr::eq(&*x.address.terms, &*y.address.terms));
+        let (one, first) = (b.constant(Class::F32, 1), b.load(x.clone()));
+        let sum = b.binary(BinaryOp::Add, one, first);
+        b.store(sum, y.clone());
+        assert_eq!(b.load(x.clone()), first, "another buffer was stored to");
+        let stored = b.load(y.clone());
+        b.begin_loop();
+        assert_ne!(b.load(x.clone()), first, "a block has its own values");
+        b.store(sum, x.clone());
+        b.abandon_loop();
+        let second = b.load(x.clone());
+        assert_ne!(second, first, "a store in an inner block counts");
+        assert_eq!((b.load(x), b.load(y), b.constant(Class::F32, 1)), (second, stored, one));
+        let counter = b.new_counter();
+        b.begin_loop();
+        b.end_loop(counter, Bound::Const(0), Bound::Const(2));
+        assert_ne!(b.constant(Class::F32, 1), one, "a constant from before a loop");
+        assert_eq!(b.binary(BinaryOp::Add, one, first), sum);
+        b.assign(first, one);
+        assert_ne!(b.binary(BinaryOp::Add, one, first), sum, "an operand was assigned");
     }
 }

@@ -113,8 +113,8 @@ impl Splitter<'_> {
                 self.rename(&mut inst);
             }
             body.push(inst);
-            while let [(_, a, dst), others @ ..] = rest
-                && rest[0].0 as usize == at
+            while let [(behind, a, dst), others @ ..] = rest
+                && *behind as usize == at
             {
                 body.push(Inst::Copy { dst: *dst, a: *a });
                 self.names[a.0 as usize] = Some(*dst);
