@@ -20,6 +20,9 @@ pub(super) struct Form {
     pub offset: Option<Affine>,
     /// The dimensions whose index may be outside the buffer.
     pub unsure: SmallVec<[usize; 4]>,
+    /// What it is the form of.
+    #[cfg(debug_assertions)]
+    index: Vec<Index>,
 }
 
 impl Form {
@@ -27,12 +30,16 @@ impl Form {
         let buffer = program.buf(buf);
         let affine = index.len() == buffer.shape.len() && index.iter().all(|i| i.as_affine().is_some());
         let indices = || index.iter().filter_map(Index::as_affine);
-        if !affine {
-            return Form { affine, offset: None, unsure: SmallVec::new() };
-        }
+        let offset = affine.then(|| offset(buffer, indices(), extents)).flatten();
         let within = |dim: usize, i: &Affine| inside(i, allowed(buffer, dim, None), extents);
-        let unsure = indices().enumerate().filter(|(dim, i)| !within(*dim, i)).map(|(dim, _)| dim);
-        Form { affine, offset: offset(buffer, indices(), extents), unsure: unsure.collect() }
+        let unsure = indices().enumerate().filter(|(dim, i)| affine && !within(*dim, i)).map(|(dim, _)| dim);
+        Form {
+            affine,
+            offset,
+            unsure: unsure.collect(),
+            #[cfg(debug_assertions)]
+            index: index.to_vec(),
+        }
     }
 }
 
@@ -64,10 +71,14 @@ impl<'a> Facts<'a> {
         Element { buf, index, form: self.form(buf, index) }
     }
 
-    /// The form of an access that the nest contains.
+    /// The form of an access that the nest contains: a copy of its indices could be followed by another one at the
+    /// same address.
     pub(super) fn form(&self, buf: BufId, index: &[Index]) -> Rc<Form> {
         let new = || Rc::new(Form::of(self.program, self.extents, buf, index));
-        self.forms.borrow_mut().entry((buf, index.as_ptr())).or_insert_with(new).clone()
+        let form = self.forms.borrow_mut().entry((buf, index.as_ptr())).or_insert_with(new).clone();
+        #[cfg(debug_assertions)]
+        assert!(form.index == index, "indices that are not the nest's own");
+        form
     }
 
     /// Whether the vector loops in the body of a vector loop make better lanes than the loop itself.
