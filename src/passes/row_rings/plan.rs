@@ -4,7 +4,7 @@
 //! block to block, constants that are read again for each block, and the bytes of the tensors in between, which
 //! come from the last-level cache or memory if they are whole and from the second-level cache if they are strips.
 
-use super::stage::Window;
+use super::stage::{Window, contracts};
 use super::{Link, Ring};
 use crate::target::Target;
 
@@ -14,9 +14,11 @@ const SHARE: f64 = 0.6;
 /// The share of the time for moving bytes between the caches that computing does not hide.
 const EXPOSED: f64 = 0.3;
 
-/// Bytes that a core moves per cycle from and to the second-level cache, the last-level cache and memory.
+/// Bytes that a core moves per cycle from and to the second-level cache, the last-level cache (a small part of it, or
+/// more, which others want, too) and memory.
 const L2_RATE: f64 = 48.0;
 const L3_RATE: f64 = 18.0;
+const CROWDED_RATE: f64 = 12.0;
 const MEMORY_RATE: f64 = 7.0;
 
 /// Cycles to start a stage on a block.
@@ -24,6 +26,10 @@ const START: f64 = 100.0;
 
 /// A ring must save at least this share.
 const GAIN: f64 = 0.98;
+
+/// How much longer a ring takes whose last stage only pools: in strips, its rows are short runs of vectors, and a
+/// convolution before it hides most of the time for moving bytes anyway.
+const POOLING: f64 = 1.1;
 
 /// Blocks of more rows than this are not considered.
 const MOST_ROWS: usize = 64;
@@ -192,8 +198,10 @@ impl Model<'_> {
     fn rate(&self, bytes: f64) -> f64 {
         if bytes <= 0.75 * self.target.l2_bytes as f64 {
             L2_RATE
-        } else if bytes <= 0.5 * self.target.l3_bytes as f64 {
+        } else if bytes <= 0.125 * self.target.l3_bytes as f64 {
             L3_RATE
+        } else if bytes <= 0.5 * self.target.l3_bytes as f64 {
+            CROWDED_RATE
         } else {
             MEMORY_RATE
         }
@@ -234,6 +242,7 @@ impl Model<'_> {
             let rounds = units.div_ceil(self.target.cores.max(1)) as f64;
             cycles += rounds * strip / self.ring.batch_extent() as f64;
         }
-        Some((cycles, most as usize))
+        let pools = self.ring.stages.last().is_some_and(|s| !contracts(&s.body));
+        Some((if pools { POOLING * cycles } else { cycles }, most as usize))
     }
 }
