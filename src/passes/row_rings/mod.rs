@@ -26,7 +26,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use nestjit_ir::access::{AccessKind, accesses};
-use nestjit_ir::visit::rename_vars;
+use nestjit_ir::visit::{rename_vars, walk_stmts};
 use nestjit_ir::{BufId, Index, Nest, Program, Role, Stmt, Var};
 
 use self::build::Build;
@@ -41,6 +41,10 @@ use crate::options::{Fusion, RowRings};
 use crate::unit::{Remark, Unit};
 
 const NAME: &str = "RowRings";
+
+/// A stage has a few loops and what follows them. Nests of more statements than this (such as unrolled transforms) are
+/// not looked at any closer.
+const MOST_STATEMENTS: usize = 150;
 
 /// A tensor between two stages.
 #[derive(Clone, PartialEq, Debug)]
@@ -184,9 +188,19 @@ impl Uses {
     }
 }
 
+/// How many statements there are, those of loops included.
+fn statements(body: &[Stmt]) -> usize {
+    let mut count = 0;
+    walk_stmts(body, &mut |_| count += 1);
+    count
+}
+
 /// The ring that begins with the rows of `buf`.
 fn find(program: &Program, uses: &Uses, producer: usize, consumer: usize, buf: BufId) -> Option<Ring> {
-    only_store(program, &program.nests[producer].body)?;
+    let is_short = |n: usize| statements(&program.nests[n].body) <= MOST_STATEMENTS;
+    if !is_short(producer) || !is_short(consumer) {
+        return None;
+    }
     let (chain1, body1) = chain_of(program, &program.nests[producer])?;
     let second = independent_chain(program, split(&program.nests[consumer].body)?)?;
     let (chain2, body2, tail) = (second.chain, second.body, second.rest);
