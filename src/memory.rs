@@ -112,6 +112,7 @@ impl Block {
     }
 
     /// Whether the memory lives on as long as other blocks do.
+    #[cfg(test)]
     pub fn is_part(&self) -> bool {
         matches!(self.owner, Owner::Part(_))
     }

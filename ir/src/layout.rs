@@ -173,14 +173,19 @@ pub fn pack_into(buffer: &Buffer, data: &[u8], storage: &mut [u8]) -> Result<(),
     Ok(())
 }
 
+/// An element times a factor, rounded once.
+pub fn scaled(element: f32, factor: f64) -> f32 {
+    (f64::from(element) * factor) as f32
+}
+
 /// The dimension along which runs of `run` elements in logical order have one of `count` factors each, in turn.
 pub fn factor_dimension(buffer: &Buffer, run: usize, count: usize) -> Option<usize> {
     let strides = pack::logical_strides(buffer);
     (0..strides.len()).find(|&d| strides[d] == run && buffer.shape[d] == count)
 }
 
-/// Like [`pack_into`] for `f32`; each element is multiplied with the factor that its index in the dimension `along`
-/// selects, and rounded once.
+/// Like [`pack_into`] for `f32`; each element is [`scaled`] by the factor that its index in the dimension `along`
+/// selects.
 ///
 /// # Panics
 /// If the buffer is not `f32`, or has more indices in the dimension than there are factors.

@@ -127,14 +127,6 @@ impl Buffer {
         self.len() * self.dtype.size()
     }
 
-    /// The extent of each dimension with the halo added.
-    pub fn padded_shape(&self) -> Vec<usize> {
-        match self.halo.as_slice() {
-            [] => self.shape.clone(),
-            halo => self.shape.iter().zip(halo).map(|(s, (lo, hi))| s + lo + hi).collect(),
-        }
-    }
-
     /// The extent of a dimension with the halo added.
     pub fn padded_extent(&self, dim: usize) -> usize {
         self.shape[dim] + self.halo.get(dim).map_or(0, |(lo, hi)| lo + hi)

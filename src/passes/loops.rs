@@ -134,6 +134,17 @@ pub fn independent(l: &For) -> bool {
     carried(l) == Carried::Nothing
 }
 
+/// Whether the iterations of every loop of a perfect chain around `body` are independent.
+pub fn all_independent(chain: &[For], body: &[Stmt]) -> bool {
+    let mut inner = body.to_vec();
+    chain.iter().rev().all(|l| {
+        let around = For { body: std::mem::take(&mut inner), ..l.clone() };
+        let fine = independent(&around);
+        inner = vec![Stmt::For(around)];
+        fine
+    })
+}
+
 /// Whether these indices into one dimension differ whenever `var` does: all have the form
 /// `c * var + outer + r` with the same `c` and `outer`, and all `r` lie within an interval shorter than `c`.
 fn apart<'a>(var: Var, inner: &Extents, indices: impl Iterator<Item = &'a Index>) -> bool {

@@ -93,7 +93,7 @@ fn task<'u>(buffer: &'u Buffer, tensor: Option<Arc<Tensor>>, bundle: &mut Bundle
         return Err(Error::internal(format!("the data of the constant %{} does not fit", buffer.name)));
     }
     let plain = buffer.layout.is_row_major() && buffer.halo.is_empty();
-    // What lies among other tensors would keep their memory alive.
+    // What lies elsewhere would keep that, such as a mapped file, alive.
     if plain && tensor.has_own_memory() {
         return Ok(Task::Done(Ok(Storage::Shared(tensor))));
     }
@@ -123,14 +123,15 @@ fn pack(
         },
     };
     let to = block.bytes_mut();
-    let Raw { bytes, factors } = tensor.raw();
-    let along = factors
-        .filter(|_| buffer.dtype == DType::F32)
-        .and_then(|f| Some((layout::factor_dimension(buffer, f.run, f.values.len())?, f)));
-    let packed = match (along, factors) {
-        (Some((along, f)), _) => layout::pack_scaled_into(buffer, bytes, along, &f.values, to),
-        (None, Some(_)) => layout::pack_into(buffer, tensor.bytes(), to),
-        (None, None) => layout::pack_into(buffer, bytes, to),
+    let mut along = None;
+    let Raw { bytes, factors } = tensor.raw_if(|f| {
+        along =
+            layout::factor_dimension(buffer, f.run, f.values.len()).filter(|_| buffer.dtype == DType::F32);
+        along.is_some()
+    });
+    let packed = match along.zip(factors) {
+        Some((along, f)) => layout::pack_scaled_into(buffer, bytes, along, &f.values, to),
+        None => layout::pack_into(buffer, bytes, to),
     };
     packed.map_err(|e| Error::internal(e.to_string()))?;
     recycle(recycler, tensor);

@@ -6,6 +6,7 @@
 use std::sync::{Arc, OnceLock};
 
 use nestjit_ir::DType;
+use nestjit_ir::layout::scaled;
 
 use super::Tensor;
 use crate::memory::Block;
@@ -20,13 +21,6 @@ pub(crate) struct Factors {
     pub run: usize,
     /// The factors; at least one.
     pub values: Arc<[f64]>,
-}
-
-impl Factors {
-    /// An element times its factor, rounded once.
-    pub fn f32(value: f32, factor: f64) -> f32 {
-        (f64::from(value) * factor) as f32
-    }
 }
 
 /// Elements as they are: not aligned, and not multiplied yet.
@@ -65,6 +59,7 @@ impl Late {
         self.made.get_or_init(|| self.make(dtype)).bytes()
     }
 
+    /// The elements as they are.
     pub fn raw(&self) -> Raw<'_> {
         if let Some(made) = self.made.get() {
             return Raw { bytes: made.bytes(), factors: None };
@@ -73,10 +68,7 @@ impl Late {
         match &self.source {
             Source::Foreign(bytes) => Raw { bytes: (**bytes).as_ref(), factors },
             // What is scaled twice is rounded twice.
-            Source::Tensor(tensor) => match tensor.raw() {
-                Raw { bytes, factors: None } => Raw { bytes, factors },
-                Raw { factors: Some(_), .. } => Raw { bytes: tensor.bytes(), factors },
-            },
+            Source::Tensor(tensor) => Raw { factors, ..tensor.raw_if(|_| false) },
         }
     }
 
@@ -95,7 +87,7 @@ impl Late {
                 multiply(f, bytes, to, |v, factor| (f64::from_ne_bytes(v) * factor).to_ne_bytes())
             }
             (Some(f), _) => {
-                multiply(f, bytes, to, |v, factor| Factors::f32(f32::from_ne_bytes(v), factor).to_ne_bytes())
+                multiply(f, bytes, to, |v, factor| scaled(f32::from_ne_bytes(v), factor).to_ne_bytes())
             }
         }
         block
@@ -130,10 +122,10 @@ mod tests {
         let scaled = base.scaled(Factors { run: 2, values: Arc::new([10.0, 100.0]) });
         let again = scaled.scaled(Factors { run: 4, values: Arc::new([1.0, -1.0]) });
         let reshaped = scaled.reshape(&[8]).unwrap();
-        assert_eq!(scaled.raw().factors.map(|f| f.run), Some(2));
+        assert_eq!(scaled.raw_if(|_| true).factors.map(|f| f.run), Some(2));
         assert_eq!(floats(&again), [10.0, 20.0, 300.0, 400.0, -50.0, -60.0, -700.0, -800.0]);
         assert_eq!(floats(&reshaped), [10.0, 20.0, 300.0, 400.0, 50.0, 60.0, 700.0, 800.0]);
-        assert!(scaled.raw().factors.is_none(), "they share what was made");
+        assert!(scaled.raw_if(|_| true).factors.is_none(), "they share what was made");
         let double = Tensor::new(&[2], &[1.5f64, 2.0]).unwrap();
         let double = double.scaled(Factors { run: 1, values: Arc::new([2.0]) });
         assert_eq!(double.values::<f64>().unwrap(), [3.0, 4.0]);
@@ -156,7 +148,7 @@ mod tests {
             }
         }
         let mut tensor = Tensor::foreign(DType::F32, &[2], Arc::new(Part(file.clone()))).unwrap();
-        assert_eq!(tensor.raw().bytes, &file[1..]);
+        assert_eq!(tensor.raw_if(|_| true).bytes, &file[1..]);
         assert_eq!(floats(&tensor), [1.0, 2.0]);
         let other = tensor.clone();
         tensor.values_mut::<f32>().unwrap()[0] = 7.0;

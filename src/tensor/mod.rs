@@ -161,11 +161,15 @@ impl Tensor {
         }
     }
 
-    /// The elements as they are, for whoever copies them.
-    pub(crate) fn raw(&self) -> Raw<'_> {
-        match &*self.elements {
+    /// The elements as they are, for whoever copies them; with factors only if these are `usable`.
+    pub(crate) fn raw_if(&self, usable: impl FnOnce(&Factors) -> bool) -> Raw<'_> {
+        let raw = match &*self.elements {
             Elements::Made(block) => Raw { bytes: block.bytes(), factors: None },
             Elements::Late(late) => late.raw(),
+        };
+        match raw.factors {
+            Some(factors) if !usable(factors) => Raw { bytes: self.bytes(), factors: None },
+            _ => raw,
         }
     }
 
@@ -192,9 +196,9 @@ impl Tensor {
         }
     }
 
-    /// Whether the memory is freed with this tensor and its clones, not only with others that lie beside it.
+    /// Whether the elements are in memory that is freed with this tensor and its clones.
     pub(crate) fn has_own_memory(&self) -> bool {
-        matches!(&*self.elements, Elements::Made(block) if !block.is_part())
+        matches!(&*self.elements, Elements::Made(_))
     }
 
     /// The elements, row-major.

@@ -1,7 +1,7 @@
 //! The copy behind [`super::pack`]: all elements of a buffer from logical to physical order. Weights are packed
 //! whenever a model is compiled, so it goes through the storage in order and does no arithmetic per element.
 
-use super::Geometry;
+use super::{Geometry, scaled};
 use crate::nest::Buffer;
 
 /// A loop of the copy: how often, and how far source, destination and the number of the factor advance.
@@ -79,7 +79,7 @@ impl Element<4> for Scaled<'_> {
 }
 
 fn scale(element: [u8; 4], factor: f64) -> [u8; 4] {
-    ((f64::from(f32::from_ne_bytes(element)) * factor) as f32).to_ne_bytes()
+    scaled(f32::from_ne_bytes(element), factor).to_ne_bytes()
 }
 
 /// Copies the elements of a buffer, `N` bytes each, to where they lie in its storage. The index in the dimension

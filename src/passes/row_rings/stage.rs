@@ -8,7 +8,7 @@ use nestjit_ir::{
 };
 
 use super::tail::{Split, split};
-use crate::passes::loops::{independent, vectorizable};
+use crate::passes::loops::{all_independent, vectorizable};
 
 /// A nest that computes rows of a tensor.
 #[derive(Clone, PartialEq, Debug)]
@@ -100,15 +100,7 @@ pub(super) fn independent_chain(program: &Program, split: Split) -> Option<Split
     if matches!(body.as_slice(), [Stmt::Reduce(_)]) {
         return None;
     }
-    let mut inner = body.clone();
-    for l in chain.iter().rev() {
-        inner = vec![Stmt::For(For { body: inner, ..l.clone() })];
-        let [Stmt::For(around)] = inner.as_slice() else { return None };
-        if !independent(around) {
-            return None;
-        }
-    }
-    Some(split)
+    all_independent(chain, body).then_some(split)
 }
 
 /// The one store of a body into what others see.

@@ -1,7 +1,8 @@
 //! The filters of a convolution, transformed at compile time.
 
+use nestjit_ir::layout::scaled;
+
 use super::transform::Filtering;
-use crate::tensor::Factors;
 
 /// Filters that are transformed together: their values lie side by side, as vectors.
 const TOGETHER: usize = 16;
@@ -32,7 +33,7 @@ pub(super) fn filters(
                     let at = c * strides[1] + kh * strides[2] + kw * strides[3];
                     for (i, v) in values[..count].iter_mut().enumerate() {
                         let w = f32::from_ne_bytes(w[at + (first + i) * strides[0]]);
-                        *v = f64::from(factors.map_or(w, |f| Factors::f32(w, f[first + i])));
+                        *v = f64::from(factors.map_or(w, |f| scaled(w, f[first + i])));
                     }
                 }
             }

@@ -8,7 +8,7 @@ use nestjit_ir::{
     Affine, BinOp, BufId, Expr, For, Index, Load, LoopKind, Program, ReduceOp, Role, Stmt, Var,
 };
 
-use crate::passes::loops::{independent, rechain, stride, unchain, vectorizable};
+use crate::passes::loops::{all_independent, stride, unchain, vectorizable};
 
 /// A loop by its variable and extent.
 pub(super) type Loop = (Var, usize);
@@ -207,13 +207,7 @@ fn obstacle(program: &Program, chain: &[For], body: &[Stmt], conv: &Convolution)
     if program.buf(weights.buf).role != Role::Const || weights.otherwise.is_some() {
         return Some(Obstacle::DynamicWeights);
     }
-    for at in 0..chain.len() {
-        let inner = rechain(chain[at + 1..].to_vec(), body.to_vec());
-        if !independent(&For { body: inner, ..chain[at].clone() }) {
-            return Some(Obstacle::Dependence);
-        }
-    }
-    if writes(body).contains(&input.buf) {
+    if !all_independent(chain, body) || writes(body).contains(&input.buf) {
         return Some(Obstacle::Dependence);
     }
     None

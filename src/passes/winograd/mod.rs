@@ -181,14 +181,9 @@ impl Transform {
     fn run(&self) -> Result<Tensor> {
         let mut data = Tensor::zeros(DType::F32, &self.shape)?;
         let [_, ci, co] = self.shape;
-        let Raw { bytes, factors } = self.weights.raw();
-        let by_filter = |f: &&Factors| f.run == self.strides[0] && f.values.len() == co;
-        let (bytes, factors) = match factors {
-            Some(f) if by_filter(&f) => (bytes, Some(&*f.values)),
-            Some(_) => (self.weights.bytes(), None),
-            None => (bytes, None),
-        };
-        let (w, _) = bytes.as_chunks();
+        let by_filter = |f: &Factors| f.run == self.strides[0] && f.values.len() == co;
+        let Raw { bytes, factors } = self.weights.raw_if(by_filter);
+        let (w, factors) = (bytes.as_chunks().0, factors.map(|f| &*f.values));
         filters(self.filtering, w, factors, self.strides, [co, ci], data.values_mut()?);
         Ok(data)
     }
