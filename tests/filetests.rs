@@ -101,11 +101,9 @@ fn unit(program: Program) -> Result<Unit, String> {
 
 /// Integers are small, so that they can be indices.
 fn random(buffer: &Buffer, seed: u32) -> Result<Tensor, String> {
-    let tensor = match buffer.dtype {
-        DType::I64 => {
-            Tensor::new(&buffer.shape, &(0..buffer.len()).map(|i| (i % 2) as i64).collect::<Vec<_>>())
-        }
-        dtype => Tensor::random(dtype, &buffer.shape, seed.into()),
+    let tensor = match buffer.dtype == DType::I64 {
+        true => Tensor::new(&buffer.shape, &(0..buffer.len()).map(|i| (i % 2) as i64).collect::<Vec<_>>()),
+        false => Tensor::random(buffer.dtype, &buffer.shape, seed.into()),
     };
     tensor.map_err(|e| e.to_string())
 }

@@ -164,10 +164,11 @@ pub fn pack(buffer: &Buffer, data: &[u8]) -> Result<Vec<u8>, SizeError> {
 pub fn pack_into(buffer: &Buffer, data: &[u8], storage: &mut [u8]) -> Result<(), SizeError> {
     begin(buffer, data, storage)?;
     if !buffer.is_empty() {
-        match buffer.dtype.size() {
-            1 => pack::copy::<1>(buffer, None, &pack::Same, data.as_chunks().0, storage.as_chunks_mut().0),
-            4 => pack::copy::<4>(buffer, None, &pack::Same, data.as_chunks().0, storage.as_chunks_mut().0),
-            _ => pack::copy::<8>(buffer, None, &pack::Same, data.as_chunks().0, storage.as_chunks_mut().0),
+        match buffer.dtype {
+            DType::I8 | DType::U8 | DType::Bool => pack::copy_bytes::<1>(buffer, data, storage),
+            DType::I16 | DType::U16 => pack::copy_bytes::<2>(buffer, data, storage),
+            DType::F32 | DType::I32 | DType::U32 => pack::copy_bytes::<4>(buffer, data, storage),
+            DType::F64 | DType::I64 | DType::U64 => pack::copy_bytes::<8>(buffer, data, storage),
         }
     }
     Ok(())
@@ -305,6 +306,22 @@ mod tests {
         let storage = pack(b, &data).expect("the right size");
         assert_eq!(unpack(b, &storage).expect("the right size"), data);
         ints(&storage)
+    }
+
+    #[test]
+    fn every_element_type_is_packed_in_any_order() {
+        for dtype in DType::ALL {
+            let mut b = Buffer::new("x", dtype, &[2, 3, 5], Role::Const);
+            let size = dtype.size();
+            let data: Vec<u8> = (0..b.logical_bytes() as u8).collect();
+            for (order, panel) in [([2, 0, 1], None), ([0, 1, 2], Some((2, 4))), ([0, 1, 2], None)] {
+                b.layout = Layout { order: order.to_vec(), panel };
+                let storage = pack(&b, &data).expect("the right size");
+                assert_eq!(unpack(&b, &storage).expect("the right size"), data, "{b:?}");
+                let place = Geometry::of(&b).at(&[1, 2, 4]) * size;
+                assert_eq!(storage[place..][..size], data[29 * size..], "the last element of {b:?}");
+            }
+        }
     }
 
     #[test]

@@ -84,4 +84,4 @@ pub use build::NestBuilder;
 pub use expr::{SCALAR, indices};
 pub use nest::*;
 pub use ops::{BinOp, ReduceOp, UnOp};
-pub use types::{DType, Scalar};
+pub use types::{DType, Kind, Scalar};

@@ -5,9 +5,26 @@
 
 use std::fmt;
 
-/// The element type of a buffer or the type of an expression.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
-pub enum DType {
+/// Declares [`DType`], and with it the list of all its variants, which can so not miss one.
+macro_rules! element_types {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// The element type of a buffer or the type of an expression.
+        ///
+        /// What depends on the type is decided by a `match` that names every variant, here or where it matters, so that
+        /// a new variant does not compile before every place has decided.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+        pub enum DType {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl DType {
+            /// Every element type, in the order of the declaration.
+            pub const ALL: [DType; [$(DType::$name),*].len()] = [$(DType::$name),*];
+        }
+    };
+}
+
+element_types! {
     /// IEEE 754 binary32.
     F32,
     /// IEEE 754 binary64.
@@ -32,21 +49,29 @@ pub enum DType {
     Bool,
 }
 
+/// What the values of an element type are.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Kind {
+    /// Floating-point numbers.
+    Float,
+    /// Integers of both signs, in two's complement.
+    Signed,
+    /// Integers from 0 on.
+    Unsigned,
+    /// Truth values.
+    Bool,
+}
+
 impl DType {
-    /// Every element type, in the order of the declaration.
-    pub const ALL: [DType; 11] = [
-        DType::F32,
-        DType::F64,
-        DType::I64,
-        DType::I32,
-        DType::I8,
-        DType::U8,
-        DType::I16,
-        DType::U16,
-        DType::U32,
-        DType::U64,
-        DType::Bool,
-    ];
+    /// What the values are.
+    pub const fn kind(self) -> Kind {
+        match self {
+            DType::F32 | DType::F64 => Kind::Float,
+            DType::I64 | DType::I32 | DType::I16 | DType::I8 => Kind::Signed,
+            DType::U64 | DType::U32 | DType::U16 | DType::U8 => Kind::Unsigned,
+            DType::Bool => Kind::Bool,
+        }
+    }
 
     /// The size of one element in bytes.
     pub const fn size(self) -> usize {
@@ -60,17 +85,17 @@ impl DType {
 
     /// Whether this is a floating-point type.
     pub const fn is_float(self) -> bool {
-        matches!(self, DType::F32 | DType::F64)
+        matches!(self.kind(), Kind::Float)
     }
 
     /// Whether this is an integer type (`bool` is not).
     pub const fn is_int(self) -> bool {
-        !self.is_float() && !matches!(self, DType::Bool)
+        matches!(self.kind(), Kind::Signed | Kind::Unsigned)
     }
 
     /// Whether this is an integer type without negative values.
     pub const fn is_unsigned(self) -> bool {
-        matches!(self, DType::U8 | DType::U16 | DType::U32 | DType::U64)
+        matches!(self.kind(), Kind::Unsigned)
     }
 
     /// The name used in the textual IR: `f32`, `i64`, `bool`, ...

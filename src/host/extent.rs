@@ -64,6 +64,7 @@ pub(super) fn range(start: &Tensor, limit: &Tensor, delta: &Tensor) -> Result<Te
         return Err(Error::shape("start, limit and delta have different types"));
     }
     let long = || Error::new(ErrorKind::Limit, "the range is too long");
+    let no_range = |x: &Tensor| Error::shape(format!("a range of {x:?}"));
     if matches!(dtype, DType::I64 | DType::I32) {
         let part = |x, what| int(x, what).map(i128::from);
         let (start, limit, delta) = (part(start, "start")?, part(limit, "limit")?, part(delta, "delta")?);
@@ -74,16 +75,18 @@ pub(super) fn range(start: &Tensor, limit: &Tensor, delta: &Tensor) -> Result<Te
         let count = if distance <= 0 { 0 } else { (distance + delta.abs() - 1) / delta.abs() };
         let mut result = zeros(dtype, &[usize::try_from(count).map_err(|_| long())?])?;
         let values = (0..count).map(|i| start + i * delta);
-        match dtype {
-            DType::I64 => fill(result.values_mut()?, values.map(|v| v as i64)),
-            _ => fill(result.values_mut()?, values.map(|v| v as i32)),
+        if dtype == DType::I64 {
+            fill(result.values_mut::<i64>()?, values.map(|v| v as i64));
+        } else {
+            fill(result.values_mut::<i32>()?, values.map(|v| v as i32));
         }
         return Ok(result);
     }
-    let one = |x: &Tensor| match (x.dtype(), x.len()) {
-        (DType::F32, 1) => Ok(f64::from(x.values::<f32>()?[0])),
-        (DType::F64, 1) => Ok(x.values::<f64>()?[0]),
-        _ => Err(Error::shape(format!("a range of {x:?}"))),
+    let one = |x: &Tensor| match x.dtype() {
+        DType::F32 if x.len() == 1 => Ok(f64::from(x.values::<f32>()?[0])),
+        DType::F64 if x.len() == 1 => Ok(x.values::<f64>()?[0]),
+        DType::F32 | DType::F64 | DType::I64 | DType::I32 | DType::I16 | DType::I8 => Err(no_range(x)),
+        DType::U64 | DType::U32 | DType::U16 | DType::U8 | DType::Bool => Err(no_range(x)),
     };
     let (start, limit, delta) = (one(start)?, one(limit)?, one(delta)?);
     let count = ((limit - start) / delta).ceil();

@@ -4,7 +4,7 @@
 use std::cmp::Ordering;
 
 use bytemuck::AnyBitPattern;
-use nestjit_ir::DType;
+use nestjit_ir::{DType, Kind};
 
 use super::{around, axis, by_type, zeros};
 use crate::error::{Error, Result};
@@ -26,9 +26,9 @@ ordered!(f32, f64, i64, i32, i8, u8, i16, u16, u32, u64);
 
 /// As bytes, so that truth values can be compared like numbers.
 fn numeric(x: &Tensor) -> Result<Tensor> {
-    match x.dtype() {
-        DType::Bool => Tensor::from_bytes(DType::U8, x.shape(), x.bytes()),
-        _ => Ok(x.clone()),
+    match x.dtype().kind() {
+        Kind::Bool => Tensor::from_bytes(DType::U8, x.shape(), x.bytes()),
+        Kind::Float | Kind::Signed | Kind::Unsigned => Ok(x.clone()),
     }
 }
 

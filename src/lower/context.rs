@@ -279,6 +279,14 @@ fn tensor_of(dtype: DType, shape: &[usize], values: &[f64]) -> Result<Tensor> {
     match dtype {
         DType::F64 => Tensor::new(shape, values),
         DType::F32 => Tensor::new(shape, &values.iter().map(|v| *v as f32).collect::<Vec<f32>>()),
-        other => Err(Error::internal(format!("a table of {other}"))),
+        other @ (DType::I64
+        | DType::I32
+        | DType::I16
+        | DType::I8
+        | DType::U64
+        | DType::U32
+        | DType::U16
+        | DType::U8
+        | DType::Bool) => Err(Error::internal(format!("a table of {other}"))),
     }
 }

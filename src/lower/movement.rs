@@ -127,9 +127,9 @@ fn gather_index(indices: &Operand, at: &[Affine], extent: i64) -> Index {
             false => Index::Value(Box::new(Expr::i64(wrapped))),
         };
     }
-    let index = match indices.dtype() {
-        DType::I64 => indices.at(at),
-        _ => indices.at(at).cast(DType::I64),
+    let index = match indices.dtype() == DType::I64 {
+        true => indices.at(at),
+        false => indices.at(at).cast(DType::I64),
     };
     let wrapped = index.clone() + Expr::i64(extent);
     index.clone().lt(Expr::i64(0)).select(wrapped, index).into()

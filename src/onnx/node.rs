@@ -325,7 +325,9 @@ pub(super) fn ints(tensor: &Tensor, what: &str) -> Result<Vec<i64>> {
             tensor.values::<u64>()?.iter().map(|v| i64::try_from(*v).map_err(large)).collect()
         }
         DType::Bool => Ok(tensor.values::<bool>()?.iter().map(|v| i64::from(*v)).collect()),
-        other => Err(Error::shape(format!("{what} must be integers, not {other}"))),
+        other @ (DType::F32 | DType::F64) => {
+            Err(Error::shape(format!("{what} must be integers, not {other}")))
+        }
     }
 }
 
@@ -335,7 +337,14 @@ pub(super) fn floats(tensor: &Tensor, what: &str) -> Result<Vec<f64>> {
         DType::F32 => Ok(tensor.values::<f32>()?.iter().map(|v| f64::from(*v)).collect()),
         DType::F64 => Ok(tensor.values::<f64>()?.to_vec()),
         DType::U64 => Ok(tensor.values::<u64>()?.iter().map(|v| *v as f64).collect()),
-        _ => Ok(ints(tensor, what)?.into_iter().map(|v| v as f64).collect()),
+        DType::I64
+        | DType::I32
+        | DType::I16
+        | DType::I8
+        | DType::U32
+        | DType::U16
+        | DType::U8
+        | DType::Bool => Ok(ints(tensor, what)?.into_iter().map(|v| v as f64).collect()),
     }
 }
 

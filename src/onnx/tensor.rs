@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytemuck::cast_slice;
-use nestjit_ir::DType;
+use nestjit_ir::{DType, Kind};
 use prost::bytes::Bytes;
 
 use super::external::External;
@@ -55,10 +55,12 @@ const LATE: usize = 4096;
 
 /// The same; elements of large tensors stay in their file.
 pub(super) fn decode_late(proto: &TensorProto, external: &External) -> Result<Tensor> {
-    decode_with(proto, external, |dtype, shape, bytes| match dtype {
-        DType::Bool => Tensor::from_bytes(dtype, shape, &bytes),
-        _ if bytes.len() < LATE => Tensor::from_bytes(dtype, shape, &bytes),
-        _ => Tensor::foreign(dtype, shape, Arc::new(bytes)),
+    decode_with(proto, external, |dtype, shape, bytes| match dtype.kind() {
+        Kind::Bool => Tensor::from_bytes(dtype, shape, &bytes),
+        Kind::Float | Kind::Signed | Kind::Unsigned if bytes.len() < LATE => {
+            Tensor::from_bytes(dtype, shape, &bytes)
+        }
+        Kind::Float | Kind::Signed | Kind::Unsigned => Tensor::foreign(dtype, shape, Arc::new(bytes)),
     })
 }
 

@@ -242,7 +242,15 @@ fn to_f64(tensor: &Tensor) -> Option<Vec<f64>> {
     match tensor.dtype() {
         DType::F32 => Some(tensor.values::<f32>().ok()?.iter().map(|v| f64::from(*v)).collect()),
         DType::F64 => Some(tensor.values::<f64>().ok()?.to_vec()),
-        _ => None,
+        DType::I64
+        | DType::I32
+        | DType::I16
+        | DType::I8
+        | DType::U64
+        | DType::U32
+        | DType::U16
+        | DType::U8
+        | DType::Bool => None,
     }
 }
 
@@ -250,7 +258,16 @@ fn to_f64(tensor: &Tensor) -> Option<Vec<f64>> {
 fn from_f64(dtype: DType, values: &[f64]) -> Result<Tensor> {
     match dtype {
         DType::F64 => Tensor::new(&[values.len()], values),
-        _ => Tensor::new(&[values.len()], &values.iter().map(|v| *v as f32).collect::<Vec<f32>>()),
+        DType::F32 => Tensor::new(&[values.len()], &values.iter().map(|v| *v as f32).collect::<Vec<f32>>()),
+        DType::I64
+        | DType::I32
+        | DType::I16
+        | DType::I8
+        | DType::U64
+        | DType::U32
+        | DType::U16
+        | DType::U8
+        | DType::Bool => Err(Error::internal(format!("a vector of {dtype} from floating-point numbers"))),
     }
 }
 

@@ -81,13 +81,25 @@ impl Late {
         let Raw { bytes, factors } = self.raw();
         let mut block = Block::zeroed(bytes.len()).expect("memory for elements that are known already");
         let to = block.bytes_mut();
-        match (factors, dtype) {
-            (None, _) => to.copy_from_slice(bytes),
-            (Some(f), DType::F64) => {
-                multiply(f, bytes, to, |v, factor| (f64::from_ne_bytes(v) * factor).to_ne_bytes())
-            }
-            (Some(f), _) => {
+        let Some(f) = factors else {
+            to.copy_from_slice(bytes);
+            return block;
+        };
+        match dtype {
+            DType::F64 => multiply(f, bytes, to, |v, factor| (f64::from_ne_bytes(v) * factor).to_ne_bytes()),
+            DType::F32 => {
                 multiply(f, bytes, to, |v, factor| scaled(f32::from_ne_bytes(v), factor).to_ne_bytes())
+            }
+            DType::I64
+            | DType::I32
+            | DType::I16
+            | DType::I8
+            | DType::U64
+            | DType::U32
+            | DType::U16
+            | DType::U8
+            | DType::Bool => {
+                unreachable!("only floating-point numbers are scaled")
             }
         }
         block

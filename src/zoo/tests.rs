@@ -15,9 +15,9 @@ fn inputs(graph: &Graph, seed: u64) -> Vec<Tensor> {
     let mut weights = Weights::new(seed);
     let values = graph.inputs.iter().map(|id| graph.value(*id));
     values
-        .map(|value| match value.dtype {
-            DType::F32 => weights.uniform(&value.shape, -1.0, 1.0).unwrap(),
-            dtype => Tensor::random(dtype, &value.shape, seed).unwrap(),
+        .map(|value| match value.dtype == DType::F32 {
+            true => weights.uniform(&value.shape, -1.0, 1.0).unwrap(),
+            false => Tensor::random(value.dtype, &value.shape, seed).unwrap(),
         })
         .collect()
 }

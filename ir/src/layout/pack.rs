@@ -82,6 +82,12 @@ fn scale(element: [u8; 4], factor: f64) -> [u8; 4] {
     scaled(f32::from_ne_bytes(element), factor).to_ne_bytes()
 }
 
+/// Copies the elements of a buffer, `N` bytes each, as they are.
+pub(super) fn copy_bytes<const N: usize>(buffer: &Buffer, from: &[u8], to: &mut [u8]) {
+    assert_eq!(N, buffer.dtype.size(), "the size of {}", buffer.dtype);
+    copy::<N>(buffer, None, &Same, from.as_chunks().0, to.as_chunks_mut().0);
+}
+
 /// Copies the elements of a buffer, `N` bytes each, to where they lie in its storage. The index in the dimension
 /// `along` is the number of the factor.
 pub(super) fn copy<const N: usize>(

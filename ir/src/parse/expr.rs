@@ -187,7 +187,10 @@ impl Parser {
                 let sign = |v: Scalar| match v {
                     Scalar::F32(v) if negative => Scalar::F32(-v),
                     Scalar::F64(v) if negative => Scalar::F64(-v),
-                    v => v,
+                    Scalar::F32(_) | Scalar::F64(_) => v,
+                    Scalar::I64(_) | Scalar::I32(_) | Scalar::I16(_) | Scalar::I8(_) => v,
+                    Scalar::U64(_) | Scalar::U32(_) | Scalar::U16(_) | Scalar::U8(_) => v,
+                    Scalar::Bool(_) => v,
                 };
                 let scalar = match name.as_str() {
                     "inf" => Scalar::F32(f32::INFINITY),

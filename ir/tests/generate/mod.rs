@@ -65,11 +65,14 @@ pub fn buffer(c: &mut Choices<'_>, p: &mut Program, role: Role) -> BufId {
 
 fn scalar(c: &mut Choices<'_>, dtype: DType) -> Scalar {
     let bits = (0..4).fold(0u64, |b, _| b << 16 ^ (c.below(256) * 257) as u64);
+    let numbers = [0.0, 1.0, -0.0, 0.1, -3.0, 1e-9, 12345.678, f64::INFINITY];
+    let some = |c: &mut Choices<'_>| Scalar::from_f64(dtype, c.pick(&numbers));
     match dtype {
         DType::F32 if c.one_in(2) => Scalar::F32(f32::from_bits(bits as u32)),
         DType::F64 if c.one_in(2) => Scalar::F64(f64::from_bits(bits)),
         DType::I64 => Scalar::I64(bits as i64),
-        _ => Scalar::from_f64(dtype, c.pick(&[0.0, 1.0, -0.0, 0.1, -3.0, 1e-9, 12345.678, f64::INFINITY])),
+        DType::F32 | DType::F64 | DType::I32 | DType::I16 | DType::I8 => some(c),
+        DType::U64 | DType::U32 | DType::U16 | DType::U8 | DType::Bool => some(c),
     }
 }
 

@@ -3,9 +3,11 @@
 //! Integer division never traps, shifts are defined for every amount, casts saturate: exactly what the
 //! interpreter defines. Transcendental functions are calls into `runtime_fns`.
 
+use std::cmp::Ordering;
+
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{InstBuilder, Type, Value, types};
-use nestjit_ir::{BinOp, DType, ReduceOp, UnOp};
+use nestjit_ir::{BinOp, DType, Kind, ReduceOp, UnOp};
 
 use super::Emitter;
 use crate::codegen::runtime_fns;
@@ -24,7 +26,7 @@ pub(in crate::codegen) fn clif_type(dtype: DType) -> Type {
 }
 
 fn is_signed(dtype: DType) -> bool {
-    dtype.is_int() && !dtype.is_unsigned()
+    dtype.kind() == Kind::Signed
 }
 
 fn undefined(name: &str, dtype: DType) -> Error {
@@ -109,15 +111,15 @@ impl Emitter<'_, '_> {
         if op.is_comparison() {
             return Ok(self.compare(op, dtype, a, b));
         }
-        match dtype {
-            DType::F32 | DType::F64 => self.float_binary(op, dtype, a, b),
-            DType::Bool => match op {
+        match dtype.kind() {
+            Kind::Float => self.float_binary(op, dtype, a, b),
+            Kind::Bool => match op {
                 BinOp::And | BinOp::Min => Ok(self.b.ins().band(a, b)),
                 BinOp::Or | BinOp::Max => Ok(self.b.ins().bor(a, b)),
                 BinOp::Xor => Ok(self.b.ins().bxor(a, b)),
                 _ => Err(undefined(op.name(), dtype)),
             },
-            _ => self.int_binary(op, dtype, a, b),
+            Kind::Signed | Kind::Unsigned => self.int_binary(op, dtype, a, b),
         }
     }
 
@@ -264,32 +266,27 @@ impl Emitter<'_, '_> {
         if from == to {
             return a;
         }
-        if to == DType::Bool {
-            return if from.is_float() {
+        let ty = clif_type(to);
+        match (from.kind(), to.kind()) {
+            (Kind::Float, Kind::Bool) => {
                 let zero = self.zero(from);
                 self.b.ins().fcmp(FloatCC::NotEqual, a, zero)
-            } else {
+            }
+            (Kind::Signed | Kind::Unsigned | Kind::Bool, Kind::Bool) => {
                 self.b.ins().icmp_imm_s(IntCC::NotEqual, a, 0)
-            };
-        }
-        let ty = clif_type(to);
-        match (from.is_float(), to.is_float()) {
-            (true, true) if to == DType::F64 => self.b.ins().fpromote(ty, a),
-            (true, true) => self.b.ins().fdemote(ty, a),
-            (true, false) => {
-                if to.size() >= 4 {
-                    return match is_signed(to) {
-                        true => self.b.ins().fcvt_to_sint_sat(ty, a),
-                        false => self.b.ins().fcvt_to_uint_sat(ty, a),
-                    };
-                }
-                let (lo, hi) = match to {
-                    DType::I8 => (-128, 127),
-                    DType::I16 => (-32_768, 32_767),
-                    DType::U16 => (0, 65_535),
-                    _ => (0, 255),
+            }
+            (Kind::Float, Kind::Float) if to.size() > from.size() => self.b.ins().fpromote(ty, a),
+            (Kind::Float, Kind::Float) => self.b.ins().fdemote(ty, a),
+            (Kind::Float, Kind::Signed) if to.size() >= 4 => self.b.ins().fcvt_to_sint_sat(ty, a),
+            (Kind::Float, Kind::Unsigned) if to.size() >= 4 => self.b.ins().fcvt_to_uint_sat(ty, a),
+            (Kind::Float, Kind::Signed | Kind::Unsigned) => {
+                let bits = 8 * to.size() as u32;
+                let (lo, hi) = match is_signed(to) {
+                    true => (-1i64 << (bits - 1), (1i64 << (bits - 1)) - 1),
+                    false => (0, (1i64 << bits) - 1),
                 };
                 let wide = self.b.ins().fcvt_to_sint_sat(types::I32, a);
+                // A constant is given as its bits, zero-extended.
                 let (lo, hi) = (
                     self.b.ins().iconst(types::I32, i64::from(lo as u32)),
                     self.b.ins().iconst(types::I32, hi),
@@ -298,19 +295,22 @@ impl Emitter<'_, '_> {
                 let wide = self.reduce(ReduceOp::Min, DType::I32, wide, hi);
                 self.b.ins().ireduce(ty, wide)
             }
-            (false, true) => {
-                let wide = match from {
-                    DType::U64 => return self.b.ins().fcvt_from_uint(ty, a),
-                    DType::U32 => self.cast(from, DType::I64, a),
-                    _ if from.size() < 4 => self.cast(from, DType::I32, a),
-                    _ => a,
+            (Kind::Unsigned, Kind::Float) if from.size() == 8 => self.b.ins().fcvt_from_uint(ty, a),
+            (Kind::Signed | Kind::Unsigned | Kind::Bool, Kind::Float) => {
+                // To a signed type that holds all values.
+                let wide = match from.size() {
+                    0..4 => self.cast(from, DType::I32, a),
+                    _ if is_signed(from) => a,
+                    _ => self.cast(from, DType::I64, a),
                 };
                 self.b.ins().fcvt_from_sint(ty, wide)
             }
-            (false, false) if to.size() < from.size() => self.b.ins().ireduce(ty, a),
-            (false, false) if to.size() == from.size() => a,
-            (false, false) if is_signed(from) => self.b.ins().sextend(ty, a),
-            (false, false) => self.b.ins().uextend(ty, a),
+            (from_kind, Kind::Signed | Kind::Unsigned) => match to.size().cmp(&from.size()) {
+                Ordering::Less => self.b.ins().ireduce(ty, a),
+                Ordering::Equal => a,
+                Ordering::Greater if from_kind == Kind::Signed => self.b.ins().sextend(ty, a),
+                Ordering::Greater => self.b.ins().uextend(ty, a),
+            },
         }
     }
 }

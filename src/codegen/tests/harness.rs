@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use nestjit_ir::interp::{Mode, Value, interpret, no_calls};
 use nestjit_ir::layout::Geometry;
-use nestjit_ir::{BufId, Buffer, DType, Program, Role, Scalar};
+use nestjit_ir::{BufId, Buffer, DType, Kind, Program, Role, Scalar};
 
 use crate::codegen::{Code, CodegenOptions, NestCode, compile};
 use crate::error::Result;
@@ -202,11 +202,11 @@ pub(in crate::codegen) fn inputs(program: &Program) -> HashMap<BufId, Value> {
         .zip(&program.buffers)
         .filter(|(_, b)| matches!(b.role, Role::In | Role::Const))
         .map(|(id, b)| {
-            let value = Value::from_fn(b.dtype, &b.shape, |_| match b.dtype {
-                DType::F32 | DType::F64 => next() * 4.0 - 2.0,
-                DType::Bool => f64::from(next() < 0.5),
-                d if d.is_unsigned() => (next() * 9.0).floor(),
-                _ => (next() * 9.0 - 4.0).floor(),
+            let value = Value::from_fn(b.dtype, &b.shape, |_| match b.dtype.kind() {
+                Kind::Float => next() * 4.0 - 2.0,
+                Kind::Bool => f64::from(next() < 0.5),
+                Kind::Unsigned => (next() * 9.0).floor(),
+                Kind::Signed => (next() * 9.0 - 4.0).floor(),
             });
             (id, value)
         })

@@ -106,7 +106,8 @@ impl Array {
                 DType::U32 => Tensor::from(v.mapv(|v| v as u32)),
                 DType::U64 => Tensor::from(v.mapv(|v| v as u64)),
                 DType::Bool => Tensor::from(v.mapv(|v| v != 0)),
-                _ => Tensor::from(v),
+                DType::I64 => Tensor::from(v),
+                DType::F32 | DType::F64 => unreachable!("{} is not held as integers", self.dtype),
             },
         })
     }

@@ -163,7 +163,18 @@ impl Exporter<'_> {
                 let values: Vec<f64> = values.iter().map(|v| f64::from(*v)).collect();
                 crate::Tensor::new(&[values.len()], &values)?
             }
-            _ => crate::Tensor::new(&[values.len()], values)?,
+            DType::F32 => crate::Tensor::new(&[values.len()], values)?,
+            DType::I64
+            | DType::I32
+            | DType::I16
+            | DType::I8
+            | DType::U64
+            | DType::U32
+            | DType::U16
+            | DType::U8
+            | DType::Bool => {
+                return Err(Error::internal(format!("parameters of {dtype}")));
+            }
         };
         Ok(self.constant(&format!("{}.group", self.current), &tensor))
     }

@@ -26,7 +26,13 @@ fn range(dtype: DType) -> Result<(f64, f64)> {
         DType::I8 => Ok((-128.0, 127.0)),
         DType::U16 => Ok((0.0, 65_535.0)),
         DType::I16 => Ok((-32_768.0, 32_767.0)),
-        other => Err(Error::unsupported(format!("quantisation to {other}"))),
+        other @ (DType::F32
+        | DType::F64
+        | DType::I64
+        | DType::I32
+        | DType::U64
+        | DType::U32
+        | DType::Bool) => Err(Error::unsupported(format!("quantisation to {other}"))),
     }
 }
 

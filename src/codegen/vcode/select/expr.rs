@@ -37,7 +37,13 @@ impl Selector<'_> {
                         Ok(v) => self.b.constant(Class::I32, v as u32),
                         Err(_) => return unsupported("a wide integer"),
                     },
-                    _ => return unsupported("a literal of another type"),
+                    Scalar::F64(_)
+                    | Scalar::I16(_)
+                    | Scalar::I8(_)
+                    | Scalar::U64(_)
+                    | Scalar::U32(_)
+                    | Scalar::U16(_)
+                    | Scalar::U8(_) => return unsupported("a literal of another type"),
                 };
                 Ok(Val { reg, varying: false })
             }
@@ -76,7 +82,12 @@ impl Selector<'_> {
                         let zero = self.number(0.0);
                         self.b.compare(Cmp::Ne, a.reg, zero)
                     }
-                    _ => return unsupported("a conversion"),
+                    (Class::F32 | Class::Mask, DType::I64 | DType::I32)
+                    | (Class::I32, DType::Bool)
+                    | (_, DType::F64 | DType::I16 | DType::I8)
+                    | (_, DType::U64 | DType::U32 | DType::U16 | DType::U8) => {
+                        return unsupported("a conversion");
+                    }
                 };
                 Ok(Val { reg, varying: a.varying })
             }

@@ -65,7 +65,15 @@ impl Selector<'_> {
             let class = match buffer.dtype {
                 DType::F32 => Class::F32,
                 DType::Bool => Class::Mask,
-                _ => return unsupported("a local buffer of another type"),
+                DType::F64
+                | DType::I64
+                | DType::I32
+                | DType::I16
+                | DType::I8
+                | DType::U64
+                | DType::U32
+                | DType::U16
+                | DType::U8 => return unsupported("a local buffer of another type"),
             };
             Local::Registers { class, per_lane: self.group.is_some(), cells: SmallVec::new(), count: 0 }
         };
