@@ -7,7 +7,7 @@ use super::super::tensor::dtype;
 use super::gather::steps;
 use super::{OpEntry, one, op};
 use crate::error::{Error, Result};
-use crate::graph::{Binary, Op, PadMode, Unary, ValueId};
+use crate::graph::{Binary, Op, PadMode, Reduction, Unary, ValueId};
 
 pub(super) const OPS: &[OpEntry] =
     &[op("Attention", 23, attention), op("RotaryEmbedding", 23, rotary_embedding)];
@@ -74,15 +74,16 @@ fn attention(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let (q, k) =
         (cx.binary_const(Binary::Mul, q, scale.sqrt())?, cx.binary_const(Binary::Mul, k, scale.sqrt())?);
     let k = cx.transpose(k, &[0, 1, 3, 2])?;
-    let mut scores = cx.add(Op::MatMul, &[q, k])?;
+    let products = cx.add(Op::MatMul, &[q, k])?;
     let softcap = cx.float("softcap", 0.0)?;
+    let mut capped = products;
     if softcap > 0.0 {
-        let scaled = cx.binary_const(Binary::Div, scores, softcap)?;
+        let scaled = cx.binary_const(Binary::Div, products, softcap)?;
         let bounded = cx.unary(Unary::Tanh, scaled)?;
-        scores = cx.binary_const(Binary::Mul, bounded, softcap)?;
+        capped = cx.binary_const(Binary::Mul, bounded, softcap)?;
     }
-    let capped = scores;
-    let masked = mask(cx, scores, past)?;
+    let mask = Mask::new(cx, past)?;
+    let masked = mask.apply(cx, capped)?;
     let precision = cx.attributes.int("softmax_precision")?;
     // A lower precision than that of the operands is no improvement.
     let wide = precision.and_then(|p| dtype(p as i32).ok()).filter(|p| *p == DType::F64);
@@ -90,14 +91,18 @@ fn attention(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         Some(wide) => cx.cast(masked, wide)?,
         None => masked,
     };
-    let weights = cx.add(Op::Softmax { axis: 3 }, &[weights])?;
+    let weights = match mask.may_hide_all(&cx.shape(weights)) {
+        true => softmax_of_visible(cx, weights)?,
+        false => cx.add(Op::Softmax { axis: 3 }, &[weights])?,
+    };
     let weights = cx.cast(weights, cx.dtype(v))?;
     let mut y = cx.add(Op::MatMul, &[weights, v])?;
     if flat {
         y = join_heads(cx, y)?;
     }
     let shown = match cx.int("qk_matmul_output_mode", 0)? {
-        0 | 1 => capped,
+        0 => products,
+        1 => capped,
         2 => masked,
         3 => weights,
         mode => return Err(Error::invalid(format!("qk_matmul_output_mode is {mode}"))),
@@ -105,45 +110,142 @@ fn attention(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     Ok(vec![y, present_k, present_v, shown])
 }
 
-/// Scores `[B, H, Q, K]` with the mask, the causal order and the lengths of the keys applied: what must not be
-/// seen becomes minus infinity.
-fn mask(cx: &mut NodeCx<'_, '_>, scores: ValueId, past: usize) -> Result<ValueId> {
-    let shape = cx.shape(scores);
-    let (queries, keys) = (shape[2], shape[3]);
-    let mut scores = scores;
-    let hidden = cx.scalar_like(scores, f64::NEG_INFINITY);
-    if let Some(mut mask) = cx.optional(3) {
-        let rank = cx.rank(mask);
-        let covered = cx.shape(mask).last().copied().unwrap_or(0);
-        let is_bool = cx.dtype(mask) == DType::Bool;
-        if rank > 0 && covered > 1 && covered < keys {
-            let mut end = vec![0; rank];
-            end[rank - 1] = (keys - covered) as i64;
-            let value = if is_bool { 0.0 } else { f64::NEG_INFINITY };
-            mask = cx.add(Op::Pad { begin: vec![0; rank], end, mode: PadMode::Constant(value) }, &[mask])?;
+/// Softmax of scores `[B, H, Q, K]` along the keys; a query that sees no key (all its scores are minus infinity) has
+/// weights of 0.
+fn softmax_of_visible(cx: &mut NodeCx<'_, '_>, scores: ValueId) -> Result<ValueId> {
+    // With a finite maximum hidden keys give exp(-inf) = 0, also where all are hidden; any other sum is at least 1.
+    let (lowest, tiny) = match cx.dtype(scores) {
+        DType::F64 => (f64::MIN, f64::MIN_POSITIVE),
+        _ => (f64::from(f32::MIN), f64::from(f32::MIN_POSITIVE)),
+    };
+    let max = cx.reduce(Reduction::Max, scores, &[3], true)?;
+    let max = cx.binary_const(Binary::Max, max, lowest)?;
+    let below = cx.binary(Binary::Sub, scores, max)?;
+    let exp = cx.unary(Unary::Exp, below)?;
+    let sum = cx.reduce(Reduction::Sum, exp, &[3], true)?;
+    let sum = cx.binary_const(Binary::Max, sum, tiny)?;
+    cx.binary(Binary::Div, exp, sum)
+}
+
+/// Farther than any two positions are apart, and small enough to count with.
+const FARTHEST: usize = 1 << 40;
+
+/// Which keys a query must not see. A query stands behind the keys of the past, or is one of the last of those keys
+/// that are not padding.
+struct Mask {
+    /// `attn_mask`: whether a key is seen, or what is added to its score.
+    given: Option<ValueId>,
+    is_causal: bool,
+    /// How many keys before and after its own position a query sees; all of them if it is not said.
+    window: [Option<usize>; 2],
+    /// The keys of the past.
+    past: usize,
+    /// How many keys are not padding, `[B]`.
+    lengths: Option<ValueId>,
+}
+
+impl Mask {
+    fn new(cx: &mut NodeCx<'_, '_>, past: usize) -> Result<Mask> {
+        let lengths = cx.optional(6);
+        if lengths.is_some() && (cx.optional(4).is_some() || cx.optional(5).is_some()) {
+            return Err(Error::invalid("nonpad_kv_seqlen and a past exclude each other"));
         }
-        scores = match is_bool {
-            true => cx.select(mask, scores, hidden)?,
-            false => cx.binary(Binary::Add, scores, mask)?,
+        let mut window = [None; 2];
+        if cx.opset >= 25 {
+            for (side, name) in window.iter_mut().zip(["left_window_size", "right_window_size"]) {
+                *side = match cx.int(name, -1)? {
+                    -1 => None,
+                    size => Some(extent(size, name)?.min(FARTHEST)),
+                };
+            }
+        }
+        let is_causal = cx.flag("is_causal", false)?;
+        Ok(Mask { given: cx.optional(3), is_causal, window, past, lengths })
+    }
+
+    /// Whether a query of these scores, `[B, H, Q, K]`, could see no key at all.
+    fn may_hide_all(&self, scores: &[usize]) -> bool {
+        let beyond = self.window[0].is_some() && self.past + scores[2] > scores[3];
+        scores[3] > 0 && (self.given.is_some() || self.lengths.is_some() || beyond)
+    }
+
+    /// The scores `[B, H, Q, K]`; those of hidden keys are minus infinity.
+    fn apply(&self, cx: &mut NodeCx<'_, '_>, scores: ValueId) -> Result<ValueId> {
+        let shape = cx.shape(scores);
+        let hidden = cx.scalar_like(scores, f64::NEG_INFINITY);
+        let mut masked = scores;
+        if let Some(given) = self.given {
+            let given = padded(cx, given, shape[3])?;
+            masked = match cx.dtype(given) {
+                DType::Bool => cx.select(given, scores, hidden)?,
+                _ => cx.binary(Binary::Add, scores, given)?,
+            };
+        }
+        for seen in self.seen(cx, &shape)? {
+            masked = cx.select(seen, masked, hidden)?;
+        }
+        if cx.shape(masked) != shape {
+            return Err(Error::shape("the mask does not broadcast to the scores"));
+        }
+        Ok(masked)
+    }
+
+    /// Conditions under which a query sees a key, besides the mask that is given; they broadcast to `[B, H, Q, K]`.
+    fn seen(&self, cx: &mut NodeCx<'_, '_>, scores: &[usize]) -> Result<Vec<ValueId>> {
+        let (batch, queries, keys) = (scores[0], scores[2], scores[3]);
+        let mut seen = Vec::new();
+        let lengths = match self.lengths {
+            Some(lengths) if cx.shape(lengths) != [batch] => {
+                let shape = cx.shape(lengths);
+                return Err(Error::shape(format!("nonpad_kv_seqlen {shape:?} of {batch} sequences")));
+            }
+            Some(lengths) => {
+                let lengths = cx.cast(lengths, DType::I64)?;
+                Some(cx.reshape(lengths, &[batch, 1, 1, 1])?)
+            }
+            None => None,
         };
+        let key = steps(cx, 4, 3, keys, 1)?;
+        if self.is_causal || self.window != [None; 2] {
+            let row = steps(cx, 4, 2, queries, 1)?;
+            let position = match lengths {
+                Some(lengths) => {
+                    let first = cx.binary_const(Binary::Sub, lengths, queries as f64)?;
+                    cx.binary(Binary::Add, row, first)?
+                }
+                None => cx.binary_const(Binary::Add, row, self.past as f64)?,
+            };
+            let [before, mut after] = self.window;
+            if self.is_causal {
+                after = Some(0);
+            }
+            if let Some(after) = after {
+                let last = cx.binary_const(Binary::Add, position, after as f64)?;
+                seen.push(cx.binary(Binary::Le, key, last)?);
+            }
+            if let Some(before) = before {
+                let first = cx.binary_const(Binary::Sub, position, before as f64)?;
+                seen.push(cx.binary(Binary::Ge, key, first)?);
+            }
+        }
+        if let Some(lengths) = lengths {
+            seen.push(cx.binary(Binary::Lt, key, lengths)?);
+        }
+        Ok(seen)
     }
-    if cx.flag("is_causal", false)? {
-        let (row, column) = (steps(cx, 2, 0, queries, 1)?, steps(cx, 2, 1, keys, 1)?);
-        let last = cx.binary_const(Binary::Add, row, past as f64)?;
-        let seen = cx.binary(Binary::Le, column, last)?;
-        scores = cx.select(seen, scores, hidden)?;
+}
+
+/// A mask that ends before the last key hides the keys behind its end.
+fn padded(cx: &mut NodeCx<'_, '_>, mask: ValueId, keys: usize) -> Result<ValueId> {
+    let shape = cx.shape(mask);
+    let (rank, covered) = (shape.len(), shape.last().copied().unwrap_or(0));
+    if covered <= 1 || covered >= keys {
+        return Ok(mask);
     }
-    if let Some(lengths) = cx.optional(6) {
-        let lengths = cx.cast(lengths, DType::I64)?;
-        let lengths = cx.reshape(lengths, &[shape[0], 1, 1, 1])?;
-        let column = steps(cx, 4, 3, keys, 1)?;
-        let seen = cx.binary(Binary::Lt, column, lengths)?;
-        scores = cx.select(seen, scores, hidden)?;
-    }
-    if cx.shape(scores) != shape {
-        return Err(Error::shape("the mask does not broadcast to the scores"));
-    }
-    Ok(scores)
+    let mut end = vec![0; rank];
+    end[rank - 1] = (keys - covered) as i64;
+    let value = if cx.dtype(mask) == DType::Bool { 0.0 } else { f64::NEG_INFINITY };
+    cx.add(Op::Pad { begin: vec![0; rank], end, mode: PadMode::Constant(value) }, &[mask])
 }
 
 fn rotary_embedding(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
