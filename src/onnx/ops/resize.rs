@@ -1,10 +1,12 @@
 //! Resampling: one dimension after the other, each element a weighted sum of neighbours at known positions.
 
+use nestjit_ir::DType;
+
 use super::super::limit;
 use super::super::node::{NodeCx, axes, axis, extent, floats, missing};
 use super::{OpEntry, one, op};
 use crate::error::{Error, Result};
-use crate::graph::{Binary, Op, ValueId};
+use crate::graph::{Binary, Op, Unary, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[op("Resize", 10, resize), op("Upsample", 7, upsample).until(9)];
 
@@ -43,6 +45,24 @@ struct Resampling {
     extrapolation: f64,
 }
 
+/// What becomes of a dimension.
+struct Target {
+    d: usize,
+    scale: f64,
+    /// The new extent.
+    size: usize,
+    /// The part of the dimension that is cut out, as fractions of its extent.
+    region: Option<(f64, f64)>,
+}
+
+impl Target {
+    /// Whether a dimension of this extent stays as it is.
+    fn keeps(&self, extent: usize) -> bool {
+        let whole = self.region.is_none_or(|r| r == (0.0, 1.0));
+        (self.scale - 1.0).abs() < 1e-9 && self.size == extent && whole
+    }
+}
+
 /// Neighbours and weights for each element along a dimension.
 struct Taps {
     /// Per neighbour, the position for each element of the result.
@@ -77,12 +97,11 @@ fn by_scales(cx: &mut NodeCx<'_, '_>, x: ValueId, scales: &[f64]) -> Result<Valu
     };
     let coordinates = Coordinates::Asymmetric;
     let resampling = Resampling { mode, coordinates, exclude_outside: false, extrapolation: 0.0 };
-    let mut y = x;
-    for (d, scale) in scales.iter().enumerate() {
-        let size = scaled(shape[d], *scale)?;
-        y = along(cx, y, d, *scale, size, &resampling, None)?;
-    }
-    Ok(y)
+    let target = |(d, scale): (usize, &f64)| {
+        Ok(Target { d, scale: *scale, size: scaled(shape[d], *scale)?, region: None })
+    };
+    let targets: Vec<Target> = scales.iter().enumerate().map(target).collect::<Result<_>>()?;
+    along_all(cx, x, &targets, &resampling)
 }
 
 fn expect_count(given: usize, needed: usize, what: &str) -> Result<()> {
@@ -179,13 +198,11 @@ fn resize(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         }
         _ => return Err(Error::invalid("either scales or sizes must be given")),
     };
-    let mut y = x;
-    for (i, d) in along_axes.iter().enumerate() {
-        let (scale, size) = targets[i];
-        let region = roi.as_ref().map(|roi| (roi[i], roi[along_axes.len() + i]));
-        y = along(cx, y, *d, scale, size, &resampling, region)?;
-    }
-    Ok(vec![y])
+    let region = |i: usize| roi.as_ref().map(|roi| (roi[i], roi[along_axes.len() + i]));
+    let targets: Vec<Target> = (along_axes.iter().zip(targets).enumerate())
+        .map(|(i, (d, (scale, size)))| Target { d: *d, scale, size, region: region(i) })
+        .collect();
+    one(along_all(cx, x, &targets, &resampling))
 }
 
 /// Scales and sizes, with the aspect ratio kept if that is asked for.
@@ -323,19 +340,33 @@ fn taps(resampling: &Resampling, scale: f64, input: usize, size: usize, region: 
     taps
 }
 
-fn along(
+/// One dimension after the other. Integers are interpolated as floats in all of them, and rounded (to even from the
+/// middle between two) and saturated once, at the end.
+fn along_all(
     cx: &mut NodeCx<'_, '_>,
     x: ValueId,
-    d: usize,
-    scale: f64,
-    size: usize,
+    targets: &[Target],
     resampling: &Resampling,
-    region: Option<(f64, f64)>,
 ) -> Result<ValueId> {
+    let (dtype, shape) = (cx.dtype(x), cx.shape(x));
+    let nearest = matches!(resampling.mode, Mode::Nearest(_));
+    let narrows = !nearest && !dtype.is_float() && targets.iter().any(|t| !t.keeps(shape[t.d]));
+    let mut y = if narrows { cx.cast(x, DType::F64)? } else { x };
+    for target in targets {
+        y = along(cx, y, target, resampling)?;
+    }
+    if narrows {
+        let rounded = cx.unary(Unary::Round, y)?;
+        y = cx.cast(rounded, dtype)?;
+    }
+    Ok(y)
+}
+
+fn along(cx: &mut NodeCx<'_, '_>, x: ValueId, target: &Target, resampling: &Resampling) -> Result<ValueId> {
+    let Target { d, scale, size, region } = *target;
     let shape = cx.shape(x);
     let input = shape[d];
-    let whole = region.is_none_or(|r| r == (0.0, 1.0));
-    if (scale - 1.0).abs() < 1e-9 && size == input && whole {
+    if target.keeps(input) {
         return Ok(x);
     }
     let mut result = shape.clone();
@@ -343,7 +374,7 @@ fn along(
     limit::check(cx.dtype(x), &result)?;
     // Each element has about as many neighbours as shrinking makes one of.
     let neighbours = 4.0 * (1.0 / scale).max(1.0);
-    limit::check_table(nestjit_ir::DType::F64, &[size, neighbours as usize])?;
+    limit::check_table(DType::F64, &[size, neighbours as usize])?;
     if input == 0 && size > 0 {
         return Err(Error::shape(format!("{shape:?} has no element along dimension {d}")));
     }
@@ -405,9 +436,6 @@ fn nearest_or_sum(
             (0..size).map(|i| taps.positions[if taps.weights[0][i] != 0.0 { 0 } else { 1 }][i]).collect();
         return pick(cx, x, d, &chosen);
     }
-    let dtype = cx.dtype(x);
-    // Integers are interpolated as floats, and cut off.
-    let x = if dtype.is_float() { x } else { cx.cast(x, nestjit_ir::DType::F64)? };
     let mut extents = vec![1; cx.rank(x)];
     extents[d] = size;
     let mut sum = None;
@@ -424,6 +452,5 @@ fn nearest_or_sum(
             Some(sum) => cx.binary(Binary::Add, sum, term)?,
         });
     }
-    let sum = sum.ok_or_else(|| Error::internal("a weighted sum without weights"))?;
-    cx.cast(sum, dtype)
+    sum.ok_or_else(|| Error::internal("a weighted sum without weights"))
 }
