@@ -16,9 +16,12 @@ impl Exporter<'_> {
             Op::Binary(function) => return self.binary(site, *function),
             Op::Where => self.emit_to(&site.outputs, "Where", &[x, &site.inputs[1], &site.inputs[2]], vec![]),
             Op::Clip { min, max } => {
-                let mut bound =
-                    |value: &Option<f64>| value.map(|v| self.scalar(dtype, v)).unwrap_or_default();
-                let (min, max) = (bound(min), bound(max));
+                // A bound that is left out makes infinities finite in ONNX; integers have none.
+                let mut bound = |value: &Option<f64>, none: f64| {
+                    let value = value.or(dtype.is_float().then_some(none));
+                    value.map(|v| self.scalar(dtype, v)).unwrap_or_default()
+                };
+                let (min, max) = (bound(min, f64::NEG_INFINITY), bound(max, f64::INFINITY));
                 self.emit_to(&site.outputs, "Clip", &[x, &min, &max], vec![]);
             }
             Op::Cast { to } => {

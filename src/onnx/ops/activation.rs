@@ -85,29 +85,39 @@ fn unary(cx: &mut NodeCx<'_, '_>, unary: Unary) -> Result<Vec<ValueId>> {
     one(cx.unary(unary, x))
 }
 
+/// A bound that is left out is the type's smallest or largest finite number: infinities become finite.
 fn clip(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     cx.attributes.ignore(&["consumed_inputs"]);
     let x = cx.input(0)?;
+    let dtype = cx.dtype(x);
+    let largest = match dtype {
+        DType::F32 => Some(f64::from(f32::MAX)),
+        DType::F64 => Some(f64::MAX),
+        _ => None,
+    };
     let mut bounds = [None, None];
     for (i, name) in ["min", "max"].into_iter().enumerate() {
-        bounds[i] = match cx.opset < 11 {
+        let given = match cx.opset < 11 {
             true => cx.attributes.float(name)?.map(|v| cx.scalar_like(x, v)),
             false => cx.optional(i + 1),
         };
+        let default = largest.map(|v| if i == 0 { -v } else { v });
+        bounds[i] = given.or_else(|| default.map(|v| cx.scalar_like(x, v)));
     }
     // Constants bound floats within one operation; integers may not be numbers that an `f64` holds.
-    if cx.dtype(x).is_float() {
-        let constant = |bound: Option<ValueId>| match bound {
+    if dtype.is_float() {
+        let constant = |bound: Option<ValueId>, none: f64| match bound {
             None => Some(None),
             Some(id) => {
                 let tensor = cx.constant_of(id)?;
                 match super::super::node::floats(tensor, "a bound").ok()?.as_slice() {
-                    [bound] if !bound.is_nan() => Some(Some(*bound)),
+                    [bound] if !bound.is_nan() => Some(Some(*bound).filter(|b| *b != none)),
                     _ => None,
                 }
             }
         };
-        if let (Some(min), Some(max)) = (constant(bounds[0]), constant(bounds[1])) {
+        let [min, max] = bounds;
+        if let (Some(min), Some(max)) = (constant(min, f64::NEG_INFINITY), constant(max, f64::INFINITY)) {
             return match (min, max) {
                 (None, None) => Ok(vec![x]),
                 _ => one(cx.add(Op::Clip { min, max }, &[x])),

@@ -147,7 +147,12 @@ fn pow(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
             return one(cx.binary(Binary::Mul, square, base));
         }
     }
-    if !dtype.is_float() && other.is_float() {
+    // A whole exponent that is rounded to the base's type may be even instead of odd.
+    let wider = match constant {
+        Some(powers) => powers.iter().any(|p| p.fract() == 0.0 && f64::from(*p as f32) != *p),
+        None => matches!(other, DType::F64 | DType::I32 | DType::U32 | DType::I64 | DType::U64),
+    };
+    if other.is_float() && !dtype.is_float() || dtype == DType::F32 && wider {
         let base = cx.cast(base, DType::F64)?;
         let exponent = cx.cast(exponent, DType::F64)?;
         let y = cx.binary(Binary::Pow, base, exponent)?;

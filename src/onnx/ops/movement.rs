@@ -1,10 +1,13 @@
 //! Operators that rearrange elements.
 
+use nestjit_ir::DType;
+
 use super::super::limit;
 use super::super::node::{NodeCx, axes, axis, extent};
 use super::{OpEntry, one, op};
 use crate::error::{Error, Result};
-use crate::graph::{Op, PadMode, ValueId};
+use crate::graph::{Binary, Op, PadMode, ValueId};
+use crate::tensor::Tensor;
 
 pub(super) const OPS: &[OpEntry] = &[
     op("Concat", 1, concat),
@@ -242,7 +245,18 @@ fn pad(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     }
     let mode = match cx.string("mode", "constant")? {
         "constant" => PadMode::Constant(match cx.optional(2) {
-            Some(value) if cx.elements(value) == 1 => cx.known_scalar(value, "the constant value")?,
+            Some(value) if cx.elements(value) == 1 => {
+                let known = cx.known(value, "the constant value")?;
+                if !f64_holds(&known)? {
+                    // Zeros beside the distance from the value: adding it wraps round to what was there.
+                    let value = cx.constant(known.reshape(&[])?);
+                    let distance = cx.binary(Binary::Sub, x, value)?;
+                    let mode = PadMode::Constant(0.0);
+                    let padded = cx.add(Op::Pad { begin, end, mode }, &[distance])?;
+                    return one(cx.binary(Binary::Add, padded, value));
+                }
+                cx.known_scalar(value, "the constant value")?
+            }
             Some(_) => 0.0,
             None => cx.float("value", 0.0)?,
         }),
@@ -252,6 +266,23 @@ fn pad(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         other => return Err(Error::invalid(format!("the mode '{}'", other.escape_debug()))),
     };
     one(cx.add(Op::Pad { begin, end, mode }, &[x]))
+}
+
+/// Whether all elements are numbers that an `f64` can be.
+fn f64_holds(tensor: &Tensor) -> Result<bool> {
+    Ok(match tensor.dtype() {
+        DType::I64 => tensor.values::<i64>()?.iter().all(|v| *v as f64 as i64 == *v),
+        DType::U64 => tensor.values::<u64>()?.iter().all(|v| *v as f64 as u64 == *v),
+        DType::F32
+        | DType::F64
+        | DType::I8
+        | DType::U8
+        | DType::I16
+        | DType::U16
+        | DType::I32
+        | DType::U32
+        | DType::Bool => true,
+    })
 }
 
 /// `[N, C, H, W]`, and the block size.

@@ -247,8 +247,10 @@ fn grid_sample(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
             at = cx.unary(Unary::Round, at)?;
         }
         let (low, high) = if centres { (0.0, n - 1.0) } else { (-0.5, n - 0.5) };
+        // A cubic kernel's neighbours are moved one by one: moving the point to the border would change its weights.
         let moved = match padding {
             Padding::Zeros => None,
+            _ if mode == Mode::Cubic => None,
             Padding::Border => Some(cx.add(Op::Clip { min: Some(0.0), max: Some(n - 1.0) }, &[at])?),
             Padding::Reflection { centres } => Some(reflect(cx, at, shape[2 + d], centres)?),
         };
