@@ -62,6 +62,11 @@ const fn op(name: &'static str, since: i64, import: Import) -> OpEntry {
     OpEntry { domain: "", name, since, until: None, session: false, import }
 }
 
+/// An operator of ONNX Runtime's own domain, of which there is one version.
+const fn contrib(name: &'static str, import: Import) -> OpEntry {
+    OpEntry { domain: "com.microsoft", until: Some(1), ..op(name, 1, import) }
+}
+
 impl OpEntry {
     /// The same operator, which versions after `until` do not have.
     const fn until(self, until: i64) -> OpEntry {

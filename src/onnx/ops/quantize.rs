@@ -118,19 +118,35 @@ fn dequantize_linear(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     };
     let scale = spread(cx, scale, x, at, block)?;
     let scale = cx.cast(scale, to)?;
-    let shifted = match cx.optional(2) {
-        Some(zero) => {
-            let zero = spread(cx, zero, x, at, block)?;
-            less_zero(cx, x, Some(zero))?
-        }
-        None => x,
-    };
-    let shifted = cx.cast(shifted, to)?;
-    one(cx.binary(Binary::Mul, shifted, scale))
+    let zero = cx.optional(2).map(|zero| spread(cx, zero, x, at, block)).transpose()?;
+    one(dequantized(cx, x, scale, zero))
+}
+
+/// `(x - zero) * scale`, of the scale's type; scale and zero point broadcast to `x`.
+pub(super) fn dequantized(
+    cx: &mut NodeCx<'_, '_>,
+    x: ValueId,
+    scale: ValueId,
+    zero: Option<ValueId>,
+) -> Result<ValueId> {
+    let shifted = less_zero(cx, x, zero)?;
+    let shifted = cx.cast(shifted, cx.dtype(scale))?;
+    cx.binary(Binary::Mul, shifted, scale)
+}
+
+/// The floats that stand for `x` quantised to 8 bits over its whole range.
+pub(super) fn rounded_to_bytes(cx: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId> {
+    let [y, scale, zero] = dynamic_quantize(cx, x)?;
+    dequantized(cx, y, scale, Some(zero))
 }
 
 fn dynamic_quantize_linear(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
+    Ok(dynamic_quantize(cx, x)?.to_vec())
+}
+
+/// `x` in 8 bits over its whole range, the scale and the zero point.
+fn dynamic_quantize(cx: &mut NodeCx<'_, '_>, x: ValueId) -> Result<[ValueId; 3]> {
     let axes: Vec<usize> = (0..cx.rank(x)).collect();
     let max = cx.reduce(Reduction::Max, x, &axes, false)?;
     let min = cx.reduce(Reduction::Min, x, &axes, false)?;
@@ -144,7 +160,7 @@ fn dynamic_quantize_linear(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let offset = cx.add(Op::Clip { min: Some(0.0), max: Some(255.0) }, &[offset])?;
     let zero = cx.unary(Unary::Round, offset)?;
     let zero = cx.cast(zero, DType::U8)?;
-    Ok(vec![quantize(cx, x, scale, Some(zero), DType::U8)?, scale, zero])
+    Ok([quantize(cx, x, scale, Some(zero), DType::U8)?, scale, zero])
 }
 
 /// `x - zero` as `i32`.

@@ -3,13 +3,15 @@
 use nestjit_ir::DType;
 
 use super::super::node::{NodeCx, extent, ints};
+use super::quantize::{dequantized, rounded_to_bytes};
 use super::unrolled::Layer;
-use super::{OpEntry, op};
+use super::{OpEntry, contrib, op};
 use crate::error::{Error, Result};
 use crate::graph::{Direction, Op, RecurrentKind, Unary, ValueId};
 use crate::tensor::Tensor;
 
 pub(super) const OPS: &[OpEntry] = &[
+    contrib("DynamicQuantizeLSTM", dynamic_quantize_lstm),
     op("GRU", 7, |cx| {
         let linear_before_reset = cx.flag("linear_before_reset", false)?;
         layer(cx, RecurrentKind::Gru { linear_before_reset })
@@ -19,6 +21,48 @@ pub(super) const OPS: &[OpEntry] = &[
 ];
 
 fn layer(cx: &mut NodeCx<'_, '_>, kind: RecurrentKind) -> Result<Vec<ValueId>> {
+    let operands = [cx.input(0)?, cx.input(1)?, cx.input(2)?];
+    layer_of(cx, kind, operands)
+}
+
+/// An LSTM with weights of 8 bits, laid out `[D, I, 4 H]`, with scales and zero points per direction, `[D]`, or per
+/// column, `[D, 4 H]`. The sequence is rounded to 8 bits as ONNX Runtime does; the hidden state is not: there the
+/// rounding depends on how sequences are divided among threads.
+fn dynamic_quantize_lstm(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    let x = cx.input(0)?;
+    cx.expect_type(x, |dtype| dtype == DType::F32, "f32")?;
+    let mut weights = [cx.input(1)?, cx.input(2)?];
+    for (weight, at) in weights.iter_mut().zip([8, 10]) {
+        let (scale, zero) = (cx.input(at)?, cx.optional(at + 1));
+        cx.expect_type(*weight, |dtype| matches!(dtype, DType::I8 | DType::U8), "i8 or u8")?;
+        cx.expect_type(scale, |dtype| dtype == DType::F32, "f32")?;
+        let [directions, _, columns] = cx.shape(*weight)[..] else {
+            let shape = cx.shape(*weight);
+            return Err(Error::shape(format!("the weights must be of rank 3, not {shape:?}")));
+        };
+        let spread = |cx: &mut NodeCx<'_, '_>, parameter: ValueId| match cx.shape(parameter)[..] {
+            [d] if d == directions => cx.reshape(parameter, &[d, 1, 1]),
+            [d, n] if (d, n) == (directions, columns) => cx.reshape(parameter, &[d, 1, n]),
+            ref other => Err(Error::shape(format!(
+                "scales or zero points {other:?} for weights of {directions} directions and {columns} columns"
+            ))),
+        };
+        let scale = spread(cx, scale)?;
+        let zero = zero.map(|zero| spread(cx, zero)).transpose()?;
+        let floats = dequantized(cx, *weight, scale, zero)?;
+        *weight = cx.transpose(floats, &[0, 2, 1])?;
+    }
+    let x = rounded_to_bytes(cx, x)?;
+    let [w, r] = weights;
+    layer_of(cx, RecurrentKind::Lstm, [x, w, r])
+}
+
+/// A layer of the sequence and the weights; its other operands are the node's.
+fn layer_of(
+    cx: &mut NodeCx<'_, '_>,
+    kind: RecurrentKind,
+    [mut x, w, r]: [ValueId; 3],
+) -> Result<Vec<ValueId>> {
     let lstm = kind == RecurrentKind::Lstm;
     let batch_first = cx.flag("layout", false)?;
     let direction = match cx.string("direction", "forward")? {
@@ -30,7 +74,6 @@ fn layer(cx: &mut NodeCx<'_, '_>, kind: RecurrentKind) -> Result<Vec<ValueId>> {
     let activations = activations(cx, kind, direction.count())?;
     let clip = cx.attributes.float("clip")?.filter(|c| *c != 0.0);
     let input_forget = lstm && cx.flag("input_forget", false)?;
-    let [mut x, w, r] = [cx.input(0)?, cx.input(1)?, cx.input(2)?];
     if batch_first {
         x = cx.transpose(x, &[1, 0, 2])?;
     }

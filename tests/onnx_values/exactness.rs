@@ -1,0 +1,79 @@
+//! Numbers that a detour over another type would change: bounds, fillings, exponents.
+
+use nestjit::Tensor;
+use nestjit::onnx::proto::tensor_proto::DataType;
+
+use super::common::onnx::{f32s, float, i64s, node, with};
+use super::{assert_gives, single};
+
+#[test]
+fn a_bound_that_is_left_out_is_the_largest_finite_number() {
+    let x = [f32::NEG_INFINITY, f32::MIN, -1.0, 0.5, f32::MAX, f32::INFINITY, f32::NAN];
+    let cut = |low: f32, high: f32| {
+        let y = x.map(|v| if v.is_nan() { v } else { v.max(low).min(high) });
+        Tensor::new(&[7], &y).unwrap()
+    };
+    let input = Tensor::new(&[7], &x).unwrap();
+    let low = || vec![f32s("l", &[], &[0.0])];
+    for (version, clip, bounds, y) in [
+        (13, node("Clip", &["x"], &["y"]), vec![], cut(f32::MIN, f32::MAX)),
+        (13, node("Clip", &["x", "l"], &["y"]), low(), cut(0.0, f32::MAX)),
+        (11, node("Clip", &["x", "", "l"], &["y"]), low(), cut(f32::MIN, 0.0)),
+        (6, with(node("Clip", &["x"], &["y"]), float("min", 0.0)), vec![], cut(0.0, f32::MAX)),
+        (6, node("Clip", &["x"], &["y"]), vec![], cut(f32::MIN, f32::MAX)),
+        (
+            13,
+            node("Clip", &["x", "", "h"], &["y"]),
+            vec![f32s("h", &[], &[f32::INFINITY])],
+            cut(f32::MIN, f32::INFINITY),
+        ),
+    ] {
+        let model = single(version, clip, &[("x", DataType::Float, &[7])], bounds);
+        assert_gives(model, std::slice::from_ref(&input), &[y], 0.0);
+    }
+    let wide = Tensor::new(&[3], &[f64::NEG_INFINITY, 1e300, f64::INFINITY]).unwrap();
+    let y = Tensor::new(&[3], &[f64::MIN, 1e300, f64::MAX]).unwrap();
+    let model = single(13, node("Clip", &["x"], &["y"]), &[("x", DataType::Double, &[3])], vec![]);
+    assert_gives(model, &[wide], &[y], 0.0);
+    let whole = Tensor::new(&[2], &[i64::MIN, i64::MAX]).unwrap();
+    let model = single(13, node("Clip", &["x"], &["y"]), &[("x", DataType::Int64, &[2])], vec![]);
+    assert_gives(model, std::slice::from_ref(&whole), std::slice::from_ref(&whole), 0.0);
+}
+
+#[test]
+fn bounds_that_are_computed_leave_the_other_one_finite() {
+    let clip = node("Clip", &["x", "l"], &["y"]);
+    let inputs = [("x", DataType::Float, &[3][..]), ("l", DataType::Float, &[])];
+    let x = Tensor::new(&[3], &[f32::NEG_INFINITY, 2.0, f32::INFINITY]).unwrap();
+    let low = Tensor::new(&[], &[-1.5f32]).unwrap();
+    let y = Tensor::new(&[3], &[-1.5, 2.0, f32::MAX]).unwrap();
+    assert_gives(single(13, clip, &inputs, vec![]), &[x, low], &[y], 0.0);
+}
+
+#[test]
+fn large_integers_fill_as_they_are() {
+    let large = (1i64 << 53) + 1;
+    let pad = node("Pad", &["x", "p", "v"], &["y"]);
+    let weights = vec![i64s("p", &[2], &[1, 2]), i64s("v", &[], &[large])];
+    let x = Tensor::new(&[2], &[-large, i64::MIN]).unwrap();
+    let y = Tensor::new(&[5], &[large, -large, i64::MIN, large, large]).unwrap();
+    assert_gives(single(13, pad, &[("x", DataType::Int64, &[2])], weights), &[x], &[y], 0.0);
+}
+
+#[test]
+fn whole_exponents_keep_their_parity() {
+    let odd = (1i64 << 24) + 1;
+    let pow = node("Pow", &["x", "e"], &["y"]);
+    let x = Tensor::new(&[2], &[-1.0f32, -1.0]).unwrap();
+    let y = Tensor::new(&[2], &[-1.0f32, 1.0]).unwrap();
+    let exponents = Tensor::new(&[2], &[odd, odd + 1]).unwrap();
+    let inputs = [("x", DataType::Float, &[2][..]), ("e", DataType::Int64, &[2])];
+    assert_gives(
+        single(15, pow.clone(), &inputs, vec![]),
+        &[x.clone(), exponents],
+        std::slice::from_ref(&y),
+        0.0,
+    );
+    let weights = vec![i64s("e", &[2], &[odd, odd + 1])];
+    assert_gives(single(15, pow, &inputs[..1], weights), &[x], &[y], 0.0);
+}
