@@ -62,7 +62,7 @@ fn old_resizes_and_upsamples_of_integers_narrow_once_too() {
     // 254 in a corner: 190.5 becomes 190, then 142.5 becomes 142; once, 142.875 becomes 143.
     let scales = || vec![f32s("s", &[4], &[1.0, 1.0, 4.0, 4.0])];
     let x = Tensor::new(&[1, 1, 2, 2], &[254u8, 0, 0, 0]).unwrap();
-    let at = |i: usize| [1.0, 0.75, 0.5, 0.25, 0.0, 0.0, 0.0, 0.0][i];
+    let at = |i: usize| [1.0f64, 0.75, 0.5, 0.25, 0.0, 0.0, 0.0, 0.0][i];
     let y: Vec<u8> = (0..64).map(|i| (254.0 * at(i / 8) * at(i % 8)).round_ties_even() as u8).collect();
     let y = Tensor::new(&[1, 1, 8, 8], &y).unwrap();
     for (op, version) in [("Resize", 10), ("Upsample", 9)] {
