@@ -5,6 +5,7 @@
 //! blocks that are made together share huge pages through a [`Bundle`]. What lies where is decided by others.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::sync::Arc;
 #[cfg(target_os = "linux")]
@@ -12,13 +13,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[cfg(target_os = "linux")]
 use std::time::{Duration, Instant};
 
+use bytemuck::{CheckedBitPattern, NoUninit};
 #[cfg(target_os = "linux")]
 use memmap2::Advice;
 use memmap2::MmapMut;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// The alignment of everything the runtime hands to generated code.
+/// The alignment of everything that is allocated for generated code. What callers bring need not have it.
 pub(crate) const ALIGN: usize = 64;
 /// The size of a huge page.
 const HUGE_PAGE: usize = 2 << 20;
@@ -45,7 +47,7 @@ pub(crate) struct Block {
 enum Owner {
     /// The block is empty.
     Nothing,
-    /// This allocation of the block's own.
+    /// This allocation of the block's own, initialised up to the block's end. It may have been that of a vector.
     Allocated(NonNull<u8>, Layout),
     /// A map of the block's own, which frees itself.
     Mapped(#[expect(dead_code, reason = "owned, not used")] MmapMut),
@@ -64,6 +66,14 @@ impl Block {
     /// # Errors
     /// [`ErrorKind::Limit`] if there is not that much memory.
     pub fn zeroed(bytes: usize) -> Result<Block> {
+        Block::zeroed_for(bytes, 1)
+    }
+
+    /// Allocates a block for elements of this alignment, at most [`ALIGN`], so that [`Block::into_vec`] may succeed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Limit`] if there is not that much memory.
+    pub fn zeroed_for(bytes: usize, align: usize) -> Result<Block> {
         if bytes >= LARGE {
             let whole = bytes / HUGE_PAGE * HUGE_PAGE;
             let huge = if bytes - whole >= LARGE { whole.saturating_add(HUGE_PAGE) } else { whole };
@@ -77,11 +87,13 @@ impl Block {
         }
         // The allocator zeroes what it aligns by writing to it; what it need not align comes from the system as
         // zeros and is not touched before it is used. So the alignment is made here.
-        let layout = Layout::from_size_align(bytes + ALIGN - 1, 1).map_err(|_| fail())?;
+        let size = (bytes + ALIGN - align).next_multiple_of(align);
+        let layout = Layout::from_size_align(size, align).map_err(|_| fail())?;
         // SAFETY: the size is not 0.
         let memory = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(fail)?;
         let skip = memory.addr().get().next_multiple_of(ALIGN) - memory.addr().get();
-        // SAFETY: `skip` is less than `ALIGN`, so the place is within the allocation, with `bytes` behind it.
+        // SAFETY: `skip` is a multiple of `align` and less than `ALIGN`, so at most `ALIGN - align`: the place is within
+        // the allocation, with `bytes` behind it.
         let start = unsafe { memory.add(skip) };
         Ok(Block { start, size: bytes, owner: Owner::Allocated(memory, layout) })
     }
@@ -98,6 +110,48 @@ impl Block {
         // SAFETY: `skip` is less than `HUGE_PAGE`, so the place is within the map, with `bytes` behind it.
         let start = unsafe { NonNull::new(map.as_mut_ptr().add(skip)) }.ok_or_else(fail)?;
         Ok(Block { start, size: bytes, owner: Owner::Mapped(map) })
+    }
+
+    /// Takes over the memory of a vector: the block is `len` of its elements from `first` on. It is aligned as they are.
+    ///
+    /// # Panics
+    /// If there are no such elements.
+    pub fn of_vec<T: NoUninit>(vec: Vec<T>, first: usize, len: usize) -> Block {
+        let size = size_of_val(&vec[first..first + len]);
+        let mut vec = ManuallyDrop::new(vec);
+        let layout = Layout::array::<T>(vec.capacity()).ok().filter(|layout| layout.size() > 0);
+        // SAFETY: the pointer of a vector is not null, and `first` is within it, as was checked by the index above.
+        let (memory, start) = unsafe {
+            let memory = vec.as_mut_ptr();
+            (NonNull::new_unchecked(memory.cast()), NonNull::new_unchecked(memory.add(first).cast()))
+        };
+        // What lies behind the block is of no use, and may not be initialised. A vector without memory frees nothing.
+        let owner = layout.map_or(Owner::Nothing, |layout| Owner::Allocated(memory, layout));
+        Block { start, size, owner }
+    }
+
+    /// The memory as a vector, and the position of the block's first element in it. It is given back if it cannot be
+    /// one: if it was not allocated for elements of this type, or holds others.
+    pub fn into_vec<T: CheckedBitPattern + NoUninit>(self) -> Result<(Vec<T>, usize), Block> {
+        let Owner::Allocated(memory, layout) = self.owner else { return Err(self) };
+        let skip = self.start.addr().get() - memory.addr().get();
+        let used = skip + self.size;
+        let whole = |bytes: usize| bytes.is_multiple_of(size_of::<T>());
+        if layout.align() != align_of::<T>() || ![layout.size(), skip, used].into_iter().all(whole) {
+            return Err(self);
+        }
+        // SAFETY: the allocation is initialised up to the block's end, and owned by the block.
+        let bytes = unsafe { std::slice::from_raw_parts(memory.as_ptr(), used) };
+        if bytemuck::checked::try_cast_slice::<u8, T>(bytes).is_err() {
+            return Err(self);
+        }
+        // The vector frees the memory.
+        let _ = ManuallyDrop::new(self);
+        let [len, capacity] = [used, layout.size()].map(|bytes| bytes / size_of::<T>());
+        // SAFETY: the allocation is the global allocator's, with the layout of `capacity` elements of this type; the
+        // first `len` are valid ones, as was checked. The block that owned it is not dropped.
+        let vec = unsafe { Vec::from_raw_parts(memory.as_ptr().cast(), len, capacity) };
+        Ok((vec, skip / size_of::<T>()))
     }
 
     /// The first byte. Valid for reads and writes of the whole block; who writes must see to it that nobody else
@@ -235,6 +289,36 @@ mod tests {
             assert!(block.bytes().iter().all(|b| *b == 0));
             block.bytes_mut().fill(1);
         }
+    }
+
+    #[test]
+    fn vectors_become_blocks_and_blocks_vectors() {
+        let vec: Vec<i32> = (0..10).collect();
+        let place = vec.as_ptr();
+        let mut block = Block::of_vec(vec, 2, 5);
+        assert_eq!((block.as_ptr().cast_const().cast(), block.size()), (place.wrapping_add(2), 20));
+        block.bytes_mut()[0] = 9;
+        let block = block.into_vec::<i64>().unwrap_err();
+        let (vec, first) = block.into_vec::<i32>().unwrap();
+        assert_eq!((vec.as_ptr(), vec.as_slice(), first), (place, &[0, 1, 9, 3, 4, 5, 6][..], 2));
+        assert_eq!(Block::of_vec(Vec::<f64>::new(), 0, 0).size(), 0);
+        assert_eq!(
+            Block::of_vec(Vec::<f64>::with_capacity(3), 0, 0).into_vec::<f64>().unwrap().0.capacity(),
+            3
+        );
+
+        for elements in [1, 7, 1000] {
+            let block = Block::zeroed_for(elements * 8, 8).unwrap();
+            let place = block.as_ptr().cast_const().cast::<f64>();
+            assert_eq!(place as usize % ALIGN, 0);
+            let (vec, first) = block.into_vec::<f64>().unwrap();
+            assert_eq!((vec[first..].as_ptr(), &vec[first..]), (place, &vec![0.0; elements][..]));
+        }
+        let mut block = Block::zeroed_for(2, 1).unwrap();
+        block.bytes_mut()[1] = 2;
+        let block = block.into_vec::<bool>().unwrap_err();
+        assert!(block.into_vec::<u8>().is_ok());
+        assert!(Block::zeroed_for(LARGE, 4).unwrap().into_vec::<f32>().is_err());
     }
 
     #[test]

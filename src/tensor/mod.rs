@@ -1,9 +1,10 @@
 //! Tensors: what goes into and comes out of a model, and what its weights are.
 //!
-//! A [`Tensor`] is dense, row-major, 64-byte aligned and cheap to clone. Arithmetic is `ndarray`'s job: see
-//! [`Tensor::view`] and the `From` conversions.
+//! A [`Tensor`] is dense, row-major and cheap to clone. Arithmetic is `ndarray`'s job: see [`Tensor::view`],
+//! [`Tensor::into_ndarray`] and the `From` conversions, and for those without a copy, `owned`.
 
 mod late;
+mod owned;
 
 use std::sync::Arc;
 
@@ -31,6 +32,10 @@ elements!(f32 => F32, f64 => F64, i64 => I64, i32 => I32, i8 => I8, u8 => U8, i1
     u64 => U64, bool => Bool);
 
 /// A dense array of one element type, row-major. Cloning shares the storage.
+///
+/// Elements are aligned to 64 bytes in all tensors but those that took over a vector or an array
+/// ([`Tensor::from_vec`]), which are aligned as the vector was: at least as the element type asks for. Both may be given
+/// to models and written by them.
 #[derive(Clone)]
 pub struct Tensor {
     dtype: DType,
@@ -50,7 +55,7 @@ impl Tensor {
     /// # Errors
     /// [`crate::ErrorKind::Limit`] if the size overflows or there is no memory for it.
     pub fn zeros(dtype: DType, shape: &[usize]) -> Result<Tensor> {
-        let block = Block::zeroed(checked_bytes(dtype, shape)?).map_err(|_| {
+        let block = Block::zeroed_for(checked_bytes(dtype, shape)?, dtype.size()).map_err(|_| {
             let message = format!("there is no memory for a tensor of shape {shape:?}");
             Error::new(crate::ErrorKind::Limit, message)
         })?;
@@ -317,12 +322,6 @@ impl<T: Element, S: Data<Elem = T>, D: Dimension> From<&ArrayBase<S, D>> for Ten
         let standard = array.as_standard_layout();
         let values = standard.as_slice().expect("the standard layout is contiguous");
         Tensor::new(array.shape(), values).expect("an array's shape is its length")
-    }
-}
-
-impl<T: Element, S: Data<Elem = T>, D: Dimension> From<ArrayBase<S, D>> for Tensor {
-    fn from(array: ArrayBase<S, D>) -> Tensor {
-        Tensor::from(&array)
     }
 }
 
