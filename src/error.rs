@@ -20,6 +20,10 @@ pub enum ErrorKind {
     Usage,
     /// A run-time index (gather, scatter) was outside its dimension.
     Index,
+    /// The call was cancelled by its caller.
+    Cancelled,
+    /// The call was not finished by its deadline.
+    DeadlineExceeded,
     /// A defect in nestjit itself.
     Internal,
 }

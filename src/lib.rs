@@ -1,7 +1,8 @@
 //! nestjit: a JIT compiler for fused neural-network loop nests.
 //!
 //! A [`Model`] comes from [`GraphBuilder`], [`Sequential`] or the [`zoo`]; a [`Compiler`] makes an [`Executable`] of
-//! it; the executable runs, and tells what was done and what it cost. [`compiler`] is the place to start reading.
+//! it; the executable runs, and tells what was done and what it cost. A [`Session`] calls an ONNX file for whatever shapes
+//! come. [`compiler`] is the place to start reading.
 
 pub mod codegen;
 pub mod compiler;
@@ -33,7 +34,9 @@ pub use host::Item;
 pub use nestjit_ir as ir;
 pub use nestjit_ir::DType;
 pub use options::{Fusion, Options, RowRings};
-pub use runtime::{Executable, TensorSpec, TensorView};
+pub use runtime::{
+    AsInput, CancelHandle, Executable, Input, OutputBuffer, RunOptions, TensorSpec, TensorView,
+};
 pub use session::Session;
 pub use tensor::{Element, Tensor};
 

@@ -201,9 +201,9 @@ fn names_that_do_not_exist_or_clash() {
 fn inputs_of_a_run_are_checked() {
     let executable = relu();
     let error = |inputs: &[Tensor]| executable.run(inputs).map(|_| ()).unwrap_err();
-    assert_error(&error(&[]), ErrorKind::Shape, "the model has 1 input, but 0 were given");
+    assert_error(&error(&[]), ErrorKind::Shape, "the model has 1 input ('x'), but 0 were given");
     let two = [zeros(&[2, 3]), zeros(&[2, 3])];
-    assert_error(&error(&two), ErrorKind::Shape, "the model has 1 input, but 2 were given");
+    assert_error(&error(&two), ErrorKind::Shape, "the model has 1 input ('x'), but 2 were given");
     let text = "the input 'x' is f32[2, 3], but f32[3, 2] was given";
     assert_error(&error(&[zeros(&[3, 2])]), ErrorKind::Shape, text);
     let doubles = Tensor::zeros(DType::F64, &[2, 3]).unwrap();

@@ -8,6 +8,8 @@ mod first_call_vs_steady;
 mod fusion_on_off;
 #[path = "../examples/05_nest_as_text.rs"]
 mod nest_as_text;
+#[path = "../examples/06_sessions.rs"]
+mod sessions;
 #[path = "../examples/03_watch_the_passes.rs"]
 mod watch_the_passes;
 
@@ -21,7 +23,7 @@ macro_rules! lessons {
 }
 
 mod lessons {
-    lessons!(builder, fusion_on_off, watch_the_passes, first_call_vs_steady, nest_as_text);
+    lessons!(builder, fusion_on_off, watch_the_passes, first_call_vs_steady, nest_as_text, sessions);
 }
 
 #[test]

@@ -3,9 +3,10 @@
 
 use std::thread;
 
-use ndarray::{Array, Array1, Array2};
+use ndarray::{Array, Array1, Array2, ArrayView2};
 use nestjit::ir::parse::parse;
 use nestjit::passes::PIPELINE;
+use nestjit::target::Isa;
 use nestjit::unit::Unit;
 use nestjit::{Compiler, DType, ErrorKind, Executable, Options, Tensor, TensorView};
 
@@ -58,8 +59,12 @@ fn fusion() -> impl Iterator<Item = &'static str> {
 }
 
 fn two_steps(compiler: &Compiler) -> Executable {
+    two_steps_or_error(compiler).unwrap()
+}
+
+fn two_steps_or_error(compiler: &Compiler) -> nestjit::Result<Executable> {
     let unit = Unit::from_program(parse(TWO_STEPS).unwrap(), [("w", w())]).unwrap();
-    compiler.compile_unit("two_steps", unit).unwrap()
+    compiler.compile_unit("two_steps", unit)
 }
 
 fn assert_close(y: &Tensor, expected: &Array2<f32>) {
@@ -113,6 +118,25 @@ fn inputs_may_be_tensors_arrays_or_any_view() {
 }
 
 #[test]
+fn inputs_and_outputs_need_no_more_alignment_than_their_elements() {
+    for isa in [Isa::Simd128, Isa::Avx2, Isa::Avx512] {
+        // Not every machine has all of them.
+        let Ok(executable) = two_steps_or_error(&compiler().isa(isa)) else { continue };
+        let x = x();
+        for shift in 0..4 {
+            let mut input = vec![0.0f32; shift];
+            input.extend(x.iter());
+            let input = ArrayView2::from_shape((100, 8), &input[shift..]).unwrap();
+            let mut output = vec![7.0f32; 808];
+            executable.run_into(&[TensorView::from(&input)], &mut [&mut output[shift..shift + 800]]).unwrap();
+            let values = Tensor::from_vec(&[100, 8], output[shift..shift + 800].to_vec()).unwrap();
+            assert_close(&values, &expected());
+            assert!(output[..shift].iter().chain(&output[shift + 800..]).all(|v| *v == 7.0));
+        }
+    }
+}
+
+#[test]
 fn wrong_inputs_are_errors_that_name_the_input() {
     let executable = two_steps(&compiler());
     let message = |result: nestjit::Result<Vec<Tensor>>| {
@@ -120,7 +144,7 @@ fn wrong_inputs_are_errors_that_name_the_input() {
         assert_eq!(error.kind(), ErrorKind::Shape);
         error.to_string()
     };
-    assert_eq!(message(executable.run::<Tensor>(&[])), "the model has 1 input, but 0 were given");
+    assert_eq!(message(executable.run::<Tensor>(&[])), "the model has 1 input ('x'), but 0 were given");
     assert_eq!(
         message(executable.run(&[Array2::<f32>::zeros((8, 100))])),
         "the input 'x' is f32[100, 8], but f32[8, 100] was given"

@@ -80,6 +80,9 @@ pub(crate) struct BenchArgs {
     /// Threads of a run [default: the physical cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) threads: Option<u32>,
+    /// Compiled forms to keep of each part of a model that is not one program [default: 16, and more if they are small]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) cache_limit: Option<u32>,
     /// Which programs to measure
     #[arg(long, value_enum, default_value_t = Fusion::Both)]
     pub(crate) fusion: Fusion,

@@ -14,7 +14,14 @@ use serde_json::json;
 use super::args::{BenchArgs, Fusion, ModelArgs, PassArgs};
 use super::compare::{difference, tolerance};
 use super::onnx::Parts;
-use super::{Outcome, npy, session};
+use super::{Outcome, complain, npy, session};
+
+/// Says what should be done about the calls of a session, if anything.
+pub(crate) fn remark(s: &Session) {
+    if let Some(remark) = s.timings().remark() {
+        complain(&remark);
+    }
+}
 
 /// The programs that a call ran.
 fn programs(trace: &Trace) -> impl Iterator<Item = &Executable> {
@@ -44,6 +51,7 @@ pub(crate) fn ir(
     print: impl Fn(&Executable) -> Result<String>,
 ) -> Result<Outcome> {
     let (_, trace) = s.trace(&parts.inputs)?;
+    remark(s);
     let mut text = String::new();
     for (i, executable) in programs(&trace).enumerate() {
         let _ = writeln!(text, "// ==== program {}\n{}", i + 1, print(executable)?.trim_end());
@@ -100,6 +108,7 @@ pub(crate) fn check(
         let on = |threads| parts.session(session::compiler(Some(threads), passes, fusion));
         let s = on(1)?;
         let (values, again, on_two) = (outputs(&s)?, outputs(&s)?, outputs(&on(2)?)?);
+        remark(&s);
         if values.len() != reference.len() {
             return Err(Error::internal("the evaluator gives another number of outputs"));
         }
@@ -145,6 +154,7 @@ pub(crate) fn bench(args: &BenchArgs, parts: &Parts, startup_ms: f64) -> Result<
     for fusion in wanted {
         let start = Instant::now();
         let s = parts.session(session::compiler(threads, given, *fusion))?;
+        let s = args.cache_limit.into_iter().fold(s, |s, limit| s.cache_limit(limit as usize));
         let load = start.elapsed().as_secs_f64() * 1e3;
         let (call, trace) = s.trace(&parts.inputs)?;
         subjects.push((*fusion, s, load, call, trace, Vec::new()));
@@ -160,7 +170,8 @@ pub(crate) fn bench(args: &BenchArgs, parts: &Parts, startup_ms: f64) -> Result<
     let mut runs = Vec::new();
     let (mut rows, mut medians) = (Vec::new(), Vec::new());
     let (mut threads, mut isa) = (1, String::new());
-    for (fusion, _, load, call, trace, times) in &subjects {
+    for (fusion, s, load, call, trace, times) in &subjects {
+        remark(s);
         let warm = Summary::of(times).ok_or_else(|| Error::internal("no warm run"))?;
         let (mut kernels, mut temps, mut phases) = (0, 0, [0.0; 3]);
         for executable in programs(trace) {

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::args::ReportArgs;
 use super::onnx::{self, Loaded, Parts};
 use super::session::{self, FUSION};
-use super::{Outcome, npy};
+use super::{Outcome, npy, parts};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -109,6 +109,7 @@ impl Source {
         // The first call compiles; the second one is timed.
         s.call_items(&parts.inputs)?;
         let (_, trace) = s.trace(&parts.inputs)?;
+        parts::remark(&s);
         let mut programs = Vec::new();
         let mut rows = Vec::new();
         for part in trace.parts {

@@ -21,7 +21,9 @@ pub(crate) fn execute(args: &RunArgs) -> Result<Outcome> {
         }
         Loaded::Parts(parts) => {
             let s = parts.session(session::compiler(threads, &args.model.passes, true))?;
-            (parts::tensors(&parts, &s.call_items(&parts.inputs)?.outputs), parts.random)
+            let outputs = parts::tensors(&parts, &s.call_items(&parts.inputs)?.outputs);
+            parts::remark(&s);
+            (outputs, parts.random)
         }
     };
     if !random.is_empty() {

@@ -53,6 +53,8 @@ pub struct Body {
     pub(super) reads: Vec<Vec<Slot>>,
     /// For each node, whether an output depends on it.
     pub(super) live: Vec<bool>,
+    /// Whether it is a model's without some of its outputs.
+    is_choice: bool,
 }
 
 impl Body {
@@ -61,11 +63,24 @@ impl Body {
     /// # Errors
     /// If a name is defined twice.
     pub fn of_model(model: Arc<OnnxModel>) -> Result<Body> {
+        let all = 0..model.outputs().count();
+        Body::for_outputs(model, &all.collect::<Vec<_>>())
+    }
+
+    /// The body of a model of which only these outputs, given by their numbers, are wanted: nodes that none of them
+    /// depends on are left out, whatever they are.
+    ///
+    /// # Errors
+    /// If a name is defined twice.
+    pub fn for_outputs(model: Arc<OnnxModel>, wanted: &[usize]) -> Result<Body> {
         let inputs: Vec<String> = model.inputs.iter().map(|i| i.name.clone()).collect();
-        let outputs: Vec<String> = model.outputs().map(str::to_owned).collect();
+        let all: Vec<&str> = model.outputs().collect();
+        let outputs =
+            wanted.iter().filter_map(|number| all.get(*number).map(|name| (*name).to_owned())).collect();
+        let is_choice = wanted.len() < all.len();
         let opsets = model.opsets.clone();
         let scope = Scope::new(&opsets);
-        let body = Body::new(model, Source::Model, &scope);
+        let body = Body { is_choice, ..Body::new(model, Source::Model, &scope) };
         body.complete(inputs, Vec::new(), outputs)
     }
 
@@ -145,6 +160,7 @@ impl Body {
             slots: HashMap::new(),
             reads: Vec::new(),
             live: Vec::new(),
+            is_choice: false,
         }
     }
 
@@ -219,6 +235,11 @@ impl Body {
     /// Whether it is a model's, and not a part of it.
     pub(super) fn is_model(&self) -> bool {
         matches!(self.source, Source::Model)
+    }
+
+    /// Whether only some of a model's outputs are wanted, so that nodes that they do not need are of no interest.
+    pub(super) fn is_choice(&self) -> bool {
+        self.is_choice
     }
 
     /// How many values there are at most while it is executed.

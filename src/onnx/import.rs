@@ -58,7 +58,7 @@ impl OnnxModel {
             scope.names.insert(name.clone(), binding);
         }
         importer.nodes(&self.graph.node, &mut scope);
-        importer.outputs(&scope);
+        importer.outputs(&scope, &self.outputs().collect::<Vec<_>>());
         importer.finish()
     }
 }

@@ -78,9 +78,8 @@ impl Importer<'_> {
     }
 
     /// Makes the graph's outputs. What is an input, a constant or an output already is copied.
-    pub fn outputs(&mut self, scope: &Scope<'_>) {
-        let model = self.model;
-        for output in model.outputs() {
+    pub fn outputs(&mut self, scope: &Scope<'_>, outputs: &[&str]) {
+        for &output in outputs {
             let id = match scope.get(output) {
                 Some(Binding::Value(id)) => id,
                 Some(_) => continue,

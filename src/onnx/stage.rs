@@ -204,7 +204,8 @@ impl Body {
         let nodes = match rest {
             Some(rest) => rest,
             None => {
-                all = (0..self.nodes().len()).collect();
+                all =
+                    (0..self.nodes().len()).filter(|index| !self.is_choice() || self.live[*index]).collect();
                 &all
             }
         };
@@ -337,7 +338,8 @@ impl Walk<'_, '_> {
         let tensors = || arguments.len() == body.arguments().len();
         let whole = done && first_of_model && tensors();
         if whole {
-            self.importer.outputs(scope);
+            let outputs: Vec<&str> = body.outputs().iter().map(|slot| body.name(*slot)).collect();
+            self.importer.outputs(scope, &outputs);
         }
         let mut stage = Stage {
             graph: None,
@@ -411,7 +413,7 @@ impl Walk<'_, '_> {
 
 impl Step {
     /// Values from around that bodies in it read.
-    fn captures(&self) -> impl Iterator<Item = &Slot> {
+    pub(crate) fn captures(&self) -> impl Iterator<Item = &Slot> {
         let [a, b] = match &self.kind {
             StepKind::Host(_) => [None, None],
             StepKind::If { then, other } => [Some(then), Some(other)],

@@ -1,7 +1,7 @@
 //! What one run needs for itself: the arena, scratch memory, and the table of buffer addresses.
 //!
-//! Contexts are made once and used again, so that a run allocates nothing; as many exist as runs have been
-//! going on at the same time.
+//! Contexts are made once and used again, so that a run allocates nothing. As many are kept as runs have lately been
+//! going on at the same time, and no more than there are cores.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -151,38 +151,157 @@ impl RunContext {
         })
     }
 
+    /// The memory that it takes, in bytes.
+    pub fn bytes(bindings: &Bindings) -> usize {
+        bindings.arena_bytes + bindings.scratch_bytes * bindings.threads
+    }
+
     /// The scratch memory for one part of a parallel loop; parts are numbered below the number of threads.
     pub fn scratch(&self, part: usize) -> *mut u8 {
         self.scratch.as_ptr().wrapping_add(part * self.scratch_bytes)
     }
 }
 
-/// The contexts that no run is using.
+/// The contexts that no run is using, as many as are likely to be needed.
+pub(super) struct ContextPool {
+    state: Mutex<State>,
+    /// The most that are kept: more runs at once than there are cores gain nothing from memory of their own.
+    most: usize,
+}
+
 #[derive(Default)]
-pub(super) struct ContextPool(Mutex<Vec<RunContext>>);
+struct State {
+    idle: Vec<RunContext>,
+    /// Runs that are going on.
+    running: usize,
+    /// The most that were going on at once, in the current period and in the one before.
+    peaks: [usize; 2],
+    /// Runs that ended in the current period.
+    ended: usize,
+}
+
+/// After so many runs it is looked at anew how many of them go on at once.
+const PERIOD: usize = 256;
 
 impl ContextPool {
+    /// A pool with one context.
+    pub fn new(first: RunContext) -> ContextPool {
+        let most = std::thread::available_parallelism().map_or(1, usize::from);
+        ContextPool { state: Mutex::new(State { idle: vec![first], ..State::default() }), most }
+    }
+
     /// Calls `f` with a context, a new one if all are in use.
     ///
     /// # Errors
     /// Those of [`RunContext::new`] and of `f`.
     pub fn with<R>(&self, bindings: &Bindings, f: impl FnOnce(&mut RunContext) -> Result<R>) -> Result<R> {
-        let idle = self.lock().pop();
-        let mut context = match idle {
+        let mut lease = Lease { pool: self, context: self.lock().begin() };
+        let context = match &mut lease.context {
             Some(context) => context,
-            None => RunContext::new(bindings)?,
+            none => none.insert(RunContext::new(bindings)?),
         };
-        let result = f(&mut context);
-        self.put(context);
-        result
+        f(context)
     }
 
-    /// Adds a context.
-    pub fn put(&self, context: RunContext) {
-        self.lock().push(context);
+    /// How many contexts are kept for later runs.
+    pub fn idle(&self) -> usize {
+        self.lock().idle.len()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<RunContext>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// A run begins, with a context if there is one.
+    fn begin(&mut self) -> Option<RunContext> {
+        self.running += 1;
+        self.peaks[0] = self.peaks[0].max(self.running);
+        self.idle.pop()
+    }
+
+    /// A run ends. Those contexts are returned that need not be kept.
+    fn end(&mut self, context: Option<RunContext>, most: usize) -> Vec<RunContext> {
+        self.ended += 1;
+        if self.ended == PERIOD {
+            self.ended = 0;
+            self.peaks = [self.running, self.peaks[0]];
+        }
+        self.running -= 1;
+        self.idle.extend(context);
+        let [now, before] = self.peaks;
+        let keep = now.max(before).clamp(1, most.max(1)).min(self.idle.len());
+        // Those that were used last stay: their pages are in the caches.
+        let excess = self.idle.len() - keep;
+        self.idle.drain(..excess).collect()
+    }
+}
+
+/// A context in use.
+struct Lease<'p> {
+    pool: &'p ContextPool,
+    context: Option<RunContext>,
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        let unneeded = self.pool.lock().end(self.context.take(), self.pool.most);
+        // Freed when the lock is not held any more.
+        drop(unneeded);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bindings() -> Bindings {
+        Bindings {
+            tables: Vec::new(),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            fixed: Vec::new(),
+            arena_bytes: 1 << 20,
+            scratch_bytes: 64,
+            threads: 1,
+        }
+    }
+
+    /// So many runs at once.
+    fn nested(pool: &ContextPool, bindings: &Bindings, depth: usize) {
+        let inner = |_: &mut RunContext| {
+            if depth > 1 {
+                nested(pool, bindings, depth - 1);
+            }
+            Ok(())
+        };
+        pool.with(bindings, inner).unwrap();
+    }
+
+    #[test]
+    fn what_many_runs_needed_at_once_is_not_kept() {
+        let bindings = bindings();
+        let mut pool = ContextPool::new(RunContext::new(&bindings).unwrap());
+        pool.most = 4;
+        nested(&pool, &bindings, 3);
+        assert_eq!(pool.idle(), 3, "as many as ran at once are there for the next time");
+        nested(&pool, &bindings, 64);
+        assert_eq!(pool.idle(), 4, "but no more than can run at once");
+        for _ in 0..2 * PERIOD {
+            nested(&pool, &bindings, 1);
+        }
+        assert_eq!(pool.idle(), 1, "when runs have come one by one for a while, one is enough");
+    }
+
+    #[test]
+    fn a_context_comes_back_from_a_run_that_fails_or_panics() {
+        let bindings = bindings();
+        let pool = ContextPool::new(RunContext::new(&bindings).unwrap());
+        let error = pool.with(&bindings, |_| Err::<(), _>(Error::internal("no"))).unwrap_err();
+        assert_eq!((error.message(), pool.idle()), ("no", 1));
+        let run = || pool.with::<()>(&bindings, |_| panic!("no"));
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err());
+        assert_eq!((pool.idle(), pool.lock().running), (1, 0));
     }
 }

@@ -1,6 +1,7 @@
 //! A compiled model: machine code with its constants, memory and threads.
 //!
-//! An [`Executable`] may be run by many threads at once. It is the only place where generated code is called.
+//! An [`Executable`] may be run by many threads at once. It is the only place where generated code is called. In how many
+//! ways it can be called is left to `run`.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -9,10 +10,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use nestjit_ir::{BufId, DType, Program};
 
 use super::context::{Bindings, ContextPool, RunContext};
+use super::input::arrange;
+use super::output::{self, OutputBuffer};
 use super::pack::{Storage, pack_all};
 use super::pool::Pool;
 use super::timing::CompileTimings;
-use super::trace::{Probe, Recorder, Trace, Unobserved};
+use super::trace::{Probe, Recorder, Trace};
 use super::view::TensorView;
 use crate::codegen::{Code, CodegenStats, Segment};
 use crate::error::{Error, ErrorKind, Result};
@@ -66,7 +69,7 @@ struct Inner {
     unit: Unit,
     threads: usize,
     /// What the addresses in contexts point to.
-    _consts: HashMap<BufId, Storage>,
+    consts: HashMap<BufId, Storage>,
     records: Records,
 }
 
@@ -95,12 +98,10 @@ impl Executable {
         let used: Vec<BufId> = used.into_iter().collect();
         let consts: HashMap<_, _> = pack_all(&mut unit, &used, pool.as_deref())?.into_iter().collect();
         let bindings = Bindings::new(&unit, &plan, &code, &consts, threads)?;
-        let contexts = ContextPool::default();
-        contexts.put(RunContext::new(&bindings)?);
+        let contexts = ContextPool::new(RunContext::new(&bindings)?);
         let first = |id: &BufId| unit.outputs.iter().position(|other| other == id).unwrap_or_default();
         let first_mention = unit.outputs.iter().map(first).collect();
         unit.plan = Some(plan);
-        let _consts = consts;
         let inner = Inner {
             code,
             bindings,
@@ -111,7 +112,7 @@ impl Executable {
             first_mention,
             unit,
             threads,
-            _consts,
+            consts,
             records,
         };
         Ok(Executable { inner: Arc::new(inner) })
@@ -125,37 +126,12 @@ impl Executable {
         self
     }
 
-    /// Computes the outputs for inputs given in order: tensors, `ndarray` arrays or views, or
-    /// [`TensorView`]s where element types differ.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Shape`] if inputs do not fit, [`ErrorKind::Index`] if an index computed at run time is
-    /// outside its tensor, [`ErrorKind::Limit`] if there is not enough memory.
-    pub fn run<'a, T>(&self, inputs: &'a [T]) -> Result<Vec<Tensor>>
-    where
-        TensorView<'a>: From<&'a T>,
-    {
-        let inputs: Vec<TensorView<'a>> = inputs.iter().map(TensorView::from).collect();
-        let mut outputs = self.allocate_outputs()?;
-        self.run_into(&inputs, &mut outputs)?;
-        Ok(outputs)
-    }
-
     /// Tensors for [`Executable::run_into`] to write to.
     ///
     /// # Errors
     /// [`ErrorKind::Limit`] if there is not enough memory.
     pub fn allocate_outputs(&self) -> Result<Vec<Tensor>> {
         self.inner.outputs.iter().map(|spec| Tensor::zeros(spec.dtype, &spec.shape)).collect()
-    }
-
-    /// Computes the outputs into existing tensors and allocates nothing (except where an output's storage is
-    /// shared with another tensor, or when more runs are going on at once than ever before).
-    ///
-    /// # Errors
-    /// As [`Executable::run`]. After an error the outputs hold unspecified values.
-    pub fn run_into(&self, inputs: &[TensorView<'_>], outputs: &mut [Tensor]) -> Result<()> {
-        self.run_and_observe(inputs, outputs, &Unobserved)
     }
 
     /// Runs several times and records when each nest and each part of it ran. The first run of a context is not
@@ -173,22 +149,26 @@ impl Executable {
         Ok(recorder.finish(runs, names.collect()))
     }
 
-    fn run_and_observe(
+    pub(super) fn run_and_observe<B: OutputBuffer>(
         &self,
         inputs: &[TensorView<'_>],
-        outputs: &mut [Tensor],
+        outputs: &mut [B],
         probe: &impl Probe,
     ) -> Result<()> {
         let inner = &*self.inner;
-        check("input", &inner.inputs, inputs.iter().map(|t| (t.dtype(), t.shape())))?;
-        check("output", &inner.outputs, outputs.iter().map(|t| (t.dtype(), t.shape())))?;
+        check_inputs(&inner.inputs, inputs)?;
+        output::count(inner.outputs.iter().map(|spec| spec.name.as_str()), outputs.len())?;
+        for (spec, buffer) in inner.outputs.iter().zip(&*outputs) {
+            output::check(&spec.name, spec.dtype, &spec.shape, buffer)?;
+        }
         inner.contexts.with(&inner.bindings, |context| {
             for (entry, input) in &inner.bindings.inputs {
                 // Code never writes to inputs.
                 context.addresses[*entry] = inputs[*input].bytes().as_ptr().cast_mut();
             }
             for (entry, output) in &inner.bindings.outputs {
-                context.addresses[*entry] = outputs[*output].bytes_mut().as_mut_ptr();
+                let name = &inner.outputs[*output].name;
+                context.addresses[*entry] = output::bytes(name, &mut outputs[*output])?.as_mut_ptr();
             }
             (0..inner.code.nests().len())
                 .try_for_each(|nest| probe.nest(nest, || inner.execute(nest, context, probe)))
@@ -196,7 +176,9 @@ impl Executable {
         for (output, first) in inner.first_mention.iter().enumerate() {
             if *first < output {
                 let (from, to) = outputs.split_at_mut(output);
-                to[0].bytes_mut().copy_from_slice(from[*first].bytes());
+                let [from_name, to_name] = [*first, output].map(|number| inner.outputs[number].name.as_str());
+                output::bytes(to_name, &mut to[0])?
+                    .copy_from_slice(output::bytes(from_name, &mut from[*first])?);
             }
         }
         Ok(())
@@ -250,6 +232,14 @@ impl Executable {
     /// The bytes of the arena that temporaries share.
     pub fn temp_bytes(&self) -> usize {
         self.inner.unit.plan.as_ref().map_or(0, |plan| plan.bytes)
+    }
+
+    /// The memory that it keeps between runs, in bytes: packed constants, machine code, and the arenas of as many runs
+    /// as were lately going on at once. Constants that it shares with others are not counted.
+    pub fn memory_bytes(&self) -> usize {
+        let consts: usize = self.inner.consts.values().map(Storage::own_bytes).sum();
+        let contexts = self.inner.contexts.idle() * RunContext::bytes(&self.inner.bindings);
+        consts + self.codegen_stats().code_bytes + contexts
     }
 
     /// What compiling cost.
@@ -383,21 +373,17 @@ impl Inner {
     }
 }
 
-/// Whether tensors are what a model takes or gives.
-fn check<'a>(
-    what: &str,
-    specs: &[TensorSpec],
-    given: impl ExactSizeIterator<Item = (DType, &'a [usize])>,
-) -> Result<()> {
+/// Whether tensors are what a model takes.
+fn check_inputs(specs: &[TensorSpec], given: &[TensorView<'_>]) -> Result<()> {
     if given.len() != specs.len() {
-        let plural = if specs.len() == 1 { "" } else { "s" };
-        let message = format!("the model has {} {what}{plural}, but {} were given", specs.len(), given.len());
-        return Err(Error::shape(message));
+        let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
+        return arrange(&names, given.iter().map(|_| None), |_| false).map(drop);
     }
-    for (spec, (dtype, shape)) in specs.iter().zip(given) {
+    for (spec, view) in specs.iter().zip(given) {
+        let (dtype, shape) = (view.dtype(), view.shape());
         if dtype != spec.dtype || shape != spec.shape {
             return Err(Error::shape(format!(
-                "the {what} '{}' is {}{:?}, but {dtype}{shape:?} was given",
+                "the input '{}' is {}{:?}, but {dtype}{shape:?} was given",
                 spec.name.escape_debug(),
                 spec.dtype,
                 spec.shape

@@ -3,13 +3,20 @@
 
 mod context;
 pub mod executable;
+pub(crate) mod input;
 pub mod machine;
+pub(crate) mod output;
 mod pack;
 pub mod pool;
+mod run;
+mod run_options;
 pub mod timing;
 pub mod trace;
 pub mod view;
 
 pub use executable::{Executable, TensorSpec};
+pub use input::{AsInput, Input};
+pub use output::OutputBuffer;
+pub use run_options::{CancelHandle, RunOptions};
 pub use timing::CompileTimings;
 pub use view::TensorView;

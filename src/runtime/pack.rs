@@ -8,7 +8,7 @@ use nestjit_ir::{BufId, Buffer, DType, Role, layout};
 
 use super::pool::Pool;
 use crate::error::{Error, Result};
-use crate::memory::{Block, Bundle, LARGE, Recycler};
+use crate::memory::{ALIGN, Block, Bundle, LARGE, Recycler};
 use crate::tensor::{Raw, Tensor};
 use crate::unit::Unit;
 
@@ -27,6 +27,14 @@ impl Storage {
         match self {
             Storage::Shared(tensor) => tensor.bytes().as_ptr().cast_mut(),
             Storage::Packed(block) => block.as_ptr(),
+        }
+    }
+
+    /// The bytes that nobody else has.
+    pub fn own_bytes(&self) -> usize {
+        match self {
+            Storage::Shared(_) => 0,
+            Storage::Packed(block) => block.size(),
         }
     }
 }
@@ -93,8 +101,8 @@ fn task<'u>(buffer: &'u Buffer, tensor: Option<Arc<Tensor>>, bundle: &mut Bundle
         return Err(Error::internal(format!("the data of the constant %{} does not fit", buffer.name)));
     }
     let plain = buffer.layout.is_row_major() && buffer.halo.is_empty();
-    // What lies elsewhere would keep that, such as a mapped file, alive.
-    if plain && tensor.has_own_memory() {
+    // What lies elsewhere would keep that, such as a mapped file, alive. What a caller allocated may not be aligned.
+    if plain && tensor.has_own_memory() && tensor.bytes().as_ptr().addr().is_multiple_of(ALIGN) {
         return Ok(Task::Done(Ok(Storage::Shared(tensor))));
     }
     let bytes = buffer.storage_bytes();

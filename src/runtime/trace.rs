@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
+use super::run_options::RunOptions;
 use crate::error::Result;
 
 /// Looks on while nests run.
@@ -23,6 +24,21 @@ pub(crate) struct Unobserved;
 impl Probe for Unobserved {
     #[inline(always)]
     fn nest(&self, _: usize, run: impl FnOnce() -> Result<()>) -> Result<()> {
+        run()
+    }
+
+    #[inline(always)]
+    fn part(&self, _: usize, run: impl FnOnce() -> i32) -> i32 {
+        run()
+    }
+}
+
+/// Ends a run between two nests.
+pub(crate) struct Interruptible<'o>(pub &'o RunOptions);
+
+impl Probe for Interruptible<'_> {
+    fn nest(&self, _: usize, run: impl FnOnce() -> Result<()>) -> Result<()> {
+        self.0.check()?;
         run()
     }
 

@@ -4,6 +4,7 @@
 use ndarray::{ArrayBase, Data, Dimension, IxDyn};
 use nestjit_ir::DType;
 
+use crate::error::Result;
 use crate::tensor::{Element, Tensor};
 
 /// A dense row-major array that somebody else owns (unless it had to be copied to be one).
@@ -17,10 +18,17 @@ pub struct TensorView<'a> {
 #[derive(Clone, Debug)]
 enum Bytes<'a> {
     Borrowed(&'a [u8]),
+    /// Those of a tensor, which can be shared.
+    Tensor(&'a Tensor),
     Copied(Tensor),
 }
 
-impl TensorView<'_> {
+impl<'a> TensorView<'a> {
+    /// A view that keeps its tensor.
+    pub(super) fn owned(tensor: Tensor) -> TensorView<'a> {
+        TensorView { dtype: tensor.dtype(), shape: IxDyn(tensor.shape()), bytes: Bytes::Copied(tensor) }
+    }
+
     /// The element type.
     pub fn dtype(&self) -> DType {
         self.dtype
@@ -35,21 +43,38 @@ impl TensorView<'_> {
     pub fn bytes(&self) -> &[u8] {
         match &self.bytes {
             Bytes::Borrowed(bytes) => bytes,
+            Bytes::Tensor(tensor) => tensor.bytes(),
             Bytes::Copied(tensor) => tensor.bytes(),
+        }
+    }
+
+    /// The same as a tensor, which shares the elements if they are those of a tensor.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Limit`] if there is no memory for a copy.
+    pub fn to_tensor(&self) -> Result<Tensor> {
+        match &self.bytes {
+            Bytes::Borrowed(bytes) => Tensor::from_bytes(self.dtype, self.shape(), bytes),
+            Bytes::Tensor(tensor) => Ok((*tensor).clone()),
+            Bytes::Copied(tensor) => Ok(tensor.clone()),
         }
     }
 }
 
 impl<'a> From<&'a Tensor> for TensorView<'a> {
     fn from(tensor: &'a Tensor) -> TensorView<'a> {
-        let bytes = Bytes::Borrowed(tensor.bytes());
-        TensorView { dtype: tensor.dtype(), shape: IxDyn(tensor.shape()), bytes }
+        TensorView { dtype: tensor.dtype(), shape: IxDyn(tensor.shape()), bytes: Bytes::Tensor(tensor) }
     }
 }
 
 impl<'a> From<&'a TensorView<'_>> for TensorView<'a> {
     fn from(view: &'a TensorView<'_>) -> TensorView<'a> {
-        TensorView { dtype: view.dtype, shape: view.shape.clone(), bytes: Bytes::Borrowed(view.bytes()) }
+        let bytes = match &view.bytes {
+            Bytes::Borrowed(bytes) => Bytes::Borrowed(bytes),
+            Bytes::Tensor(tensor) => Bytes::Tensor(tensor),
+            Bytes::Copied(tensor) => Bytes::Tensor(tensor),
+        };
+        TensorView { dtype: view.dtype, shape: view.shape.clone(), bytes }
     }
 }
 

@@ -1,22 +1,23 @@
 //! Steps: operations of the host, and bodies that are run for conditions, iterations, slices and elements.
 
 use super::plan::{Plan, Slots, facts, item};
-use super::run::{Run, scalar};
+use super::run::{Run, arranged, scalar};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::{Item, slice_at, stack};
 use crate::onnx::{Branch, Planned, Scan, Slot, Step, StepKind};
+use crate::runtime::input::Value;
 use crate::tensor::Tensor;
 
 impl Run<'_> {
     /// The results of a step.
-    pub fn step(&self, step: &Step, plans: &[Plan], slots: &Slots) -> Result<Vec<Item>> {
+    pub fn step(&self, step: &Step, plans: &[Plan], slots: &Slots<'_>) -> Result<Vec<Item>> {
         let operand = |slot: &Option<Slot>| match slot {
-            Some(slot) => item(slots, *slot).cloned(),
+            Some(slot) => item(slots, *slot),
             None => Ok(Item::Absent),
         };
         let operands: Vec<Item> = step.inputs.iter().map(operand).collect::<Result<_>>()?;
         let around = |branch: &Branch| -> Result<Vec<Item>> {
-            branch.captures.iter().map(|slot| item(slots, *slot).cloned()).collect()
+            branch.captures.iter().map(|slot| item(slots, *slot)).collect()
         };
         match (&step.kind, plans) {
             (StepKind::Host(op), _) => op.run(&operands),
@@ -216,11 +217,10 @@ fn collect(lists: &mut [Vec<Tensor>], items: Vec<Item>) -> Result<()> {
 /// and otherwise as the model declares them.
 fn empty_results(plan: &Plan, arguments: &[Item], first: usize) -> Vec<(nestjit_ir::DType, Vec<usize>)> {
     let body = &plan.body;
-    let mut slots: Slots = vec![None; body.slots()];
-    for (slot, item) in body.arguments().iter().zip(arguments) {
-        slots[*slot] = Some(item.clone());
-    }
-    let stage = match body.stage(None, &facts(&slots, &Default::default()), None) {
+    let arguments = arguments.iter().cloned().map(Value::Item).collect();
+    let slots = arranged(body, arguments).unwrap_or_default();
+    let facts = facts(&slots, &Default::default()).unwrap_or_default();
+    let stage = match body.stage(None, &facts, None) {
         Ok(Planned::Stage(stage)) => Some(stage),
         _ => None,
     };
@@ -236,10 +236,8 @@ fn empty_results(plan: &Plan, arguments: &[Item], first: usize) -> Vec<(nestjit_
             return Some((value.dtype, value.shape.clone()));
         }
         let from = stage.aliases.iter().find(|(_, to)| *to == slot).map_or(slot, |(from, _)| *from);
-        match slots[from].as_ref()? {
-            Item::Tensor(tensor) => Some((tensor.dtype(), tensor.shape().to_vec())),
-            _ => None,
-        }
+        let (dtype, shape) = slots.get(from)?.as_ref()?.port()?;
+        Some((dtype, shape.to_vec()))
     };
     outputs.map(|(i, slot)| known(*slot).unwrap_or_else(|| body.declared(i))).collect()
 }

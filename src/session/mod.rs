@@ -13,26 +13,38 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::compiler::Compiler;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::graph::Model;
 use crate::host::Item;
-use crate::onnx::{Body, Fact, InputKind, InputSpec, OnnxModel, Planned};
-use crate::runtime::Executable;
+use crate::onnx::{Fact, InputSpec, OnnxModel, Planned};
+use crate::runtime::{AsInput, Executable, OutputBuffer, RunOptions};
 use crate::tensor::Tensor;
 
+mod arguments;
+mod cache;
 mod control;
 mod plan;
+mod plans;
 mod run;
 mod timing;
 mod trace;
 
+pub use arguments::{AsInputShape, InputShape};
+use cache::Limit;
 use plan::{Code, Plan};
+use plans::Plans;
 use run::Run;
 pub use timing::{CallTiming, SessionTimings};
 pub use trace::{Part, Trace};
 
-/// How many compiled forms are kept, unless [`Session::cache_limit`] says otherwise.
+/// How many compiled forms are kept whatever memory they take, unless [`Session::cache_limit`] says otherwise.
 const CACHE_LIMIT: usize = 16;
+
+/// How many are kept at most, unless [`Session::cache_limit`] says otherwise: looking through more takes its time.
+const CACHE_MOST: usize = 256;
+
+/// The memory that more than [`CACHE_LIMIT`] compiled forms may take, unless [`Session::cache_bytes`] says otherwise.
+const CACHE_BYTES: usize = 1 << 30;
 
 /// How often the body of a loop is run, unless [`Session::loop_limit`] says otherwise.
 const LOOP_LIMIT: u64 = 10_000_000;
@@ -47,15 +59,37 @@ enum Engine {
 
 /// An ONNX model, compiled when it is called.
 ///
-/// Many threads may call it at once.
+/// Many threads may call it at once. Of calls that need the same program at the same time one compiles it, and the
+/// others wait for that; while programs run, no call waits for another.
+///
+/// Inputs are slices of whatever is an [`Input`](crate::Input): tensors, `ndarray` arrays and views, with or without
+/// names.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use nestjit::ndarray::{Array2, Array4};
+/// use nestjit::{Compiler, RunOptions, Session};
+/// # fn main() -> nestjit::Result<()> {
+/// let session = Session::from_onnx("model.onnx", Compiler::new())?;
+/// session.warm_up(&[("image", [1, 3, 224, 224])])?; // compiles, so that the first call need not
+/// let image = Array4::<f32>::zeros((1, 3, 224, 224));
+/// let outputs = session.run(&[("image", image.view())])?;
+/// let scores = outputs[0].view::<f32>()?;
+///
+/// let options = RunOptions::new().outputs(["scores"]).timeout(Duration::from_millis(50));
+/// let mut scores = Array2::<f32>::zeros((1, 1000));
+/// session.run_into_with(&[image.view()], &mut [scores.view_mut()], &options)?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Session {
     model: Arc<OnnxModel>,
     engine: Engine,
-    limit: usize,
+    cache_limit: Option<usize>,
+    cache_bytes: Option<usize>,
     loop_limit: u64,
-    /// A model whose nodes contradict each other is reported when it is called.
-    plan: Result<Plan>,
+    plans: Plans,
     /// How many programs were compiled for the values of inputs.
     specialized: AtomicUsize,
     timings: Mutex<SessionTimings>,
@@ -63,15 +97,26 @@ pub struct Session {
 
 /// What a call returned, and what it cost.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Call<T = Tensor> {
     /// The outputs, in order.
     pub outputs: Vec<T>,
-    /// What compiling took, the import included, if this call compiled; `None` for a warm call.
+    /// What compiling took, the import included, if this call compiled; `None` for a warm call, and for one that waited
+    /// for another to compile.
     pub compiled: Option<Duration>,
     /// How many programs this call compiled.
     pub programs: usize,
+    /// How many of them had been compiled before and were forgotten since: see [`SessionTimings::remark`].
+    pub recompiled: usize,
     /// The whole call.
     pub total: Duration,
+}
+
+impl<T> Call<T> {
+    fn new(outputs: Vec<T>, timing: CallTiming) -> Call<T> {
+        let CallTiming { compiled, programs, recompiled, total } = timing;
+        Call { outputs, compiled, programs, recompiled, total }
+    }
 }
 
 impl Session {
@@ -88,13 +133,13 @@ impl Session {
 
     fn with_engine(model: OnnxModel, engine: Engine) -> Session {
         let model = Arc::new(model);
-        let plan = Body::of_model(Arc::clone(&model)).map(|body| Plan::new(Arc::new(body)));
         Session {
+            plans: Plans::new(Arc::clone(&model)),
             model,
             engine,
-            limit: CACHE_LIMIT,
+            cache_limit: None,
+            cache_bytes: None,
             loop_limit: LOOP_LIMIT,
-            plan,
             specialized: AtomicUsize::new(0),
             timings: Mutex::default(),
         }
@@ -110,9 +155,20 @@ impl Session {
 
     /// Keeps at most this many compiled forms of the model, at least one; and of each part of it, if it has several.
     /// The one that was not used for the longest time goes first.
+    ///
+    /// Without this, 16 are kept whatever memory they take, and up to 256 as long as those of the session take no more
+    /// than 1 GiB. A session that compiles again what it forgot says so: see [`SessionTimings::remark`].
     #[must_use]
     pub fn cache_limit(mut self, limit: usize) -> Session {
-        self.limit = limit.max(1);
+        self.cache_limit = Some(limit.max(1));
+        self
+    }
+
+    /// Keeps no more compiled forms than take so many bytes (see [`Executable::memory_bytes`]), but at least one. What
+    /// was not used for the longest time goes first.
+    #[must_use]
+    pub fn cache_bytes(mut self, bytes: usize) -> Session {
+        self.cache_bytes = Some(bytes);
         self
     }
 
@@ -136,49 +192,109 @@ impl Session {
 
     /// How many compiled programs are kept at the moment.
     pub fn cached(&self) -> usize {
-        self.plan.as_ref().map_or(0, Plan::programs)
+        self.plans.all().iter().map(|plan| plan.programs()).sum()
+    }
+
+    /// The memory that compiled programs take at the moment, in bytes: see [`Executable::memory_bytes`].
+    pub fn memory_bytes(&self) -> usize {
+        self.plans.all().iter().map(|plan| plan.bytes()).sum()
     }
 
     /// The calls so far: how many there were, which of them compiled, what that took.
     pub fn timings(&self) -> SessionTimings {
-        self.timings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let timings = self.timings.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        SessionTimings { cache_limit: self.limit().most, cached: self.cached(), ..timings }
     }
 
-    /// The outputs for inputs given in order.
+    /// The outputs for inputs given in order or with their names: see [`Input`](crate::Input).
     ///
     /// # Errors
-    /// What is wrong with the model or not supported, all of it; and as [`Executable::run`].
-    pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+    /// What is wrong with the model or not supported, all of it; [`crate::ErrorKind::Usage`] if there are no inputs of
+    /// these names; and as [`Executable::run`].
+    pub fn run<T: AsInput>(&self, inputs: &[T]) -> Result<Vec<Tensor>> {
         Ok(self.call(inputs)?.outputs)
+    }
+
+    /// As [`Session::run`], for chosen outputs, with a deadline, or so that it can be cancelled.
+    ///
+    /// # Errors
+    /// As [`Session::run`]; [`crate::ErrorKind::Usage`] if outputs are chosen that do not exist,
+    /// [`crate::ErrorKind::Cancelled`] and [`crate::ErrorKind::DeadlineExceeded`] if the options end the call.
+    pub fn run_with<T: AsInput>(&self, inputs: &[T], options: &RunOptions) -> Result<Vec<Tensor>> {
+        Ok(self.call_with(inputs, options)?.outputs)
+    }
+
+    /// As [`Session::run`], into buffers of the caller's: tensors, arrays or slices (see
+    /// [`OutputBuffer`]), one for each output. A model that is one program writes to them directly; of others, the
+    /// results are copied.
+    ///
+    /// # Errors
+    /// As [`Session::run`]; [`crate::ErrorKind::Shape`] if a buffer does not fit its output. After an error the buffers
+    /// hold unspecified values.
+    pub fn run_into<T: AsInput, B: OutputBuffer>(&self, inputs: &[T], outputs: &mut [B]) -> Result<()> {
+        self.run_into_with(inputs, outputs, &RunOptions::new())
+    }
+
+    /// As [`Session::run_into`], with options as in [`Session::run_with`]. If outputs are chosen, there is a buffer for
+    /// each of them, in their order.
+    ///
+    /// # Errors
+    /// As [`Session::run_into`] and [`Session::run_with`].
+    pub fn run_into_with<T: AsInput, B: OutputBuffer>(
+        &self,
+        inputs: &[T],
+        outputs: &mut [B],
+        options: &RunOptions,
+    ) -> Result<()> {
+        let run = Run::new(self, options);
+        self.timed(&run, |plan| run.body_into(plan, self.arguments(inputs)?, outputs)).map(|((), _)| ())
     }
 
     /// As [`Session::run`], and what it cost.
     ///
     /// # Errors
     /// As [`Session::run`]; and if an output is not a tensor.
-    pub fn call(&self, inputs: &[Tensor]) -> Result<Call> {
-        let call = self.call_items(&inputs.iter().cloned().map(Item::Tensor).collect::<Vec<_>>())?;
-        let mut outputs = Vec::with_capacity(call.outputs.len());
-        for (item, name) in call.outputs.into_iter().zip(self.model.outputs()) {
-            match item {
-                Item::Tensor(tensor) => outputs.push(tensor),
-                _ => {
-                    let name = name.escape_debug();
-                    return Err(Error::shape(format!("the output '{name}' is no tensor: use call_items")));
-                }
+    pub fn call<T: AsInput>(&self, inputs: &[T]) -> Result<Call> {
+        self.call_with(inputs, &RunOptions::new())
+    }
+
+    /// As [`Session::run_with`], and what it cost.
+    ///
+    /// # Errors
+    /// As [`Session::run_with`]; and if an output is not a tensor.
+    pub fn call_with<T: AsInput>(&self, inputs: &[T], options: &RunOptions) -> Result<Call> {
+        let call = self.call_items_with(inputs, options)?;
+        let names: Vec<&str> = match options.chosen_outputs() {
+            Some(names) => names.iter().map(String::as_str).collect(),
+            None => self.model.outputs().collect(),
+        };
+        let tensor = |(item, name): (Item, &str)| match item {
+            Item::Tensor(tensor) => Ok(tensor),
+            other => {
+                Err(other.tensor().map_or_else(|e| run::output_error(name, &e), |_| Error::internal(name)))
             }
-        }
-        let Call { compiled, programs, total, .. } = call;
-        Ok(Call { outputs, compiled, programs, total })
+        };
+        let outputs = call.outputs.into_iter().zip(names).map(tensor).collect::<Result<_>>()?;
+        let Call { compiled, programs, recompiled, total, .. } = call;
+        Ok(Call { outputs, compiled, programs, recompiled, total })
     }
 
     /// As [`Session::call`], for models whose inputs or outputs may be sequences or optional values.
     ///
     /// # Errors
     /// As [`Session::run`].
-    pub fn call_items(&self, inputs: &[Item]) -> Result<Call<Item>> {
-        let run = Run::new(self);
-        self.execute(&run, inputs)
+    pub fn call_items<T: AsInput>(&self, inputs: &[T]) -> Result<Call<Item>> {
+        self.call_items_with(inputs, &RunOptions::new())
+    }
+
+    /// As [`Session::call_items`], with options as in [`Session::run_with`].
+    ///
+    /// # Errors
+    /// As [`Session::run_with`].
+    pub fn call_items_with<T: AsInput>(&self, inputs: &[T], options: &RunOptions) -> Result<Call<Item>> {
+        let run = Run::new(self, options);
+        let (outputs, timing) = self.timed(&run, |plan| run.body(plan, self.arguments(inputs)?))?;
+        Ok(Call::new(outputs, timing))
     }
 
     /// Calls, and tells what was run: programs, operations of the host, bodies of loops.
@@ -186,23 +302,47 @@ impl Session {
     /// # Errors
     /// As [`Session::run`].
     pub fn trace(&self, inputs: &[Item]) -> Result<(Call<Item>, Trace)> {
-        let run = Run::traced(self);
-        let call = self.execute(&run, inputs)?;
-        Ok((call, run.into_trace()))
+        let options = RunOptions::new();
+        let run = Run::traced(self, &options);
+        let (outputs, timing) = self.timed(&run, |plan| run.body(plan, self.arguments(inputs)?))?;
+        Ok((Call::new(outputs, timing), run.into_trace()))
     }
 
-    fn execute(&self, run: &Run<'_>, inputs: &[Item]) -> Result<Call<Item>> {
+    /// Compiles what calls with inputs of these shapes need, in order or with the names of the inputs, and returns how
+    /// many programs that were: 0 if nothing was left to do. Nothing is run, so that what depends on data (the programs
+    /// behind a result of unknown length, bodies of loops) is compiled by the first call all the same.
+    ///
+    /// # Errors
+    /// What is wrong with the model or not supported, all of it; [`crate::ErrorKind::Usage`] if shapes depend on the
+    /// values of an input: these must be known, so call the session instead.
+    pub fn warm_up<S: AsInputShape>(&self, shapes: &[S]) -> Result<usize> {
+        self.warm_up_with(shapes, &RunOptions::new())
+    }
+
+    /// As [`Session::warm_up`], for calls that choose these outputs; a deadline ends waiting for others that compile the
+    /// same.
+    ///
+    /// # Errors
+    /// As [`Session::warm_up`] and [`Session::run_with`].
+    pub fn warm_up_with<S: AsInputShape>(&self, shapes: &[S], options: &RunOptions) -> Result<usize> {
+        options.check()?;
+        let run = Run::new(self, options);
+        run.first(&*self.plans.of(options)?, self.shapes(shapes)?)?;
+        Ok(run.compiled().0)
+    }
+
+    /// A call, with what it cost, which is noted whether it succeeds or not.
+    fn timed<R>(&self, run: &Run<'_>, call: impl FnOnce(&Plan) -> Result<R>) -> Result<(R, CallTiming)> {
         let start = Instant::now();
-        self.expect_inputs(inputs)?;
-        let plan = self.plan.as_ref().map_err(Error::clone)?;
-        let result = run.body(plan, inputs.to_vec());
+        let plan = self.plans.of(run.options)?;
+        run.options.check()?;
+        let result = call(&plan);
         let (programs, compiling) = run.compiled();
-        let total = start.elapsed();
         let compiled = (programs > 0).then_some(compiling);
-        let mut timings = self.timings.lock().unwrap_or_else(PoisonError::into_inner);
-        timings.add(CallTiming { compiled, programs, total });
-        drop(timings);
-        Ok(Call { outputs: result?, compiled, programs, total })
+        let timing =
+            CallTiming { compiled, programs, recompiled: run.compiled_again(), total: start.elapsed() };
+        self.timings.lock().unwrap_or_else(PoisonError::into_inner).add(timing);
+        Ok((result?, timing))
     }
 
     /// The model as one graph, for inputs like these; `None` if it is not one. Of the inputs in `unknown` only the
@@ -212,10 +352,9 @@ impl Session {
     /// What is wrong with the model or not supported, all of it; [`ErrorKind::Usage`] if shapes depend on the values of
     /// an input that is unknown.
     pub fn graph(&self, inputs: &[Item], unknown: &[String]) -> Result<Option<Model>> {
-        self.expect_inputs(inputs)?;
-        let body = &self.plan.as_ref().map_err(Error::clone)?.body;
-        let slots = run::arranged(body, inputs.to_vec())?;
-        let mut facts = plan::facts(&slots, &BTreeSet::new());
+        let body = &self.plans.of(&RunOptions::new())?.body;
+        let slots = run::arranged(body, self.arguments(inputs)?)?;
+        let mut facts = plan::facts(&slots, &BTreeSet::new())?;
         loop {
             let needed = match body.stage(None, &facts, Some(plan::MAX_VALUE_BYTES))? {
                 Planned::Stage(stage) => {
@@ -231,7 +370,7 @@ impl Session {
                         "shapes in this model depend on the values of the input '{name}', which must be given"
                     )));
                 }
-                facts.insert(slot, Fact::Value(plan::tensor(&slots, slot)?.clone()));
+                facts.insert(slot, Fact::Value(plan::tensor(&slots, slot)?));
             }
         }
     }
@@ -242,10 +381,9 @@ impl Session {
     /// # Errors
     /// As [`Session::run`]; and if the model is more than one program.
     pub fn executable(&self, inputs: &[Tensor]) -> Result<(Executable, Option<Duration>)> {
-        let items: Vec<Item> = inputs.iter().cloned().map(Item::Tensor).collect();
-        self.expect_inputs(&items)?;
-        let run = Run::new(self);
-        let entry = run.first(self.plan.as_ref().map_err(Error::clone)?, items)?;
+        let options = RunOptions::new();
+        let run = Run::new(self, &options);
+        let entry = run.first(&*self.plans.of(&options)?, self.arguments(inputs)?)?;
         let (programs, compiling) = run.compiled();
         match &entry.code {
             Some(Code::Compiled(executable)) if entry.stage.whole => {
@@ -255,39 +393,19 @@ impl Session {
         }
     }
 
-    fn expect_inputs(&self, inputs: &[Item]) -> Result<()> {
-        if inputs.len() != self.inputs().len() {
-            let message = format!("{} inputs are needed, but {} given", self.inputs().len(), inputs.len());
-            return Err(Error::new(ErrorKind::Shape, message));
+    /// How many compiled forms are kept.
+    fn limit(&self) -> Limit {
+        match (self.cache_limit, self.cache_bytes) {
+            (None, None) => Limit { most: CACHE_MOST, least: CACHE_LIMIT, bytes: CACHE_BYTES },
+            (Some(most), None) => Limit { most, least: most, bytes: usize::MAX },
+            (most, Some(bytes)) => Limit { most: most.unwrap_or(CACHE_MOST), least: 1, bytes },
         }
-        for (spec, item) in self.inputs().iter().zip(inputs) {
-            let name = spec.name.escape_debug();
-            let kind = match item {
-                Item::Tensor(_) => InputKind::Tensor,
-                Item::Sequence(_) => InputKind::Sequence,
-                Item::Absent => InputKind::Optional,
-            };
-            if kind != spec.kind && spec.kind != InputKind::Optional {
-                let wanted = if spec.kind == InputKind::Tensor { "a tensor" } else { "a sequence" };
-                return Err(Error::shape(format!("input '{name}' must be {wanted}")));
-            }
-            let tensors = match item {
-                Item::Tensor(tensor) => std::slice::from_ref(tensor),
-                Item::Sequence(list) => list,
-                Item::Absent => &[],
-            };
-            if let Some(other) = tensors.iter().find(|tensor| tensor.dtype() != spec.dtype) {
-                let (wanted, found) = (spec.dtype, other.dtype());
-                return Err(Error::shape(format!("input '{name}' is {wanted}, but {found} was given")));
-            }
-        }
-        Ok(())
     }
 
     /// The largest argument, in bytes, for whose value the model is compiled at the moment: shapes and axes are small.
     /// If more different values come than forms are kept, compiling for them does not pay.
     fn specialize(&self) -> Option<usize> {
-        (self.specialized.load(Ordering::Relaxed) < self.limit.max(CACHE_LIMIT))
-            .then_some(plan::MAX_VALUE_BYTES)
+        let limit = self.cache_limit.unwrap_or_default().max(CACHE_LIMIT);
+        (self.specialized.load(Ordering::Relaxed) < limit).then_some(plan::MAX_VALUE_BYTES)
     }
 }

@@ -1,16 +1,18 @@
-//! What was compiled of a [`Body`], found again by shapes and values: a chain of stages for each way that a call can
-//! take.
+//! What was compiled of a [`Body`]: a chain of stages for each way that a call can take. How one is found again is left
+//! to `cache`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use nestjit_ir::DType;
 
+use super::cache::{self, Cache, Values};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::host::Item;
 use crate::onnx::{Body, Fact, Slot, Stage, Step, StepKind};
 use crate::runtime::Executable;
+use crate::runtime::input::Value;
 use crate::tensor::Tensor;
 
 /// The largest value that a stage is compiled for. Shapes and axes are small; what is larger is data, and would be
@@ -24,14 +26,6 @@ pub(super) struct Plan {
     pub first: Cache,
 }
 
-/// Entries for different shapes and values, the most recently used last.
-#[derive(Debug)]
-pub(super) struct Cache {
-    /// Values whose types and shapes tell entries apart.
-    keys: Vec<Slot>,
-    entries: Mutex<Vec<Arc<Entry>>>,
-}
-
 /// What computes a program.
 #[derive(Debug)]
 pub(super) enum Code {
@@ -43,7 +37,7 @@ pub(super) enum Code {
 #[derive(Debug)]
 pub(super) struct Entry {
     shapes: Vec<Signature>,
-    values: Vec<(Slot, Tensor)>,
+    values: Values,
     pub code: Option<Code>,
     /// Without its graph.
     pub stage: Stage,
@@ -55,19 +49,19 @@ pub(super) struct Entry {
 }
 
 /// What a program depends on.
-#[derive(Clone, PartialEq, Eq, Debug)]
-enum Signature {
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Signature {
     Tensor(DType, Vec<usize>),
     Sequence,
     Absent,
 }
 
 /// The values of a body while it is executed.
-pub(super) type Slots = Vec<Option<Item>>;
+pub(super) type Slots<'v> = Vec<Option<Value<'v>>>;
 
 impl Plan {
     pub fn new(body: Arc<Body>) -> Plan {
-        let first = Cache { keys: body.arguments().to_vec(), entries: Mutex::default() };
+        let first = Cache::new(body.arguments().to_vec());
         Plan { body, first }
     }
 
@@ -75,73 +69,61 @@ impl Plan {
     pub fn programs(&self) -> usize {
         self.first.programs()
     }
-}
 
-impl Cache {
-    /// The entry for these values, if it was made already.
-    pub fn find(&self, slots: &Slots) -> Option<Arc<Entry>> {
-        let mut entries = self.lock();
-        let position = entries.iter().rposition(|entry| entry.serves(&self.keys, slots))?;
-        let last = entries.len() - 1;
-        if position < last {
-            entries[position..].rotate_left(1);
-        }
-        entries.last().cloned()
-    }
-
-    /// Adds an entry and forgets the oldest if there are more than `limit`.
-    pub fn add(&self, entry: Arc<Entry>, slots: &Slots, limit: usize) {
-        let mut entries = self.lock();
-        // Another thread may have been faster.
-        entries.retain(|other| !(other.values == entry.values && other.serves(&self.keys, slots)));
-        entries.push(entry);
-        let excess = entries.len().saturating_sub(limit);
-        entries.drain(..excess);
-    }
-
-    fn programs(&self) -> usize {
-        let below = |entry: &Arc<Entry>| {
-            let bodies: usize = entry.plans.iter().flatten().map(Plan::programs).sum();
-            usize::from(entry.code.is_some()) + bodies + entry.next.programs()
-        };
-        self.lock().iter().map(below).sum()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Entry>>> {
-        // What a thread that panicked left behind is a list of whole entries all the same.
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The memory that they take, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.first.bytes()
     }
 }
 
 impl Entry {
     pub fn new(
-        cache: &Cache,
-        slots: &Slots,
-        values: Vec<(Slot, Tensor)>,
+        shapes: Vec<Signature>,
+        values: Values,
         mut known: BTreeSet<Slot>,
         stage: Stage,
         code: Option<Code>,
     ) -> Entry {
-        let shapes = cache.keys.iter().map(|slot| Signature::of(slots[*slot].as_ref())).collect();
         known.extend(stage.constants.iter().map(|(slot, _)| *slot));
         known.extend(&stage.values);
         let keys = stage.shapes.iter().chain(&stage.values).copied().collect();
         let plans = stage.steps.iter().map(plans).collect();
-        let next = Cache { keys, entries: Mutex::default() };
-        Entry { shapes, values, code, stage, plans, known, next }
+        Entry { shapes, values, code, stage, plans, known, next: Cache::new(keys) }
     }
 
-    fn serves(&self, keys: &[Slot], slots: &Slots) -> bool {
+    /// Whether it is right for these values; `keys` are those whose types and shapes tell entries apart.
+    pub fn serves(&self, keys: &[Slot], slots: &Slots<'_>) -> bool {
         let same = |(slot, signature): (&Slot, &Signature)| signature.is_of(slots[*slot].as_ref());
-        keys.iter().zip(&self.shapes).all(same)
-            && self
-                .values
-                .iter()
-                .all(|(slot, value)| matches!(&slots[*slot], Some(Item::Tensor(tensor)) if tensor == value))
+        keys.iter().zip(&self.shapes).all(same) && self.has_values(slots)
+    }
+
+    /// Whether it is right for these values, if it is for their shapes.
+    pub fn has_values(&self, slots: &Slots<'_>) -> bool {
+        cache::are(&self.values, slots)
+    }
+
+    /// A number for what it is for.
+    pub fn key(&self) -> u64 {
+        cache::key(&self.shapes, &self.values)
+    }
+
+    /// How many programs it has, with those of its bodies and of what follows.
+    pub fn programs(&self) -> usize {
+        let bodies: usize = self.plans.iter().flatten().map(Plan::programs).sum();
+        usize::from(self.code.is_some()) + bodies + self.next.programs()
+    }
+
+    /// The memory that they take, in bytes.
+    pub fn bytes(&self) -> usize {
+        let own = match &self.code {
+            Some(Code::Compiled(executable)) => executable.memory_bytes(),
+            Some(Code::Evaluated(_)) | None => 0,
+        };
+        own + self.plans.iter().flatten().map(Plan::bytes).sum::<usize>() + self.next.bytes()
     }
 
     /// What the next stage is compiled for besides shapes.
-    pub fn next_values(&self, slots: &Slots) -> Result<Vec<(Slot, Tensor)>> {
+    pub fn next_values(&self, slots: &Slots<'_>) -> Result<Values> {
         let mut values = Vec::with_capacity(self.stage.values.len());
         for slot in &self.stage.values {
             let tensor = tensor(slots, *slot)?;
@@ -157,7 +139,7 @@ impl Entry {
                     None => error,
                 });
             }
-            values.push((*slot, tensor.clone()));
+            values.push((*slot, tensor));
         }
         Ok(values)
     }
@@ -181,48 +163,68 @@ fn plans(step: &Step) -> Vec<Plan> {
 }
 
 impl Signature {
-    fn of(item: Option<&Item>) -> Signature {
-        match item {
-            Some(Item::Tensor(t)) => Signature::Tensor(t.dtype(), t.shape().to_vec()),
-            Some(Item::Sequence(_)) => Signature::Sequence,
-            Some(Item::Absent) | None => Signature::Absent,
+    pub fn of(value: Option<&Value<'_>>) -> Signature {
+        match value.and_then(Value::port) {
+            Some((dtype, shape)) => Signature::Tensor(dtype, shape.to_vec()),
+            None => match value {
+                Some(Value::Item(Item::Sequence(_))) => Signature::Sequence,
+                _ => Signature::Absent,
+            },
         }
     }
 
-    fn is_of(&self, item: Option<&Item>) -> bool {
-        match (self, item) {
-            (Signature::Tensor(dtype, shape), Some(Item::Tensor(t))) => {
-                *dtype == t.dtype() && shape == t.shape()
-            }
-            (Signature::Sequence, Some(Item::Sequence(_))) => true,
-            (Signature::Absent, Some(Item::Absent) | None) => true,
+    pub fn is_of(&self, value: Option<&Value<'_>>) -> bool {
+        match (self, value) {
+            (Signature::Tensor(dtype, shape), Some(value)) => value.port() == Some((*dtype, shape)),
+            (Signature::Sequence, Some(Value::Item(Item::Sequence(_)))) => true,
+            (Signature::Absent, Some(Value::Item(Item::Absent)) | None) => true,
             _ => false,
         }
     }
 }
 
 /// What is known of the values that exist.
-pub(super) fn facts(slots: &Slots, known: &BTreeSet<Slot>) -> BTreeMap<Slot, Fact> {
-    let fact = |(slot, item): (Slot, &Option<Item>)| {
-        Some((
+///
+/// # Errors
+/// As [`Value::to_item`].
+pub(super) fn facts(slots: &Slots<'_>, known: &BTreeSet<Slot>) -> Result<BTreeMap<Slot, Fact>> {
+    let mut facts = BTreeMap::new();
+    for (slot, value) in slots.iter().enumerate() {
+        let Some(value) = value else { continue };
+        facts.insert(
             slot,
-            match item.as_ref()? {
-                Item::Tensor(t) if known.contains(&slot) => Fact::Value(t.clone()),
-                Item::Tensor(t) => Fact::Tensor(t.dtype(), t.shape().to_vec()),
-                Item::Sequence(_) | Item::Absent => Fact::Item,
+            match value.port() {
+                Some(_) if known.contains(&slot) => Fact::Value(tensor(slots, slot)?),
+                Some((dtype, shape)) => Fact::Tensor(dtype, shape.to_vec()),
+                None => Fact::Item,
             },
-        ))
-    };
-    slots.iter().enumerate().filter_map(fact).collect()
+        );
+    }
+    Ok(facts)
 }
 
 /// The tensor that is there.
-pub(super) fn tensor(slots: &Slots, slot: Slot) -> Result<&Tensor> {
-    item(slots, slot)?.tensor()
+pub(super) fn tensor(slots: &Slots<'_>, slot: Slot) -> Result<Tensor> {
+    value(slots, slot)?.view()?.to_tensor()
 }
 
 /// What is there.
-pub(super) fn item(slots: &Slots, slot: Slot) -> Result<&Item> {
-    let item = slots.get(slot).and_then(Option::as_ref);
-    item.ok_or_else(|| Error::internal("a value is read before it is made"))
+pub(super) fn value<'s, 'v>(slots: &'s Slots<'v>, slot: Slot) -> Result<&'s Value<'v>> {
+    let value = slots.get(slot).and_then(Option::as_ref);
+    value.ok_or_else(|| Error::internal("a value is read before it is made"))
+}
+
+/// What is there, to be kept.
+pub(super) fn item(slots: &Slots<'_>, slot: Slot) -> Result<Item> {
+    value(slots, slot)?.to_item()
+}
+
+/// Makes a caller's tensors that a step reads the call's own, so that they are copied once at most.
+pub(super) fn own(slots: &mut Slots<'_>, wanted: impl Iterator<Item = Slot>) -> Result<()> {
+    for slot in wanted {
+        if let Some(Some(value @ Value::View(_))) = slots.get_mut(slot) {
+            *value = Value::Item(value.to_item()?);
+        }
+    }
+    Ok(())
 }

@@ -6,21 +6,26 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::plan::{Cache, Code, Entry, Plan, Slots, facts, item, tensor};
+use super::cache::{Cache, Found, Maker};
+use super::plan::{Code, Entry, Plan, Slots, facts, item, own, tensor, value};
 use super::trace::{Part, Trace};
 use super::{Engine, Session};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Model, Precision, evaluate};
 use crate::host::Item;
 use crate::onnx::{Body, Fact, Planned, Stage, Step};
-use crate::runtime::TensorView;
+use crate::runtime::input::Value;
+use crate::runtime::{OutputBuffer, RunOptions, output};
 use crate::tensor::Tensor;
 
 /// One call of a session.
 pub(super) struct Run<'s> {
     pub session: &'s Session,
+    pub options: &'s RunOptions,
     /// How many programs were compiled.
     programs: Cell<usize>,
+    /// How many of them had been compiled before, and forgotten.
+    again: Cell<usize>,
     compiling: Cell<Duration>,
     /// How many bodies this is in.
     depth: Cell<usize>,
@@ -28,10 +33,12 @@ pub(super) struct Run<'s> {
 }
 
 impl<'s> Run<'s> {
-    pub fn new(session: &'s Session) -> Run<'s> {
+    pub fn new(session: &'s Session, options: &'s RunOptions) -> Run<'s> {
         Run {
             session,
+            options,
             programs: Cell::default(),
+            again: Cell::default(),
             compiling: Cell::default(),
             depth: Cell::default(),
             trace: None,
@@ -39,8 +46,8 @@ impl<'s> Run<'s> {
     }
 
     /// A call that notes what it runs.
-    pub fn traced(session: &'s Session) -> Run<'s> {
-        Run { trace: Some(RefCell::default()), ..Run::new(session) }
+    pub fn traced(session: &'s Session, options: &'s RunOptions) -> Run<'s> {
+        Run { trace: Some(RefCell::default()), ..Run::new(session, options) }
     }
 
     pub fn into_trace(self) -> Trace {
@@ -52,37 +59,72 @@ impl<'s> Run<'s> {
         (self.programs.get(), self.compiling.get())
     }
 
+    /// How many programs were compiled that the cache had forgotten.
+    pub fn compiled_again(&self) -> usize {
+        self.again.get()
+    }
+
     /// Executes a body inside the one that is being executed.
     pub fn inner(&self, plan: &Plan, arguments: Vec<Item>) -> Result<Vec<Item>> {
+        self.options.check()?;
         self.depth.set(self.depth.get() + 1);
-        let result = self.body(plan, arguments);
+        let result = self.body(plan, arguments.into_iter().map(Value::Item).collect());
         self.depth.set(self.depth.get() - 1);
         result
     }
 
     /// Executes a body.
-    pub fn body(&self, plan: &Plan, arguments: Vec<Item>) -> Result<Vec<Item>> {
-        let mut slots = arranged(&plan.body, arguments)?;
-        let mut entry = self.entry(&plan.body, &plan.first, None, &slots)?;
+    pub fn body(&self, plan: &Plan, arguments: Vec<Value<'_>>) -> Result<Vec<Item>> {
+        let slots = arranged(&plan.body, arguments)?;
+        let entry = self.entry(&plan.body, &plan.first, None, &slots)?;
+        self.stages(plan, entry, slots)
+    }
+
+    /// Executes a model, and writes what comes out to buffers: at once if it is one program.
+    pub fn body_into<B: OutputBuffer>(
+        &self,
+        plan: &Plan,
+        arguments: Vec<Value<'_>>,
+        outputs: &mut [B],
+    ) -> Result<()> {
+        let names = || plan.body.outputs().iter().map(|slot| plan.body.name(*slot));
+        output::count(names(), outputs.len())?;
+        let slots = arranged(&plan.body, arguments)?;
+        let entry = self.entry(&plan.body, &plan.first, None, &slots)?;
+        if let (Some(Code::Compiled(executable)), true) = (&entry.code, entry.stage.whole) {
+            let inputs = entry.stage.inputs.iter().map(|slot| value(&slots, *slot)?.view());
+            return executable.run_all_into(&inputs.collect::<Result<Vec<_>>>()?, outputs, self.options);
+        }
+        let results = self.stages(plan, entry, slots)?;
+        for ((name, item), buffer) in names().zip(&results).zip(outputs) {
+            output::write(name, item.tensor().map_err(|e| output_error(name, &e))?, buffer)?;
+        }
+        Ok(())
+    }
+
+    /// Executes a body whose first stage is found.
+    fn stages(&self, plan: &Plan, mut entry: Arc<Entry>, mut slots: Slots<'_>) -> Result<Vec<Item>> {
         loop {
             self.program(&entry, &mut slots)?;
             for (slot, tensor) in &entry.stage.constants {
-                slots[*slot] = Some(Item::Tensor(tensor.clone()));
+                slots[*slot] = Some(Value::Item(Item::Tensor(tensor.clone())));
             }
             for (from, to) in &entry.stage.aliases {
-                slots[*to] = Some(item(&slots, *from)?.clone());
+                slots[*to] = Some(value(&slots, *from)?.clone());
             }
             for (step, plans) in entry.stage.steps.iter().zip(&entry.plans) {
+                self.options.check()?;
                 let start = Instant::now();
                 let before = self.compiling.get();
                 // Before its bodies, so that these follow it in a trace.
                 self.note(step, &entry, Duration::ZERO, 0);
+                own(&mut slots, step.inputs.iter().flatten().chain(step.captures()).copied())?;
                 let results = self.step(step, plans, &slots);
                 let results = results.map_err(|e| e.at(&step.reason.node, &step.reason.op))?;
                 self.note(step, &entry, start.elapsed().saturating_sub(self.compiling.get() - before), 1);
                 for (slot, result) in step.outputs.iter().zip(results) {
                     if let Some(slot) = slot {
-                        slots[*slot] = Some(result);
+                        slots[*slot] = Some(Value::Item(result));
                     }
                 }
             }
@@ -91,26 +133,29 @@ impl<'s> Run<'s> {
             }
             entry = self.entry(&plan.body, &entry.next, Some(&entry), &slots)?;
         }
-        plan.body.outputs().iter().map(|slot| item(&slots, *slot).cloned()).collect()
+        plan.body.outputs().iter().map(|slot| item(&slots, *slot)).collect()
     }
 
     /// The first stage of a body.
-    pub fn first(&self, plan: &Plan, arguments: Vec<Item>) -> Result<Arc<Entry>> {
+    pub fn first(&self, plan: &Plan, arguments: Vec<Value<'_>>) -> Result<Arc<Entry>> {
         self.entry(&plan.body, &plan.first, None, &arranged(&plan.body, arguments)?)
     }
 
     /// Runs the program of a stage.
-    fn program(&self, entry: &Entry, slots: &mut Slots) -> Result<()> {
+    fn program(&self, entry: &Entry, slots: &mut Slots<'_>) -> Result<()> {
         let Some(code) = &entry.code else { return Ok(()) };
         let start = Instant::now();
         let outputs = match code {
             Code::Compiled(executable) => {
-                let inputs =
-                    entry.stage.inputs.iter().map(|slot| Ok(TensorView::from(tensor(slots, *slot)?)));
-                executable.run(&inputs.collect::<Result<Vec<_>>>()?)?
+                let inputs = entry.stage.inputs.iter().map(|slot| value(slots, *slot)?.view());
+                let inputs = inputs.collect::<Result<Vec<_>>>()?;
+                let mut outputs = executable.allocate_outputs()?;
+                executable.run_all_into(&inputs, &mut outputs, self.options)?;
+                outputs
             }
             Code::Evaluated(graph) => {
-                let inputs = entry.stage.inputs.iter().map(|slot| tensor(slots, *slot).cloned());
+                self.options.check()?;
+                let inputs = entry.stage.inputs.iter().map(|slot| tensor(slots, *slot));
                 evaluate(graph, &inputs.collect::<Result<Vec<_>>>()?, Precision::F32)?
             }
         };
@@ -119,7 +164,7 @@ impl<'s> Run<'s> {
             trace.borrow_mut().add(key, start.elapsed(), || Part {
                 depth: self.depth.get(),
                 program: if let Code::Compiled(executable) = code { Some(executable.clone()) } else { None },
-                inputs: entry.stage.inputs.iter().filter_map(|s| tensor(slots, *s).ok().cloned()).collect(),
+                inputs: entry.stage.inputs.iter().filter_map(|s| tensor(slots, *s).ok()).collect(),
                 reasons: entry.stage.waits.clone(),
                 runs: 0,
                 time: Duration::ZERO,
@@ -127,7 +172,7 @@ impl<'s> Run<'s> {
             });
         }
         for (number, slot) in &entry.stage.outputs {
-            slots[*slot] = outputs.get(*number).cloned().map(Item::Tensor);
+            slots[*slot] = outputs.get(*number).cloned().map(|tensor| Value::Item(Item::Tensor(tensor)));
         }
         Ok(())
     }
@@ -160,24 +205,45 @@ impl<'s> Run<'s> {
         body: &Body,
         cache: &Cache,
         previous: Option<&Entry>,
-        slots: &Slots,
+        slots: &Slots<'_>,
     ) -> Result<Arc<Entry>> {
-        if let Some(entry) = cache.find(slots) {
-            return Ok(entry);
-        }
-        // Calls that need something else must not wait for this. Two that need the same compile it twice.
+        let mut maker = match cache.find(slots, self.options)? {
+            Found::Entry(entry) => return Ok(entry),
+            Found::Nothing(maker) => maker,
+        };
         let start = Instant::now();
-        let entry = Arc::new(self.compile(body, cache, previous, slots)?);
-        cache.add(Arc::clone(&entry), slots, self.session.limit);
+        let programs = self.programs.get();
+        let made = self.compile(body, cache, previous, slots, &mut maker);
         self.compiling.set(self.compiling.get() + start.elapsed());
-        Ok(entry)
+        match made {
+            Ok(entry) => {
+                let added = maker.finish(entry, self.session.limit(), self.session.memory_bytes());
+                if added.again {
+                    self.again.set(self.again.get() + self.programs.get() - programs);
+                }
+                Ok(added.entry)
+            }
+            Err(error) => {
+                maker.fail(&error);
+                Err(error)
+            }
+        }
     }
 
-    fn compile(&self, body: &Body, cache: &Cache, previous: Option<&Entry>, slots: &Slots) -> Result<Entry> {
+    fn compile(
+        &self,
+        body: &Body,
+        cache: &Cache,
+        previous: Option<&Entry>,
+        slots: &Slots<'_>,
+        maker: &mut Maker<'_>,
+    ) -> Result<Entry> {
         let none = BTreeSet::new();
         let known = previous.map_or(&none, Entry::known);
-        let mut values = previous.map_or(Ok(Vec::new()), |previous| previous.next_values(slots))?;
-        let mut facts = facts(slots, known);
+        if let Some(previous) = previous {
+            maker.needs(previous.next_values(slots)?);
+        }
+        let mut facts = facts(slots, known)?;
         let rest = previous.map(|previous| previous.stage.rest.as_slice());
         let specialize = self.session.specialize();
         let mut stage: Stage = loop {
@@ -186,19 +252,27 @@ impl<'s> Run<'s> {
                 Planned::NeedsValues(slots) => slots,
             };
             for slot in needed {
-                let value = tensor(slots, slot)?.clone();
+                if let Value::Unknown(..) = value(slots, slot)? {
+                    return Err(Error::usage(format!(
+                        "shapes in this model depend on the values of the input '{}', not only on its shape: call the \
+                         session to compile for them",
+                        body.name(slot).escape_debug()
+                    )));
+                }
+                let value = tensor(slots, slot)?;
                 if let Some(Fact::Value(_)) = facts.insert(slot, Fact::Value(value.clone())) {
                     return Err(Error::internal("the value of an input is needed twice"));
                 }
-                values.push((slot, value));
+                maker.needs([(slot, value)]);
                 self.session.specialized.fetch_add(1, Ordering::Relaxed);
             }
         };
+        let values = maker.planned();
         if stage.whole {
             stage.outputs = body.outputs().iter().copied().enumerate().collect();
         }
         let code = stage.graph.take().map(|graph| self.code(graph)).transpose()?;
-        Ok(Entry::new(cache, slots, values, known.clone(), stage, code))
+        Ok(Entry::new(cache.shapes(slots), values, known.clone(), stage, code))
     }
 
     fn code(&self, graph: Graph) -> Result<Code> {
@@ -211,15 +285,25 @@ impl<'s> Run<'s> {
 }
 
 /// Arguments where the body expects them.
-pub(super) fn arranged(body: &Body, arguments: Vec<Item>) -> Result<Slots> {
+pub(super) fn arranged<'v>(body: &Body, arguments: Vec<Value<'v>>) -> Result<Slots<'v>> {
     if body.arguments().len() != arguments.len() {
         return Err(Error::internal("a body is given the wrong number of arguments"));
     }
-    let mut slots: Slots = vec![None; body.slots()];
-    for (slot, item) in body.arguments().iter().zip(arguments) {
-        slots[*slot] = Some(item);
+    let mut slots: Slots<'v> = Vec::with_capacity(body.slots());
+    slots.resize_with(body.slots(), || None);
+    for (slot, value) in body.arguments().iter().zip(arguments) {
+        slots[*slot] = Some(value);
     }
     Ok(slots)
+}
+
+/// That an output is no tensor.
+pub(super) fn output_error(name: &str, error: &Error) -> Error {
+    let name = name.escape_debug();
+    Error::new(
+        error.kind(),
+        format!("the output '{name}' is no tensor ({}): use call_items", error.message()),
+    )
 }
 
 /// A tensor as an operand of a step.

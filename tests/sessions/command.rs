@@ -8,7 +8,7 @@ use nestjit::onnx::proto::{GraphProto, TensorProto};
 use prost::Message;
 use serde_json::Value;
 
-use super::build::{floats, graph, ints, node, nodes, proto};
+use super::build::{With, floats, graph, ints, node, nodes, proto};
 
 fn file(name: &str, graph: GraphProto, initializer: Vec<TensorProto>) -> String {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("sessions");
@@ -108,6 +108,34 @@ fn models_that_are_not_one_program() {
     assert!(stdout(&["run", &model, "--dim", "n=3"]).contains("y"));
     let (code, _, err) = run(&["export", &model, "out.onnx", "--dim", "n=3"]);
     assert!(code == 1 && err.contains("is not one program"), "{err}");
+}
+
+#[test]
+fn a_cache_that_is_too_small_is_remarked_upon() {
+    // What is carried grows with every iteration: the body is compiled for five lengths. That it is five only data tells.
+    let body = vec![node("Concat: v, x -> w").int("axis", 0), node("Identity: c -> go")];
+    let body = graph(&["i: i64", "c: bool", "v: f32 k"], &["go", "w"], body);
+    let list = vec![
+        node("Mul: x, zero -> zeros"),
+        node("ReduceSum: zeros -> sum").int("keepdims", 0),
+        node("Cast: sum -> none").int("to", 7),
+        node("Add: none, five -> times"),
+        node("Loop: times, _, x -> y").graph("body", body),
+    ];
+    let weights = vec![ints("five", &[], &[5]), floats("zero", &[], &[0.0])];
+    let model = file("growing.onnx", graph(&["x: f32 3"], &["y"], list), weights);
+    let bench = |limit: &[&str]| {
+        let args = ["bench", &model, "--iterations", "1", "--warmup", "1", "--fusion", "on"];
+        let (code, _, err) = run(&[&args[..], limit].concat());
+        assert_eq!(code, 0, "{err}");
+        err
+    };
+    assert!(!bench(&[]).contains("compiled again"));
+    let remark = bench(&["--cache-limit", "2"]);
+    assert!(
+        remark.contains("programs were compiled again, since") && remark.contains("Session::cache_limit"),
+        "{remark}"
+    );
 }
 
 #[test]

@@ -1,0 +1,65 @@
+//! The plans of a model: one for all of its outputs, and one for each choice of outputs that was asked for.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::plan::Plan;
+use crate::error::Result;
+use crate::onnx::{Body, OnnxModel};
+use crate::runtime::{RunOptions, input};
+
+/// How many choices of outputs are kept; the one that was not used for the longest time goes first.
+const MOST_CHOICES: usize = 16;
+
+/// The plans of a model.
+#[derive(Debug)]
+pub(super) struct Plans {
+    model: Arc<OnnxModel>,
+    /// A model whose nodes contradict each other is reported when it is called.
+    all: Result<Arc<Plan>>,
+    /// Numbers of outputs, and the plan for them; the most recently used last.
+    choices: Mutex<Vec<(Vec<usize>, Arc<Plan>)>>,
+}
+
+impl Plans {
+    pub fn new(model: Arc<OnnxModel>) -> Plans {
+        let all = Body::of_model(Arc::clone(&model)).map(|body| Arc::new(Plan::new(Arc::new(body))));
+        Plans { model, all, choices: Mutex::default() }
+    }
+
+    /// The plan for the outputs that are chosen.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Usage`] if they do not exist; what is wrong with the model.
+    pub fn of(&self, options: &RunOptions) -> Result<Arc<Plan>> {
+        let all = || self.all.clone();
+        let Some(chosen) = options.chosen_outputs() else { return all() };
+        let names: Vec<&str> = self.model.outputs().collect();
+        let chosen = input::choose(&names, chosen)?;
+        if chosen.iter().copied().eq(0..names.len()) {
+            return all();
+        }
+        let mut choices = self.lock();
+        if let Some(position) = choices.iter().position(|(outputs, _)| *outputs == chosen) {
+            choices[position..].rotate_left(1);
+            return choices.last().map_or_else(all, |(_, plan)| Ok(Arc::clone(plan)));
+        }
+        let body = Body::for_outputs(Arc::clone(&self.model), &chosen)?;
+        let plan = Arc::new(Plan::new(Arc::new(body)));
+        choices.push((chosen, Arc::clone(&plan)));
+        let unneeded = (choices.len() > MOST_CHOICES).then(|| choices.remove(0));
+        drop(choices);
+        // Freed when the lock is not held any more.
+        drop(unneeded);
+        Ok(plan)
+    }
+
+    /// All plans that there are.
+    pub fn all(&self) -> Vec<Arc<Plan>> {
+        let choices = self.lock();
+        self.all.iter().chain(choices.iter().map(|(_, plan)| plan)).cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(Vec<usize>, Arc<Plan>)>> {
+        self.choices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
