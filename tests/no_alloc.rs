@@ -5,21 +5,25 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use ndarray::Array2;
 use nestjit::ir::parse::parse;
+use nestjit::onnx::OnnxModel;
 use nestjit::passes::PIPELINE;
 use nestjit::unit::Unit;
-use nestjit::{Compiler, Executable, Options, Tensor, TensorView};
+use nestjit::{Compiler, DType, Executable, GraphBuilder, Model, Options, Session, Tensor, TensorView};
 
 /// The system's allocator, counted.
 struct Counting;
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
 static LIVE_BYTES: AtomicIsize = AtomicIsize::new(0);
 
 // SAFETY: forwards to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        ALLOCATED.fetch_add(layout.size(), Ordering::Relaxed);
         LIVE_BYTES.fetch_add(layout.size() as isize, Ordering::Relaxed);
         // SAFETY: the caller's contract is the same.
         unsafe { System.alloc(layout) }
@@ -59,6 +63,7 @@ fn compile(rows: usize, threads: usize) -> Executable {
 #[test]
 fn memory() {
     a_warm_run_allocates_nothing();
+    a_warm_call_of_a_session_allocates_next_to_nothing();
     dropping_an_executable_frees_its_memory();
     #[cfg(target_os = "linux")]
     dropping_an_executable_unmaps_its_memory();
@@ -81,6 +86,30 @@ fn a_warm_run_allocates_nothing() {
         assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0, "{threads} threads");
         assert_eq!(outputs[0].values::<f32>().unwrap()[7], 512.0);
     }
+}
+
+/// Lists of inputs and values, and no tensor.
+fn a_warm_call_of_a_session_allocates_next_to_nothing() {
+    let mut g = GraphBuilder::new("relu");
+    let x = g.input("x", DType::F32, &[64, 256]);
+    let y = g.relu(x);
+    g.output("y", y);
+    let file = Model::from(g.build().unwrap()).to_onnx().unwrap();
+    let session = Session::new(OnnxModel::from_bytes(&file).unwrap(), Compiler::new().threads(1));
+    let (x, mut y) = (Array2::<f32>::ones((64, 256)), Array2::<f32>::zeros((64, 256)));
+    session.warm_up(&[[64, 256]]).unwrap();
+    for _ in 0..300 {
+        // The last calls are listed.
+        session.run_into(&[&x], &mut [&mut y]).unwrap();
+    }
+    let (count, bytes) = (ALLOCATIONS.load(Ordering::Relaxed), ALLOCATED.load(Ordering::Relaxed));
+    for _ in 0..50 {
+        session.run_into(&[&x], &mut [&mut y]).unwrap();
+    }
+    let count = ALLOCATIONS.load(Ordering::Relaxed) - count;
+    let bytes = ALLOCATED.load(Ordering::Relaxed) - bytes;
+    assert!(count <= 50 * 3 && bytes <= 50 * 1024, "{count} allocations of {bytes} bytes in 50 calls");
+    assert_eq!(y, x);
 }
 
 fn dropping_an_executable_frees_its_memory() {

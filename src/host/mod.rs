@@ -58,7 +58,8 @@ impl Item {
         }
     }
 
-    fn what(&self) -> &'static str {
+    /// What it is, in words.
+    pub(crate) fn what(&self) -> &'static str {
         match self {
             Item::Tensor(_) => "a tensor",
             Item::Sequence(_) => "a sequence",

@@ -11,7 +11,7 @@ use nestjit_ir::{BufId, DType, Program};
 
 use super::context::{Bindings, ContextPool, RunContext};
 use super::input::arrange;
-use super::output::{self, OutputBuffer};
+use super::output::{self, OutputBuffer, Outputs};
 use super::pack::{Storage, pack_all};
 use super::pool::Pool;
 use super::timing::CompileTimings;
@@ -161,6 +161,7 @@ impl Executable {
         for (spec, buffer) in inner.outputs.iter().zip(&*outputs) {
             output::check(&spec.name, spec.dtype, &spec.shape, buffer)?;
         }
+        let outputs = Outputs(outputs);
         inner.contexts.with(&inner.bindings, |context| {
             for (entry, input) in &inner.bindings.inputs {
                 // Code never writes to inputs.
@@ -168,14 +169,14 @@ impl Executable {
             }
             for (entry, output) in &inner.bindings.outputs {
                 let name = &inner.outputs[*output].name;
-                context.addresses[*entry] = output::bytes(name, &mut outputs[*output])?.as_mut_ptr();
+                context.addresses[*entry] = output::bytes(name, &mut outputs.0[*output])?.as_mut_ptr();
             }
             (0..inner.code.nests().len())
                 .try_for_each(|nest| probe.nest(nest, || inner.execute(nest, context, probe)))
         })?;
         for (output, first) in inner.first_mention.iter().enumerate() {
             if *first < output {
-                let (from, to) = outputs.split_at_mut(output);
+                let (from, to) = outputs.0.split_at_mut(output);
                 let [from_name, to_name] = [*first, output].map(|number| inner.outputs[number].name.as_str());
                 output::bytes(to_name, &mut to[0])?
                     .copy_from_slice(output::bytes(from_name, &mut from[*first])?);

@@ -147,10 +147,28 @@ impl<B: OutputBuffer + ?Sized> OutputBuffer for &mut B {
 /// The bytes of elements, to be written by generated code.
 fn bytes_of<T: Element>(values: &mut [T]) -> &mut [u8] {
     let bytes = size_of_val(values);
-    // SAFETY: the slice is borrowed exclusively, and elements have no padding. What is written are elements of this
-    // type: a run checks the type of the output, and generated code and copies of tensors store only 0 and 1 as `bool`,
-    // the only type that has other bit patterns. Nobody but this module has the key to ask for these bytes.
+    // SAFETY: the slice is borrowed exclusively, and elements have no padding. Nobody but this module has the key to ask
+    // for these bytes. What is written are elements of this type, which a run checks; of `bool`, the only type for which
+    // not every byte is one, `Outputs` and `write` see to it that nothing but 0 and 1 is left there.
     unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), bytes) }
+}
+
+/// The buffers of a run. However it ends, what is in them then are elements of their types: a truth value that is
+/// neither 0 nor 1, which may come from a tensor that was filled byte by byte, becomes 1.
+pub(super) struct Outputs<'b, B: OutputBuffer>(pub &'b mut [B]);
+
+impl<B: OutputBuffer> Drop for Outputs<'_, B> {
+    fn drop(&mut self) {
+        for buffer in self.0.iter_mut().filter(|buffer| buffer.dtype() == DType::Bool) {
+            if let Ok(bytes) = buffer.bytes_mut(Key(())) {
+                bytes.iter_mut().for_each(|byte| *byte = truth(*byte));
+            }
+        }
+    }
+}
+
+fn truth(byte: u8) -> u8 {
+    u8::from(byte != 0)
 }
 
 /// Whether an output can be written to a buffer.
@@ -186,7 +204,11 @@ pub(crate) fn check(
 /// As [`check`], and those of [`OutputBuffer::bytes_mut`].
 pub(crate) fn write(name: &str, tensor: &Tensor, buffer: &mut (impl OutputBuffer + ?Sized)) -> Result<()> {
     check(name, tensor.dtype(), tensor.shape(), buffer)?;
-    bytes(name, buffer)?.copy_from_slice(tensor.bytes());
+    let (to, from) = (bytes(name, buffer)?, tensor.bytes());
+    match tensor.dtype() == DType::Bool {
+        true => to.iter_mut().zip(from).for_each(|(to, from)| *to = truth(*from)),
+        false => to.copy_from_slice(from),
+    }
     Ok(())
 }
 

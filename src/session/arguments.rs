@@ -55,12 +55,19 @@ impl<N: AsRef<str>, S: AsInputShape> AsInputShape for (N, S) {
 impl Session {
     /// The inputs in the model's order. Optional ones that are not named are absent.
     pub(super) fn arguments<'a, T: AsInput>(&self, inputs: &'a [T]) -> Result<Vec<Value<'a>>> {
-        let (mut names, mut values) = (Vec::with_capacity(inputs.len()), Vec::with_capacity(inputs.len()));
-        for Input { name, value } in inputs.iter().map(T::as_input) {
-            names.push(name);
+        let (mut names, mut values) = (Vec::new(), Vec::with_capacity(inputs.len()));
+        for (number, Input { name, value }) in inputs.iter().map(T::as_input).enumerate() {
+            if name.is_some() {
+                names.resize(number, None);
+                names.push(name);
+            }
             values.push(value);
         }
-        let values = self.in_order(&names, values)?;
+        // In order, as many as there are: nothing to look for.
+        if !names.is_empty() || values.len() != self.inputs().len() {
+            names.resize(values.len(), None);
+            values = self.in_order(&names, values)?;
+        }
         self.inputs().iter().zip(&values).try_for_each(|(spec, value)| check(spec, value))?;
         Ok(values)
     }

@@ -264,17 +264,17 @@ impl Session {
     /// As [`Session::run_with`]; and if an output is not a tensor.
     pub fn call_with<T: AsInput>(&self, inputs: &[T], options: &RunOptions) -> Result<Call> {
         let call = self.call_items_with(inputs, options)?;
-        let names: Vec<&str> = match options.chosen_outputs() {
-            Some(names) => names.iter().map(String::as_str).collect(),
-            None => self.model.outputs().collect(),
-        };
-        let tensor = |(item, name): (Item, &str)| match item {
-            Item::Tensor(tensor) => Ok(tensor),
-            other => {
-                Err(other.tensor().map_or_else(|e| run::output_error(name, &e), |_| Error::internal(name)))
-            }
-        };
-        let outputs = call.outputs.into_iter().zip(names).map(tensor).collect::<Result<_>>()?;
+        let mut outputs = Vec::with_capacity(call.outputs.len());
+        for (number, item) in call.outputs.into_iter().enumerate() {
+            let Item::Tensor(tensor) = item else {
+                let name = match options.chosen_outputs() {
+                    Some(names) => names.get(number).map(String::as_str),
+                    None => self.model.outputs().nth(number),
+                };
+                return Err(run::output_error(name.unwrap_or_default(), &item));
+            };
+            outputs.push(tensor);
+        }
         let Call { compiled, programs, recompiled, total, .. } = call;
         Ok(Call { outputs, compiled, programs, recompiled, total })
     }

@@ -97,7 +97,8 @@ impl<'s> Run<'s> {
         }
         let results = self.stages(plan, entry, slots)?;
         for ((name, item), buffer) in names().zip(&results).zip(outputs) {
-            output::write(name, item.tensor().map_err(|e| output_error(name, &e))?, buffer)?;
+            let Item::Tensor(tensor) = item else { return Err(output_error(name, item)) };
+            output::write(name, tensor, buffer)?;
         }
         Ok(())
     }
@@ -298,12 +299,9 @@ pub(super) fn arranged<'v>(body: &Body, arguments: Vec<Value<'v>>) -> Result<Slo
 }
 
 /// That an output is no tensor.
-pub(super) fn output_error(name: &str, error: &Error) -> Error {
-    let name = name.escape_debug();
-    Error::new(
-        error.kind(),
-        format!("the output '{name}' is no tensor ({}): use call_items", error.message()),
-    )
+pub(super) fn output_error(name: &str, item: &Item) -> Error {
+    let (name, what) = (name.escape_debug(), item.what());
+    Error::shape(format!("the output '{name}' is no tensor, but {what}: use call_items"))
 }
 
 /// A tensor as an operand of a step.

@@ -174,6 +174,20 @@ fn buffers_that_do_not_fit_are_errors() {
 }
 
 #[test]
+fn truth_values_in_the_callers_memory_are_true_or_false() {
+    let s = session(model(graph(&["x: bool n"], &["y"], nodes("Identity: x -> y")), vec![]));
+    let mut x = t(&[3], &[true, false, true]);
+    let mut y = [false, true, false];
+    s.run_into(&[&x], &mut [&mut y[..]]).unwrap();
+    assert_eq!(y, [true, false, true]);
+    // A tensor may hold other bytes; what is given out does not.
+    x.bytes_mut()[1] = 2;
+    let mut y = vec![false; 3];
+    s.run_into(&[&x], &mut [&mut y]).unwrap();
+    assert_eq!(y, [true; 3]);
+}
+
+#[test]
 fn sessions_are_warmed_up() {
     let s = session(abc());
     assert_eq!(s.warm_up(&[&[3, 2][..], &[3]]).unwrap(), 1);
@@ -296,10 +310,7 @@ fn sequences_have_names_too() {
     assert_eq!(call.outputs[0].sequence().unwrap().len(), 2);
     let (kind, text) = error(s.call(&[("x", &x as &dyn AsInput), ("list", &list)]));
     assert_eq!(kind, ErrorKind::Shape);
-    assert_eq!(
-        text,
-        "the output 'longer' is no tensor (a tensor is needed, but a sequence was given): use call_items"
-    );
+    assert_eq!(text, "the output 'longer' is no tensor, but a sequence: use call_items");
     let first =
         s.run_with(&[("x", &x as &dyn AsInput), ("list", &list)], &RunOptions::new().outputs(["first"]));
     assert_eq!(first.unwrap(), [t(&[2], &[1.0f32, 2.0])]);
