@@ -53,6 +53,7 @@ const MAX_THREADS: usize = 1024;
 
 /// How far OpFusion goes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[non_exhaustive]
 pub enum Fusion {
     /// Everything that is legal and pays.
     #[default]
@@ -63,6 +64,7 @@ pub enum Fusion {
 
 /// Whether nests of which one reads windows of rows of the other share a ring of rows.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[non_exhaustive]
 pub enum RowRings {
     /// Where it pays.
     #[default]

@@ -77,6 +77,7 @@ impl From<Tensor> for Item {
 /// An operation that is run by the host: see the module's description. Operands are as in the ONNX operator of the
 /// name, and so are parameters; axes may count from the end.
 #[derive(Clone, PartialEq, Debug)]
+#[non_exhaustive]
 pub enum HostOp {
     /// The elements or slices that a condition chooses; of the flat tensor, if there is no axis.
     Compress {

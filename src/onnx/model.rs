@@ -41,6 +41,7 @@ pub enum Dim {
 
 /// What kind of value an input is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub enum InputKind {
     /// A tensor.
     Tensor,

@@ -82,6 +82,7 @@ pub struct Step {
 
 /// What a [`Step`] does.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum StepKind {
     /// An operation of the host.
     Host(HostOp),

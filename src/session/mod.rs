@@ -190,6 +190,11 @@ impl Session {
         self.model.inputs()
     }
 
+    /// The names of the outputs of a call, in order.
+    pub fn outputs(&self) -> impl Iterator<Item = &str> {
+        self.model.outputs()
+    }
+
     /// How many compiled programs are kept at the moment.
     pub fn cached(&self) -> usize {
         self.plans.all().iter().map(|plan| plan.programs()).sum()
@@ -325,10 +330,9 @@ impl Session {
     /// # Errors
     /// As [`Session::warm_up`] and [`Session::run_with`].
     pub fn warm_up_with<S: AsInputShape>(&self, shapes: &[S], options: &RunOptions) -> Result<usize> {
-        options.check()?;
         let run = Run::new(self, options);
-        run.first(&*self.plans.of(options)?, self.shapes(shapes)?)?;
-        Ok(run.compiled().0)
+        let (_, timing) = self.timed(&run, |plan| run.first(plan, self.shapes(shapes)?))?;
+        Ok(timing.programs)
     }
 
     /// A call, with what it cost, which is noted whether it succeeds or not.

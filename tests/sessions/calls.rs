@@ -196,6 +196,8 @@ fn sessions_are_warmed_up() {
     let call =
         s.call(&[Tensor::zeros(DType::F32, &[5, 2]).unwrap(), Tensor::zeros(DType::I64, &[5]).unwrap()]);
     assert_eq!(call.unwrap().programs, 0);
+    let timings = s.timings();
+    assert_eq!((timings.calls, timings.compiling_calls, timings.programs), (4, 2, 2));
     assert_eq!(error(s.warm_up(&[[3, 2]])).0, ErrorKind::Shape);
     assert_eq!(error(s.warm_up(&[&[3, 2][..], &[4, 4]])).0, ErrorKind::Shape, "not what is declared");
     let chosen = RunOptions::new().outputs(["z"]);
@@ -235,6 +237,11 @@ fn a_loop_without_end_is_cancelled_or_runs_out_of_time() {
         let cancelled = RunOptions::new().cancel(&handle);
         thread::scope(|scope| {
             let call = scope.spawn(|| error(s.run_with(&inputs, &cancelled)));
+            // Meanwhile others may call: what is running is in nobody's way.
+            for value in [1.0f32, 2.0] {
+                let stop = [t(&[1, 1], &[value]), Tensor::scalar(false)];
+                assert_eq!(s.run(&stop).unwrap(), [t(&[1, 1], &[value])]);
+            }
             thread::sleep(Duration::from_millis(20));
             handle.cancel();
             let (kind, text) = call.join().unwrap();
