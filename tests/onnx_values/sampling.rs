@@ -170,3 +170,30 @@ fn resizing_by_nothing_leaves_large_integers_alone() {
     let model = single(19, resize, &[("x", DataType::Int64, &[1, 1, 1, 2])], vec![sizes]);
     assert_gives(model, std::slice::from_ref(&x), std::slice::from_ref(&x), 0.0);
 }
+
+#[test]
+fn points_and_elements_may_be_of_different_types() {
+    // Halfway between 1 and 4, then between 2 and 7.
+    let points = [[-0.5f64, 0.0], [0.5, 0.0]];
+    let flat: Vec<f64> = points.concat();
+    let narrow: Vec<f32> = flat.iter().map(|v| *v as f32).collect();
+    let wide = Tensor::new(&[1, 1, 2, 2], &flat).unwrap();
+    let narrow = Tensor::new(&[1, 1, 2, 2], &narrow).unwrap();
+    let image = [1u8, 2, 4, 7];
+    let floats = Tensor::new(&[1, 1, 2, 2], &image.map(f32::from)).unwrap();
+    let doubles = Tensor::new(&[1, 1, 2, 2], &image.map(f64::from)).unwrap();
+    let bytes = Tensor::new(&[1, 1, 2, 2], &image).unwrap();
+    let float = Tensor::new(&[1, 1, 1, 2], &[2.5f32, 4.5]).unwrap();
+    let double = Tensor::new(&[1, 1, 1, 2], &[2.5f64, 4.5]).unwrap();
+    // Both lie in the middle: to even.
+    let byte = Tensor::new(&[1, 1, 1, 2], &[2u8, 4]).unwrap();
+    for (x, of_x, grid, of_grid, y) in [
+        (&floats, DataType::Float, &wide, DataType::Double, &float),
+        (&doubles, DataType::Double, &narrow, DataType::Float, &double),
+        (&bytes, DataType::Uint8, &narrow, DataType::Float, &byte),
+    ] {
+        let inputs = [("x", of_x, x.shape()), ("g", of_grid, grid.shape())];
+        let model = single(16, node("GridSample", &["x", "g"], &["y"]), &inputs, vec![]);
+        assert_gives(model, &[x.clone(), grid.clone()], std::slice::from_ref(y), 1e-6);
+    }
+}

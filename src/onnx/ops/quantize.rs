@@ -70,10 +70,15 @@ fn quantize(
     zero: Option<ValueId>,
     to: DType,
 ) -> Result<ValueId> {
-    let (min, max) = range(to)?;
     let scale = cx.cast(scale, cx.dtype(x))?;
     let scaled = cx.binary(Binary::Div, x, scale)?;
-    let mut y = cx.unary(Unary::Round, scaled)?;
+    rounded(cx, scaled, zero, to)
+}
+
+/// `x` rounded to even, plus the zero point, within the range of the type.
+fn rounded(cx: &mut NodeCx<'_, '_>, x: ValueId, zero: Option<ValueId>, to: DType) -> Result<ValueId> {
+    let (min, max) = range(to)?;
+    let mut y = cx.unary(Unary::Round, x)?;
     if let Some(zero) = zero {
         let zero = cx.cast(zero, cx.dtype(x))?;
         y = cx.binary(Binary::Add, y, zero)?;
@@ -200,13 +205,18 @@ fn qlinear_matmul(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let (a_scale, b_scale) = (cx.input(1)?, cx.input(4)?);
     let (y_scale, y_zero) = (cx.input(6)?, cx.input(7)?);
     let a_zero = matrix_zero(cx, Some(a_zero), true)?;
-    let a_scale = matrix_zero(cx, Some(a_scale), true)?.unwrap_or(a_scale);
+    let mut rows = [a_scale, y_scale, y_zero];
+    for parameter in &mut rows {
+        *parameter = matrix_zero(cx, Some(*parameter), true)?.unwrap_or(*parameter);
+    }
+    let [a_scale, y_scale, y_zero] = rows;
     let (a, b) = (less_zero(cx, a, a_zero)?, less_zero(cx, b, Some(b_zero))?);
     let product = cx.add(Op::MatMul, &[a, b])?;
     one(requantize(cx, product, [a_scale, b_scale, y_scale], y_zero))
 }
 
-/// `product * scales[0] * scales[1] / scales[2]`, quantised.
+/// `product * (scales[0] * scales[1] / scales[2])`, rounded to even, plus the zero point. The scales become one number
+/// first, as in ONNX Runtime: what lies in the middle between two integers then rounds to the same one.
 fn requantize(
     cx: &mut NodeCx<'_, '_>,
     product: ValueId,
@@ -217,8 +227,10 @@ fn requantize(
     let to = cx.dtype(zero);
     let product = cx.cast(product, cx.dtype(a))?;
     let scale = cx.binary(Binary::Mul, a, b)?;
+    let y = cx.cast(y, cx.dtype(a))?;
+    let scale = cx.binary(Binary::Div, scale, y)?;
     let scaled = cx.binary(Binary::Mul, product, scale)?;
-    quantize(cx, scaled, y, Some(zero), to)
+    rounded(cx, scaled, Some(zero), to)
 }
 
 /// The convolution of integers, as a convolution of `f64`: products and sums are exact there.

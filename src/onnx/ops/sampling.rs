@@ -232,6 +232,16 @@ fn grid_sample(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         return Err(Error::shape(format!("a grid of shape {extents:?} for {shape:?}")));
     }
     let count: usize = extents[1..=k].iter().product();
+    // Between elements both are of the wider type; the result is narrowed once, integers rounded.
+    cx.expect_float(grid)?;
+    let dtype = cx.dtype(x);
+    let between = match (mode, dtype, cx.dtype(grid)) {
+        (Mode::Nearest, ..) => cx.dtype(grid),
+        (_, DType::F32, DType::F32) => DType::F32,
+        _ => DType::F64,
+    };
+    let grid = cx.cast(grid, between)?;
+    let image = if mode == Mode::Nearest { x } else { cx.cast(x, between)? };
     let points = cx.reshape(grid, &[extents[0], count, k])?;
     let mut coordinates = Vec::with_capacity(k);
     for d in 0..k {
@@ -262,8 +272,12 @@ fn grid_sample(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         }
         coordinates.push(at);
     }
-    let images = Images::new(cx, x, None)?;
-    let y = images.sample(cx, &coordinates, mode, padding)?;
+    let images = Images::new(cx, image, None)?;
+    let mut y = images.sample(cx, &coordinates, mode, padding)?;
+    if mode != Mode::Nearest && !dtype.is_float() {
+        y = cx.unary(Unary::Round, y)?;
+    }
+    let y = cx.cast(y, dtype)?;
     let y = cx.transpose(y, &[0, 2, 1])?;
     one(cx.reshape(y, &[&shape[..2], &extents[1..=k]].concat()))
 }
