@@ -50,6 +50,10 @@ fn error(e: &InterpError) -> Error {
     let kind = match e {
         InterpError::MissingInput { .. } | InterpError::WrongInput { .. } => ErrorKind::Shape,
         InterpError::OutOfBounds { .. } => ErrorKind::Index,
+        InterpError::OutOfRange { site, value, range: (low, high) } => {
+            let message = site.message(*value, *low, *high);
+            return Error::new(ErrorKind::Index, message).at(&site.node, &site.op);
+        }
         InterpError::Call { .. } => ErrorKind::Unsupported,
         InterpError::Malformed { .. } => ErrorKind::Internal,
     };

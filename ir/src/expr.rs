@@ -3,9 +3,10 @@
 //! Nothing here knows about programs; types are checked by [`crate::verify`].
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
+use std::sync::Arc;
 
 use crate::affine::{Affine, Var};
-use crate::nest::{BufId, Expr, Index, Load};
+use crate::nest::{BufId, Check, Expr, Index, Load, Site};
 use crate::ops::{BinOp, UnOp};
 use crate::types::{DType, Scalar};
 
@@ -101,6 +102,11 @@ impl Expr {
     /// A conversion.
     pub fn cast(self, dtype: DType) -> Expr {
         Expr::Cast(dtype, Box::new(self))
+    }
+
+    /// The value, an `i64`, which must lie in `low..high`.
+    pub fn checked(self, low: i64, high: i64, site: &Arc<Site>) -> Expr {
+        Expr::Check(Box::new(Check { value: self, low, high, site: Arc::clone(site) }))
     }
 
     /// `e` to the power `self`.

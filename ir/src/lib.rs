@@ -58,6 +58,9 @@
 //!          | type "(" expr ")"                             conversion
 //!          | unary "(" expr ")"                            exp, tanh, not, ...: see UnOp
 //!          | binary "(" expr "," expr ")"                  max, min, pow, rem, mod, atan2
+//!          | "check" "(" expr "," low "," high "," kind "," string "," string "," string ")"
+//!                                                          kind: index, index_from_end, length, position; then
+//!                                                          the model's node, its operator, its input
 //! literal  = 0.5  1e-7  -inf  nan  (f32)   0.5f64  inf_f64  3i64  -1i32  7i8  255u8  true  false
 //!          | bits_f32(0x7fc00001)                          a NaN with its payload
 //! ```

@@ -290,6 +290,13 @@ impl Printer<'_, '_, '_> {
             },
             Expr::Select(c, a, b) => self.function("select", &[c, a, b]),
             Expr::Cast(d, a) => self.function(d.name(), &[a]),
+            Expr::Check(c) => {
+                self.f.write_str("check(")?;
+                self.expr(&c.value, 0)?;
+                write!(self.f, ", {}, {}, {}", c.low, c.high, c.site.kind.name())?;
+                let (node, op, input) = (Quoted(&c.site.node), Quoted(&c.site.op), Quoted(&c.site.input));
+                write!(self.f, ", {node}, {op}, {input})")
+            }
         }
     }
 

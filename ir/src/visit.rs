@@ -4,10 +4,11 @@
 //! rewrite keeps the meaning: see [`crate::access`].
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::affine::{Affine, Var};
 use crate::hash::FastMap;
-use crate::nest::{BufId, Call, Expr, For, Index, Load, Program, Stmt};
+use crate::nest::{BufId, Call, Expr, For, Index, Load, Program, Site, Stmt};
 
 /// Calls `f` on every statement, outer loops before their bodies.
 pub fn walk_stmts<'a>(body: &'a [Stmt], f: &mut dyn FnMut(&'a Stmt)) {
@@ -50,6 +51,7 @@ pub fn walk_expr<'a>(expr: &'a Expr, f: &mut dyn FnMut(&'a Expr)) {
             }
         }
         Expr::Unary(_, a) | Expr::Cast(_, a) => walk_expr(a, f),
+        Expr::Check(c) => walk_expr(&c.value, f),
         Expr::Binary(_, a, b) => {
             walk_expr(a, f);
             walk_expr(b, f);
@@ -81,6 +83,7 @@ pub fn walk_expr_mut(expr: &mut Expr, f: &mut dyn FnMut(&mut Expr)) {
             }
         }
         Expr::Unary(_, a) | Expr::Cast(_, a) => walk_expr_mut(a, f),
+        Expr::Check(c) => walk_expr_mut(&mut c.value, f),
         Expr::Binary(_, a, b) => {
             walk_expr_mut(a, f);
             walk_expr_mut(b, f);
@@ -307,6 +310,19 @@ pub fn count_stmts(body: &[Stmt]) -> usize {
     let mut n = 0;
     walk_stmts(body, &mut |_| n += 1);
     n
+}
+
+/// The sites of the checks in `body`, each once, in the order of [`walk_exprs`].
+pub fn check_sites(body: &[Stmt]) -> Vec<Arc<Site>> {
+    let mut sites: Vec<Arc<Site>> = Vec::new();
+    walk_exprs(body, &mut |e| {
+        if let Expr::Check(c) = e
+            && !sites.contains(&c.site)
+        {
+            sites.push(Arc::clone(&c.site));
+        }
+    });
+    sites
 }
 
 /// The extents of loop variables.

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_jit::{ArenaMemoryProvider, JITBuilder, JITModule};
 use cranelift_module::{FuncId, Linkage, Module, ModuleRelocTarget, default_libcall_names};
-use nestjit_ir::visit::walk_exprs;
-use nestjit_ir::{BufId, LoopKind, Program, Stmt};
+use nestjit_ir::visit::{check_sites, declared_temps, walk_exprs};
+use nestjit_ir::{BufId, LoopKind, Program, Site, Stmt};
 
 use super::function::{Env, FunctionCompiler, KERNEL, RUNTIME, make_isa};
 use super::hash::FastMap;
@@ -31,7 +31,7 @@ const LANES: usize = 16;
 /// `buffers` points to one storage pointer per [`NestCode::params`]; `scratch` to
 /// [`NestCode::scratch_bytes`] bytes, aligned to 64, that no other thread uses meanwhile; `begin..end` is the
 /// part of `0..extent` to execute (for a serial segment `0..1`). The status is 0, or says which index was
-/// outside its buffer: see [`NestCode::index_error`].
+/// outside its buffer: see [`NestCode::failure`].
 pub type Entry = unsafe extern "C" fn(buffers: *const *mut u8, scratch: *mut u8, begin: i64, end: i64) -> i32;
 
 /// How to compile.
@@ -100,24 +100,34 @@ pub struct NestCode {
     /// why.
     pub scalar_loops: Vec<(String, &'static str)>,
     /// The meaning of nonzero statuses.
-    checks: Vec<(String, Check)>,
+    checks: Vec<FailedCheck>,
+}
+
+/// What a status says.
+#[derive(Clone, Debug)]
+enum FailedCheck {
+    /// An index outside its buffer: the buffer's name, the dimension, its extent.
+    Access(String, usize, usize),
+    /// A value of the model outside `low..high`.
+    Value(Arc<Site>, i64, i64),
 }
 
 impl NestCode {
-    /// The error that a nonzero status stands for.
-    pub fn index_error(&self, status: i32) -> Error {
+    /// The error that a nonzero status stands for; `value` is what the code left at the start of the scratch memory.
+    pub fn failure(&self, status: i32, value: i64) -> Error {
         let check = usize::try_from(status).ok().and_then(|s| self.checks.get(s.checked_sub(1)?));
         match check {
-            Some((buffer, check)) => Error::new(
+            Some(FailedCheck::Access(buffer, dim, extent)) => Error::new(
                 ErrorKind::Index,
                 format!(
-                    "nest @{}{}: an index of dimension {} of %{buffer} is outside 0..{}",
+                    "nest @{}{}: the index {value} of dimension {dim} of %{buffer} is outside 0..{extent}",
                     self.name,
                     if self.ops.is_empty() { String::new() } else { format!(" ({})", self.ops.join(", ")) },
-                    check.dim,
-                    check.extent
                 ),
             ),
+            Some(FailedCheck::Value(site, low, high)) => {
+                Error::new(ErrorKind::Index, site.message(value, *low, *high)).at(&site.node, &site.op)
+            }
             None => Error::internal(format!("nest @{} ended with the unknown status {status}", self.name)),
         }
     }
@@ -235,7 +245,19 @@ pub fn compile(unit: &Unit, target: &Target, options: &CodegenOptions) -> Result
         let code = &compiled[which];
         let own = unique[which] == i;
         let params = if own { code.params.clone() } else { super::nest::params(program, &nest.body)? };
-        let name = |c: &Check| c.param.map_or("local", |p| program.buf(params[p]).name.as_str()).to_owned();
+        let sites = check_sites(&nest.body);
+        // What the compiled nest calls a buffer is the one in the same place here.
+        let buffers = |body: &[Stmt], params: &[BufId]| [params, &declared_temps(body)].concat();
+        let (there, here) =
+            (buffers(&program.nests[unique[which]].body, &code.params), buffers(&nest.body, &params));
+        let meaning = |c: &Check| match c {
+            Check::Access { buf, dim } => {
+                let buffer = there.iter().position(|b| b == buf).map_or(*buf, |at| here[at]);
+                let buffer = program.buf(buffer);
+                FailedCheck::Access(buffer.name.clone(), *dim, buffer.shape[*dim])
+            }
+            Check::Value { site, low, high } => FailedCheck::Value(Arc::clone(&sites[*site]), *low, *high),
+        };
         nests.push(NestCode {
             name: nest.name.clone(),
             ops: nest.ops.clone(),
@@ -247,7 +269,7 @@ pub fn compile(unit: &Unit, target: &Target, options: &CodegenOptions) -> Result
                 .collect(),
             scratch_bytes: code.scratch_bytes,
             scalar_loops: code.scalar_loops.clone(),
-            checks: code.checks.iter().map(|c| (name(c), c.clone())).collect(),
+            checks: code.checks.iter().map(meaning).collect(),
             params,
         });
         if options.keep_text {

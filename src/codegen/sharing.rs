@@ -1,8 +1,9 @@
 //! Which nests are the same code: equal up to the names of their buffers and loop variables.
 
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
-use nestjit_ir::{Affine, BufId, Expr, Index, Load, Nest, Program, Role, Stmt, Var};
+use nestjit_ir::{Affine, BufId, Expr, Index, Load, Nest, Program, Role, Site, Stmt, Var};
 use smallvec::SmallVec;
 
 /// What two nests share exactly if one function can serve both: the nest with buffers and variables numbered in order
@@ -11,8 +12,14 @@ pub(super) type Key = Vec<u64>;
 
 /// The key of a nest.
 pub(super) fn key(program: &Program, nest: &Nest) -> Key {
-    let mut writer =
-        Writer { program, key: Recorder::default(), bufs: Vec::new(), vars: Vec::new(), loops: 0 };
+    let mut writer = Writer {
+        program,
+        key: Recorder::default(),
+        bufs: Vec::new(),
+        sites: Vec::new(),
+        vars: Vec::new(),
+        loops: 0,
+    };
     writer.block(&nest.body);
     writer.key.0
 }
@@ -53,6 +60,8 @@ struct Writer<'a> {
     key: Recorder,
     /// The buffers so far.
     bufs: Vec<BufId>,
+    /// The sites of checks so far.
+    sites: Vec<Arc<Site>>,
     /// The variables of the loops around, and their numbers.
     vars: Vec<(Var, u32)>,
     /// The loops so far.
@@ -158,6 +167,20 @@ impl Writer<'_> {
                 self.write(to);
                 self.expr(a);
             }
+            Expr::Check(c) => {
+                self.write((c.low, c.high));
+                self.site(&c.site);
+                self.expr(&c.value);
+            }
+        }
+    }
+
+    /// The number of a site: what it names is the nest's own.
+    fn site(&mut self, site: &Arc<Site>) {
+        let known = self.sites.iter().position(|s| s == site);
+        self.write(known.unwrap_or(self.sites.len()));
+        if known.is_none() {
+            self.sites.push(Arc::clone(site));
         }
     }
 

@@ -26,6 +26,7 @@ mod weights;
 
 pub use builder::GraphBuilder;
 pub use edit::Port;
+pub(crate) use eval::evaluate_named;
 pub use eval::{Precision, evaluate, evaluate_op};
 pub use infer::infer;
 pub use model::Model;
@@ -80,9 +81,28 @@ pub struct Graph {
     /// By node name: the model's operations that a node computes, if they are not just the node itself. See
     /// [`Graph::operations`].
     pub origins: HashMap<String, Vec<String>>,
+    /// By node name: the operator of the model's file that the node is a part of, which errors name.
+    pub places: HashMap<String, Arc<Place>>,
+}
+
+/// An operator of a model's file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// The node's name.
+    pub node: String,
+    /// The operator, and the version of its operator set.
+    pub op: String,
 }
 
 impl Graph {
+    /// What errors call a node: the name and the operator that the model's file has for it, or its own.
+    pub fn place<'a>(&'a self, node: &'a Node) -> (&'a str, &'a str) {
+        match self.places.get(&node.name) {
+            Some(place) => (&place.node, &place.op),
+            None => (&node.name, node.op.name()),
+        }
+    }
+
     /// The value with this id.
     pub fn value(&self, id: ValueId) -> &Value {
         &self.values[id.0 as usize]

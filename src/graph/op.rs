@@ -3,7 +3,7 @@
 //!
 //! `N` is the batch dimension, `C` the channels, `S1..Sk` the spatial dimensions (any number of them).
 
-use nestjit_ir::DType;
+use nestjit_ir::{CheckKind, DType};
 
 /// Where the channels of an image-like tensor are.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -287,6 +287,20 @@ pub enum Op {
     Cast {
         /// The new type.
         to: DType,
+    },
+    /// `x -> x`, elementwise on `i64`: a run in which an element is outside `low..high` ends with an error that names
+    /// the operation and the element. It stands where a value that comes with the run (a length, a position, an index)
+    /// must be possible.
+    Check {
+        /// What the elements are. Indices counted from the end are those of a dimension of extent `high`, `low` is 0,
+        /// and the result is counted from the start.
+        kind: CheckKind,
+        /// The least value allowed.
+        low: i64,
+        /// One more than the largest value allowed.
+        high: i64,
+        /// The model's name for the tensor that is checked.
+        input: String,
     },
     /// `x -> x`, elementwise nothing: inference-time dropout.
     Dropout,

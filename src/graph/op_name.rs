@@ -11,6 +11,7 @@ impl Op {
             Op::Where => "Where",
             Op::Clip { .. } => "Clip",
             Op::Cast { .. } => "Cast",
+            Op::Check { .. } => "Check",
             Op::Dropout => "Dropout",
             Op::MatMul => "MatMul",
             Op::Gemm { .. } => "Gemm",

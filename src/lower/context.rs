@@ -4,7 +4,9 @@
 
 use std::sync::Arc;
 
-use nestjit_ir::{BufId, Buffer, DType, Expr, NestBuilder, ReduceOp, Role, SCALAR, Scalar, Var};
+use nestjit_ir::{
+    BufId, Buffer, CheckKind, DType, Expr, NestBuilder, ReduceOp, Role, SCALAR, Scalar, Site, Var,
+};
 
 use super::operand::{Array, Operand};
 use crate::error::{Error, Result};
@@ -120,6 +122,17 @@ impl<'l, 'g> Context<'l, 'g> {
     /// `NODE.part`: the name of a buffer or nest that belongs to the node.
     pub fn name(&self, part: &str) -> String {
         format!("{}.{part}", self.node.name)
+    }
+
+    /// What the error of a check in this node names; `input` is the tensor that holds the values.
+    pub fn site(&self, kind: CheckKind, input: &str) -> Arc<Site> {
+        let (node, op) = self.lowering.graph.place(self.node);
+        Arc::new(Site { node: node.to_owned(), op: op.to_owned(), input: input.to_owned(), kind })
+    }
+
+    /// The name of an operand.
+    pub fn operand_name(&self, input: usize) -> &'g str {
+        &self.lowering.graph.value(self.node.inputs[input]).name
     }
 
     /// The number of operands.

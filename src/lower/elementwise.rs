@@ -1,6 +1,6 @@
 //! Elementwise operations: one store per element, operands broadcast.
 
-use nestjit_ir::{BinOp, DType, Expr, NestBuilder, Scalar};
+use nestjit_ir::{BinOp, CheckKind, DType, Expr, NestBuilder, Scalar};
 
 use super::activation;
 use super::context::Context;
@@ -86,6 +86,29 @@ pub(super) fn select(cx: &mut Context<'_, '_>) -> Result<()> {
         let [condition, x, y] = <[Expr; 3]>::try_from(values).expect("inference has counted the operands");
         condition.select(x, y)
     })
+}
+
+pub(super) fn check(
+    cx: &mut Context<'_, '_>,
+    kind: CheckKind,
+    low: i64,
+    high: i64,
+    input: &str,
+) -> Result<()> {
+    let site = cx.site(kind, input);
+    elementwise(cx, |_, values| {
+        let value = match kind {
+            CheckKind::IndexFromEnd => from_start(one(values), high),
+            CheckKind::Index | CheckKind::Length | CheckKind::Position => one(values),
+        };
+        value.checked(low, high, &site)
+    })
+}
+
+/// An index into a dimension of this extent, counted from its start.
+pub(super) fn from_start(index: Expr, extent: i64) -> Expr {
+    let wrapped = index.clone() + Expr::i64(extent);
+    index.clone().lt(Expr::i64(0)).select(wrapped, index)
 }
 
 pub(super) fn clip(cx: &mut Context<'_, '_>, min: Option<f64>, max: Option<f64>) -> Result<()> {

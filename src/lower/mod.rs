@@ -37,7 +37,8 @@ pub fn lower(graph: &Graph) -> Result<Unit> {
     graph.validate()?;
     let mut lowering = Lowering::new(graph)?;
     for node in &graph.nodes {
-        let here = |e: Error| e.at(&node.name, node.op.name());
+        let (place, op) = graph.place(node);
+        let here = |e: Error| e.at(place, op);
         if node.outputs.iter().any(|v| lowering.is_used(*v)) {
             self::node(&mut Context::new(&mut lowering, node)).map_err(here)?;
         }
@@ -56,6 +57,7 @@ fn node(cx: &mut Context<'_, '_>) -> Result<()> {
         Op::Where => elementwise::select(cx),
         Op::Clip { min, max } => elementwise::clip(cx, *min, *max),
         Op::Cast { to } => elementwise::cast(cx, *to),
+        Op::Check { kind, low, high, input } => elementwise::check(cx, *kind, *low, *high, input),
         Op::Dropout => elementwise::copy(cx),
         Op::Expand { .. } => elementwise::copy(cx),
         Op::BiasAdd { axis } => elementwise::bias_add(cx, *axis),

@@ -1,8 +1,11 @@
 //! Operations that move elements with affine indices: transposition, slices, concatenation, and gather.
 
-use nestjit_ir::{Affine, DType, Expr, Index, ReduceOp};
+use std::sync::Arc;
+
+use nestjit_ir::{Affine, CheckKind, DType, Expr, Index, ReduceOp, Site};
 
 use super::context::Context;
+use super::elementwise::from_start;
 use super::operand::{Operand, affine};
 use crate::error::Result;
 use crate::graph::Reduction;
@@ -79,11 +82,12 @@ pub(super) fn gather(cx: &mut Context<'_, '_>, axis: usize) -> Result<()> {
     let (data, indices) = (cx.array(0)?, cx.operand(1)?);
     let y = cx.result()?;
     let extent = data.shape[axis] as i64;
+    let site = cx.site(CheckKind::IndexFromEnd, cx.operand_name(1));
     let count = indices.shape().len();
     let mut b = cx.nest("");
     b.for_each("i", &y.shape, |b, i| {
         let mut at: Vec<Index> = i[..axis].iter().map(|v| Affine::var(*v).into()).collect();
-        at.push(gather_index(&indices, &affine(&i[axis..axis + count]), extent));
+        at.push(gather_index(&indices, &affine(&i[axis..axis + count]), extent, &site));
         at.extend(i[axis + count..].iter().map(|v| Index::from(Affine::var(*v))));
         b.store(y.buf, i, Expr::load(data.buf, at));
     });
@@ -96,6 +100,7 @@ pub(super) fn scatter(cx: &mut Context<'_, '_>, reduction: Option<Reduction>) ->
     let (x, indices, updates) = (cx.operand(0)?, cx.operand(1)?, cx.operand(2)?);
     let y = cx.result()?;
     let extent = y.shape[0] as i64;
+    let site = cx.site(CheckKind::IndexFromEnd, cx.operand_name(1));
     let op = match reduction {
         None => None,
         Some(Reduction::Sum) => Some(ReduceOp::Add),
@@ -106,7 +111,7 @@ pub(super) fn scatter(cx: &mut Context<'_, '_>, reduction: Option<Reduction>) ->
     let mut b = cx.nest("");
     b.for_each("i", &y.shape, |b, i| b.store(y.buf, i, x.at(i)));
     b.for_each("u", updates.shape(), |b, i| {
-        let at = [gather_index(&indices, &affine(&i[..1]), extent), Affine::var(i[1]).into()];
+        let at = [gather_index(&indices, &affine(&i[..1]), extent, &site), Affine::var(i[1]).into()];
         match op {
             None => b.store(y.buf, at, updates.at(i)),
             Some(op) => b.reduce(op, y.buf, at, updates.at(i)),
@@ -117,20 +122,19 @@ pub(super) fn scatter(cx: &mut Context<'_, '_>, reduction: Option<Reduction>) ->
 }
 
 /// The index that is meant: negative ones count from the end.
-fn gather_index(indices: &Operand, at: &[Affine], extent: i64) -> Index {
+fn gather_index(indices: &Operand, at: &[Affine], extent: i64, site: &Arc<Site>) -> Index {
     if let Operand::Literal(value, _) = indices {
         let index = value.as_f64() as i64;
         let wrapped = if index < 0 { index.saturating_add(extent) } else { index };
         // Whatever is outside stays an error of the run.
         return match (0..extent).contains(&wrapped) {
             true => Affine::constant(wrapped).into(),
-            false => Index::Value(Box::new(Expr::i64(wrapped))),
+            false => Expr::i64(wrapped).checked(0, extent, site).into(),
         };
     }
     let index = match indices.dtype() == DType::I64 {
         true => indices.at(at),
         false => indices.at(at).cast(DType::I64),
     };
-    let wrapped = index.clone() + Expr::i64(extent);
-    index.clone().lt(Expr::i64(0)).select(wrapped, index).into()
+    from_start(index, extent).checked(0, extent, site).into()
 }

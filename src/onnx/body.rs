@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use nestjit_ir::DType;
 
-use super::import::{Importer, node_name};
+use super::import::Importer;
 use super::model::{Dim, OnnxModel, Opsets, input_spec};
+use super::names::node_name;
 use super::problems::Problems;
 use super::proto::{AttributeProto, FunctionProto, GraphProto, NodeProto, ValueInfoProto};
 use super::scope::{Binding, Scope};

@@ -9,14 +9,15 @@ use nestjit_ir::DType;
 use super::body::{Body, Slot};
 use super::limit;
 use super::model::{OnnxModel, normal_domain};
+use super::names::{free_name, node_name, op_name};
 use super::node::NodeCx;
 use super::ops::{self, OpEntry};
 use super::problems::Problems;
 use super::proto::NodeProto;
 use super::scope::{Binding, Scope};
 use super::stage::{Barrier, Mark};
-use crate::error::{Error, Result};
-use crate::graph::{Graph, Node, Op, Unary, Value, ValueId, evaluate_op, infer};
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::{Graph, Node, Op, Place, Unary, Value, ValueId, evaluate_named, infer};
 use crate::tensor::Tensor;
 
 /// What a model is imported for.
@@ -89,6 +90,8 @@ pub(super) struct Importer<'m> {
     /// How often the import of a node stopped for a reason that is no problem of its own.
     pub(super) stops: usize,
     pub(super) visits: usize,
+    /// The operator that is being imported.
+    pub(super) place: Option<Arc<Place>>,
 }
 
 impl<'m> Importer<'m> {
@@ -109,6 +112,7 @@ impl<'m> Importer<'m> {
             needs: BTreeSet::new(),
             stops: 0,
             visits: 0,
+            place: None,
         }
     }
 
@@ -180,14 +184,32 @@ impl<'m> Importer<'m> {
             return Err(Error::internal("a function is not called"));
         };
         let Some(inputs) = self.operands(node, scope)? else { return Ok(None) };
-        let mut cx = NodeCx::new(self, node, scope, name, inputs, opset)?;
-        let results = (entry.import)(&mut cx)?;
-        cx.attributes.expect_all_read()?;
+        let place = Place { node: name.to_owned(), op: op_name(node, scope) };
+        let around = self.place.replace(Arc::new(place));
+        let results = self.operator(entry, node, name, scope, inputs, opset);
+        self.place = around;
+        let results = results?;
         if let Some(output) = node.output.iter().skip(results.len()).find(|o| !o.is_empty()) {
             let message = format!("the output '{}' is not supported", output.escape_debug());
             return Err(Error::unsupported(message));
         }
         Ok(Some(results))
+    }
+
+    /// The results of a node that is an operator.
+    fn operator(
+        &mut self,
+        entry: &OpEntry,
+        node: &NodeProto,
+        name: &str,
+        scope: &Scope<'_>,
+        inputs: Vec<Option<ValueId>>,
+        opset: i64,
+    ) -> Result<Vec<ValueId>> {
+        let mut cx = NodeCx::new(self, node, scope, name, inputs, opset)?;
+        let results = (entry.import)(&mut cx)?;
+        cx.attributes.expect_all_read()?;
+        Ok(results)
     }
 
     /// How the node's operator is imported, and the version of its set; `None` if it is a function.
@@ -272,11 +294,11 @@ impl<'m> Importer<'m> {
         let small = types.iter().all(|(_, shape)| elements(shape) <= limit::EAGER_ELEMENTS)
             && operands.iter().all(|v| elements(&v.shape) <= limit::EAGER_ELEMENTS);
         if small && operands.iter().all(|v| v.data.is_some()) {
-            let tensors: Vec<Tensor> =
-                inputs.iter().filter_map(|id| self.graph.constant(*id).cloned()).collect();
-            // An index outside its tensor is an error of the run, if that node is ever run.
-            if let Ok(results) = evaluate_op(&op, &tensors) {
-                return Ok(results.into_iter().map(|t| self.constant(base, t)).collect());
+            match evaluate_named(&op, &self.named_constants(inputs)) {
+                Ok(results) => return Ok(results.into_iter().map(|t| self.constant(base, t)).collect()),
+                Err(e) if e.kind() == ErrorKind::Index => return Err(e),
+                // Whatever else it is, it is an error of the run, if that node is ever run.
+                Err(_) => {}
             }
         }
         if self.graph.nodes.len() >= limit::NODES {
@@ -291,8 +313,18 @@ impl<'m> Importer<'m> {
                 id
             })
             .collect();
+        if let Some(place) = &self.place {
+            self.graph.places.insert(name.clone(), Arc::clone(place));
+        }
         self.graph.nodes.push(Node { name, op, inputs: inputs.to_vec(), outputs: outputs.clone() });
         Ok(outputs)
+    }
+
+    /// Those of these values that are constants, with their names.
+    fn named_constants(&self, ids: &[ValueId]) -> Vec<(&str, &Tensor)> {
+        ids.iter()
+            .filter_map(|id| Some((self.graph.value(*id).name.as_str(), self.graph.constant(*id)?)))
+            .collect()
     }
 
     /// Adds a constant; its name starts with `base`.
@@ -420,10 +452,13 @@ impl<'m> Importer<'m> {
                 format!("{what} must be computed while the model is imported, but takes too much memory");
             return Err(limit::limit(message));
         }
-        let tensors: Vec<Tensor> =
-            node.inputs.iter().filter_map(|id| self.graph.constant(*id).cloned()).collect();
         let outputs = node.outputs.clone();
-        for (id, tensor) in outputs.iter().zip(evaluate_op(&node.op, &tensors)?) {
+        let place = |e: Error| {
+            let (node, op) = self.graph.place(node);
+            e.at(node, op)
+        };
+        let results = evaluate_named(&node.op, &self.named_constants(&node.inputs)).map_err(place)?;
+        for (id, tensor) in outputs.iter().zip(results) {
             self.graph.value_mut(*id).data = Some(Arc::new(tensor));
         }
         Ok(())
@@ -445,41 +480,5 @@ fn is_identity(op: &Op, operands: &[&Value], types: &[(DType, Vec<usize>)]) -> b
             axes.is_empty() && matches!(op, Sum | Mean | Max | Min | Prod)
         }
         _ => false,
-    }
-}
-
-/// `base`, or `base_1`, `base_2`, ...: the first that is not in `taken`, to which it is added.
-fn free_name(taken: &mut HashSet<String>, numbers: &mut HashMap<String, usize>, base: &str) -> String {
-    if taken.insert(base.to_owned()) {
-        return base.to_owned();
-    }
-    let number = numbers.entry(base.to_owned()).or_default();
-    loop {
-        *number += 1;
-        let name = format!("{base}_{number}");
-        if taken.insert(name.clone()) {
-            return name;
-        }
-    }
-}
-
-/// What a node is called: its name, or that of its first result, or its operator and position.
-pub(super) fn node_name(node: &NodeProto, index: usize) -> String {
-    if !node.name().is_empty() {
-        return node.name().to_owned();
-    }
-    match node.output.iter().find(|o| !o.is_empty()) {
-        Some(output) => output.clone(),
-        None => format!("{}_{index}", node.op_type()),
-    }
-}
-
-/// The operator as messages name it, with its domain and version.
-pub(super) fn op_name(node: &NodeProto, scope: &Scope<'_>) -> String {
-    let domain = normal_domain(node.domain());
-    let prefix = if domain.is_empty() { String::new() } else { format!("{domain}.") };
-    match scope.opsets.get(domain) {
-        Some(version) => format!("{prefix}{}, opset {version}", node.op_type()),
-        None => format!("{prefix}{}", node.op_type()),
     }
 }

@@ -21,6 +21,7 @@ mod interface;
 mod limit;
 mod map;
 mod model;
+mod names;
 mod node;
 mod ops;
 mod problems;

@@ -1,12 +1,12 @@
 //! What the import of one node works with: operands, attributes, and a short way to add core operations.
 
-use nestjit_ir::{DType, Scalar};
+use nestjit_ir::{CheckKind, DType, Scalar};
 
 use super::attributes::Attributes;
 use super::import::Importer;
 use super::proto::NodeProto;
 use super::scope::Scope;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Binary, Op, Reduction, Unary, ValueId};
 use crate::tensor::{Element, Tensor};
 
@@ -236,6 +236,38 @@ impl<'a, 'm> NodeCx<'a, 'm> {
 
     pub fn gather(&mut self, x: ValueId, indices: ValueId, axis: usize) -> Result<ValueId> {
         self.add(Op::Gather { axis }, &[x, indices])
+    }
+
+    /// The values of the input at `input`, or a part of them, `x`, as `i64`, all of which must lie in `low..high`: a run
+    /// in which one does not ends with an error. Indices that count from the end come back counted from the start.
+    ///
+    /// # Errors
+    /// A constant that is outside.
+    pub fn checked(
+        &mut self,
+        x: ValueId,
+        input: usize,
+        kind: CheckKind,
+        low: i64,
+        high: i64,
+    ) -> Result<ValueId> {
+        let x = self.cast(x, DType::I64)?;
+        let input = self.node.input.get(input).cloned().unwrap_or_default();
+        if let Some(tensor) = self.constant_of(x) {
+            let mut counted_back = false;
+            for &value in tensor.values::<i64>()? {
+                let back = kind == CheckKind::IndexFromEnd && value < 0;
+                counted_back |= back;
+                let from_start = if back { value.saturating_add(high) } else { value };
+                if !(low..high).contains(&from_start) {
+                    return Err(Error::new(ErrorKind::Index, kind.message(&input, from_start, low, high)));
+                }
+            }
+            if !counted_back {
+                return Ok(x);
+            }
+        }
+        self.add(Op::Check { kind, low, high, input }, &[x])
     }
 
     pub fn reduce(&mut self, op: Reduction, x: ValueId, axes: &[usize], keep_dims: bool) -> Result<ValueId> {

@@ -9,8 +9,9 @@ use nestjit_ir::DType;
 
 use super::body::{Body, Slot};
 use super::control::Branch;
-use super::import::{Imported, Importer, Specialization, node_name, op_name};
+use super::import::{Imported, Importer, Specialization};
 use super::model::{InputKind, OnnxModel};
+use super::names::{node_name, op_name};
 use super::proto::NodeProto;
 use super::scope::{Binding, Scope};
 use crate::error::{Error, Result};

@@ -256,7 +256,7 @@ pub fn vectorizable(program: &Program, body: &[Stmt]) -> bool {
     walk_exprs(body, &mut |e| match e {
         Expr::Load(l) => ok &= f32_buf(l.buf) && affine(&l.index),
         Expr::Const(c) => ok &= matches!(c.dtype(), DType::F32 | DType::Bool),
-        Expr::Index(_) => ok = false,
+        Expr::Index(_) | Expr::Check(_) => ok = false,
         Expr::Cast(d, _) => ok &= *d == DType::F32,
         Expr::Unary(..) | Expr::Binary(..) | Expr::Select(..) => {}
     });
@@ -269,7 +269,7 @@ pub fn expr_work(expr: &Expr) -> f64 {
     walk_expr(expr, &mut |e| {
         work += match e {
             Expr::Const(_) | Expr::Index(_) => 0.0,
-            Expr::Load(_) | Expr::Select(..) | Expr::Cast(..) => 1.0,
+            Expr::Load(_) | Expr::Select(..) | Expr::Cast(..) | Expr::Check(_) => 1.0,
             Expr::Unary(op, _) => unary_work(*op),
             Expr::Binary(BinOp::Div, ..) => 4.0,
             Expr::Binary(BinOp::Pow, ..) => 40.0,

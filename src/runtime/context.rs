@@ -160,6 +160,17 @@ impl RunContext {
     pub fn scratch(&self, part: usize) -> *mut u8 {
         self.scratch.as_ptr().wrapping_add(part * self.scratch_bytes)
     }
+
+    /// What a part that ended with a nonzero status left at the start of its scratch memory: the value that a check
+    /// found outside its range.
+    pub fn failed_value(&self, part: usize) -> i64 {
+        if self.scratch_bytes < size_of::<i64>() {
+            return 0;
+        }
+        // SAFETY: the scratch memory of each part has `scratch_bytes` bytes, is aligned and initialised, and nothing
+        // runs that could write to it: the part has ended.
+        unsafe { self.scratch(part).cast::<i64>().read() }
+    }
 }
 
 /// The contexts that no run is using, as many as are likely to be needed.

@@ -324,9 +324,9 @@ impl Inner {
                 let range = bound(part)..bound(part + 1);
                 probe.part(index, || self.call(segment, table, context, part, range))
             };
-            let status = match &self.pool {
+            // The first part that has an error, so that it does not depend on timing, and its status.
+            let failed = match &self.pool {
                 Some(pool) if parts > 1 => {
-                    // The error of the first part that has one, so that it does not depend on timing.
                     let first_error = AtomicU64::new(u64::MAX);
                     pool.run(parts, &|p| {
                         let status = part(p);
@@ -336,14 +336,14 @@ impl Inner {
                         }
                     });
                     match first_error.into_inner() {
-                        u64::MAX => 0,
-                        error => error as u32 as i32,
+                        u64::MAX => None,
+                        error => Some(((error >> 32) as usize, error as u32 as i32)),
                     }
                 }
-                _ => (0..parts).map(part).find(|status| *status != 0).unwrap_or(0),
+                _ => (0..parts).map(|p| (p, part(p))).find(|(_, status)| *status != 0),
             };
-            if status != 0 {
-                return Err(nest.index_error(status));
+            if let Some((part, status)) = failed {
+                return Err(nest.failure(status, context.failed_value(part)));
             }
         }
         Ok(())

@@ -8,6 +8,7 @@ mod chains;
 mod common;
 mod external;
 mod harness;
+mod indices;
 mod mutate;
 mod mutations;
 mod names;

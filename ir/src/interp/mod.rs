@@ -15,11 +15,12 @@ pub mod value;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 pub use scalar::{binary_defined, eval_binary, eval_cast, eval_const, eval_unary, unary_defined};
 pub use value::{Data, Stored, Value};
 
-use crate::nest::{BufId, Call, Program, Role};
+use crate::nest::{BufId, Call, Program, Role, Site};
 use crate::types::DType;
 
 /// In which precision to compute.
@@ -78,6 +79,15 @@ pub enum InterpError {
         /// The buffer's shape.
         shape: Vec<usize>,
     },
+    /// A checked value lies outside its range: see [`crate::Check`].
+    OutOfRange {
+        /// Where the value comes from.
+        site: Arc<Site>,
+        /// The value.
+        value: i64,
+        /// The least value allowed, and one more than the largest.
+        range: (i64, i64),
+    },
     /// A call failed.
     Call {
         /// The nest.
@@ -105,6 +115,10 @@ impl fmt::Display for InterpError {
             }
             InterpError::OutOfBounds { nest, buffer, index, shape } => {
                 write!(f, "nest @{nest}: index {index:?} is outside %{buffer} of shape {shape:?}")
+            }
+            InterpError::OutOfRange { site, value, range: (low, high) } => {
+                let (node, op) = (site.node.escape_debug(), site.op.escape_debug());
+                write!(f, "node '{node}' ({op}): {}", site.message(*value, *low, *high))
             }
             InterpError::Call { nest, function, message } => {
                 write!(f, "nest @{nest}: call of '{function}' failed: {message}")

@@ -4,6 +4,8 @@
 //! indices are within bounds for every value of the surrounding loops' variables is checked here once and
 //! then only adds up one offset; every other access checks each index each time.
 
+use std::sync::Arc;
+
 use super::dot::Dot;
 use super::scalar::{Element, with_element};
 use super::value::{Stored, Value};
@@ -453,6 +455,19 @@ impl<'a> Resolver<'a> {
                 }
                 let a = self.expr(a)?;
                 Ok(with_code!(a, a => with_element!(self.mode.held(*to), U => cast::<_, U>(a))))
+            }
+            Expr::Check(c) => {
+                let value = self.typed::<i64>(&c.value, "a checked value")?;
+                let (range, site) = ((c.low, c.high), Arc::clone(&c.site));
+                Ok(Code::I64(Box::new(move |state| {
+                    let value = value(state)?;
+                    match (range.0..range.1).contains(&value) {
+                        true => Ok(value),
+                        false => {
+                            Err(Box::new(InterpError::OutOfRange { site: Arc::clone(&site), value, range }))
+                        }
+                    }
+                })))
             }
         }
     }

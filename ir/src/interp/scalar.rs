@@ -441,5 +441,8 @@ pub fn eval_const(expr: &Expr) -> Option<Scalar> {
             _ => None,
         },
         Expr::Cast(dtype, a) => Some(eval_cast(*dtype, eval_const(a)?)),
+        Expr::Check(c) => {
+            eval_const(&c.value).filter(|v| matches!(v, Scalar::I64(v) if (c.low..c.high).contains(v)))
+        }
     }
 }

@@ -233,3 +233,47 @@ fn values_compare_by_bits_where_asked() {
     assert_eq!(Value::new(&[3], vec![0.0f32]), None);
     assert_eq!(a.cast(DType::I8).to_f64(), [0.0, 0.0]);
 }
+
+#[test]
+fn a_checked_value_outside_its_range_ends_the_run() {
+    use crate::{CheckKind, Site};
+    let site = |kind| {
+        let (node, op, input) = ("pick".into(), "Gather".into(), "i\n".into());
+        std::sync::Arc::new(Site { node, op, input, kind })
+    };
+    let message = |kind, low: i64, high: i64, value: i64| {
+        let mut p = Program::default();
+        let x = p.add_buffer(Buffer::new("x", DType::I64, &[], Role::In));
+        let y = p.add_buffer(Buffer::new("y", DType::I64, &[], Role::Out));
+        let mut b = NestBuilder::new(&mut p, "f");
+        b.store(y, SCALAR, Expr::load(x, SCALAR).checked(low, high, &site(kind)));
+        b.finish();
+        let text = p.to_string();
+        assert_eq!(crate::parse::parse(&text).expect("reads back").to_string(), text);
+        assert!(crate::verify::verify(&p, crate::verify::Stage::Lowered).is_empty());
+        let given = HashMap::from([(x, Value::new(&[], vec![value]).expect("a scalar"))]);
+        match interpret(&p, &given, Mode::Exact, &no_calls) {
+            Ok(results) => format!("{:?}", results[&y].to_f64()),
+            Err(e) => e.to_string(),
+        }
+    };
+    assert_eq!(message(CheckKind::Length, 0, 6, 5), "[5.0]");
+    let at = "node 'pick' (Gather):";
+    let cases = [
+        (CheckKind::Length, 0, 6, 6, "the length 6 in 'i\\n' is outside 0..=5"),
+        (CheckKind::Length, 0, i64::MAX, -1, "the length -1 in 'i\\n' is negative"),
+        (CheckKind::Position, 2, 4, 1, "the position 1 in 'i\\n' is outside 2..4"),
+        (CheckKind::Index, 0, 3, i64::MIN, "the index -9223372036854775808 in 'i\\n' is outside 0..3"),
+        // It was -5, counted from the end.
+        (
+            CheckKind::IndexFromEnd,
+            0,
+            3,
+            -2,
+            "the index -5 in 'i\\n' is outside 0..3 (or -3..0, counted from the end)",
+        ),
+    ];
+    for (kind, low, high, value, text) in cases {
+        assert_eq!(message(kind, low, high, value), format!("{at} {text}"));
+    }
+}

@@ -1,9 +1,11 @@
 //! Parses expressions, indices and literals.
 
+use std::sync::Arc;
+
 use super::lex::Tok;
 use super::{ParseError, Parser};
 use crate::affine::Affine;
-use crate::nest::{Expr, Index, Load};
+use crate::nest::{Check, CheckKind, Expr, Index, Load, Site};
 use crate::ops::{BinOp, UnOp};
 use crate::print::precedence;
 use crate::types::{DType, Scalar};
@@ -91,7 +93,11 @@ impl Parser {
         let unary = UnOp::ALL.into_iter().find(|op| op.name() == name);
         let binary = BinOp::ALL.into_iter().find(|op| op.name() == name);
         let cast = DType::from_name(name);
-        if unary.is_none() && binary.is_none() && cast.is_none() && !matches!(name, "select" | "idx") {
+        if unary.is_none()
+            && binary.is_none()
+            && cast.is_none()
+            && !matches!(name, "select" | "idx" | "check")
+        {
             return self.error(format!("there is no function '{name}'"));
         }
         self.advance();
@@ -102,6 +108,11 @@ impl Parser {
             return Ok((Expr::Index(affine), 1));
         }
         let (a, mut height) = self.binary(1)?;
+        if name == "check" {
+            let check = self.check(a)?;
+            self.expect(")")?;
+            return Ok((Expr::Check(Box::new(check)), self.grow(height)?));
+        }
         let mut more = |s: &mut Parser| {
             s.expect(",")?;
             let (e, h) = s.binary(1)?;
@@ -120,6 +131,31 @@ impl Parser {
         };
         self.expect(")")?;
         Ok((result, self.grow(height)?))
+    }
+
+    /// `, low, high, kind, "node", "op", "input"`: what follows the value of a check.
+    fn check(&mut self, value: Expr) -> Result<Check, ParseError> {
+        let bound = |s: &mut Parser| {
+            s.expect(",")?;
+            let negative = s.eat("-");
+            s.signed(negative)
+        };
+        let (low, high) = (bound(self)?, bound(self)?);
+        self.expect(",")?;
+        let kind = match self.peek() {
+            Tok::Ident(name) => CheckKind::ALL.into_iter().find(|kind| kind.name() == name),
+            _ => None,
+        };
+        let Some(kind) = kind else {
+            return self.expected("what is checked: index, index_from_end, length or position");
+        };
+        self.advance();
+        let text = |s: &mut Parser| {
+            s.expect(",")?;
+            s.string()
+        };
+        let (node, op, input) = (text(self)?, text(self)?, text(self)?);
+        Ok(Check { value, low, high, site: Arc::new(Site { node, op, input, kind }) })
     }
 
     /// `[index, ...]`, or nothing.

@@ -181,6 +181,17 @@ impl Parser {
         }
     }
 
+    /// A quoted string.
+    fn string(&mut self) -> Result<String, ParseError> {
+        match self.peek().clone() {
+            Tok::Str(text) => {
+                self.advance();
+                Ok(text)
+            }
+            _ => self.expected("a string"),
+        }
+    }
+
     fn program(&mut self) -> Result<(), ParseError> {
         loop {
             if self.eat_ident("buffer") {
@@ -294,13 +305,7 @@ impl Parser {
         let mut ops = Vec::new();
         if self.eat_ident("ops") {
             self.expect("(")?;
-            ops = self.list(")", |s| match s.peek().clone() {
-                Tok::Str(op) => {
-                    s.advance();
-                    Ok(op)
-                }
-                _ => s.expected("a string"),
-            })?;
+            ops = self.list(")", Parser::string)?;
         }
         let body = self.block()?;
         debug_assert_eq!(self.bufs.len(), signature.len(), "a block ends with the scope it began with");

@@ -188,6 +188,10 @@ fn wrong_programs() {
         ("nest @\"a\\x\"", "1:10: expected one of the escapes \\\", \\\\, \\n and \\u{..}"),
         ("nest @\"\\u{d800}\"", "1:10: expected a character's number, such as {7f}"),
         ("nest @ f", "1:7: expected a name"),
+        (
+            "nest @f(out %y: i64) { %y = check(1i64, 0, 3, place, \"n\", \"o\", \"i\") }",
+            "1:47: expected what is checked: index, index_from_end, length or position, found 'place'",
+        ),
     ];
     for (text, message) in cases {
         assert_eq!(parse(text).unwrap_err().to_string(), *message, "{text}");

@@ -289,6 +289,12 @@ impl<'a> Checker<'a> {
                 self.expr(a);
                 Some(*to)
             }
+            Expr::Check(c) => {
+                if let Some(found) = self.expr(&c.value).filter(|&d| d != DType::I64) {
+                    self.error(format!("a checked value has type {found} instead of i64"));
+                }
+                Some(DType::I64)
+            }
         }
     }
 }

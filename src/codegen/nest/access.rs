@@ -3,10 +3,10 @@
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{AliasRegionData, BlockArg, InstBuilder, MemFlagsData, Value, types};
 use nestjit_ir::layout::{Geometry, offset};
-use nestjit_ir::{Affine, BufId, Buffer, DType, Index, Load};
+use nestjit_ir::{Affine, BufId, Buffer, DType, Expr, Index, Load};
 
 use super::arith::clif_type;
-use super::{Check, Emitter, Local};
+use super::{Check, Emitter, FAILED_VALUE_BYTES, Local};
 use crate::codegen::address::{allowed, inside};
 use crate::error::{Error, Result};
 
@@ -21,7 +21,8 @@ pub(super) struct Place {
 /// An index: affine with all known variables replaced, or a value.
 enum Resolved {
     Affine(Affine),
-    Value(Value),
+    /// A value, and the range that it has been checked to lie in, the bounds included.
+    Value(Value, Option<(i64, i64)>),
 }
 
 impl Emitter<'_, '_> {
@@ -90,7 +91,13 @@ impl Emitter<'_, '_> {
             .iter()
             .map(|i| match i {
                 Index::Affine(a) => Ok(Resolved::Affine(self.known(a))),
-                Index::Value(e) => Ok(Resolved::Value(self.expr_of(e, DType::I64)?)),
+                Index::Value(e) => {
+                    let checked = match e.as_ref() {
+                        Expr::Check(c) => Some((c.low, c.high.saturating_sub(1))),
+                        _ => None,
+                    };
+                    Ok(Resolved::Value(self.expr_of(e, DType::I64)?, checked))
+                }
             })
             .collect()
     }
@@ -101,30 +108,37 @@ impl Emitter<'_, '_> {
         let buffer = self.program.buf(buf);
         let index = self.resolve(index, buffer)?;
         for (dim, i) in index.iter().enumerate() {
-            if let Some(ok) = self.is_inside(i, allowed(buffer, dim, None))? {
-                let param = self.params.iter().position(|p| *p == buf);
-                self.require(ok, Check { param, dim, extent: buffer.shape[dim] });
+            if let Some((ok, value)) = self.is_inside(i, allowed(buffer, dim, None))? {
+                self.require(ok, value, Check::Access { buf, dim });
             }
         }
         self.address(buf, &index)
     }
 
-    /// Whether an index is inside; `None` if it is known to be.
-    fn is_inside(&mut self, index: &Resolved, (lo, hi): (i64, i64)) -> Result<Option<Value>> {
+    /// Whether an index is inside, and its value; `None` if it is known to be.
+    fn is_inside(&mut self, index: &Resolved, (lo, hi): (i64, i64)) -> Result<Option<(Value, Value)>> {
         let value = match index {
             Resolved::Affine(a) if inside(a, (lo, hi), &self.extents) => return Ok(None),
             Resolved::Affine(a) => self.affine(a)?,
-            Resolved::Value(v) => *v,
+            Resolved::Value(_, Some((least, most))) if lo <= *least && *most <= hi => return Ok(None),
+            Resolved::Value(v, _) => *v,
         };
-        if lo > hi {
-            return Ok(Some(self.b.ins().iconst(types::I8, 0)));
-        }
-        let from_lo = if lo == 0 { value } else { self.b.ins().iadd_imm_s(value, lo.wrapping_neg()) };
-        Ok(Some(self.b.ins().icmp_imm_s(IntCC::UnsignedLessThanOrEqual, from_lo, hi - lo)))
+        Ok(Some((self.is_within(value, (lo, hi)), value)))
     }
 
-    /// Ends the function with the check's status unless `ok`.
-    fn require(&mut self, ok: Value, check: Check) {
+    /// Whether a value is one of `lo..=hi`.
+    pub(super) fn is_within(&mut self, value: Value, (lo, hi): (i64, i64)) -> Value {
+        if lo > hi {
+            return self.b.ins().iconst(types::I8, 0);
+        }
+        let from_lo = if lo == 0 { value } else { self.b.ins().iadd_imm_s(value, lo.wrapping_neg()) };
+        self.b.ins().icmp_imm_s(IntCC::UnsignedLessThanOrEqual, from_lo, hi.wrapping_sub(lo))
+    }
+
+    /// Ends the function with the check's status unless `ok`; the value that failed is then the first thing in the
+    /// scratch memory.
+    pub(super) fn require(&mut self, ok: Value, value: Value, check: Check) {
+        self.scratch_max = self.scratch_max.max(FAILED_VALUE_BYTES);
         let number = self.checks.iter().position(|c| *c == check).unwrap_or_else(|| {
             self.checks.push(check);
             self.checks.len() - 1
@@ -133,6 +147,7 @@ impl Emitter<'_, '_> {
         self.b.set_cold_block(fail);
         self.b.ins().brif(ok, go_on, &[], fail, &[]);
         self.b.switch_to_block(fail);
+        self.b.ins().store(MemFlagsData::trusted(), value, self.scratch, 0);
         let status = self.b.ins().iconst(types::I32, number as i64 + 1);
         self.b.ins().return_(&[status]);
         self.b.switch_to_block(go_on);
@@ -148,7 +163,7 @@ impl Emitter<'_, '_> {
             .iter()
             .map(|i| match i {
                 Resolved::Affine(a) => Some(a.clone()),
-                Resolved::Value(_) => None,
+                Resolved::Value(..) => None,
             })
             .collect();
         if let Some(offset) = affine.and_then(|a| offset(buffer, &a, &self.extents)) {
@@ -169,7 +184,7 @@ impl Emitter<'_, '_> {
         for (dim, i) in index.iter().enumerate() {
             let value = match i {
                 Resolved::Affine(a) => self.affine(a)?,
-                Resolved::Value(v) => *v,
+                Resolved::Value(v, _) => *v,
             };
             let value = match geometry.before[dim] {
                 0 => value,
@@ -210,7 +225,7 @@ impl Emitter<'_, '_> {
         let index = self.resolve(&load.index, buffer)?;
         let mut all_inside = None;
         for (dim, i) in index.iter().enumerate() {
-            let ok = self.is_inside(i, allowed(buffer, dim, Some(otherwise)))?;
+            let ok = self.is_inside(i, allowed(buffer, dim, Some(otherwise)))?.map(|(ok, _)| ok);
             all_inside = match (all_inside, ok) {
                 (Some(a), Some(b)) => Some(self.b.ins().band(a, b)),
                 (a, b) => a.or(b),

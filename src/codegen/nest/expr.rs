@@ -3,7 +3,7 @@
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 use nestjit_ir::{DType, Expr, Scalar};
 
-use super::Emitter;
+use super::{Check, Emitter};
 use crate::error::{Error, Result};
 
 impl Emitter<'_, '_> {
@@ -37,6 +37,14 @@ impl Emitter<'_, '_> {
                 let (a, dtype) = self.expr(a)?;
                 let b = self.expr_of(b, dtype)?;
                 (self.b.ins().select(c, a, b), dtype)
+            }
+            Expr::Check(c) => {
+                let value = self.expr_of(&c.value, DType::I64)?;
+                let site = self.sites.iter().position(|s| *s == c.site);
+                let site = site.ok_or_else(|| Error::internal("a check that the nest does not have"))?;
+                let ok = self.is_within(value, (c.low, c.high.saturating_sub(1)));
+                self.require(ok, value, Check::Value { site, low: c.low, high: c.high });
+                (value, DType::I64)
             }
             Expr::Cast(to, a) => {
                 let (a, from) = self.expr(a)?;

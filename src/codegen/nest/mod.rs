@@ -11,11 +11,13 @@ mod arith;
 mod expr;
 mod stmt;
 
+use std::sync::Arc;
+
 use cranelift_codegen::ir::{self, AbiParam, UserFuncName, types};
 use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::{FunctionBuilder, Variable};
-use nestjit_ir::visit::{Extents, declared_temps, walk_exprs, walk_stmts};
-use nestjit_ir::{BufId, Buffer, Expr, LoopKind, Nest, Program, Role, Stmt, Var};
+use nestjit_ir::visit::{Extents, check_sites, declared_temps, walk_exprs, walk_stmts};
+use nestjit_ir::{BufId, Buffer, Expr, LoopKind, Nest, Program, Role, Site, Stmt, Var};
 
 pub(super) use self::arith::clif_type;
 use super::function::{CompiledFunction, Env, FunctionCompiler};
@@ -35,7 +37,8 @@ pub(super) struct CompiledNest {
     pub kernels: Vec<CompiledFunction>,
     /// Scratch memory that an execution of any segment needs.
     pub scratch_bytes: usize,
-    /// What a nonzero status means: status `i + 1` is a failure of check `i`.
+    /// What a nonzero status means: status `i + 1` is a failure of check `i`. Buffers are those of the nest that was
+    /// compiled.
     pub checks: Vec<Check>,
     /// Loops that are not parts of kernels, and why.
     pub scalar_loops: Vec<(String, &'static str)>,
@@ -55,15 +58,28 @@ pub(super) struct CompiledSegment {
     pub function: CompiledFunction,
 }
 
-/// A run-time index check.
+/// The bytes at the start of the scratch memory where a failed check leaves the value: an `i64`.
+pub(super) const FAILED_VALUE_BYTES: usize = 8;
+
+/// A check at run time.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Check {
-    /// The position in [`CompiledNest::params`]; `None` for a local buffer.
-    pub param: Option<usize>,
-    /// The dimension.
-    pub dim: usize,
-    /// The extent of the dimension.
-    pub extent: usize,
+pub(super) enum Check {
+    /// An index of an access that may be outside its buffer.
+    Access {
+        /// The buffer.
+        buf: BufId,
+        /// The dimension.
+        dim: usize,
+    },
+    /// A [`nestjit_ir::Check`].
+    Value {
+        /// The position in [`check_sites`] of the nest.
+        site: usize,
+        /// The range.
+        low: i64,
+        /// One more than the largest value allowed.
+        high: i64,
+    },
 }
 
 /// A part of a nest that is compiled to one function.
@@ -158,7 +174,7 @@ pub(super) fn compile_nest(
         checks: Vec::new(),
         scalar_loops: Vec::new(),
     };
-    let (extents, env) = (Extents::of(&nest.body), compiler.env);
+    let (extents, env, sites) = (Extents::of(&nest.body), compiler.env, check_sites(&nest.body));
     for (i, segment) in segments(&nest.body).into_iter().enumerate() {
         let tier = x86::Tier::of(env.target.isa);
         let machine = match tier {
@@ -192,8 +208,9 @@ pub(super) fn compile_nest(
             func.signature = entry_signature(env.call_conv());
             func.name = UserFuncName::user(0, 0);
             let builder = FunctionBuilder::new(func, func_ctx);
+            let plan = (&plan, first_kernel);
             let mut emitter =
-                Emitter::new(builder, program, &mut compiled, extents.clone(), env, (&plan, first_kernel));
+                Emitter::new(builder, program, &mut compiled, extents.clone(), env, plan, &sites);
             emitter.segment(&segment)?;
             let scratch = emitter.scratch_max;
             emitter.b.seal_all_blocks();
@@ -234,6 +251,8 @@ struct Emitter<'a, 'f> {
     env: Env<'a>,
     params: Vec<BufId>,
     checks: &'a mut Vec<Check>,
+    /// The sites of the nest's checks.
+    sites: &'a [Arc<Site>],
     extents: Extents,
     /// The values of loop variables that are known, because their loops are unrolled.
     consts: FastMap<Var, i64>,
@@ -265,6 +284,7 @@ impl<'a, 'f> Emitter<'a, 'f> {
         extents: Extents,
         env: Env<'a>,
         (plan, first_kernel): (&'a Plan, usize),
+        sites: &'a [Arc<Site>],
     ) -> Emitter<'a, 'f> {
         let entry = b.create_block();
         b.append_block_params_for_function_params(entry);
@@ -276,6 +296,7 @@ impl<'a, 'f> Emitter<'a, 'f> {
             env,
             params: nest.params.clone(),
             checks: &mut nest.checks,
+            sites,
             extents,
             consts: FastMap::default(),
             vars: FastMap::default(),

@@ -127,7 +127,9 @@ unsafe fn run_nest(nest: &NestCode, pointers: &[*mut u8]) -> Result<()> {
             let status =
                 unsafe { (segment.entry)(pointers.as_ptr(), scratch.pointer(), begin as i64, end as i64) };
             if status != 0 {
-                return Err(nest.index_error(status));
+                // SAFETY: a check that fails leaves its value at the start of the scratch memory.
+                let value = unsafe { scratch.pointer().cast::<i64>().read() };
+                return Err(nest.failure(status, value));
             }
             begin = end;
         }

@@ -236,7 +236,8 @@ fn gathers_check_their_indices() {
     for bad in [4, -1, i64::MAX, i64::MIN] {
         let error = run(&p, &code, &with_index(&p, at, bad)).expect_err("an index outside");
         assert_eq!(error.kind(), ErrorKind::Index);
-        let message = "nest @gather (Gather pick): an index of dimension 0 of %x is outside 0..4";
+        let message =
+            format!("nest @gather (Gather pick): the index {bad} of dimension 0 of %x is outside 0..4");
         assert_eq!(error.message(), message);
     }
     let (p, _, at) = gather(Some(Expr::f32(9.0)));

@@ -1,13 +1,14 @@
 //! Elementwise operations.
 
 use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, Zip};
-use nestjit_ir::DType;
+use nestjit_ir::{CheckKind, DType};
 
 use super::array::{order, wrap};
 use super::scalar::{
     binary_float, binary_int, compare, float_to_int, maximum, minimum, unary_float, unary_int,
 };
 use super::{Array, Data, Precision};
+use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Binary, Unary};
 
 pub(super) fn unary(unary: Unary, x: &Array) -> Array {
@@ -62,6 +63,23 @@ pub(super) fn select(inputs: &[&Array], shape: &[usize]) -> Array {
         (Data::Float(x), Data::Float(y)) => Array::float(a.dtype, choose(condition.ints(), x, y, shape)),
         _ => Array::int(a.dtype, choose(condition.ints(), a.ints(), b.ints(), shape)),
     }
+}
+
+pub(super) fn check(x: &Array, kind: CheckKind, low: i64, high: i64, input: &str) -> Result<Array> {
+    let check = |value: &i64| {
+        let from_start = match kind {
+            CheckKind::IndexFromEnd if *value < 0 => value.saturating_add(high),
+            _ => *value,
+        };
+        match (low..high).contains(&from_start) {
+            true => Ok(from_start),
+            false => Err(Error::new(ErrorKind::Index, kind.message(input, from_start, low, high))),
+        }
+    };
+    let values = x.ints();
+    let checked = values.iter().map(check).collect::<Result<Vec<i64>>>()?;
+    let checked = ArrayD::from_shape_vec(values.raw_dim(), checked).expect("as many elements as before");
+    Ok(Array::int(x.dtype, checked))
 }
 
 pub(super) fn clip(x: &Array, min: Option<f64>, max: Option<f64>) -> Array {

@@ -56,13 +56,15 @@ pub fn evaluate(graph: &Graph, inputs: &[Tensor], precision: Precision) -> Resul
     }
     let last_uses = last_uses(graph);
     for (index, node) in graph.nodes.iter().enumerate() {
-        let at = |e: Error| e.at(&node.name, node.op.name());
+        let (place, op) = graph.place(node);
+        let at = |e: Error| e.at(place, op);
         let operands: Vec<Rc<Array>> =
             node.inputs.iter().map(|id| load(graph, &values, *id)).collect::<Result<_>>()?;
         let operands: Vec<&Array> = operands.iter().map(Rc::as_ref).collect();
         let types = node.outputs.iter().map(|id| graph.value(*id));
         let types: Outputs = types.map(|v| (v.dtype, v.shape.clone())).collect();
-        let results = apply(&node.op, &operands, &types, precision).map_err(at)?;
+        let names: Vec<&str> = node.inputs.iter().map(|id| graph.value(*id).name.as_str()).collect();
+        let results = apply(&node.op, &operands, &names, &types, precision).map_err(at)?;
         for (id, result) in node.outputs.iter().zip(results) {
             values[id.0 as usize] = Some(Rc::new(result));
         }
@@ -78,16 +80,27 @@ pub fn evaluate(graph: &Graph, inputs: &[Tensor], precision: Precision) -> Resul
 /// # Errors
 /// As [`super::infer()`]; and [`crate::ErrorKind::Index`] if a gather reaches outside.
 pub fn evaluate_op(op: &Op, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+    let names: Vec<String> = (0..inputs.len()).map(|i| format!("operand{i}")).collect();
+    let named: Vec<(&str, &Tensor)> = names.iter().map(String::as_str).zip(inputs).collect();
+    evaluate_named(op, &named)
+}
+
+/// [`evaluate_op`] on operands that have names, which errors show.
+///
+/// # Errors
+/// As [`evaluate_op`].
+pub(crate) fn evaluate_named(op: &Op, inputs: &[(&str, &Tensor)]) -> Result<Vec<Tensor>> {
     let mut graph = Graph::new(op.name());
-    for (i, tensor) in inputs.iter().enumerate() {
-        let id = graph.add_value(format!("operand{i}"), tensor.dtype(), tensor.shape());
+    for (name, tensor) in inputs {
+        let id = graph.add_value((*name).to_owned(), tensor.dtype(), tensor.shape());
         graph.inputs.push(id);
     }
     let operands: Vec<_> = graph.values.iter().collect();
     let types = super::infer(op, &operands)?;
-    let arrays: Vec<Array> = inputs.iter().map(Array::from_tensor).collect::<Result<_>>()?;
+    let arrays: Vec<Array> = inputs.iter().map(|(_, t)| Array::from_tensor(t)).collect::<Result<_>>()?;
     let arrays: Vec<&Array> = arrays.iter().collect();
-    let results = apply(op, &arrays, &types, Precision::F32)?;
+    let names: Vec<&str> = inputs.iter().map(|(name, _)| *name).collect();
+    let results = apply(op, &arrays, &names, &types, Precision::F32)?;
     results.iter().map(|array| array.to_tensor(Precision::F32)).collect()
 }
 
@@ -135,15 +148,17 @@ fn load(graph: &Graph, values: &[Option<Rc<Array>>], id: ValueId) -> Result<Rc<A
     values[id.0 as usize].clone().ok_or_else(|| Error::internal("a value is read after its last use"))
 }
 
-/// Applies an operation to operands that inference has accepted; `types` is what it says of the results.
+/// Applies an operation to operands of these names that inference has accepted; `types` is what it says of the
+/// results.
 fn apply(
     op: &Op,
     inputs: &[&Array],
+    names: &[&str],
     types: &[(DType, Vec<usize>)],
     precision: Precision,
 ) -> Result<Vec<Array>> {
     let shapes: Vec<&[usize]> = types.iter().map(|(_, shape)| shape.as_slice()).collect();
-    let results = compute(op, inputs, &shapes, precision)?;
+    let results = compute(op, inputs, names, &shapes, precision)?;
     let computed = results.iter().map(|array| (array.dtype, array.shape()));
     if !computed.clone().eq(types.iter().map(|(dtype, shape)| (*dtype, shape.as_slice()))) {
         let computed: Vec<_> = computed.collect();
@@ -152,7 +167,13 @@ fn apply(
     Ok(results.into_iter().map(|array| array.rounded(precision)).collect())
 }
 
-fn compute(op: &Op, inputs: &[&Array], shapes: &[&[usize]], precision: Precision) -> Result<Vec<Array>> {
+fn compute(
+    op: &Op,
+    inputs: &[&Array],
+    names: &[&str],
+    shapes: &[&[usize]],
+    precision: Precision,
+) -> Result<Vec<Array>> {
     let one = |array: Array| vec![array];
     Ok(match op {
         Op::Unary(unary) => one(elementwise::unary(*unary, inputs[0])),
@@ -160,6 +181,9 @@ fn compute(op: &Op, inputs: &[&Array], shapes: &[&[usize]], precision: Precision
         Op::Where => one(elementwise::select(inputs, shapes[0])),
         Op::Clip { min, max } => one(elementwise::clip(inputs[0], *min, *max)),
         Op::Cast { to } => one(elementwise::cast(inputs[0], *to, precision)),
+        Op::Check { kind, low, high, input } => {
+            one(elementwise::check(inputs[0], *kind, *low, *high, input)?)
+        }
         Op::Dropout => one(inputs[0].clone()),
         Op::MatMul => one(contraction::matmul(inputs[0], inputs[1], shapes[0])),
         Op::Gemm { alpha, beta, trans_a, trans_b } => {
@@ -193,8 +217,8 @@ fn compute(op: &Op, inputs: &[&Array], shapes: &[&[usize]], precision: Precision
         Op::Pad { begin, end, mode } => one(movement::pad(inputs[0], begin, end, *mode, shapes[0])),
         Op::Concat { axis } => one(movement::concat(inputs, *axis, shapes[0])),
         Op::Split { axis, sizes } => movement::split(inputs[0], *axis, sizes),
-        Op::Gather { axis } => one(movement::gather(inputs[0], inputs[1], *axis)?),
-        Op::Scatter { reduction } => one(movement::scatter(inputs, *reduction)?),
+        Op::Gather { axis } => one(movement::gather(inputs[0], inputs[1], *axis, names[1])?),
+        Op::Scatter { reduction } => one(movement::scatter(inputs, *reduction, names[1])?),
         Op::Expand { shape } => one(movement::expand(inputs[0], shape)),
         Op::Recurrent { kind, hidden, direction, activations, clip } => {
             recurrent::recurrent(inputs, *kind, *hidden, *direction, activations, *clip)

@@ -1,6 +1,7 @@
 //! Operations that only move elements.
 
 use ndarray::{ArrayD, Axis, IxDyn, Slice};
+use nestjit_ir::CheckKind;
 
 use super::array::wrap;
 use super::elementwise::spread;
@@ -118,8 +119,8 @@ pub(super) fn split(x: &Array, axis: usize, sizes: &[usize]) -> Vec<Array> {
     sizes.iter().map(part).collect()
 }
 
-pub(super) fn gather(data: &Array, indices: &Array, axis: usize) -> Result<Array> {
-    let resolved = resolve(indices, axis, data.shape()[axis])?;
+pub(super) fn gather(data: &Array, indices: &Array, axis: usize, input: &str) -> Result<Array> {
+    let resolved = resolve(indices, data.shape()[axis], input)?;
     let shape = [&data.shape()[..axis], indices.shape(), &data.shape()[axis + 1..]].concat();
     Ok(map_data!(data, values => {
         let picked = values.select(Axis(axis), &resolved);
@@ -127,19 +128,19 @@ pub(super) fn gather(data: &Array, indices: &Array, axis: usize) -> Result<Array
     }))
 }
 
-/// Positions along a dimension, negative ones counted from its end.
-fn resolve(indices: &Array, axis: usize, extent: usize) -> Result<Vec<usize>> {
+/// Positions along a dimension, negative ones counted from its end; `input` is what the model calls the indices.
+fn resolve(indices: &Array, extent: usize, input: &str) -> Result<Vec<usize>> {
     let resolve = |index: &i64| -> Result<usize> {
         let from_start = if *index < 0 { index.saturating_add_unsigned(extent as u64) } else { *index };
         usize::try_from(from_start).ok().filter(|i| *i < extent).ok_or_else(|| {
-            let message = format!("index {index} is outside dimension {axis}, which has {extent} elements");
+            let message = CheckKind::IndexFromEnd.message(input, from_start, 0, extent as i64);
             Error::new(ErrorKind::Index, message)
         })
     };
     indices.ints().iter().map(resolve).collect()
 }
 
-pub(super) fn scatter(inputs: &[&Array], reduction: Option<Reduction>) -> Result<Array> {
+pub(super) fn scatter(inputs: &[&Array], reduction: Option<Reduction>, input: &str) -> Result<Array> {
     fn rows<T: Copy>(
         mut y: ArrayD<T>,
         updates: &ArrayD<T>,
@@ -154,7 +155,7 @@ pub(super) fn scatter(inputs: &[&Array], reduction: Option<Reduction>) -> Result
         y
     }
     let [data, indices, updates] = inputs else { unreachable!("inference counts the operands") };
-    let indices = resolve(indices, 0, data.shape()[0])?;
+    let indices = resolve(indices, data.shape()[0], input)?;
     let op = match reduction {
         None => None,
         Some(Reduction::Sum) => Some(Binary::Add),

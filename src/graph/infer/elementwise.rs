@@ -1,9 +1,9 @@
 //! Inference for elementwise operations: the result has the (broadcast) shape of the operands.
 
-use nestjit_ir::DType;
+use nestjit_ir::{CheckKind, DType};
 
 use super::{
-    Class, Outputs, broadcast, expect_axis, expect_class, expect_same_dtype, expect_shape, operands,
+    Class, Outputs, broadcast, expect_axis, expect_class, expect_same_dtype, expect_shape, operands, show,
 };
 use crate::error::{Error, Result};
 use crate::graph::{Binary, Unary, Value};
@@ -55,6 +55,17 @@ pub(super) fn select(inputs: &[&Value]) -> Result<Outputs> {
     expect_class(condition, Class::Bool)?;
     expect_same_dtype(&[a, b])?;
     Ok(vec![(a.dtype, broadcast(&[condition, a, b])?)])
+}
+
+pub(super) fn check(kind: CheckKind, low: i64, inputs: &[&Value]) -> Result<Outputs> {
+    let [x] = operands(inputs)?;
+    if x.dtype != DType::I64 {
+        return Err(Error::shape(format!("what is checked must be i64, but {} was given", show(x))));
+    }
+    if kind == CheckKind::IndexFromEnd && low != 0 {
+        return Err(Error::invalid(format!("indices that may count from the end start at 0, not at {low}")));
+    }
+    Ok(vec![(x.dtype, x.shape.clone())])
 }
 
 pub(super) fn clip(min: Option<f64>, max: Option<f64>, inputs: &[&Value]) -> Result<Outputs> {

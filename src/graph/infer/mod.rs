@@ -33,6 +33,7 @@ pub fn infer(op: &Op, inputs: &[&Value]) -> Result<Outputs> {
         Op::Where => elementwise::select(inputs),
         Op::Clip { min, max } => elementwise::clip(*min, *max, inputs),
         Op::Cast { to } => elementwise::cast(*to, inputs),
+        Op::Check { kind, low, .. } => elementwise::check(*kind, *low, inputs),
         Op::Dropout => elementwise::dropout(inputs),
         Op::BiasAdd { axis } => elementwise::bias_add(*axis, inputs),
         Op::MatMul => contraction::matmul(inputs),

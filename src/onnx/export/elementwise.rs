@@ -1,6 +1,6 @@
 //! Elementwise operations.
 
-use nestjit_ir::DType;
+use nestjit_ir::{CheckKind, DType};
 
 use super::attribute::{flag, float, int};
 use super::{Exporter, Site, data_type};
@@ -28,6 +28,14 @@ impl Exporter<'_> {
                 let to = int("to", data_type(*to).into());
                 self.emit_to(&site.outputs, "Cast", &[x], vec![to]);
             }
+            // ONNX has no operator that only checks: what the values are used for is checked by whoever runs the model.
+            Op::Check { kind: CheckKind::IndexFromEnd, high, .. } => {
+                let (zero, extent) = (self.scalar(dtype, 0.0), self.scalar(dtype, *high as f64));
+                let negative = self.emit("Less", &[x, &zero], vec![]);
+                let shifted = self.emit("Add", &[x, &extent], vec![]);
+                self.emit_to(&site.outputs, "Where", &[&negative, &shifted, x], vec![]);
+            }
+            Op::Check { .. } => self.emit_to(&site.outputs, "Identity", &[x], vec![]),
             Op::Dropout => self.emit_to(&site.outputs, "Dropout", &[x], vec![]),
             other => return Err(Error::internal(format!("{} is not elementwise", other.name()))),
         }

@@ -222,9 +222,13 @@ impl<'g> Exporter<'g> {
 
     fn operation(&mut self, site: &Site<'g>) -> Result<()> {
         match &site.node.op {
-            Op::Unary(_) | Op::Binary(_) | Op::Where | Op::Clip { .. } | Op::Cast { .. } | Op::Dropout => {
-                self.elementwise(site)
-            }
+            Op::Unary(_)
+            | Op::Binary(_)
+            | Op::Where
+            | Op::Clip { .. }
+            | Op::Cast { .. }
+            | Op::Check { .. }
+            | Op::Dropout => self.elementwise(site),
             Op::MatMul
             | Op::Gemm { .. }
             | Op::Conv { .. }

@@ -1,6 +1,6 @@
 //! Attention and what belongs to it.
 
-use nestjit_ir::DType;
+use nestjit_ir::{CheckKind, DType};
 
 use super::super::node::{NodeCx, extent};
 use super::super::tensor::dtype;
@@ -197,10 +197,12 @@ impl Mask {
         let lengths = match self.lengths {
             Some(lengths) if cx.shape(lengths) != [batch] => {
                 let shape = cx.shape(lengths);
-                return Err(Error::shape(format!("nonpad_kv_seqlen {shape:?} of {batch} sequences")));
+                return Err(Error::shape(format!(
+                    "nonpad_kv_seqlen of shape {shape:?} does not fit {batch} sequences"
+                )));
             }
             Some(lengths) => {
-                let lengths = cx.cast(lengths, DType::I64)?;
+                let lengths = cx.checked(lengths, 6, CheckKind::Length, 0, keys as i64 + 1)?;
                 Some(cx.reshape(lengths, &[batch, 1, 1, 1])?)
             }
             None => None,
@@ -263,8 +265,15 @@ fn rotary_embedding(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let half = rotated / 2;
     // [B, 1, T, half], also from a table by position.
     let mut caches = [cx.input(1)?, cx.input(2)?];
+    let positions = match cx.optional(3) {
+        Some(positions) => {
+            let most = caches.iter().filter_map(|c| cx.shape(*c).first().copied()).min().unwrap_or(0);
+            Some(cx.checked(positions, 3, CheckKind::Position, 0, most as i64)?)
+        }
+        None => None,
+    };
     for cache in &mut caches {
-        if let Some(positions) = cx.optional(3) {
+        if let Some(positions) = positions {
             *cache = cx.gather(*cache, positions, 0)?;
         }
         if cx.shape(*cache) != [b, t, half] {

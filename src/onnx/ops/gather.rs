@@ -1,6 +1,6 @@
 //! Operators that read or write elements whose positions are values.
 
-use nestjit_ir::DType;
+use nestjit_ir::{CheckKind, DType};
 
 use super::super::limit;
 use super::super::node::{NodeCx, axis, extent};
@@ -10,13 +10,18 @@ use crate::graph::{Binary, Op, Reduction, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[
     op("Gather", 1, |cx| {
-        let (x, indices) = (cx.input(0)?, cx.input(1)?);
+        let x = cx.input(0)?;
         let axis = cx.axis(0, cx.rank(x))?;
-        one(cx.gather(x, indices, axis))
+        one(gather_by_input(cx, x, 1, axis))
     }),
     op("GatherElements", 11, |cx| {
         let (x, indices) = (cx.input(0)?, cx.input(1)?);
         let axis = cx.axis(0, cx.rank(x))?;
+        if cx.rank(x) == 1 && cx.rank(indices) == 1 {
+            return one(gather_by_input(cx, x, 1, 0));
+        }
+        let extent = cx.shape(x)[axis] as i64;
+        let indices = cx.checked(indices, 1, CheckKind::IndexFromEnd, 0, extent)?;
         one(gather_elements(cx, x, indices, axis))
     }),
     op("GatherND", 11, gather_nd),
@@ -26,27 +31,14 @@ pub(super) const OPS: &[OpEntry] = &[
     op("ScatterND", 11, scatter_nd),
 ];
 
-/// What no dimension has: a run that reads there ends with an error.
-const OUTSIDE: f64 = i64::MAX as f64;
-
-/// Indices counted from the start of a dimension of extent `n`, as `i64`.
-pub(super) fn from_start(cx: &mut NodeCx<'_, '_>, indices: ValueId, n: usize) -> Result<ValueId> {
-    let indices = cx.cast(indices, DType::I64)?;
-    if let Some(tensor) = cx.constant_of(indices)
-        && tensor.values::<i64>()?.iter().all(|i| (0..n as i64).contains(i))
-    {
-        return Ok(indices);
+/// `x` indexed along `axis` by the input at `input`, which a gather checks by itself; constants are checked here.
+fn gather_by_input(cx: &mut NodeCx<'_, '_>, x: ValueId, input: usize, axis: usize) -> Result<ValueId> {
+    let mut indices = cx.input(input)?;
+    if cx.constant_of(indices).is_some() {
+        let extent = cx.shape(x)[axis] as i64;
+        indices = cx.checked(indices, input, CheckKind::IndexFromEnd, 0, extent)?;
     }
-    let shifted = cx.binary_const(Binary::Add, indices, n as f64)?;
-    let negative = cx.binary_const(Binary::Lt, indices, 0.0)?;
-    cx.select(negative, shifted, indices)
-}
-
-/// Which of the indices are inside a dimension of extent `n`.
-fn inside(cx: &mut NodeCx<'_, '_>, indices: ValueId, n: usize) -> Result<ValueId> {
-    let low = cx.binary_const(Binary::Ge, indices, 0.0)?;
-    let high = cx.binary_const(Binary::Lt, indices, n as f64)?;
-    cx.binary(Binary::And, low, high)
+    cx.gather(x, indices, axis)
 }
 
 /// `0, stride, 2 * stride, ..` along dimension `d` of a tensor of this rank.
@@ -68,8 +60,8 @@ fn strides(shape: &[usize]) -> Vec<usize> {
     (0..shape.len()).map(|d| shape[d + 1..].iter().product()).collect()
 }
 
-/// Positions in the flat tensor of shape `shape` of elements whose index along `axis` is given, and is the
-/// element's own along the others.
+/// Positions in the flat tensor of shape `shape` of elements whose index along `axis` is given (it is inside), and is
+/// the element's own along the others.
 fn flat_positions(
     cx: &mut NodeCx<'_, '_>,
     shape: &[usize],
@@ -81,19 +73,16 @@ fn flat_positions(
     if extents.len() != shape.len() || !fits {
         return Err(Error::shape(format!("indices of shape {extents:?} into {shape:?} along axis {axis}")));
     }
-    let index = from_start(cx, indices, shape[axis])?;
-    let valid = inside(cx, index, shape[axis])?;
     let strides = strides(shape);
-    let mut position = cx.binary_const(Binary::Mul, index, strides[axis] as f64)?;
+    let mut position = cx.binary_const(Binary::Mul, indices, strides[axis] as f64)?;
     for d in (0..shape.len()).filter(|d| *d != axis) {
         let steps = steps(cx, shape.len(), d, extents[d], strides[d])?;
         position = cx.binary(Binary::Add, position, steps)?;
     }
-    let outside = cx.scalar(DType::I64, OUTSIDE);
-    cx.select(valid, position, outside)
+    Ok(position)
 }
 
-/// `y[i, j, ..] = x[indices[i, j, ..], j, ..]`, and the like along other axes.
+/// `y[i, j, ..] = x[indices[i, j, ..], j, ..]`, and the like along other axes. The indices are `i64`, and inside.
 pub(super) fn gather_elements(
     cx: &mut NodeCx<'_, '_>,
     x: ValueId,
@@ -110,8 +99,8 @@ pub(super) fn gather_elements(
     cx.gather(flat, position, 0)
 }
 
-/// Rows of a matrix that tuples of indices select: the number of rows of a tensor of shape `shape`, how long they
-/// are, and which are meant; `batch` dimensions are the element's own.
+/// Rows of a matrix that tuples of indices (input 1) select: the number of rows of a tensor of shape `shape`, how long
+/// they are, and which are meant; `batch` dimensions are the element's own.
 fn rows(
     cx: &mut NodeCx<'_, '_>,
     shape: &[usize],
@@ -134,25 +123,14 @@ fn rows(
         let steps = steps(cx, outer.len(), d, shape[d], strides[d])?;
         row = cx.binary(Binary::Add, row, steps)?;
     }
-    let mut valid = None;
     for j in 0..*tuple {
         let index = cx.narrow(indices, outer.len(), j, 1)?;
         let index = cx.reshape(index, outer)?;
-        let n = shape[batch + j];
-        let index = from_start(cx, index, n)?;
-        let here = inside(cx, index, n)?;
-        valid = Some(match valid {
-            None => here,
-            Some(valid) => cx.binary(Binary::And, valid, here)?,
-        });
+        let index = cx.checked(index, 1, CheckKind::IndexFromEnd, 0, shape[batch + j] as i64)?;
         let steps = cx.binary_const(Binary::Mul, index, strides[batch + j] as f64)?;
         row = cx.binary(Binary::Add, row, steps)?;
     }
-    let mut row = cx.expand(row, outer)?;
-    if let Some(valid) = valid {
-        let outside = cx.scalar(DType::I64, OUTSIDE);
-        row = cx.select(valid, row, outside)?;
-    }
+    let row = cx.expand(row, outer)?;
     Ok((shape[..depth].iter().product(), shape[depth..].iter().product(), row))
 }
 
@@ -187,6 +165,7 @@ fn scatter_elements(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     if cx.shape(updates) != cx.shape(indices) {
         return Err(Error::shape("indices and updates must have one shape"));
     }
+    let indices = cx.checked(indices, 1, CheckKind::IndexFromEnd, 0, shape[axis] as i64)?;
     let position = flat_positions(cx, &shape, indices, axis)?;
     let count = cx.elements(updates);
     let flat = [
@@ -222,8 +201,11 @@ fn one_hot(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let depth = extent(depth as i64, "the depth")?;
     let shape = cx.shape(indices);
     let axis = cx.axis(-1, shape.len() + 1)?;
+    // Negative indices count from the end; what is outside is no class at all.
     let index = cx.cast(indices, DType::I64)?;
-    let index = from_start(cx, index, depth)?;
+    let shifted = cx.binary_const(Binary::Add, index, depth as f64)?;
+    let negative = cx.binary_const(Binary::Lt, index, 0.0)?;
+    let index = cx.select(negative, shifted, index)?;
     let index = cx.unsqueeze(index, axis)?;
     let classes = steps(cx, shape.len() + 1, axis, depth, 1)?;
     let hit = cx.binary(Binary::Eq, index, classes)?;

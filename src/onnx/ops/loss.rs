@@ -1,6 +1,6 @@
 //! Losses over classes.
 
-use nestjit_ir::DType;
+use nestjit_ir::{CheckKind, DType};
 
 use super::super::node::NodeCx;
 use super::gather::gather_elements;
@@ -51,6 +51,7 @@ fn negative_log_likelihood(cx: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueI
         target = cx.select(here, target, some_class)?;
         kept = Some(here);
     }
+    let target = cx.checked(target, 1, CheckKind::Index, 0, shape[1] as i64)?;
     let column = cx.unsqueeze(target, 1)?;
     let chosen = gather_elements(cx, x, column, 1)?;
     let chosen = cx.reshape(chosen, &places)?;

@@ -1,6 +1,6 @@
 //! Recurrent layers.
 
-use nestjit_ir::DType;
+use nestjit_ir::{CheckKind, DType};
 
 use super::super::node::{NodeCx, extent, ints};
 use super::quantize::{dequantized, rounded_to_bytes};
@@ -98,8 +98,8 @@ fn layer_of(
         lengths = match cx.constant_of(given).is_some_and(full) {
             true => None,
             false => {
-                let wide = cx.cast(given, DType::I64)?;
-                Some(cx.reshape(wide, &[batch, 1])?)
+                let given = cx.checked(given, 4, CheckKind::Length, 0, steps as i64 + 1)?;
+                Some(cx.reshape(given, &[batch, 1])?)
             }
         };
     }

@@ -1,6 +1,6 @@
 //! Regions of images.
 
-use nestjit_ir::DType;
+use nestjit_ir::{CheckKind, DType};
 
 use super::super::limit;
 use super::super::node::{NodeCx, extent, floats};
@@ -91,7 +91,7 @@ fn roi_align(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
             Some(seen) => cx.binary(Binary::And, seen, here)?,
         });
     }
-    let which = cx.cast(batch, DType::I64)?;
+    let which = cx.checked(batch, 2, CheckKind::Index, 0, shape[0] as i64)?;
     let which = cx.reshape(which, &[count, 1])?;
     let images = Images::new(cx, x, Some(which))?;
     let mut value = None;

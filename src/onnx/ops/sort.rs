@@ -1,6 +1,6 @@
 //! Orders: the largest elements, and sequences turned round.
 
-use nestjit_ir::DType;
+use nestjit_ir::{CheckKind, DType};
 
 use super::super::limit;
 use super::super::node::{NodeCx, axes, axis, extent};
@@ -99,7 +99,7 @@ fn reverse_sequence(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     }
     let mut along_batch = vec![1; rank];
     along_batch[batch] = shape[batch];
-    let lengths = cx.cast(lengths, DType::I64)?;
+    let lengths = cx.checked(lengths, 1, CheckKind::Length, 0, shape[time] as i64 + 1)?;
     let lengths = cx.reshape(lengths, &along_batch)?;
     let steps = steps(cx, rank, time, shape[time], 1)?;
     let last = cx.binary_const(Binary::Sub, lengths, 1.0)?;

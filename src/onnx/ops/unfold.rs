@@ -1,6 +1,6 @@
 //! Tensors assembled from pieces that go to known, or computed, places.
 
-use nestjit_ir::DType;
+use nestjit_ir::{CheckKind, DType};
 
 use super::super::limit;
 use super::super::node::{NodeCx, axis, extent, missing};
@@ -110,7 +110,9 @@ fn max_unpool(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     }
     let count = cx.elements(x);
     let zero = cx.scalar_like(x, 0.0);
-    let zeros = cx.expand(zero, &[limit::product(&natural)?, 1])?;
+    let size = limit::product(&natural)?;
+    let zeros = cx.expand(zero, &[size, 1])?;
+    let indices = cx.checked(indices, 1, CheckKind::Index, 0, size as i64)?;
     let places = cx.reshape(indices, &[count])?;
     let updates = cx.reshape(x, &[count, 1])?;
     let y = cx.add(Op::Scatter { reduction: None }, &[zeros, places, updates])?;
@@ -138,7 +140,8 @@ fn tensor_scatter(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     }
     let mut at = steps(cx, rank, axis, shape[axis], 1)?;
     if let Some(start) = cx.optional(2) {
-        let start = cx.cast(start, DType::I64)?;
+        let most = if circular { i64::MAX } else { (shape[axis] - part[axis]) as i64 + 1 };
+        let start = cx.checked(start, 2, CheckKind::Position, 0, most)?;
         let mut column = vec![1; rank];
         column[0] = shape[0];
         let start = cx.reshape(start, &column)?;

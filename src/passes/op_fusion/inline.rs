@@ -292,7 +292,9 @@ fn moves(value: &Expr) -> bool {
     visit::walk_expr(value, &mut |e| match e {
         Expr::Load(_) => loads += 1,
         Expr::Const(_) | Expr::Cast(..) => {}
-        Expr::Index(_) | Expr::Unary(..) | Expr::Binary(..) | Expr::Select(..) => plain = false,
+        Expr::Index(_) | Expr::Unary(..) | Expr::Binary(..) | Expr::Select(..) | Expr::Check(_) => {
+            plain = false;
+        }
     });
     plain && loads <= 1
 }

@@ -48,6 +48,15 @@ pub(super) fn simplify(program: &Program, extents: &Extents, e: &mut Expr) {
             None if a.dtype(program) == *to => Some(take(a)),
             None => None,
         },
+        Expr::Check(c) => {
+            let inside = match &c.value {
+                Expr::Const(Scalar::I64(v)) => (c.low..c.high).contains(v),
+                Expr::Index(a) => extents.range(a).is_some_and(|(lo, hi)| c.low <= lo && hi < c.high),
+                Expr::Check(inner) => c.low <= inner.low && inner.high <= c.high,
+                _ => false,
+            };
+            inside.then(|| take(&mut c.value))
+        }
     };
     if let Some(new) = new {
         *e = new;

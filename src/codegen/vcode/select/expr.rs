@@ -68,6 +68,7 @@ impl Selector<'_> {
                 let reg = self.b.select(c.reg, a.reg, b.reg);
                 Ok(Val { reg, varying: c.varying || a.varying || b.varying })
             }
+            Expr::Check(_) => unsupported("a value that is checked"),
             Expr::Cast(to, a) => {
                 let a = self.expr(a)?;
                 let reg = match (self.b.class(a.reg), to) {

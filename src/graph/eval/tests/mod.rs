@@ -98,10 +98,13 @@ fn wrong_inputs_are_errors() {
     );
     assert_eq!(
         message(&[x.clone(), ints(&[1], &[2])]),
-        "node 'gather_0' (Gather): index 2 is outside dimension 0, which has 2 elements"
+        "node 'gather_0' (Gather): the index 2 in 'i' is outside 0..2 (or -2..0, counted from the end)"
     );
     assert_eq!(
         message(&[x, ints(&[1], &[i64::MIN])]),
-        format!("node 'gather_0' (Gather): index {} is outside dimension 0, which has 2 elements", i64::MIN)
+        format!(
+            "node 'gather_0' (Gather): the index {} in 'i' is outside 0..2 (or -2..0, counted from the end)",
+            i64::MIN
+        )
     );
 }
