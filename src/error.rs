@@ -1,6 +1,8 @@
 //! The error type of the library: what is wrong, and where in the model.
 
 use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
 
 /// What kind of thing went wrong; stable, for programs that react to it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,13 +30,30 @@ pub enum ErrorKind {
     Internal,
 }
 
-/// An error: a kind, a message, and the place in the model, if there is one.
-#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+/// An error: a kind, a message, and the place in the model, if there is one. Two are equal if these are; what caused
+/// them is not compared.
+#[derive(Clone, Debug)]
 pub struct Error {
     kind: ErrorKind,
+    /// The name of the file that the model was read from.
+    file: Option<String>,
     /// The node's name and operation.
     node: Option<(String, String)>,
     message: String,
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+}
+
+impl PartialEq for Error {
+    fn eq(&self, other: &Error) -> bool {
+        (self.kind, &self.file, &self.node, &self.message)
+            == (other.kind, &other.file, &other.node, &other.message)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(|source| source.as_ref() as _)
+    }
 }
 
 /// The result of every fallible function of this crate.
@@ -43,7 +62,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error without a place.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
-        Error { kind, node: None, message: message.into() }
+        Error { kind, file: None, node: None, message: message.into(), source: None }
     }
 
     /// [`ErrorKind::Invalid`].
@@ -71,6 +90,26 @@ impl Error {
         Error::new(ErrorKind::Internal, message)
     }
 
+    /// The same error with what caused it, which the message should tell, too.
+    pub fn caused_by(mut self, cause: impl std::error::Error + Send + Sync + 'static) -> Error {
+        self.source = Some(Arc::new(cause));
+        self
+    }
+
+    /// The same error, about a part of what its message was about: `subject: message`.
+    pub fn about(mut self, subject: &str) -> Error {
+        self.message = format!("{subject}: {}", self.message);
+        self
+    }
+
+    /// The same error with the file that the model was read from, unless it names a file already.
+    pub fn in_file(mut self, path: &Path) -> Error {
+        if self.kind != ErrorKind::Io {
+            self.file.get_or_insert_with(|| path.display().to_string());
+        }
+        self
+    }
+
     /// The same error with a place, unless it has one already.
     pub fn at(mut self, node: &str, op: &str) -> Error {
         self.node.get_or_insert_with(|| (node.to_owned(), op.to_owned()));
@@ -80,6 +119,11 @@ impl Error {
     /// The kind.
     pub fn kind(&self) -> ErrorKind {
         self.kind
+    }
+
+    /// The name of the file that the model was read from, if it is known.
+    pub fn file(&self) -> Option<&str> {
+        self.file.as_deref()
     }
 
     /// The name of the node at fault, if there is one.
@@ -100,6 +144,9 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(file) = &self.file {
+            write!(f, "'{}': ", file.escape_debug())?;
+        }
         if let Some((node, op)) = &self.node {
             write!(f, "node '{}' ({}): ", node.escape_debug(), op.escape_debug())?;
         }
@@ -107,5 +154,31 @@ impl fmt::Display for Error {
             f.write_str("internal error: ")?;
         }
         f.write_str(&self.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_tells_its_place_once_and_keeps_its_cause() {
+        let cause = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+        let text = cause.to_string();
+        let e = Error::invalid("the length is 3").caused_by(cause).about("initializer 'w'");
+        let e =
+            e.at("fc", "Gemm").at("other", "Conv").in_file(Path::new("a.onnx")).in_file(Path::new("b.onnx"));
+        assert_eq!(e.to_string(), "'a.onnx': node 'fc' (Gemm): initializer 'w': the length is 3");
+        assert_eq!((e.file(), e.node(), e.op()), (Some("a.onnx"), Some("fc"), Some("Gemm")));
+        let source = std::error::Error::source(&e).expect("a cause");
+        assert_eq!(source.to_string(), text);
+        assert!(source.is::<std::io::Error>());
+        assert!(std::error::Error::source(&Error::shape("3 != 4")).is_none());
+    }
+
+    #[test]
+    fn an_error_about_a_file_names_only_that() {
+        let e = Error::new(ErrorKind::Io, "cannot read 'w.bin'").in_file(Path::new("m.onnx"));
+        assert_eq!(e.to_string(), "cannot read 'w.bin'");
     }
 }

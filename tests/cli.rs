@@ -341,11 +341,11 @@ fn failures_are_exit_code_1_and_name_the_place() {
     ndarray_npy::write_npy(&file, &ndarray::ArrayD::<f64>::zeros(shape.clone())).unwrap();
     let (code, message) = failure(&["run", SMALL, "--input", &given]);
     assert_eq!(code, 1);
-    assert!(message.contains("x.npy': holds elements of type") && message.contains("f32"), "{message}");
+    assert!(message.contains("x.npy' holds elements of type") && message.contains("f32"), "{message}");
     fs::write(&file, Tensor::zeros(DType::U8, &[100]).unwrap().bytes()).unwrap();
     let (code, message) = failure(&["run", SMALL, "--input", &given]);
     assert_eq!((code, message.lines().count()), (1, 1));
-    assert!(message.contains("x.npy': not a readable .npy file"), "{message}");
+    assert!(message.contains("x.npy' is not a readable .npy file"), "{message}");
 }
 
 #[test]
@@ -386,4 +386,43 @@ fn fusion_makes_fewer_kernels_of_every_model() {
         };
         assert!(fused <= most && unfused >= least, "{name}: {unfused} -> {fused} kernels");
     }
+}
+
+#[test]
+fn everything_that_is_wrong_with_a_model_is_one_line_that_names_the_file() {
+    use nestjit::onnx::proto::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto};
+    use prost::Message;
+    let node = |name: &str, op: &str, x: &str, y: &str| NodeProto {
+        name: Some(name.into()),
+        op_type: Some(op.into()),
+        input: vec![x.into()],
+        output: vec![y.into()],
+        ..NodeProto::default()
+    };
+    let model = ModelProto {
+        ir_version: Some(8),
+        opset_import: vec![OperatorSetIdProto { domain: None, version: Some(17) }],
+        graph: Some(GraphProto {
+            node: vec![node("first", "Frobnicate", "", "a"), node("second", "Garble", "", "y")],
+            output: vec![ValueInfoProto { name: Some("y".into()), ..ValueInfoProto::default() }],
+            ..GraphProto::default()
+        }),
+        ..ModelProto::default()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("m.onnx");
+    let shown = file.to_str().unwrap();
+    fs::write(&file, model.encode_to_vec()).unwrap();
+    assert_fails(
+        &["run", shown],
+        1,
+        &format!(
+            "'{shown}': 2 problems: node 'first' (Frobnicate, opset 17): the operator is not supported; \
+             node 'second' (Garble, opset 17): the operator is not supported"
+        ),
+    );
+    fs::write(&file, b"GIF89a").unwrap();
+    let (code, message) = failure(&["run", shown]);
+    assert_eq!(code, 1);
+    assert!(message.contains(&format!("'{shown}': this is not an ONNX model: ")), "{message}");
 }

@@ -48,16 +48,16 @@ fn print(args: &IrArgs, executable: &Executable) -> Result<String> {
 
 /// Compiles a file of nests. Its constants are zeros: only the text is of interest.
 fn compile_file(compiler: &Compiler, path: &Path) -> Result<Executable> {
-    let text = fs::read_to_string(path).map_err(|e| npy::io_error(path, "read", &e))?;
-    let in_file = |e: &dyn std::fmt::Display| Error::invalid(format!("{}: {e}", npy::show(path)));
-    let program = ir::parse::parse(&text).map_err(|e| in_file(&e))?;
+    let text = fs::read_to_string(path).map_err(|e| npy::io_error(path, "read", e))?;
+    let program = ir::parse::parse(&text)
+        .map_err(|e| Error::invalid(format!("{}: {e}", npy::show(path))).caused_by(e))?;
     let consts = program.buffers.iter().filter(|b| b.role == Role::Const);
     let zeros = consts
         .map(|b| Ok((b.name.clone(), Tensor::zeros(b.dtype, &b.shape)?)))
         .collect::<Result<Vec<_>>>()?;
     let unit = Unit::from_program(program, zeros.iter().map(|(name, t)| (name.as_str(), t.clone())))?;
     let stem = path.file_stem().map_or_else(String::new, |s| s.to_string_lossy().into_owned());
-    compiler.compile_unit(&stem, unit).map_err(|e| in_file(&e))
+    compiler.compile_unit(&stem, unit).map_err(|e| e.in_file(path))
 }
 
 /// What each pass left, if it changed anything.

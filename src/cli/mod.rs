@@ -91,7 +91,18 @@ fn fail(message: &str, code: u8) -> ExitCode {
 
 /// Writes one line to standard error; that it cannot be written is nobody's concern.
 pub(crate) fn complain(message: &str) {
-    let line = message.split('\n').map(str::trim).collect::<Vec<_>>().join(" ");
+    let mut line = String::new();
+    for part in message.split('\n').map(str::trim).filter(|part| !part.is_empty()) {
+        // What follows a heading belongs to it; other lines are things of their own.
+        line += if line.is_empty() {
+            ""
+        } else if line.ends_with(':') {
+            " "
+        } else {
+            "; "
+        };
+        line += part;
+    }
     let _ = writeln!(io::stderr(), "nestjit: {line}");
 }
 

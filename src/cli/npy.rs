@@ -13,7 +13,7 @@ use nestjit::{DType, Element, Error, ErrorKind, Result, Tensor};
 
 /// Reads a file that must hold elements of this type.
 pub(crate) fn read(path: &Path, dtype: DType) -> Result<Tensor> {
-    let bytes = fs::read(path).map_err(|e| io_error(path, "read", &e))?;
+    let bytes = fs::read(path).map_err(|e| io_error(path, "read", e))?;
     // Elements are viewed in place, so the bytes must be aligned as strictly as any of them.
     let mut words = vec![0u64; bytes.len().div_ceil(8)];
     let aligned = &mut bytemuck::cast_slice_mut(&mut words)[..bytes.len()];
@@ -33,9 +33,11 @@ pub(crate) fn read(path: &Path, dtype: DType) -> Result<Tensor> {
     };
     tensor.map_err(|e| match e {
         ViewNpyError::WrongDescriptor(found) => {
-            Error::shape(format!("{}: holds elements of type {found}, but {dtype} is needed", show(path)))
+            Error::shape(format!("{} holds elements of type {found}, but {dtype} is needed", show(path)))
         }
-        other => Error::invalid(format!("{}: not a readable .npy file: {other}", show(path))),
+        other => {
+            Error::invalid(format!("{} is not a readable .npy file: {other}", show(path))).caused_by(other)
+        }
     })
 }
 
@@ -61,18 +63,18 @@ fn view<T: Element + ViewElement>(bytes: &[u8]) -> std::result::Result<Tensor, V
 }
 
 fn write_elements<T: Element + WritableElement>(path: &Path, tensor: &Tensor) -> Result<()> {
-    let file = File::create(path).map_err(|e| io_error(path, "write", &e))?;
+    let file = File::create(path).map_err(|e| io_error(path, "write", e))?;
     let mut file = BufWriter::new(file);
     tensor
         .view::<T>()?
         .write_npy(&mut file)
-        .map_err(|e| Error::new(ErrorKind::Io, format!("cannot write {}: {e}", show(path))))?;
-    file.flush().map_err(|e| io_error(path, "write", &e))
+        .map_err(|e| Error::new(ErrorKind::Io, format!("cannot write {}: {e}", show(path))).caused_by(e))?;
+    file.flush().map_err(|e| io_error(path, "write", e))
 }
 
 /// An error that names the file.
-pub(crate) fn io_error(path: &Path, verb: &str, cause: &std::io::Error) -> Error {
-    Error::new(ErrorKind::Io, format!("cannot {verb} {}: {cause}", show(path)))
+pub(crate) fn io_error(path: &Path, verb: &str, cause: std::io::Error) -> Error {
+    Error::new(ErrorKind::Io, format!("cannot {verb} {}: {cause}", show(path))).caused_by(cause)
 }
 
 /// A path as part of a message: printable, in one line.

@@ -204,5 +204,5 @@ fn numbered(path: &Path, number: usize) -> PathBuf {
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text).map_err(|e| npy::io_error(path, "write", &e))
+    fs::write(path, text).map_err(|e| npy::io_error(path, "write", e))
 }

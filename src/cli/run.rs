@@ -33,7 +33,7 @@ pub(crate) fn execute(args: &RunArgs) -> Result<Outcome> {
     let mut rows = Vec::new();
     let mut taken = Vec::new();
     if let Some(dir) = &args.output_dir {
-        fs::create_dir_all(dir).map_err(|e| npy::io_error(dir, "create", &e))?;
+        fs::create_dir_all(dir).map_err(|e| npy::io_error(dir, "create", e))?;
     }
     for (output, tensor) in &outputs {
         let mut written = String::new();

@@ -245,19 +245,8 @@ pub fn compile(unit: &Unit, target: &Target, options: &CodegenOptions) -> Result
         let code = &compiled[which];
         let own = unique[which] == i;
         let params = if own { code.params.clone() } else { super::nest::params(program, &nest.body)? };
-        let sites = check_sites(&nest.body);
-        // What the compiled nest calls a buffer is the one in the same place here.
-        let buffers = |body: &[Stmt], params: &[BufId]| [params, &declared_temps(body)].concat();
-        let (there, here) =
-            (buffers(&program.nests[unique[which]].body, &code.params), buffers(&nest.body, &params));
-        let meaning = |c: &Check| match c {
-            Check::Access { buf, dim } => {
-                let buffer = there.iter().position(|b| b == buf).map_or(*buf, |at| here[at]);
-                let buffer = program.buf(buffer);
-                FailedCheck::Access(buffer.name.clone(), *dim, buffer.shape[*dim])
-            }
-            Check::Value { site, low, high } => FailedCheck::Value(Arc::clone(&sites[*site]), *low, *high),
-        };
+        let there = (program.nests[unique[which]].body.as_slice(), code.params.as_slice());
+        let checks = failed_checks(program, &code.checks, there, (&nest.body, &params));
         nests.push(NestCode {
             name: nest.name.clone(),
             ops: nest.ops.clone(),
@@ -269,7 +258,7 @@ pub fn compile(unit: &Unit, target: &Target, options: &CodegenOptions) -> Result
                 .collect(),
             scratch_bytes: code.scratch_bytes,
             scalar_loops: code.scalar_loops.clone(),
-            checks: code.checks.iter().map(meaning).collect(),
+            checks,
             params,
         });
         if options.keep_text {
@@ -280,6 +269,31 @@ pub fn compile(unit: &Unit, target: &Target, options: &CodegenOptions) -> Result
     stats.link = link.elapsed();
     stats.wall = start.elapsed();
     Ok(Code { module: ManuallyDrop::new(module), nests, stats, texts })
+}
+
+/// What the checks of a nest's code mean in a nest that uses the code, each given by its statements and parameters.
+fn failed_checks(
+    program: &Program,
+    checks: &[Check],
+    there: (&[Stmt], &[BufId]),
+    here: (&[Stmt], &[BufId]),
+) -> Vec<FailedCheck> {
+    if checks.is_empty() {
+        return Vec::new();
+    }
+    let sites = check_sites(here.0);
+    // What the compiled nest calls a buffer is the one in the same place here.
+    let buffers = |(body, params): (&[Stmt], &[BufId])| [params, &declared_temps(body)].concat();
+    let (there, here) = (buffers(there), buffers(here));
+    let meaning = |c: &Check| match c {
+        Check::Access { buf, dim } => {
+            let buffer = there.iter().position(|b| b == buf).map_or(*buf, |at| here[at]);
+            let buffer = program.buf(buffer);
+            FailedCheck::Access(buffer.name.clone(), *dim, buffer.shape[*dim])
+        }
+        Check::Value { site, low, high } => FailedCheck::Value(Arc::clone(&sites[*site]), *low, *high),
+    };
+    checks.iter().map(meaning).collect()
 }
 
 /// The order in which to begin with nests at these positions, so that threads end at about the same time: those that

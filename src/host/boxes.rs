@@ -15,10 +15,18 @@ pub(super) fn suppress(
     center_point_box: bool,
 ) -> Result<Tensor> {
     let ([batches, count, 4], [n, classes, m]) = (boxes.shape(), scores.shape()) else {
-        return Err(Error::shape(format!("boxes {:?} and scores {:?}", boxes.shape(), scores.shape())));
+        return Err(Error::shape(format!(
+            "boxes of shape {:?} and scores of shape {:?} do not fit",
+            boxes.shape(),
+            scores.shape()
+        )));
     };
     if (n, m) != (batches, count) {
-        return Err(Error::shape(format!("boxes {:?} and scores {:?}", boxes.shape(), scores.shape())));
+        return Err(Error::shape(format!(
+            "boxes of shape {:?} and scores of shape {:?} do not fit",
+            boxes.shape(),
+            scores.shape()
+        )));
     }
     let [most, overlap, threshold] = limits;
     let most = most.map_or(Ok(0), |most| int(most, "the number of boxes"))?;
@@ -28,6 +36,9 @@ pub(super) fn suppress(
         Some(t) => Err(Error::shape(format!("a threshold must be one number, not {:?}", t.shape()))),
     };
     let (overlap, threshold) = (float(overlap)?.unwrap_or(0.0), float(threshold)?);
+    if !(0.0..=1.0).contains(&overlap) {
+        return Err(Error::invalid(format!("iou_threshold is {overlap}, but must be in 0..=1")));
+    }
     let most = usize::try_from(most).unwrap_or(0).min(*count);
     let corners: Vec<[f32; 4]> =
         boxes.values::<f32>()?.chunks_exact(4).map(|b| corners(b, center_point_box)).collect();

@@ -23,7 +23,8 @@ pub(super) fn reshape(x: &Tensor, shape: &Tensor, allow_zero: bool) -> Result<Te
                 open = Some(d);
                 1
             }
-            n => usize::try_from(*n).map_err(|_| Error::invalid(format!("the shape {wanted:?}")))?,
+            n => usize::try_from(*n)
+                .map_err(|_| Error::invalid(format!("the shape {wanted:?} has a negative extent")))?,
         });
     }
     if let Some(d) = open {
@@ -64,7 +65,9 @@ pub(super) fn range(start: &Tensor, limit: &Tensor, delta: &Tensor) -> Result<Te
         return Err(Error::shape("start, limit and delta have different types"));
     }
     let long = || Error::new(ErrorKind::Limit, "the range is too long");
-    let no_range = |x: &Tensor| Error::shape(format!("a range of {x:?}"));
+    let no_range = |x: &Tensor| {
+        Error::shape(format!("start, limit and delta of a range must each be one number, not {x:?}"))
+    };
     if matches!(dtype, DType::I64 | DType::I32) {
         let part = |x, what| int(x, what).map(i128::from);
         let (start, limit, delta) = (part(start, "start")?, part(limit, "limit")?, part(delta, "delta")?);
@@ -91,7 +94,7 @@ pub(super) fn range(start: &Tensor, limit: &Tensor, delta: &Tensor) -> Result<Te
     let (start, limit, delta) = (one(start)?, one(limit)?, one(delta)?);
     let count = ((limit - start) / delta).ceil();
     if delta == 0.0 || !count.is_finite() {
-        return Err(Error::invalid(format!("a range from {start} to {limit} by {delta}")));
+        return Err(Error::invalid(format!("a range from {start} to {limit} by {delta} is impossible")));
     }
     // A cast of a float to an integer saturates.
     let count = count.max(0.0) as usize;

@@ -328,7 +328,7 @@ fn extents(list: &[i64]) -> Result<Vec<usize>> {
 fn zeros(dtype: DType, shape: &[usize]) -> Result<Tensor> {
     let bytes = checked_bytes(dtype, shape)?;
     if bytes > MAX_BYTES {
-        let message = format!("a tensor of {bytes} bytes; at most {MAX_BYTES} are possible");
+        let message = format!("a tensor would take {bytes} bytes, but at most {MAX_BYTES} are possible");
         return Err(Error::new(ErrorKind::Limit, message));
     }
     Tensor::zeros(dtype, shape)

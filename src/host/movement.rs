@@ -1,5 +1,7 @@
 //! Parts and repetitions of tensors, where which part is a value: [`slice`], [`split`], [`tile`].
 
+use nestjit_ir::CheckKind;
+
 use super::{around, axis, extents, int, ints, zeros};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
@@ -113,7 +115,7 @@ pub(super) fn split(x: &Tensor, sizes: Option<&Tensor>, along: i64, outputs: usi
 pub(super) fn parts(x: &Tensor, d: usize, sizes: &[usize]) -> Result<Vec<Tensor>> {
     let n = x.shape()[d];
     if sizes.iter().try_fold(0usize, |sum, size| sum.checked_add(*size)) != Some(n) {
-        return Err(Error::shape(format!("parts of extents {sizes:?} of a dimension of {n}")));
+        return Err(Error::shape(format!("parts of extents {sizes:?} do not add up to a dimension of {n}")));
     }
     let mut start = 0;
     let mut parts = Vec::with_capacity(sizes.len());
@@ -128,12 +130,17 @@ pub(super) fn tile(x: &Tensor, repeats: &Tensor) -> Result<Tensor> {
     let rank = x.shape().len();
     let repeats = extents(&ints(repeats, "the repeats")?)?;
     if repeats.len() != rank {
-        return Err(Error::shape(format!("{} repeats of a tensor of rank {rank}", repeats.len())));
+        return Err(Error::shape(format!(
+            "there are {} repeats, but the tensor has rank {rank}",
+            repeats.len()
+        )));
     }
     // Each dimension becomes two: how often, and what.
     let (mut shape, mut strides, mut tiled) = (Vec::new(), Vec::new(), Vec::new());
     for ((n, repeat), stride) in x.shape().iter().zip(&repeats).zip(row_major(x.shape())) {
-        let too_large = || Error::new(crate::ErrorKind::Limit, format!("{n} elements {repeat} times"));
+        let too_large = || {
+            Error::new(crate::ErrorKind::Limit, format!("{n} elements repeated {repeat} times are too many"))
+        };
         tiled.push(n.checked_mul(*repeat).ok_or_else(too_large)?);
         shape.extend([*repeat, *n]);
         strides.extend([0, stride]);
@@ -175,12 +182,12 @@ pub(super) fn concat(list: &[&Tensor], d: usize) -> Result<Tensor> {
     Ok(result)
 }
 
-/// A position in a list of `n`, counted from the end if negative.
-pub(super) fn position(index: &Tensor, n: usize, what: &str) -> Result<usize> {
+/// A position in a list of `n`, counted from the end if negative; `input` is what the operator calls it.
+pub(super) fn position(index: &Tensor, n: usize, input: &str) -> Result<usize> {
     let given = int(index, "the position")?;
-    let from_start = if given < 0 { given.checked_add(n as i64) } else { Some(given) };
-    from_start
-        .and_then(|i| usize::try_from(i).ok())
-        .filter(|i| *i < n)
-        .ok_or_else(|| Error::new(crate::ErrorKind::Index, format!("{what} {given} of {n} does not exist")))
+    let from_start = if given < 0 { given.saturating_add(n as i64) } else { given };
+    usize::try_from(from_start).ok().filter(|i| *i < n).ok_or_else(|| {
+        let message = CheckKind::IndexFromEnd.message(input, from_start, 0, n as i64);
+        Error::new(crate::ErrorKind::Index, message)
+    })
 }

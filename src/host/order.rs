@@ -38,7 +38,7 @@ pub(super) fn top_k(x: &Tensor, along: i64, k: i64, largest: bool) -> Result<(Te
     let k = usize::try_from(k)
         .ok()
         .filter(|k| *k <= n)
-        .ok_or_else(|| Error::shape(format!("the first {k} of {n} elements")))?;
+        .ok_or_else(|| Error::shape(format!("k is {k}, but must be in 0..={n}: there are {n} elements")))?;
     let mut shape = x.shape().to_vec();
     shape[d] = k;
     let (mut values, mut indices) = (zeros(x.dtype(), &shape)?, zeros(DType::I64, &shape)?);

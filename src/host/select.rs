@@ -49,7 +49,10 @@ pub(super) fn compress(x: &Tensor, condition: &Tensor, along: Option<i64>) -> Re
     };
     let (outer, extent, size) = around(x, d);
     if condition.len() > extent {
-        return Err(Error::shape(format!("{} conditions for {extent} elements", condition.len())));
+        return Err(Error::shape(format!(
+            "there are {} conditions, but only {extent} elements",
+            condition.len()
+        )));
     }
     let kept = positions(condition)?;
     let mut shape = x.shape().to_vec();

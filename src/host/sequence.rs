@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
 pub(super) fn at(list: &[Tensor], index: &Tensor) -> Result<Tensor> {
-    Ok(list[position(index, list.len(), "element")?].clone())
+    Ok(list[position(index, list.len(), "position")?].clone())
 }
 
 pub(super) fn construct(items: &[Item]) -> Result<Vec<Item>> {
@@ -20,12 +20,12 @@ pub(super) fn construct(items: &[Item]) -> Result<Vec<Item>> {
 }
 
 fn one_type(a: DType, b: DType) -> Error {
-    Error::shape(format!("a sequence of {a} and {b}"))
+    Error::shape(format!("a sequence cannot hold both {a} and {b}"))
 }
 
 pub(super) fn erase(list: &[Tensor], index: Option<&Tensor>) -> Result<Vec<Item>> {
     let last = list.len().checked_sub(1).ok_or_else(|| Error::invalid("the sequence is empty"))?;
-    let index = index.map_or(Ok(last), |index| position(index, list.len(), "element"))?;
+    let index = index.map_or(Ok(last), |index| position(index, list.len(), "position"))?;
     let mut list = list.to_vec();
     list.remove(index);
     Ok(vec![Item::Sequence(list)])
@@ -62,7 +62,7 @@ pub(super) fn split(x: &Tensor, sizes: Option<&Tensor>, along: i64, keep_dims: b
         None => (0..n).map(|i| slice_at(x, d, i)).collect::<Result<_>>()?,
         Some(size) if size.shape().is_empty() => {
             let size = usize::try_from(int(size, "the extent")?).ok().filter(|size| *size > 0);
-            let size = size.ok_or_else(|| Error::invalid("parts of no extent"))?;
+            let size = size.ok_or_else(|| Error::invalid("the extent of a part must be positive"))?;
             let sizes: Vec<usize> = (0..n.div_ceil(size)).map(|i| size.min(n - i * size)).collect();
             parts(x, d, &sizes)?
         }

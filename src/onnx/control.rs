@@ -122,7 +122,7 @@ fn scan(attributes: &Attributes<'_>, node: &NodeProto, batched: bool) -> Result<
     let scanned = extent(scanned, "num_scan_inputs")?;
     let operands = node.input.len().saturating_sub(usize::from(batched));
     let Some(carried) = operands.checked_sub(scanned).filter(|_| scanned > 0) else {
-        return Err(Error::invalid(format!("{scanned} of {operands} inputs are scanned")));
+        return Err(Error::invalid(format!("{scanned} inputs are to be scanned, but there are {operands}")));
     };
     let outputs = node.output.len().saturating_sub(carried);
     let list = |name: &'static str, count: usize| -> Result<Vec<i64>> {

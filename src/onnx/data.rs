@@ -65,5 +65,6 @@ fn sequence(proto: &SequenceProto) -> Result<Item> {
 }
 
 fn read<M: Message + Default>(path: &Path, what: &str) -> Result<M> {
-    M::decode(map::map(path)?).map_err(|e| Error::invalid(format!("not {what}: {e}")))
+    M::decode(map::map(path)?)
+        .map_err(|e| Error::invalid(format!("this is not {what}: {e}")).caused_by(e).in_file(path))
 }

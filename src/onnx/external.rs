@@ -39,13 +39,13 @@ impl External {
                 "checksum" => {}
                 key => {
                     return Err(Error::unsupported(format!(
-                        "external data with the entry '{}'",
+                        "the entry '{}' of external data is not supported",
                         key.escape_debug()
                     )));
                 }
             }
         }
-        let location = location.ok_or_else(|| Error::invalid("external data without a location"))?;
+        let location = location.ok_or_else(|| Error::invalid("the external data has no location"))?;
         if let Some(length) = length.filter(|l| *l != expected as u64) {
             return Err(Error::invalid(format!(
                 "the external data has {length} bytes, but type and shape ask for {expected}"
@@ -70,7 +70,7 @@ impl External {
         }
         let folder = self.folder.as_deref().ok_or_else(|| {
             Error::unsupported(
-                "external data of a model that was not read from a file: its folder is unknown",
+                "the model has external data, but was not read from a file: its folder is unknown",
             )
         })?;
         let bytes = open_below(folder, location)?;
@@ -80,8 +80,12 @@ impl External {
 }
 
 fn parse(what: &str, value: &str) -> Result<u64> {
-    value.parse().map_err(|_| {
-        Error::invalid(format!("external data with {what} '{}', which is not a number", value.escape_debug()))
+    value.parse().map_err(|e| {
+        Error::invalid(format!(
+            "the {what} of the external data is '{}', which is not a number",
+            value.escape_debug()
+        ))
+        .caused_by(e)
     })
 }
 
@@ -105,17 +109,17 @@ fn open_below(folder: &Path, location: &str) -> Result<Bytes> {
             Component::ParentDir => return Err(refuse("it leaves the model's folder by '..'")),
             Component::RootDir | Component::Prefix(_) => return Err(refuse("the path is absolute")),
         }
-        let metadata = std::fs::symlink_metadata(&path).map_err(|e| failure(&path, &e))?;
+        let metadata = std::fs::symlink_metadata(&path).map_err(|e| failure(&path, e))?;
         if metadata.file_type().is_symlink() {
             return Err(refuse("it is, or is reached by, a symbolic link"));
         }
     }
-    let before = std::fs::symlink_metadata(&path).map_err(|e| failure(&path, &e))?;
+    let before = std::fs::symlink_metadata(&path).map_err(|e| failure(&path, e))?;
     if !before.is_file() {
         return Err(refuse("it is not a regular file"));
     }
-    let file = File::open(&path).map_err(|e| failure(&path, &e))?;
-    let opened = file.metadata().map_err(|e| failure(&path, &e))?;
+    let file = File::open(&path).map_err(|e| failure(&path, e))?;
+    let opened = file.metadata().map_err(|e| failure(&path, e))?;
     if !same_single_file(&before, &opened) {
         return Err(refuse("it is a hard link, or changed while it was opened"));
     }

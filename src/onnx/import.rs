@@ -47,6 +47,10 @@ impl OnnxModel {
     /// # Errors
     /// All that is wrong with the model or that is not supported, in one message.
     pub fn import(&self, specialization: &Specialization) -> Result<Imported> {
+        self.import_all(specialization).map_err(|e| self.located(e))
+    }
+
+    fn import_all(&self, specialization: &Specialization) -> Result<Imported> {
         let mut importer = Importer::new(self);
         let mut scope = Scope::new(&self.opsets);
         importer.interface(&mut scope, specialization);
@@ -173,7 +177,10 @@ impl<'m> Importer<'m> {
     ) -> Result<Option<Vec<ValueId>>> {
         self.visits += 1;
         if self.visits > limit::VISITS {
-            return Err(limit::limit(format!("more than {} nodes, loops unrolled", limit::VISITS)));
+            return Err(limit::limit(format!(
+                "there are more than {} nodes when loops are unrolled",
+                limit::VISITS
+            )));
         }
         let domain = normal_domain(node.domain());
         let key = (domain.to_owned(), node.op_type().to_owned(), node.overload().to_owned());

@@ -43,11 +43,13 @@ pub(super) const FORCED_BYTES: usize = 64 << 20;
 /// Refuses a tensor of this type and shape if it is too large.
 pub(super) fn check(dtype: DType, shape: &[usize]) -> Result<()> {
     if shape.len() > RANK {
-        return Err(limit(format!("a tensor of rank {}; at most {RANK} is possible", shape.len())));
+        return Err(limit(format!("a tensor has rank {}, but at most {RANK} is possible", shape.len())));
     }
     let bytes = checked_bytes(dtype, shape)?;
     if bytes > TENSOR_BYTES {
-        return Err(limit(format!("a tensor of {bytes} bytes; at most {TENSOR_BYTES} are possible")));
+        return Err(limit(format!(
+            "a tensor would take {bytes} bytes, but at most {TENSOR_BYTES} are possible"
+        )));
     }
     Ok(())
 }
@@ -61,7 +63,9 @@ pub(super) fn zeros(dtype: DType, shape: &[usize]) -> Result<Tensor> {
 /// Refuses a table of this type and shape if it is too large.
 pub(super) fn check_table(dtype: DType, shape: &[usize]) -> Result<()> {
     match checked_bytes(dtype, shape)? > TABLE_BYTES {
-        true => Err(limit(format!("a table of shape {shape:?}; at most {TABLE_BYTES} bytes are possible"))),
+        true => Err(limit(format!(
+            "a table of shape {shape:?} is needed, which takes more than the {TABLE_BYTES} bytes that are possible"
+        ))),
         false => Ok(()),
     }
 }
@@ -69,7 +73,9 @@ pub(super) fn check_table(dtype: DType, shape: &[usize]) -> Result<()> {
 /// Refuses a window of more elements than any image has.
 pub(super) fn check_kernel(kernel: &[usize]) -> Result<()> {
     match product(kernel)? > KERNEL {
-        true => Err(limit(format!("a kernel of {kernel:?}; at most {KERNEL} elements are possible"))),
+        true => Err(limit(format!(
+            "a kernel of {kernel:?} has more than the {KERNEL} elements that are possible"
+        ))),
         false => Ok(()),
     }
 }
@@ -77,7 +83,9 @@ pub(super) fn check_kernel(kernel: &[usize]) -> Result<()> {
 /// The product, if it can be addressed.
 pub(super) fn product(factors: &[usize]) -> Result<usize> {
     let product = factors.iter().try_fold(1usize, |product, n| product.checked_mul(*n));
-    product.filter(|n| *n <= isize::MAX as usize).ok_or_else(|| limit(format!("the product of {factors:?}")))
+    product
+        .filter(|n| *n <= isize::MAX as usize)
+        .ok_or_else(|| limit(format!("the product of {factors:?} is too large")))
 }
 
 /// An [`ErrorKind::Limit`].

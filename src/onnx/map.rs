@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// The contents of a file, all of which is about to be read.
 pub(super) fn map(path: &Path) -> Result<Bytes> {
-    let file = File::open(path).map_err(|e| failure(path, &e))?;
+    let file = File::open(path).map_err(|e| failure(path, e))?;
     let Some(map) = pages(path, &file)? else { return Ok(Bytes::new()) };
     // One call instead of many faults. Where the system does not know it, reading takes a little longer.
     #[cfg(target_os = "linux")]
@@ -25,7 +25,7 @@ pub(super) fn map_file(path: &Path, file: &File) -> Result<Bytes> {
 
 /// The map of a file, unless it is empty.
 fn pages(path: &Path, file: &File) -> Result<Option<Mmap>> {
-    let metadata = file.metadata().map_err(|e| failure(path, &e))?;
+    let metadata = file.metadata().map_err(|e| failure(path, e))?;
     if !metadata.is_file() {
         return Err(Error::new(ErrorKind::Io, format!("'{}' is not a file", path.display())));
     }
@@ -34,10 +34,10 @@ fn pages(path: &Path, file: &File) -> Result<Option<Mmap>> {
     }
     // SAFETY: the map is read-only and private to this process. That nobody shortens or rewrites the file
     // while its model exists is a condition that `Model::from_onnx` states.
-    unsafe { Mmap::map(file) }.map(Some).map_err(|e| failure(path, &e))
+    unsafe { Mmap::map(file) }.map(Some).map_err(|e| failure(path, e))
 }
 
 /// An error of the operating system, with the file's name.
-pub(super) fn failure(path: &Path, e: &std::io::Error) -> Error {
-    Error::new(ErrorKind::Io, format!("cannot read '{}': {e}", path.display()))
+pub(super) fn failure(path: &Path, e: std::io::Error) -> Error {
+    Error::new(ErrorKind::Io, format!("cannot read '{}': {e}", path.display())).caused_by(e)
 }

@@ -1,7 +1,7 @@
 //! A parsed ONNX model: checked as far as that is possible without shapes, its weights decoded.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nestjit_ir::DType;
 use prost::Message;
@@ -79,6 +79,8 @@ pub struct OnnxModel {
     pub(super) functions: HashMap<(String, String, String), FunctionProto>,
     pub(super) inputs: Vec<InputSpec>,
     pub(super) external: External,
+    /// Where it was read from, for errors.
+    file: Option<PathBuf>,
 }
 
 impl OnnxModel {
@@ -92,7 +94,9 @@ impl OnnxModel {
         let bytes = map::map(path)?;
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-        OnnxModel::parse(bytes, Some(folder), stem)
+        let mut model = OnnxModel::parse(bytes, Some(folder), stem).map_err(|e| e.in_file(path))?;
+        model.file = Some(path.to_owned());
+        Ok(model)
     }
 
     /// Reads the bytes of a file. External data is not possible: no folder is known.
@@ -101,6 +105,14 @@ impl OnnxModel {
     /// All that is wrong with it.
     pub fn from_bytes(bytes: &[u8]) -> Result<OnnxModel> {
         OnnxModel::parse(Bytes::copy_from_slice(bytes), None, String::new())
+    }
+
+    /// An error of this model, with the file that it was read from.
+    pub(super) fn located(&self, e: Error) -> Error {
+        match &self.file {
+            Some(file) => e.in_file(file),
+            None => e,
+        }
     }
 
     /// Takes a message that was built in memory.
@@ -117,19 +129,19 @@ impl OnnxModel {
                 format!("the file has {} bytes; at most {MAX_FILE_BYTES} are possible", bytes.len());
             return Err(Error::new(ErrorKind::Limit, message));
         }
-        let proto =
-            ModelProto::decode(bytes).map_err(|e| Error::invalid(format!("not an ONNX model: {e}")))?;
+        let proto = ModelProto::decode(bytes)
+            .map_err(|e| Error::invalid(format!("this is not an ONNX model: {e}")).caused_by(e))?;
         OnnxModel::check(proto, folder, name)
     }
 
     fn check(mut proto: ModelProto, folder: Option<&Path>, name: String) -> Result<OnnxModel> {
         let Some(mut graph) = proto.graph.take() else {
-            return Err(Error::invalid("not an ONNX model: it has no graph"));
+            return Err(Error::invalid("this is not an ONNX model: it has no graph"));
         };
         let version = proto.ir_version();
         if version < MIN_IR_VERSION {
             return Err(Error::invalid(format!(
-                "IR version {version}; {MIN_IR_VERSION} is the first supported"
+                "the IR version {version} is not supported; {MIN_IR_VERSION} is the first that is"
             )));
         }
         let mut problems = Problems::default();
@@ -140,9 +152,7 @@ impl OnnxModel {
         let declared = graph.input.iter().filter(|i| !initializers.contains_key(i.name()));
         let inputs: Vec<InputSpec> = declared
             .filter_map(|input| {
-                let named = |e: Error| {
-                    Error::new(e.kind(), format!("input '{}': {}", input.name().escape_debug(), e.message()))
-                };
+                let named = |e: Error| e.about(&format!("input '{}'", input.name().escape_debug()));
                 problems.keep(input_spec(input).map_err(named))
             })
             .collect();
@@ -157,7 +167,7 @@ impl OnnxModel {
         }
         problems.finish()?;
         let name = if name.is_empty() { graph.name().to_owned() } else { name };
-        Ok(OnnxModel { name, opsets, graph, initializers, functions, inputs, external })
+        Ok(OnnxModel { name, opsets, graph, initializers, functions, inputs, external, file: None })
     }
 
     /// The model's name: that of its file, or of its graph.
@@ -206,7 +216,7 @@ pub(super) fn opsets(imports: &[OperatorSetIdProto]) -> Result<Opsets> {
             return Err(Error::unsupported(message));
         }
         if version < MIN_OPSET {
-            return Err(Error::invalid(format!("operator set version {version}")));
+            return Err(Error::invalid(format!("the operator set version {version} is not supported")));
         }
         if opsets.insert(domain.to_owned(), version).is_some_and(|other| other != version) {
             let message = format!("the operator set '{}' is imported in two versions", domain.escape_debug());
@@ -230,9 +240,7 @@ fn initializers(
     }));
     let mut initializers = BTreeMap::new();
     for (name, tensor) in decoded {
-        let tensor = tensor.map_err(|e| {
-            Error::new(e.kind(), format!("initializer '{}': {}", name.escape_debug(), e.message()))
-        });
+        let tensor = tensor.map_err(|e| e.about(&format!("initializer '{}'", name.escape_debug())));
         if let Err(e) = &tensor
             && e.kind() != ErrorKind::Unsupported
         {
@@ -289,7 +297,11 @@ pub(super) fn input_spec(input: &ValueInfoProto) -> Result<InputSpec> {
         kind = match (kind, inner) {
             (InputKind::Tensor, inner) => inner,
             (InputKind::Optional, InputKind::Sequence) => InputKind::Optional,
-            _ => return Err(Error::unsupported("a sequence of sequences or optional values")),
+            _ => {
+                return Err(Error::unsupported(
+                    "a sequence of sequences or optional values is not supported",
+                ));
+            }
         };
         value = element.and_then(|t| t.value.as_ref());
     };

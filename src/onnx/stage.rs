@@ -160,6 +160,15 @@ impl Body {
         facts: &BTreeMap<Slot, Fact>,
         specialize: Option<usize>,
     ) -> Result<Planned> {
+        self.planned(rest, facts, specialize).map_err(|e| self.model.located(e))
+    }
+
+    fn planned(
+        &self,
+        rest: Option<&[usize]>,
+        facts: &BTreeMap<Slot, Fact>,
+        specialize: Option<usize>,
+    ) -> Result<Planned> {
         let model: &OnnxModel = &self.model;
         let mut importer = Importer::staged(self, specialize.filter(|_| rest.is_none()));
         let mut scope = Scope::new(&self.opsets);

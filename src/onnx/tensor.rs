@@ -31,7 +31,7 @@ pub(super) fn dtype(number: i32) -> Result<DType> {
         DataType::Undefined => return Err(Error::invalid("the element type is undefined")),
         other => {
             let name = other.as_str_name().to_ascii_lowercase();
-            return Err(Error::unsupported(format!("element type {name}")));
+            return Err(Error::unsupported(format!("the element type {name} is not supported")));
         }
     })
 }
@@ -73,7 +73,7 @@ fn decode_with(
     let shape = extents(&proto.dims)?;
     let bytes = checked_bytes(dtype, &shape)?;
     if proto.segment.is_some() {
-        return Err(Error::unsupported("a tensor in segments"));
+        return Err(Error::unsupported("a tensor in segments is not supported"));
     }
     if proto.data_location() == DataLocation::External {
         return make(dtype, &shape, external.read(proto, bytes)?);
@@ -125,7 +125,7 @@ fn typed(proto: &TensorProto, dtype: DType, shape: &[usize]) -> Result<Tensor> {
 
 /// The dense tensor that a sparse one stands for.
 pub(super) fn decode_sparse(proto: &SparseTensorProto, external: &External) -> Result<Tensor> {
-    let missing = |what: &str| Error::invalid(format!("a sparse tensor without {what}"));
+    let missing = |what: &str| Error::invalid(format!("a sparse tensor has no {what}"));
     let values = decode(proto.values.as_ref().ok_or_else(|| missing("values"))?, external)?;
     let indices = decode(proto.indices.as_ref().ok_or_else(|| missing("indices"))?, external)?;
     let shape = extents(&proto.dims)?;
@@ -147,7 +147,11 @@ pub(super) fn decode_sparse(proto: &SparseTensorProto, external: &External) -> R
             })
             .collect::<Result<_>>()?
         }
-        other => return Err(Error::invalid(format!("{other:?} indices of {count} sparse values"))),
+        other => {
+            return Err(Error::invalid(format!(
+                "indices of shape {other:?} do not fit {count} sparse values"
+            )));
+        }
     };
     let size = values.dtype().size();
     let total = dense.len();
@@ -166,10 +170,10 @@ pub(super) fn value_dtype(proto: &super::proto::ValueInfoProto) -> Result<DType>
     use super::proto::type_proto::Value;
     match proto.r#type.as_ref().and_then(|t| t.value.as_ref()) {
         Some(Value::TensorType(tensor)) => dtype(tensor.elem_type()),
-        Some(Value::SequenceType(_)) => Err(Error::unsupported("a sequence")),
-        Some(Value::OptionalType(_)) => Err(Error::unsupported("an optional value")),
-        Some(Value::MapType(_)) => Err(Error::unsupported("a map")),
-        Some(Value::SparseTensorType(_)) => Err(Error::unsupported("a sparse tensor")),
+        Some(Value::SequenceType(_)) => Err(Error::unsupported("a sequence is not supported here")),
+        Some(Value::OptionalType(_)) => Err(Error::unsupported("an optional value is not supported here")),
+        Some(Value::MapType(_)) => Err(Error::unsupported("a map is not supported")),
+        Some(Value::SparseTensorType(_)) => Err(Error::unsupported("a sparse tensor is not supported here")),
         None => Err(Error::invalid("the type is missing")),
     }
 }

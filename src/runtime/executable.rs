@@ -91,8 +91,9 @@ impl Executable {
     /// contradicts itself.
     pub(crate) fn new(parts: Parts, records: Records) -> Result<Executable> {
         let Parts { code, plan, mut unit, inputs, outputs, threads } = parts;
-        let no_threads =
-            |e| Error::new(ErrorKind::Limit, format!("{threads} threads cannot be started: {e}"));
+        let no_threads = |e| {
+            Error::new(ErrorKind::Limit, format!("{threads} threads cannot be started: {e}")).caused_by(e)
+        };
         let pool = Pool::shared(threads).map_err(no_threads)?;
         let used: BTreeSet<BufId> = code.nests().iter().flat_map(|n| n.params.iter().copied()).collect();
         let used: Vec<BufId> = used.into_iter().collect();

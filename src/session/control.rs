@@ -109,7 +109,7 @@ impl Run<'_> {
         }
         let count = count.unwrap_or(length);
         if count > length {
-            return Err(Error::shape(format!("a sequence of length {count} in {length} elements")));
+            return Err(Error::shape(format!("the length {count} of a sequence is outside 0..={length}")));
         }
         let mut collected: Vec<Vec<Tensor>> = vec![Vec::new(); scans];
         for i in 0..count {
@@ -169,12 +169,12 @@ impl Run<'_> {
         }
         let batch = batch.flatten().unwrap_or_default();
         if batch == 0 || lengths.as_ref().is_some_and(|lengths| lengths.len() != batch) {
-            return Err(Error::shape(format!("a batch of {batch}, and lengths {lengths:?}")));
+            return Err(Error::shape(format!("the lengths {lengths:?} do not fit a batch of {batch}")));
         }
         let mut collected: Vec<Vec<Tensor>> = vec![Vec::new(); plan.body.outputs().len()];
         for b in 0..batch {
             let length = lengths.as_ref().map(|lengths| usize::try_from(lengths[b])).transpose();
-            let length = length.map_err(|_| Error::shape("a sequence of negative length"))?;
+            let length = length.map_err(|_| Error::shape("the length of a sequence is negative"))?;
             let element = |operand: &Item| slice_at(operand.tensor()?, 0, b).map(Item::Tensor);
             let slices = operands.iter().map(element).collect::<Result<_>>()?;
             collect(&mut collected, self.scan(plan, scan, slices, length, around)?)?;

@@ -33,7 +33,13 @@ fn load(folder: &Path, entries: &[(&str, &str)]) -> Result<Model, Error> {
 #[track_caller]
 fn assert_refused(folder: &Path, entries: &[(&str, &str)], message: &str) {
     let error = load(folder, entries).unwrap_err();
-    assert_eq!(error.to_string(), format!("initializer 'w': {message}"));
+    assert_eq!(without_file(folder, &error), format!("initializer 'w': {message}"));
+}
+
+/// The error after the name of the model's file, which it begins with.
+fn without_file(folder: &Path, error: &Error) -> String {
+    let file = format!("'{}': ", folder.join("m.onnx").display());
+    error.to_string().strip_prefix(&file).unwrap_or_else(|| panic!("no {file} in {error}")).to_owned()
 }
 
 /// A folder with a folder `models`, and the same twelve bytes in `secret`, `models/weights` and `models/sub/weights`.
@@ -114,7 +120,7 @@ fn ranges_that_leave_the_file() {
     let load = |offset: &str, length: &str| {
         let entries = at(offset, length);
         let entries: Vec<(&str, &str)> = entries.iter().map(|(k, v)| (*k, v.as_str())).collect();
-        load(&folder, &entries).map(drop).map_err(|e| e.to_string())
+        load(&folder, &entries).map(drop).map_err(|e| without_file(&folder, &e))
     };
     assert_eq!(load("4", "8"), Ok(()));
     let outside = |offset: &str| {
@@ -131,8 +137,9 @@ fn ranges_that_leave_the_file() {
         assert_eq!(load("0", n), Err(length(n)));
     }
     for text in ["-1", "x", "", "18446744073709551616", "1e3"] {
-        let message =
-            |what| format!("initializer 'w': external data with {what} '{text}', which is not a number");
+        let message = |what| {
+            format!("initializer 'w': the {what} of the external data is '{text}', which is not a number")
+        };
         assert_eq!(load(text, "8"), Err(message("offset")));
         assert_eq!(load("0", text), Err(message("length")));
     }
@@ -141,12 +148,13 @@ fn ranges_that_leave_the_file() {
 #[test]
 fn data_that_cannot_be_external() {
     let (_outside, folder) = folders();
-    assert_refused(&folder, &[], "external data without a location");
+    assert_refused(&folder, &[], "the external data has no location");
     let error = load(&folder, &[("location", "weights"), ("colour", "red")]).unwrap_err();
-    let message = "node 'y' (Add, opset 17): initializer 'w': external data with the entry 'colour'";
-    assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Unsupported, message));
+    let message =
+        "node 'y' (Add, opset 17): initializer 'w': the entry 'colour' of external data is not supported";
+    assert_eq!((error.kind(), without_file(&folder, &error).as_str()), (ErrorKind::Unsupported, message));
     let bytes = external(&[("location", "weights")]).encode_to_vec();
     let error = Model::from_onnx_bytes(&bytes).unwrap_err();
-    let message = "external data of a model that was not read from a file: its folder is unknown";
+    let message = "the model has external data, but was not read from a file: its folder is unknown";
     assert!(error.to_string().contains(message), "{error}");
 }

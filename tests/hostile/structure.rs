@@ -75,9 +75,9 @@ fn ends_that_are_missing() {
     assert_refused(changed(|g| g.output.clear()), ErrorKind::Invalid, "the graph has no output");
     assert_refused(changed(|g| g.node.clear()), ErrorKind::Invalid, "nothing makes the output 'y'");
     assert_refused(model_of(GraphProto::default()), ErrorKind::Invalid, "the graph has no output");
-    assert_refused(ModelProto::default(), ErrorKind::Invalid, "not an ONNX model: it has no graph");
+    assert_refused(ModelProto::default(), ErrorKind::Invalid, "this is not an ONNX model: it has no graph");
     let error = OnnxModel::from_bytes(&[]).unwrap_err();
-    assert_eq!(error.to_string(), "not an ONNX model: it has no graph");
+    assert_eq!(error.to_string(), "this is not an ONNX model: it has no graph");
     let unnamed = changed(|g| g.input.push(declared("", Float, &["2"])));
     assert_refused(unnamed, ErrorKind::Invalid, "input '': the name is empty");
     let untyped = changed(|g| g.input.push(named("z")));
@@ -105,7 +105,7 @@ fn outputs_that_nothing_computes() {
 fn versions_that_do_not_exist() {
     let version = |ir| ModelProto { ir_version: ir, ..relu() };
     for (ir, shown) in [(Some(0), 0), (Some(2), 2), (None, 0), (Some(-1), -1), (Some(i64::MIN), i64::MIN)] {
-        let message = format!("IR version {shown}; 3 is the first supported");
+        let message = format!("the IR version {shown} is not supported; 3 is the first that is");
         assert_refused(version(ir), ErrorKind::Invalid, &message);
     }
     // A newer format is read as far as it is understood: what it adds must be used to matter.
@@ -115,11 +115,15 @@ fn versions_that_do_not_exist() {
     assert_refused(sets(vec![]), ErrorKind::Invalid, message);
     let message = "operator set version 999; 27 is the newest supported";
     assert_refused(sets(vec![opset("", 999)]), ErrorKind::Unsupported, message);
-    assert_refused(sets(vec![opset("", 0)]), ErrorKind::Invalid, "operator set version 0");
+    assert_refused(
+        sets(vec![opset("", 0)]),
+        ErrorKind::Invalid,
+        "the operator set version 0 is not supported",
+    );
     assert_refused(
         sets(vec![opset("", i64::MIN)]),
         ErrorKind::Invalid,
-        &format!("operator set version {}", i64::MIN),
+        &format!("the operator set version {} is not supported", i64::MIN),
     );
     let message = "the operator set '' is imported in two versions";
     assert_refused(sets(vec![opset("", 17), opset("ai.onnx", 18)]), ErrorKind::Invalid, message);
@@ -153,7 +157,7 @@ fn one_message_lists_everything() {
         "node 'first' (NoSuchOp, opset 17): the operator is not supported",
         "node 'b' (Relu, opset 17): the attribute 'speed' is not supported",
         "node 'd' (Transpose, opset 17): ",
-        "node 'e' (Cast, opset 17): element type float16",
+        "node 'e' (Cast, opset 17): the element type float16 is not supported",
         "node 'f' (Sqrt, opset 17): 'nowhere' is not defined before this node",
         "node 'y' (Conv, opset 17): ",
     ];
@@ -269,7 +273,7 @@ fn sixty_nested_branches() {
     assert!(error.to_string().contains("nested more than 64 deep"), "{error}");
     // In a file, protobuf's own limit comes first.
     let error = OnnxModel::from_bytes(&nested(60).encode_to_vec()).unwrap_err();
-    assert!(error.to_string().starts_with("not an ONNX model: "), "{error}");
+    assert!(error.to_string().starts_with("this is not an ONNX model: "), "{error}");
     assert!(error.to_string().contains("recursion limit"), "{error}");
     let small = OnnxModel::from_bytes(&nested(20).encode_to_vec()).unwrap();
     assert!(small.graph(&Specialization::default()).is_ok());

@@ -100,7 +100,7 @@ fn every_encoding_of_an_initializer() {
         let (kind, text) = refusal(m);
         let name = dtype.as_str_name().to_ascii_lowercase();
         assert_eq!(kind, ErrorKind::Unsupported);
-        assert!(text.contains(&format!("initializer 'w': element type {name}")), "{text}");
+        assert!(text.contains(&format!("initializer 'w': the element type {name}")), "{text}");
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) const OPS: &[OpEntry] = &[
     op("Gelu", 20, |cx| match cx.string("approximate", "none")? {
         "none" => unary(cx, Unary::GeluErf),
         "tanh" => unary(cx, Unary::GeluTanh),
-        other => Err(Error::invalid(format!("the approximation '{}'", other.escape_debug()))),
+        other => Err(Error::invalid(format!("there is no approximation '{}'", other.escape_debug()))),
     }),
     op("HardSigmoid", 1, |cx| {
         let (alpha, beta) = (cx.float("alpha", 0.2)?, cx.float("beta", 0.5)?);
@@ -149,7 +149,7 @@ fn dropout(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         _ => 0.0,
     };
     if ratio != 0.0 {
-        return Err(Error::unsupported("training"));
+        return Err(Error::unsupported("training is not supported"));
     }
     let shape = cx.shape(x);
     let mut results = vec![x];

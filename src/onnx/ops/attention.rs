@@ -21,7 +21,12 @@ pub(super) fn heads(cx: &mut NodeCx<'_, '_>, x: ValueId, heads: Option<usize>) -
             let split = cx.reshape(x, &[*b, *t, h, hidden / h])?;
             cx.transpose(split, &[0, 2, 1, 3])
         }
-        _ => Err(Error::shape(format!("{shape:?} cannot be divided into {heads:?} heads"))),
+        (_, Some(heads)) => {
+            Err(Error::shape(format!("a tensor of shape {shape:?} cannot be divided into {heads} heads")))
+        }
+        (_, None) => Err(Error::shape(format!(
+            "a tensor of shape {shape:?} needs the number of heads that it is divided into"
+        ))),
     }
 }
 
@@ -54,7 +59,10 @@ fn attention(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     for (state, index) in [(&mut k, 4), (&mut v, 5)] {
         if let Some(before) = cx.optional(index) {
             if cx.rank(before) != 4 {
-                return Err(Error::shape(format!("the past is of shape {:?}", cx.shape(before))));
+                return Err(Error::shape(format!(
+                    "the past must be of rank 4, but its shape is {:?}",
+                    cx.shape(before)
+                )));
             }
             past = cx.shape(before)[2];
             *state = cx.concat(&[before, *state], 2)?;
@@ -64,7 +72,10 @@ fn attention(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let (q_shape, kv_shape) = (cx.shape(q), cx.shape(k));
     let groups = q_shape[1].checked_div(kv_shape[1]).unwrap_or(0);
     if groups * kv_shape[1] != q_shape[1] {
-        return Err(Error::shape(format!("{} heads of queries, {} of keys", q_shape[1], kv_shape[1])));
+        return Err(Error::shape(format!(
+            "{} heads of queries are no multiple of {} heads of keys",
+            q_shape[1], kv_shape[1]
+        )));
     }
     if groups > 1 {
         (k, v) = (repeat_heads(cx, k, groups)?, repeat_heads(cx, v, groups)?);
@@ -105,7 +116,7 @@ fn attention(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         1 => capped,
         2 => masked,
         3 => weights,
-        mode => return Err(Error::invalid(format!("qk_matmul_output_mode is {mode}"))),
+        mode => return Err(Error::invalid(format!("qk_matmul_output_mode is {mode}, but must be 0 to 3"))),
     };
     Ok(vec![y, present_k, present_v, shown])
 }
@@ -260,7 +271,9 @@ fn rotary_embedding(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let rotated = count(cx, "rotary_embedding_dim")?.filter(|n| *n != 0).unwrap_or(d);
     let interleaved = cx.flag("interleaved", false)?;
     if rotated > d || !rotated.is_multiple_of(2) {
-        return Err(Error::invalid(format!("{rotated} of {d} elements are rotated")));
+        return Err(Error::invalid(format!(
+            "{rotated} elements are to be rotated, which must be even and at most {d}"
+        )));
     }
     let half = rotated / 2;
     // [B, 1, T, half], also from a table by position.
@@ -277,7 +290,11 @@ fn rotary_embedding(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
             *cache = cx.gather(*cache, positions, 0)?;
         }
         if cx.shape(*cache) != [b, t, half] {
-            return Err(Error::shape(format!("a cache of {:?} for {:?}", cx.shape(*cache), [b, t, half])));
+            return Err(Error::shape(format!(
+                "a cache of shape {:?} was given where {:?} is needed",
+                cx.shape(*cache),
+                [b, t, half]
+            )));
         }
         *cache = cx.reshape(*cache, &[b, 1, t, half])?;
     }

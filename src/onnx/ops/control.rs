@@ -84,7 +84,7 @@ fn both(cx: &mut NodeCx<'_, '_>, condition: ValueId, branches: [&GraphProto; 2])
         let (x, y) = (cx.shape(a), cx.shape(b));
         if x != y || cx.dtype(a) != cx.dtype(b) {
             return Err(Error::unsupported(format!(
-                "branches that yield {x:?} and {y:?}, chosen at run time"
+                "branches whose results have the shapes {x:?} and {y:?} cannot be chosen between at run time"
             )));
         }
         results.push(cx.select(condition, a, b)?);
@@ -96,7 +96,9 @@ fn both(cx: &mut NodeCx<'_, '_>, condition: ValueId, branches: [&GraphProto; 2])
 fn iterations(count: i64) -> Result<usize> {
     let count = extent(count.max(0), "the number of iterations")?;
     match count > ITERATIONS {
-        true => Err(limit::limit(format!("{count} iterations; at most {ITERATIONS} are unrolled"))),
+        true => {
+            Err(limit::limit(format!("there are {count} iterations, but at most {ITERATIONS} are unrolled")))
+        }
         false => Ok(count),
     }
 }
@@ -179,7 +181,10 @@ fn scan(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         "num_scan_inputs",
     )?;
     let Some(carried) = inputs.len().checked_sub(scanned).filter(|_| scanned > 0) else {
-        return Err(Error::invalid(format!("{scanned} of {} inputs are scanned", inputs.len())));
+        return Err(Error::invalid(format!(
+            "{scanned} inputs are to be scanned, but there are {}",
+            inputs.len()
+        )));
     };
     let outputs = cx.output_count().saturating_sub(carried);
     let list = |name: &'static str, count: usize| -> Result<Vec<i64>> {

@@ -25,13 +25,17 @@ fn conv(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
 /// The weight's extents, which `kernel_shape` repeats.
 fn kernel(cx: &NodeCx<'_, '_>, shape: &[usize], filter: &[usize]) -> Result<Vec<usize>> {
     if filter.len() != shape.len() {
-        return Err(Error::shape(format!("the operand is {shape:?}, but the weight {filter:?}")));
+        return Err(Error::shape(format!(
+            "an operand of shape {shape:?} does not fit a weight of shape {filter:?}"
+        )));
     }
     let kernel = filter[2..].to_vec();
     let declared = cx.attributes.ints("kernel_shape")?;
     let differs = |d: &[i64]| !d.iter().map(|v| usize::try_from(*v).ok()).eq(kernel.iter().map(|k| Some(*k)));
     if let Some(declared) = declared.filter(|d| differs(d)) {
-        return Err(Error::invalid(format!("kernel_shape is {declared:?}, but the weight {filter:?}")));
+        return Err(Error::invalid(format!(
+            "kernel_shape is {declared:?}, but the weight has the shape {filter:?}"
+        )));
     }
     Ok(kernel)
 }
@@ -52,7 +56,7 @@ fn conv_transpose(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     }
     if groups == 0 || filter[0] != shape[1] || !shape[1].is_multiple_of(groups) {
         return Err(Error::shape(format!(
-            "{groups} groups, the operand is {shape:?}, the weight {filter:?}"
+            "{groups} groups do not fit an operand of shape {shape:?} and a weight of shape {filter:?}"
         )));
     }
     let padding = transposed_padding(cx, &input, &kernel, &strides, &dilations)?;
@@ -108,7 +112,7 @@ fn transposed_padding(
         return Err(Error::invalid(format!("output_shape must have {count} entries")));
     }
     if let Some(wrong) = wanted.into_iter().flatten().find(|n| !(1..=limit::ATTRIBUTE as i64).contains(*n)) {
-        return Err(Error::invalid(format!("output_shape contains {wrong}")));
+        return Err(Error::invalid(format!("output_shape contains {wrong}, which is not possible")));
     }
     (0..count)
         .map(|d| {

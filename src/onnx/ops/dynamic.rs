@@ -30,7 +30,7 @@ fn compress(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let kept = ints(&condition, "the condition")?;
     let n = cx.shape(x)[along];
     if kept.len() > n {
-        return Err(Error::shape(format!("{} conditions for {n} elements", kept.len())));
+        return Err(Error::shape(format!("there are {} conditions, but only {n} elements", kept.len())));
     }
     let kept: Vec<i64> = kept.iter().enumerate().filter(|(_, k)| **k != 0).map(|(i, _)| i as i64).collect();
     let kept = cx.values(&[kept.len()], &kept)?;
@@ -49,11 +49,11 @@ fn det(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     };
     let (n, outer) = (*n, outer.to_vec());
     if *rows != n {
-        return Err(Error::shape(format!("{shape:?} are not square")));
+        return Err(Error::shape(format!("the matrices of a tensor of shape {shape:?} are not square")));
     }
     if n > DET {
         return Err(Error::unsupported(format!(
-            "the determinant of {n} x {n} elements; at most {DET} are possible"
+            "the determinant of a matrix of {n} x {n} elements is not supported; {DET} x {DET} is the most"
         )));
     }
     let rank = shape.len();

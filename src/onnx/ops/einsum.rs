@@ -34,7 +34,10 @@ fn labels(term: &str, ellipsis: usize) -> Result<Vec<Label>> {
             labels.push(c as Label);
             rest = &rest[1..];
         } else {
-            return Err(Error::invalid(format!("the term '{}' of the equation", term.escape_debug())));
+            return Err(Error::invalid(format!(
+                "the term '{}' of the equation makes no sense",
+                term.escape_debug()
+            )));
         }
     }
     Ok(labels)
@@ -51,7 +54,11 @@ fn einsum(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let terms: Vec<&str> = terms.split(',').collect();
     let inputs = cx.inputs()?;
     if terms.len() != inputs.len() {
-        return Err(Error::invalid(format!("{} terms, but {} operands", terms.len(), inputs.len())));
+        return Err(Error::invalid(format!(
+            "the equation has {} terms, but there are {} operands",
+            terms.len(),
+            inputs.len()
+        )));
     }
     let mut operands = Vec::with_capacity(inputs.len());
     let mut most = 0;
@@ -63,7 +70,12 @@ fn einsum(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
             false => (rank == letters).then_some(0),
         };
         let shape = cx.shape(*value);
-        let misfit = || Error::shape(format!("the term '{}' for {shape:?}", term.escape_debug()));
+        let misfit = || {
+            Error::shape(format!(
+                "the term '{}' does not fit an operand of shape {shape:?}",
+                term.escape_debug()
+            ))
+        };
         let ellipsis = ellipsis.ok_or_else(misfit)?;
         most = most.max(ellipsis);
         operands.push(Labelled { value: *value, labels: labels(term, ellipsis)? });
@@ -118,7 +130,9 @@ fn extents(cx: &NodeCx<'_, '_>, operands: &[Labelled]) -> Result<HashMap<Label, 
             if *known == 1 {
                 *known = n;
             } else if n != 1 && n != *known {
-                return Err(Error::shape(format!("a dimension has {n} elements here, {known} there")));
+                return Err(Error::shape(format!(
+                    "a dimension of the equation has {n} elements in one operand and {known} in another"
+                )));
             }
         }
     }

@@ -62,7 +62,10 @@ fn operands(cx: &mut NodeCx<'_, '_>) -> Result<[ValueId; 2]> {
     let first = super::super::node::axis(first, rank.max(1))?;
     let mut shape = cx.shape(b);
     if !broadcast || first + shape.len() > rank {
-        return Err(Error::invalid(format!("{shape:?} at axis {first} does not fit {:?}", cx.shape(a))));
+        return Err(Error::invalid(format!(
+            "an operand of shape {shape:?} at axis {first} does not fit {:?}",
+            cx.shape(a)
+        )));
     }
     shape.resize(rank - first, 1);
     let b = cx.reshape(b, &shape)?;
@@ -114,7 +117,8 @@ fn bit_shift(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
 fn cast(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     // How values outside the range of 8-bit floats are rounded.
     cx.attributes.ignore(&["saturate", "round_mode"]);
-    let to = i32::try_from(cx.required_int("to")?).map_err(|_| Error::invalid("the type does not exist"))?;
+    let to =
+        i32::try_from(cx.required_int("to")?).map_err(|_| Error::invalid("there is no such element type"))?;
     let x = cx.input(0)?;
     one(cx.cast(x, dtype(to)?))
 }

@@ -71,7 +71,9 @@ fn flat_positions(
     let extents = cx.shape(indices);
     let fits = (0..shape.len()).all(|d| d == axis || extents.get(d).is_some_and(|n| *n <= shape[d]));
     if extents.len() != shape.len() || !fits {
-        return Err(Error::shape(format!("indices of shape {extents:?} into {shape:?} along axis {axis}")));
+        return Err(Error::shape(format!(
+            "indices of shape {extents:?} do not fit a tensor of shape {shape:?} along axis {axis}"
+        )));
     }
     let strides = strides(shape);
     let mut position = cx.binary_const(Binary::Mul, indices, strides[axis] as f64)?;
@@ -114,7 +116,7 @@ fn rows(
     let depth = batch.saturating_add(*tuple);
     if depth > shape.len() || batch > outer.len() || shape[..batch] != outer[..batch] {
         return Err(Error::shape(format!(
-            "indices of shape {extents:?} into {shape:?}, {batch} of it batch"
+            "indices of shape {extents:?} do not fit a tensor of shape {shape:?} with {batch} batch dimensions"
         )));
     }
     let strides = strides(&shape[..depth]);
@@ -153,7 +155,7 @@ fn reduction(cx: &NodeCx<'_, '_>) -> Result<Option<Reduction>> {
         "mul" => Some(Reduction::Prod),
         "max" => Some(Reduction::Max),
         "min" => Some(Reduction::Min),
-        other => return Err(Error::invalid(format!("the reduction '{}'", other.escape_debug()))),
+        other => return Err(Error::invalid(format!("there is no reduction '{}'", other.escape_debug()))),
     })
 }
 
@@ -184,7 +186,10 @@ fn scatter_nd(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let (count, length, row) = rows(cx, &shape, indices, 0)?;
     let places = cx.elements(row);
     if cx.elements(updates) != places * length {
-        return Err(Error::shape(format!("updates of shape {:?} at {places} places", cx.shape(updates))));
+        return Err(Error::shape(format!(
+            "updates of shape {:?} do not fit {places} places",
+            cx.shape(updates)
+        )));
     }
     let flat = [
         cx.reshape(x, &[count, length])?,
@@ -210,7 +215,7 @@ fn one_hot(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let classes = steps(cx, shape.len() + 1, axis, depth, 1)?;
     let hit = cx.binary(Binary::Eq, index, classes)?;
     if cx.shape(values) != [2] {
-        return Err(Error::shape("the values must be the off and the on value"));
+        return Err(Error::shape("the values must be two, the off and the on value"));
     }
     let mut sides = [values; 2];
     for (i, side) in sides.iter_mut().enumerate() {

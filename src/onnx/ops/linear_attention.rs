@@ -26,17 +26,19 @@ fn linear_attention(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         "gated" => (true, false),
         "delta" => (false, true),
         "gated_delta" => (true, true),
-        other => return Err(Error::invalid(format!("the update rule '{}'", other.escape_debug()))),
+        other => return Err(Error::invalid(format!("there is no update rule '{}'", other.escape_debug()))),
     };
     if kv_heads == 0 || !q_heads.is_multiple_of(kv_heads) {
-        return Err(Error::invalid(format!("{q_heads} heads of queries, {kv_heads} of keys")));
+        return Err(Error::invalid(format!(
+            "{q_heads} heads of queries are no multiple of {kv_heads} heads of keys"
+        )));
     }
     let (q, k, v) =
         (heads(cx, q, Some(q_heads))?, heads(cx, k, Some(kv_heads))?, heads(cx, v, Some(kv_heads))?);
     let [b, _, t, d_k] = cx.shape(q)[..] else { return Err(Error::internal("heads of another rank")) };
     let d_v = cx.shape(v)[3];
     if t > STEPS {
-        return Err(limit::limit(format!("{t} steps; at most {STEPS} are unrolled")));
+        return Err(limit::limit(format!("there are {t} steps, but at most {STEPS} are unrolled")));
     }
     let per_head = |cx: &mut NodeCx<'_, '_>, x: Option<ValueId>, what: &str| {
         let x = x.ok_or_else(|| Error::invalid(format!("the input '{what}' is missing")))?;
@@ -91,7 +93,7 @@ fn linear_attention(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         outputs.push(cx.binary_const(Binary::Mul, y, scale)?);
     }
     if outputs.is_empty() {
-        return Err(Error::unsupported("a sequence without a step"));
+        return Err(Error::unsupported("a sequence without a step is not supported"));
     }
     let y = cx.concat(&outputs, 2)?;
     Ok(vec![join_heads(cx, y)?, state])
@@ -127,7 +129,7 @@ fn causal_conv(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     y = match cx.string("activation", "none")? {
         "none" => y,
         "silu" | "swish" => cx.unary(Unary::Silu, y)?,
-        other => return Err(Error::invalid(format!("the activation '{}'", other.escape_debug()))),
+        other => return Err(Error::invalid(format!("there is no activation '{}'", other.escape_debug()))),
     };
     let length = cx.shape(padded)[2];
     let present = cx.narrow(padded, 2, length - (k - 1), k - 1)?;

@@ -110,7 +110,7 @@ fn unsqueeze(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let Some(list) = cx.ints_or_input("axes", 1)? else { return Err(Error::invalid("the axes are missing")) };
     let mut shape = cx.shape(x);
     if list.len() > limit::RANK {
-        return Err(limit::limit(format!("{} axes", list.len())));
+        return Err(limit::limit(format!("{} axes are too many", list.len())));
     }
     for d in axes(&list, shape.len() + list.len())? {
         shape.insert(d, 1);
@@ -126,7 +126,7 @@ fn expand(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         list.iter().map(|n| extent(*n, "a dimension of the shape")).collect::<Result<_>>()?;
     let old = cx.shape(x);
     let Some(shape) = crate::graph::infer::broadcast_shapes(&[&old, &target]) else {
-        return Err(Error::shape(format!("{old:?} does not broadcast to {target:?}")));
+        return Err(Error::shape(format!("a tensor of shape {old:?} does not broadcast to {target:?}")));
     };
     one(cx.expand(x, &shape))
 }
@@ -136,7 +136,10 @@ fn tile(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let shape = cx.shape(x);
     let repeats = cx.known_ints(repeats, "the repeats")?;
     if repeats.len() != shape.len() {
-        return Err(Error::shape(format!("{} repeats of {shape:?}", repeats.len())));
+        return Err(Error::shape(format!(
+            "there are {} repeats, but the tensor has the shape {shape:?}",
+            repeats.len()
+        )));
     }
     let (mut split, mut spread, mut joined) = (Vec::new(), Vec::new(), Vec::new());
     for (n, repeat) in shape.iter().zip(&repeats) {
@@ -166,7 +169,7 @@ fn slice(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     };
     if to.len() != from.len() || along.len() != from.len() || by.len() != from.len() {
         return Err(Error::invalid(format!(
-            "{} starts, {} ends, {} axes and {} steps",
+            "there must be as many starts, ends, axes and steps, but there are {}, {}, {} and {}",
             from.len(),
             to.len(),
             along.len(),
@@ -209,7 +212,10 @@ fn split(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
             let count = cx.attributes.int("num_outputs")?.unwrap_or(cx.output_count() as i64);
             let count = extent(count, "num_outputs")?;
             if count == 0 || count > cx.output_count().max(1) {
-                return Err(Error::invalid(format!("{count} parts, but {} outputs", cx.output_count())));
+                return Err(Error::invalid(format!(
+                    "there are to be {count} parts, but there are {} outputs",
+                    cx.output_count()
+                )));
             }
             // Equal parts; the last may be smaller, and parts after it empty.
             let size = extent_along.div_ceil(count);
@@ -236,7 +242,11 @@ fn pad(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         None => (0..rank).collect(),
     };
     if list.len() != 2 * padded.len() {
-        return Err(Error::invalid(format!("{} pads of {} dimensions", list.len(), padded.len())));
+        return Err(Error::invalid(format!(
+            "there are {} pads, but {} dimensions need two each",
+            list.len(),
+            padded.len()
+        )));
     }
     let (mut begin, mut end) = (vec![0; rank], vec![0; rank]);
     for (i, d) in padded.iter().enumerate() {
@@ -263,7 +273,7 @@ fn pad(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         "reflect" => PadMode::Reflect,
         "edge" => PadMode::Edge,
         "wrap" => PadMode::Wrap,
-        other => return Err(Error::invalid(format!("the mode '{}'", other.escape_debug()))),
+        other => return Err(Error::invalid(format!("there is no mode '{}'", other.escape_debug()))),
     };
     one(cx.add(Op::Pad { begin, end, mode }, &[x]))
 }
@@ -291,7 +301,7 @@ fn blocks(cx: &NodeCx<'_, '_>, x: ValueId) -> Result<([usize; 4], usize)> {
     let size = extent(cx.required_int("blocksize")?, "blocksize")?;
     match <[usize; 4]>::try_from(shape.as_slice()) {
         Ok(shape) if size > 0 => Ok((shape, size)),
-        _ => Err(Error::shape(format!("blocks of {size} in {shape:?}"))),
+        _ => Err(Error::shape(format!("blocks of {size} are impossible in a tensor of shape {shape:?}"))),
     }
 }
 
@@ -305,7 +315,7 @@ fn depth_to_space(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let (split, perm) = match cx.string("mode", "DCR")? {
         "DCR" => ([n, b, b, depth, h, w], [0, 3, 4, 1, 5, 2]),
         "CRD" => ([n, depth, b, b, h, w], [0, 1, 4, 2, 5, 3]),
-        other => return Err(Error::invalid(format!("the mode '{}'", other.escape_debug()))),
+        other => return Err(Error::invalid(format!("there is no mode '{}'", other.escape_debug()))),
     };
     let split = cx.reshape(x, &split)?;
     let moved = cx.transpose(split, &perm)?;
@@ -316,12 +326,14 @@ fn space_to_depth(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let ([n, c, h, w], b) = blocks(cx, x)?;
     if !h.is_multiple_of(b) || !w.is_multiple_of(b) {
-        return Err(Error::shape(format!("{h} x {w} is no multiple of blocks of {b}")));
+        return Err(Error::shape(format!(
+            "an image of {h} x {w} cannot be divided into blocks of {b} x {b}"
+        )));
     }
     let split = match cx.string("mode", "DCR")? {
         "DCR" => [0, 3, 5, 1, 2, 4],
         "CRD" => [0, 1, 3, 5, 2, 4],
-        other => return Err(Error::invalid(format!("the mode '{}'", other.escape_debug()))),
+        other => return Err(Error::invalid(format!("there is no mode '{}'", other.escape_debug()))),
     };
     let blocks = cx.reshape(x, &[n, c, h / b, b, w / b, b])?;
     let moved = cx.transpose(blocks, &split)?;

@@ -27,16 +27,16 @@ fn batch(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         _ => cx.flag("training_mode", false)?,
     };
     if training && cx.opset < 14 {
-        return Err(Error::unsupported("training"));
+        return Err(Error::unsupported("training is not supported"));
     }
     if cx.opset < 9 && !cx.flag("spatial", true)? {
-        return Err(Error::unsupported("the attribute 'spatial' = 0"));
+        return Err(Error::unsupported("the attribute 'spatial' is 0, which is not supported"));
     }
     let epsilon = cx.float("epsilon", 1e-5f32.into())?;
     let x = cx.input(0)?;
     // A vector has one channel per element.
     if cx.rank(x) == 1 {
-        return Err(Error::unsupported("an operand of rank 1"));
+        return Err(Error::unsupported("an operand of rank 1 is not supported"));
     }
     let inputs = [x, cx.input(1)?, cx.input(2)?, cx.input(3)?, cx.input(4)?];
     // The statistics may be of another type than the operand.
@@ -160,7 +160,9 @@ fn local_response(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let size = super::super::node::extent(cx.required_int("size")?, "size")?;
     let shape = cx.shape(x);
     if shape.len() < 2 || size == 0 {
-        return Err(Error::shape(format!("a window of {size} channels of {shape:?}")));
+        return Err(Error::shape(format!(
+            "a window of {size} channels is impossible in a tensor of shape {shape:?}"
+        )));
     }
     limit::check_kernel(&[size])?;
     let squares = cx.unary(Unary::Square, x)?;

@@ -30,7 +30,9 @@ fn pooling_window(cx: &NodeCx<'_, '_>, x: ValueId) -> Result<Window> {
         cx.attributes.ints("kernel_shape")?.ok_or_else(|| super::super::node::missing("kernel_shape"))?;
     let kernel: Vec<usize> = kernel.iter().map(|k| extent(*k, "kernel_shape")).collect::<Result<_>>()?;
     if kernel.len() != input.len() {
-        return Err(Error::invalid(format!("the kernel {kernel:?} does not fit {shape:?}")));
+        return Err(Error::invalid(format!(
+            "the kernel {kernel:?} does not fit an operand of shape {shape:?}"
+        )));
     }
     window(cx, input, kernel)
 }

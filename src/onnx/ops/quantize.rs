@@ -32,7 +32,7 @@ fn range(dtype: DType) -> Result<(f64, f64)> {
         | DType::I32
         | DType::U64
         | DType::U32
-        | DType::Bool) => Err(Error::unsupported(format!("quantisation to {other}"))),
+        | DType::Bool) => Err(Error::unsupported(format!("quantisation to {other} is not supported"))),
     }
 }
 
@@ -44,7 +44,11 @@ fn spread(cx: &mut NodeCx<'_, '_>, parameter: ValueId, x: ValueId, at: i64, bloc
         return cx.reshape(parameter, &[]);
     }
     let axis = axis(at, shape.len())?;
-    let misfit = || Error::shape(format!("scales or zero points {own:?} for {shape:?} along axis {axis}"));
+    let misfit = || {
+        Error::shape(format!(
+            "scales or zero points of shape {own:?} do not fit a tensor of shape {shape:?} along axis {axis}"
+        ))
+    };
     if own.len() == 1 && block == 0 {
         if own[0] != shape[axis] {
             return Err(misfit());
@@ -98,7 +102,7 @@ fn quantize_linear(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         (Some(zero), _) => cx.dtype(zero),
         (None, 0) => DType::U8,
         (None, number) => {
-            dtype(i32::try_from(number).map_err(|_| Error::invalid("the type does not exist"))?)?
+            dtype(i32::try_from(number).map_err(|_| Error::invalid("there is no such element type"))?)?
         }
     };
     range(to)?;
@@ -119,7 +123,7 @@ fn dequantize_linear(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let block = extent(cx.int("block_size", 0)?, "block_size")?;
     let to = match cx.int("output_dtype", 0)? {
         0 => cx.dtype(scale),
-        number => dtype(i32::try_from(number).map_err(|_| Error::invalid("the type does not exist"))?)?,
+        number => dtype(i32::try_from(number).map_err(|_| Error::invalid("there is no such element type"))?)?,
     };
     let scale = spread(cx, scale, x, at, block)?;
     let scale = cx.cast(scale, to)?;
@@ -243,7 +247,9 @@ fn integer_conv(
     let (shape, filter) = (cx.shape(x), cx.shape(weight));
     let input = spatial(&shape)?;
     if filter.len() != shape.len() {
-        return Err(Error::shape(format!("the operand is {shape:?}, but the weight {filter:?}")));
+        return Err(Error::shape(format!(
+            "an operand of shape {shape:?} does not fit a weight of shape {filter:?}"
+        )));
     }
     cx.attributes.ignore(&["kernel_shape"]);
     let window = window(cx, input, filter[2..].to_vec())?;
@@ -259,7 +265,7 @@ fn integer_conv(
 /// One number per filter, laid out along a dimension.
 fn per_filter(cx: &mut NodeCx<'_, '_>, value: ValueId, rank: usize, axis: usize) -> Result<ValueId> {
     if rank < 3 {
-        return Err(Error::shape(format!("a weight of rank {rank}")));
+        return Err(Error::shape(format!("a weight of rank {rank} is not possible")));
     }
     let mut shape = vec![1; rank];
     shape[axis] = cx.elements(value);

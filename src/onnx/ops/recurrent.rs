@@ -69,7 +69,7 @@ fn layer_of(
         "forward" => Direction::Forward,
         "reverse" => Direction::Reverse,
         "bidirectional" => Direction::Bidirectional,
-        other => return Err(Error::invalid(format!("the direction '{}'", other.escape_debug()))),
+        other => return Err(Error::invalid(format!("there is no direction '{}'", other.escape_debug()))),
     };
     let activations = activations(cx, kind, direction.count())?;
     let clip = cx.attributes.float("clip")?.filter(|c| *c != 0.0);
@@ -92,7 +92,10 @@ fn layer_of(
     let mut lengths = cx.optional(4);
     if let Some(given) = lengths {
         if cx.shape(given) != [batch] {
-            return Err(Error::shape(format!("lengths {:?} of {batch} sequences", cx.shape(given))));
+            return Err(Error::shape(format!(
+                "lengths of shape {:?} do not fit {batch} sequences",
+                cx.shape(given)
+            )));
         }
         let full = |t: &Tensor| ints(t, "the lengths").is_ok_and(|l| l.iter().all(|n| *n == steps as i64));
         lengths = match cx.constant_of(given).is_some_and(full) {
@@ -192,7 +195,7 @@ fn activations(cx: &NodeCx<'_, '_>, kind: RecurrentKind, directions: usize) -> R
                 "hardsigmoid" => Unary::HardSigmoid { alpha: alpha(0.2), beta: betas.next().unwrap_or(0.5) },
                 _ => {
                     let name = name.escape_debug();
-                    return Err(Error::unsupported(format!("the activation '{name}'")));
+                    return Err(Error::unsupported(format!("the activation '{name}' is not supported")));
                 }
             })
         })

@@ -93,7 +93,7 @@ fn by_scales(cx: &mut NodeCx<'_, '_>, x: ValueId, scales: &[f64]) -> Result<Valu
         "nearest" if shrinks => Mode::Nearest(Nearest::Ceil),
         "nearest" => Mode::Nearest(Nearest::Floor),
         "linear" | "bilinear" => Mode::Linear { antialias: false },
-        other => return Err(Error::invalid(format!("the mode '{}'", other.escape_debug()))),
+        other => return Err(Error::invalid(format!("there is no mode '{}'", other.escape_debug()))),
     };
     let coordinates = Coordinates::Asymmetric;
     let resampling = Resampling { mode, coordinates, exclude_outside: false, extrapolation: 0.0 };
@@ -107,21 +107,22 @@ fn by_scales(cx: &mut NodeCx<'_, '_>, x: ValueId, scales: &[f64]) -> Result<Valu
 fn expect_count(given: usize, needed: usize, what: &str) -> Result<()> {
     match given == needed {
         true => Ok(()),
-        false => Err(Error::invalid(format!("{given} {what}, but {needed} are needed"))),
+        false => Err(Error::invalid(format!("there are {given} {what}, but {needed} are needed"))),
     }
 }
 
 fn scaled(extent: usize, scale: f64) -> Result<usize> {
     let size = (extent as f64 * scale).floor();
     if !(scale > 0.0 && size < 1e15) {
-        return Err(Error::invalid(format!("the scale {scale}")));
+        return Err(Error::invalid(format!("the scale {scale} is not possible")));
     }
     Ok(size as usize)
 }
 
 fn resampling(cx: &NodeCx<'_, '_>) -> Result<Resampling> {
-    let unknown =
-        |what: &str, value: &str| Err(Error::invalid(format!("the {what} '{}'", value.escape_debug())));
+    let unknown = |what: &str, value: &str| {
+        Err(Error::invalid(format!("there is no {what} '{}'", value.escape_debug())))
+    };
     let antialias = cx.flag("antialias", false)?;
     let a = cx.float("cubic_coeff_a", -0.75)?;
     let nearest = match cx.string("nearest_mode", "round_prefer_floor")? {
@@ -132,7 +133,9 @@ fn resampling(cx: &NodeCx<'_, '_>) -> Result<Resampling> {
         other => return unknown("nearest_mode", other),
     };
     let mode = match cx.string("mode", "nearest")? {
-        "nearest" if antialias => return Err(Error::invalid("antialias with the mode 'nearest'")),
+        "nearest" if antialias => {
+            return Err(Error::invalid("antialias is not possible with the mode 'nearest'"));
+        }
         "nearest" => Mode::Nearest(nearest),
         "linear" => Mode::Linear { antialias },
         "cubic" => Mode::Cubic { antialias, a },
@@ -218,7 +221,7 @@ fn sizes_to_targets(
         "stretch" => return Ok(scales().zip(sizes.iter().copied()).collect()),
         "not_larger" => scales().fold(f64::INFINITY, f64::min),
         "not_smaller" => scales().fold(0.0, f64::max),
-        other => return Err(Error::invalid(format!("the policy '{}'", other.escape_debug()))),
+        other => return Err(Error::invalid(format!("there is no policy '{}'", other.escape_debug()))),
     };
     Ok(axes.iter().map(|d| (common, (common * shape[*d] as f64 + 0.5) as usize)).collect())
 }
@@ -376,7 +379,9 @@ fn along(cx: &mut NodeCx<'_, '_>, x: ValueId, target: &Target, resampling: &Resa
     let neighbours = 4.0 * (1.0 / scale).max(1.0);
     limit::check_table(DType::F64, &[size, neighbours as usize])?;
     if input == 0 && size > 0 {
-        return Err(Error::shape(format!("{shape:?} has no element along dimension {d}")));
+        return Err(Error::shape(format!(
+            "the tensor of shape {shape:?} has no element along dimension {d}"
+        )));
     }
     let taps = taps(resampling, scale, input, size, region);
     let mut y = nearest_or_sum(cx, x, d, &taps, matches!(resampling.mode, Mode::Nearest(_)))?;

@@ -19,12 +19,17 @@ fn roi_align(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let half_pixel = match cx.string("coordinate_transformation_mode", default)? {
         "half_pixel" => true,
         "output_half_pixel" => false,
-        other => return Err(Error::invalid(format!("the coordinates '{}'", other.escape_debug()))),
+        other => {
+            return Err(Error::invalid(format!(
+                "there is no coordinate transformation '{}'",
+                other.escape_debug()
+            )));
+        }
     };
     let largest = match cx.string("mode", "avg")? {
         "avg" => false,
         "max" => true,
-        other => return Err(Error::invalid(format!("the mode '{}'", other.escape_debug()))),
+        other => return Err(Error::invalid(format!("there is no mode '{}'", other.escape_debug()))),
     };
     let bins = [
         extent(cx.int("output_height", 1)?, "output_height")?,
@@ -34,7 +39,10 @@ fn roi_align(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let scale = cx.float("spatial_scale", 1.0)?;
     let (shape, count) = (cx.shape(x), cx.elements(batch));
     if shape.len() != 4 || cx.shape(regions) != [count, 4] {
-        return Err(Error::shape(format!("{count} regions {:?} of {shape:?}", cx.shape(regions))));
+        return Err(Error::shape(format!(
+            "{count} regions need a tensor [{count}, 4] and images of rank 4, but the regions are {:?} and the images {shape:?}",
+            cx.shape(regions)
+        )));
     }
     // How many samples a bin of each region has in each dimension; if that is not given, one per pixel.
     let counts = match ratio {

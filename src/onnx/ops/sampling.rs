@@ -50,7 +50,7 @@ impl Images {
         let (n, c, extents) = (shape[0], shape[1], spatial(&shape)?.to_vec());
         let size: usize = extents.iter().product();
         if size == 0 {
-            return Err(Error::shape(format!("images without elements: {shape:?}")));
+            return Err(Error::shape(format!("the images have no elements: their shape is {shape:?}")));
         }
         let flat = cx.reshape(x, &[n, c, size])?;
         let last = cx.transpose(flat, &[0, 2, 1])?;
@@ -217,19 +217,21 @@ fn grid_sample(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         "linear" | "bilinear" => Mode::Linear,
         "cubic" | "bicubic" => Mode::Cubic,
         "nearest" => Mode::Nearest,
-        other => return Err(Error::invalid(format!("the mode '{}'", other.escape_debug()))),
+        other => return Err(Error::invalid(format!("there is no mode '{}'", other.escape_debug()))),
     };
     let centres = cx.flag("align_corners", false)?;
     let padding = match cx.string("padding_mode", "zeros")? {
         "zeros" => Padding::Zeros,
         "border" => Padding::Border,
         "reflection" => Padding::Reflection { centres },
-        other => return Err(Error::invalid(format!("the padding '{}'", other.escape_debug()))),
+        other => return Err(Error::invalid(format!("there is no padding mode '{}'", other.escape_debug()))),
     };
     let (shape, extents) = (cx.shape(x), cx.shape(grid));
     let k = spatial(&shape)?.len();
     if extents.len() != k + 2 || extents[0] != shape[0] || extents[k + 1] != k {
-        return Err(Error::shape(format!("a grid of shape {extents:?} for {shape:?}")));
+        return Err(Error::shape(format!(
+            "a grid of shape {extents:?} does not fit images of shape {shape:?}"
+        )));
     }
     let count: usize = extents[1..=k].iter().product();
     // Between elements both are of the wider type; the result is narrowed once, integers rounded.
@@ -290,7 +292,10 @@ fn affine_grid(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let size: Vec<usize> = size.iter().map(|n| extent(*n, "the size")).collect::<Result<_>>()?;
     let k = spatial(&size)?.len();
     if cx.shape(theta) != [size[0], k, k + 1] {
-        return Err(Error::shape(format!("transformations {:?} for {size:?}", cx.shape(theta))));
+        return Err(Error::shape(format!(
+            "transformations of shape {:?} do not fit the size {size:?}",
+            cx.shape(theta)
+        )));
     }
     let count = limit::product(&size[2..])?;
     limit::check_table(DType::F64, &[count, k + 1])?;
@@ -319,7 +324,9 @@ fn deform_conv(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let (x, weight, offset) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
     let (shape, filter) = (cx.shape(x), cx.shape(weight));
     let ([n, c, h, w], [m, _, kh, kw]) = (&shape[..], &filter[..]) else {
-        return Err(Error::unsupported(format!("{shape:?} and {filter:?}: only 2 spatial dimensions")));
+        return Err(Error::unsupported(format!(
+            "an operand of shape {shape:?} and a weight of shape {filter:?} are not supported: there must be 2 spatial dimensions"
+        )));
     };
     let (n, c, m, kernel) = (*n, *c, *m, [*kh, *kw]);
     cx.attributes.ignore(&["kernel_shape"]);
@@ -338,7 +345,10 @@ fn deform_conv(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         && filter[1] == c / groups
         && cx.shape(offset) == [n, limit::product(&[parts, taps, 2])?, oh, ow];
     if !fits {
-        return Err(Error::shape(format!("{shape:?}, {filter:?}, {:?}", cx.shape(offset))));
+        return Err(Error::shape(format!(
+            "an operand of shape {shape:?}, a weight of shape {filter:?} and offsets of shape {:?} do not fit",
+            cx.shape(offset)
+        )));
     }
     let points = limit::product(&[taps, oh, ow])?;
     let offsets = cx.reshape(offset, &[n * parts, taps, 2, oh, ow])?;

@@ -52,7 +52,7 @@ fn constant(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         found.push(Tensor::new(&[values.len()], values)?);
     }
     if a.has("value_string") || a.has("value_strings") {
-        return Err(Error::unsupported("element type string"));
+        return Err(Error::unsupported("the element type string is not supported"));
     }
     match <[Tensor; 1]>::try_from(found) {
         Ok([tensor]) => Ok(vec![cx.constant(tensor)]),
@@ -89,7 +89,9 @@ fn shape(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
 fn eye_like(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let to = match cx.attributes.int("dtype")? {
-        Some(number) => dtype(i32::try_from(number).map_err(|_| Error::invalid("the type does not exist"))?)?,
+        Some(number) => {
+            dtype(i32::try_from(number).map_err(|_| Error::invalid("there is no such element type"))?)?
+        }
         None => cx.dtype(x),
     };
     let k = cx.int("k", 0)?;
@@ -160,7 +162,7 @@ fn range(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let (start, limit, delta) = (start?, limit?, delta?);
     let count = ((limit - start) / delta).ceil();
     if delta == 0.0 || !count.is_finite() {
-        return Err(Error::invalid(format!("a range from {start} to {limit} by {delta}")));
+        return Err(Error::invalid(format!("a range from {start} to {limit} by {delta} is impossible")));
     }
     let count = if count > 0.0 { count as usize } else { 0 };
     limit::check_table(DType::F64, &[count])?;

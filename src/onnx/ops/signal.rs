@@ -24,7 +24,7 @@ pub(super) const OPS: &[OpEntry] = &[
 
 fn output_type(cx: &NodeCx<'_, '_>) -> Result<DType> {
     let number = cx.int("output_datatype", 1)?;
-    dtype(i32::try_from(number).map_err(|_| Error::invalid("the type does not exist"))?)
+    dtype(i32::try_from(number).map_err(|_| Error::invalid("there is no such element type"))?)
 }
 
 /// `f(i / N)`, where `N` is the size, or one less for a symmetric window.
@@ -97,7 +97,9 @@ fn dft(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     };
     let axis = axis(at, rank)?;
     if axis + 1 == rank {
-        return Err(Error::invalid("the last dimension holds real and imaginary parts"));
+        return Err(Error::invalid(
+            "the last dimension must hold real or real and imaginary parts: 1 or 2 elements",
+        ));
     }
     let n = cx.shape(x)[axis];
     let length = match cx.optional(1) {
@@ -114,7 +116,10 @@ fn transform(cx: &mut NodeCx<'_, '_>, x: ValueId, axis: usize, t: &Transform) ->
     let rank = shape.len();
     let parts = shape[rank - 1];
     if !matches!(parts, 1 | 2) || t.length == 0 {
-        return Err(Error::shape(format!("a transform of length {} of {shape:?}", t.length)));
+        return Err(Error::shape(format!(
+            "a transform of length {} is impossible for a signal of shape {shape:?}",
+            t.length
+        )));
     }
     // The half of a real signal's spectrum stands for the other half, too.
     let halved = t.inverse && t.onesided;
@@ -183,7 +188,11 @@ fn stft(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let [batch, samples, parts] = match shape[..] {
         [batch, samples] => [batch, samples, 1],
         [batch, samples, parts] => [batch, samples, parts],
-        _ => return Err(Error::shape(format!("a signal of shape {shape:?}"))),
+        _ => {
+            return Err(Error::shape(format!(
+                "the signal must be of rank 2 or 3, but its shape is {shape:?}"
+            )));
+        }
     };
     let length = match (cx.optional(3), cx.optional(2)) {
         (Some(length), _) => extent(cx.known_int(length, "the frame length")?, "the frame length")?,
@@ -191,7 +200,9 @@ fn stft(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         (None, None) => samples,
     };
     if step == 0 || length == 0 || length > samples {
-        return Err(Error::invalid(format!("frames of {length} of {samples} samples, {step} apart")));
+        return Err(Error::invalid(format!(
+            "frames of {length} samples that are {step} apart are impossible in {samples} samples"
+        )));
     }
     let frames = 1 + (samples - length) / step;
     limit::check_table(DType::I64, &[frames, length])?;

@@ -42,10 +42,12 @@ fn top_k(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let shape = cx.shape(x);
     let (n, k) = (shape[along], extent(k, "k")?);
     if k > n {
-        return Err(Error::shape(format!("the {k} largest of {n} elements")));
+        return Err(Error::shape(format!("k is {k}, but there are only {n} elements")));
     }
     if n > COMPARED {
-        return Err(limit::limit(format!("the largest of {n} elements; at most {COMPARED} are possible")));
+        return Err(limit::limit(format!(
+            "there are {n} elements to choose from, but at most {COMPARED} are possible"
+        )));
     }
     // [.., n] with the dimension last; `this` is [.., n, 1], `other` [.., 1, n].
     let rank = shape.len();
@@ -95,7 +97,10 @@ fn reverse_sequence(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let batch = axis(cx.int("batch_axis", 1)?, rank)?;
     let time = axis(cx.int("time_axis", 0)?, rank)?;
     if batch == time || cx.shape(lengths) != [shape[batch]] {
-        return Err(Error::shape(format!("lengths {:?} of sequences in {shape:?}", cx.shape(lengths))));
+        return Err(Error::shape(format!(
+            "lengths of shape {:?} do not fit sequences in a tensor of shape {shape:?}",
+            cx.shape(lengths)
+        )));
     }
     let mut along_batch = vec![1; rank];
     along_batch[batch] = shape[batch];
@@ -120,7 +125,7 @@ fn center_crop_pad(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     };
     axes(&along, shape.len())?;
     if along.len() != target.len() {
-        return Err(Error::invalid(format!("{} axes, but {} extents", along.len(), target.len())));
+        return Err(Error::invalid(format!("there are {} axes, but {} extents", along.len(), target.len())));
     }
     let (mut begin, mut end) = (vec![0i64; shape.len()], vec![0i64; shape.len()]);
     for (along, target) in along.iter().zip(&target) {

@@ -40,13 +40,13 @@ impl Grams<'_> {
 /// others, up to `max_skip_count`.
 fn tf_idf(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     if cx.attributes.has("pool_strings") {
-        return Err(Error::unsupported("n-grams of strings"));
+        return Err(Error::unsupported("n-grams of strings are not supported"));
     }
     let weighting = match cx.attributes.string("mode")?.ok_or_else(|| missing("mode"))? {
         "TF" => Weighting::Count,
         "IDF" => Weighting::Presence,
         "TFIDF" => Weighting::WeightedCount,
-        other => return Err(Error::invalid(format!("the mode '{}'", other.escape_debug()))),
+        other => return Err(Error::invalid(format!("there is no mode '{}'", other.escape_debug()))),
     };
     let number = |cx: &NodeCx<'_, '_>, name: &'static str| extent(cx.required_int(name)?, name);
     let lengths = number(cx, "min_gram_length")?.max(1)..=number(cx, "max_gram_length")?;
@@ -56,7 +56,10 @@ fn tf_idf(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let grams = pool_of(starts, pool)?;
     let columns: Vec<usize> = columns.iter().map(|c| extent(*c, "ngram_indexes")).collect::<Result<_>>()?;
     if columns.len() != grams.iter().map(Grams::count).sum::<usize>() || columns.is_empty() {
-        return Err(Error::invalid(format!("{} indices of the n-grams of the pool", columns.len())));
+        return Err(Error::invalid(format!(
+            "there are {} indices, which is not the number of n-grams in the pool",
+            columns.len()
+        )));
     }
     let weights = cx.attributes.floats("weights")?;
 
@@ -65,10 +68,14 @@ fn tf_idf(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let (rows, width) = match shape.as_slice() {
         [width] => (1, *width),
         [rows, width] => (*rows, *width),
-        _ => return Err(Error::shape(format!("{shape:?}: a row or rows are needed"))),
+        _ => {
+            return Err(Error::shape(format!(
+                "the operand must be of rank 1 or 2, but its shape is {shape:?}"
+            )));
+        }
     };
     if !matches!(cx.dtype(x), DType::I32 | DType::I64) {
-        return Err(Error::shape(format!("i32 or i64 is needed, not {}", cx.dtype(x))));
+        return Err(Error::shape(format!("the operand must be i32 or i64, not {}", cx.dtype(x))));
     }
     let x = cx.reshape(x, &[rows, width])?;
     let mut counts = Vec::with_capacity(grams.len());
@@ -83,7 +90,11 @@ fn tf_idf(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     }
     if let Some(weights) = weights.filter(|_| weighting != Weighting::Count) {
         if weights.len() != columns.len() {
-            return Err(Error::invalid(format!("{} weights of {} n-grams", weights.len(), columns.len())));
+            return Err(Error::invalid(format!(
+                "there are {} weights, but {} n-grams",
+                weights.len(),
+                columns.len()
+            )));
         }
         let weights = cx.floats_like(y, &[weights.len()], &weights)?;
         y = cx.binary(Binary::Mul, y, weights)?;
@@ -104,7 +115,8 @@ fn pool_of<'a>(starts: &[i64], pool: &'a [i64]) -> Result<Vec<Grams<'a>>> {
     parts
         .map(|((start, end), length)| {
             let items = pool.get(*start..end).filter(|items| items.len().is_multiple_of(length));
-            let items = items.ok_or_else(|| Error::invalid(format!("ngram_counts {starts:?}")))?;
+            let items = items
+                .ok_or_else(|| Error::invalid(format!("ngram_counts {starts:?} do not fit the pool")))?;
             Ok(Grams { length, items })
         })
         .collect()
@@ -162,7 +174,7 @@ fn in_columns(cx: &mut NodeCx<'_, '_>, counts: ValueId, rows: usize, columns: &[
     let mut sources = vec![nothing; width];
     for (source, column) in columns.iter().enumerate() {
         if sources[*column] != nothing {
-            return Err(Error::unsupported("several n-grams that are counted together"));
+            return Err(Error::unsupported("several n-grams that are counted together are not supported"));
         }
         sources[*column] = source as i64;
     }

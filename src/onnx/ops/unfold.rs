@@ -25,7 +25,9 @@ fn col2im(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let (dilations, strides) = (per_dimension(cx, "dilations", k, 1)?, per_dimension(cx, "strides", k, 1)?);
     let (begin, end) = pads(cx, k)?;
     let shape = cx.shape(x);
-    let misfit = || Error::shape(format!("{shape:?} as blocks {block:?} of {image:?}"));
+    let misfit = || {
+        Error::shape(format!("a tensor of shape {shape:?} cannot be blocks {block:?} of an image {image:?}"))
+    };
     let [n, rows, columns] = shape[..] else { return Err(misfit()) };
     if block.len() != k || strides.contains(&0) || block.contains(&0) {
         return Err(misfit());
@@ -80,7 +82,7 @@ fn max_unpool(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let kernel = cx.attributes.ints("kernel_shape")?.ok_or_else(|| missing("kernel_shape"))?;
     if kernel.len() != k || cx.shape(indices) != shape {
         return Err(Error::shape(format!(
-            "a kernel {kernel:?} and indices {:?} for {shape:?}",
+            "a kernel {kernel:?} and indices of shape {:?} do not fit an operand of shape {shape:?}",
             cx.shape(indices)
         )));
     }
@@ -91,10 +93,11 @@ fn max_unpool(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         let full = shape[2 + d].max(1) - 1;
         let full =
             full.checked_mul(strides[d]).and_then(|n| n.checked_add(extent(kernel[d], "kernel_shape").ok()?));
-        natural.push(
-            full.and_then(|n| n.checked_sub(begin[d] + end[d]))
-                .ok_or_else(|| Error::shape(format!("pads {begin:?} and {end:?} of {shape:?}")))?,
-        );
+        natural.push(full.and_then(|n| n.checked_sub(begin[d] + end[d])).ok_or_else(|| {
+            Error::shape(format!(
+                "pads {begin:?} and {end:?} are impossible for an operand of shape {shape:?}"
+            ))
+        })?);
     }
     limit::check(cx.dtype(x), &natural)?;
     let wanted = match cx.optional(2) {
@@ -106,7 +109,7 @@ fn max_unpool(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         None => natural.clone(),
     };
     if wanted.len() != natural.len() {
-        return Err(Error::shape(format!("the output shape is {wanted:?}")));
+        return Err(Error::shape(format!("the output shape {wanted:?} has another rank than the result")));
     }
     let count = cx.elements(x);
     let zero = cx.scalar_like(x, 0.0);
@@ -130,13 +133,15 @@ fn tensor_scatter(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let circular = match cx.string("mode", "linear")? {
         "linear" => false,
         "circular" => true,
-        other => return Err(Error::invalid(format!("the mode '{}'", other.escape_debug()))),
+        other => return Err(Error::invalid(format!("there is no mode '{}'", other.escape_debug()))),
     };
     let fits = part.len() == rank
         && (0..rank)
             .all(|d| if d == axis { part[d] <= shape[d] && part[d] > 0 } else { part[d] == shape[d] });
     if axis == 0 || !fits {
-        return Err(Error::shape(format!("{part:?} written to {shape:?} along axis {axis}")));
+        return Err(Error::shape(format!(
+            "a tensor of shape {part:?} cannot be written to one of shape {shape:?} along axis {axis}"
+        )));
     }
     let mut at = steps(cx, rank, axis, shape[axis], 1)?;
     if let Some(start) = cx.optional(2) {

@@ -60,7 +60,7 @@ impl Layer {
                 && cx.shape(operand) != expected
             {
                 return Err(Error::shape(format!(
-                    "{:?} was given where {expected:?} is needed",
+                    "an operand of shape {:?} was given where {expected:?} is needed",
                     cx.shape(operand)
                 )));
             }
@@ -82,7 +82,7 @@ impl Layer {
             return Err(Error::internal("a sequence of another rank"));
         };
         if steps > STEPS {
-            return Err(limit::limit(format!("{steps} steps; at most {STEPS} are unrolled")));
+            return Err(limit::limit(format!("there are {steps} steps, but at most {STEPS} are unrolled")));
         }
         let directions = self.direction.count();
         let (mut ys, mut hs, mut cs) = (Vec::new(), Vec::new(), Vec::new());
@@ -118,7 +118,7 @@ impl Layer {
                 rows.push(cx.reshape(y, &[1, 1, batch, self.hidden])?);
             }
             if rows.is_empty() {
-                return Err(Error::unsupported("a sequence without a step"));
+                return Err(Error::unsupported("a sequence without a step is not supported"));
             }
             ys.push(cx.concat(&rows, 0)?);
             hs.push(cx.unsqueeze(h, 0)?);

@@ -31,7 +31,7 @@ pub(super) fn auto_pad(cx: &NodeCx<'_, '_>) -> Result<AutoPad> {
         "SAME_UPPER" => AutoPad::SameUpper,
         "SAME_LOWER" => AutoPad::SameLower,
         "VALID" => AutoPad::Valid,
-        other => return Err(Error::invalid(format!("auto_pad is '{}'", other.escape_debug()))),
+        other => return Err(Error::invalid(format!("there is no auto_pad '{}'", other.escape_debug()))),
     })
 }
 
@@ -48,7 +48,9 @@ pub(super) fn per_dimension(
     }
     list.iter()
         .map(|v| match extent(*v, name)? {
-            large if large > limit::ATTRIBUTE => Err(limit::limit(format!("'{name}' is {large}"))),
+            large if large > limit::ATTRIBUTE => {
+                Err(limit::limit(format!("'{name}' is {large}, which is too large")))
+            }
             v => Ok(v),
         })
         .collect()
