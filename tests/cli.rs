@@ -342,7 +342,7 @@ fn failures_are_exit_code_1_and_name_the_place() {
     let (code, message) = failure(&["run", SMALL, "--input", &given]);
     assert_eq!(code, 1);
     assert!(message.contains("x.npy' holds elements of type") && message.contains("f32"), "{message}");
-    fs::write(&file, Tensor::zeros(DType::U8, &[100]).unwrap().bytes()).unwrap();
+    fs::write(&file, Tensor::zeros(DType::U8, &[100]).unwrap().bytes().unwrap()).unwrap();
     let (code, message) = failure(&["run", SMALL, "--input", &given]);
     assert_eq!((code, message.lines().count()), (1, 1));
     assert!(message.contains("x.npy' is not a readable .npy file"), "{message}");

@@ -162,13 +162,82 @@ pub fn pack(buffer: &Buffer, data: &[u8]) -> Result<Vec<u8>, SizeError> {
 
 /// Like [`pack`], into storage that holds zeros.
 pub fn pack_into(buffer: &Buffer, data: &[u8], storage: &mut [u8]) -> Result<(), SizeError> {
-    begin(buffer, data, storage)?;
-    if !buffer.is_empty() {
+    fill_halo(buffer, storage)?;
+    pack_part_into(buffer, &Part::whole(buffer), data, storage)
+}
+
+/// A box of elements of a buffer that follow one another in logical row-major order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Part {
+    /// The index of the first element.
+    pub start: Dims,
+    /// How many indices there are in each dimension.
+    pub extents: Dims,
+    /// How many elements of the buffer come before the first, in logical order.
+    pub first: usize,
+}
+
+impl Part {
+    /// All of a buffer.
+    pub fn whole(buffer: &Buffer) -> Part {
+        Part { start: smallvec![0; buffer.shape.len()], extents: Dims::from_slice(&buffer.shape), first: 0 }
+    }
+
+    /// The number of elements.
+    pub fn len(&self) -> usize {
+        self.extents.iter().product()
+    }
+
+    /// Whether there is no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Parts of a buffer, in logical order, that make it up and have at most `most` elements each (at least one); where
+/// possible, a whole number of cache lines of neighbours in the outermost dimension that is cut.
+pub fn parts(buffer: &Buffer, most: usize) -> impl Iterator<Item = Part> {
+    const LINE: usize = 16;
+    let shape = Dims::from_slice(&buffer.shape);
+    let strides = pack::logical_strides(&shape);
+    // The outermost dimension of which several indices may be in one part, and how many.
+    let cut = strides.iter().position(|s| *s <= most);
+    let rows = cut.map_or(1, |d| (most / strides[d].max(1)).max(1));
+    let rows = if rows >= LINE { rows / LINE * LINE } else { rows };
+    let len = buffer.len();
+    let mut first = 0;
+    std::iter::from_fn(move || {
+        let mut part = Part { start: smallvec![0; shape.len()], extents: smallvec![1; shape.len()], first };
+        match cut {
+            _ if first >= len => return None,
+            None => {}
+            Some(cut) => {
+                for d in 0..=cut {
+                    part.start[d] = first / strides[d] % shape[d];
+                }
+                part.extents[cut] = rows.min(shape[cut] - part.start[cut]);
+                part.extents[cut + 1..].copy_from_slice(&shape[cut + 1..]);
+            }
+        }
+        first += part.len();
+        Some(part)
+    })
+}
+
+/// Packs a part, whose elements in logical row-major order are `data`, into the storage of a buffer.
+pub fn pack_part_into(
+    buffer: &Buffer,
+    part: &Part,
+    data: &[u8],
+    storage: &mut [u8],
+) -> Result<(), SizeError> {
+    check_part(buffer, part, data, storage)?;
+    if !part.is_empty() {
         match buffer.dtype {
-            DType::I8 | DType::U8 | DType::Bool => pack::copy_bytes::<1>(buffer, data, storage),
-            DType::I16 | DType::U16 => pack::copy_bytes::<2>(buffer, data, storage),
-            DType::F32 | DType::I32 | DType::U32 => pack::copy_bytes::<4>(buffer, data, storage),
-            DType::F64 | DType::I64 | DType::U64 => pack::copy_bytes::<8>(buffer, data, storage),
+            DType::I8 | DType::U8 | DType::Bool => pack::copy_bytes::<1>(buffer, part, data, storage),
+            DType::I16 | DType::U16 => pack::copy_bytes::<2>(buffer, part, data, storage),
+            DType::F32 | DType::I32 | DType::U32 => pack::copy_bytes::<4>(buffer, part, data, storage),
+            DType::F64 | DType::I64 | DType::U64 => pack::copy_bytes::<8>(buffer, part, data, storage),
         }
     }
     Ok(())
@@ -181,34 +250,38 @@ pub fn scaled(element: f32, factor: f64) -> f32 {
 
 /// The dimension along which runs of `run` elements in logical order have one of `count` factors each, in turn.
 pub fn factor_dimension(buffer: &Buffer, run: usize, count: usize) -> Option<usize> {
-    let strides = pack::logical_strides(buffer);
+    let strides = pack::logical_strides(&buffer.shape);
     (0..strides.len()).find(|&d| strides[d] == run && buffer.shape[d] == count)
 }
 
-/// Like [`pack_into`] for `f32`; each element is [`scaled`] by the factor that its index in the dimension `along`
+/// Like [`pack_part_into`] for `f32`; each element is [`scaled`] by the factor that its index in the dimension `along`
 /// selects.
 ///
 /// # Panics
 /// If the buffer is not `f32`, or has more indices in the dimension than there are factors.
-pub fn pack_scaled_into(
+pub fn pack_scaled_part_into(
     buffer: &Buffer,
+    part: &Part,
     data: &[u8],
-    along: usize,
-    factors: &[f64],
+    (along, factors): (usize, &[f64]),
     storage: &mut [u8],
 ) -> Result<(), SizeError> {
     assert!(buffer.dtype == DType::F32 && buffer.shape[along] <= factors.len(), "{buffer:?}");
-    begin(buffer, data, storage)?;
-    if !buffer.is_empty() {
+    check_part(buffer, part, data, storage)?;
+    if !part.is_empty() {
         let scaled = pack::Scaled(factors);
-        pack::copy(buffer, Some(along), &scaled, data.as_chunks().0, storage.as_chunks_mut().0);
+        pack::copy(buffer, part, Some(along), &scaled, data.as_chunks().0, storage.as_chunks_mut().0);
     }
     Ok(())
 }
 
-/// Checks the sizes and fills the halo.
-fn begin(buffer: &Buffer, data: &[u8], storage: &mut [u8]) -> Result<(), SizeError> {
-    check_size(buffer, buffer.logical_bytes(), data.len())?;
+fn check_part(buffer: &Buffer, part: &Part, data: &[u8], storage: &[u8]) -> Result<(), SizeError> {
+    check_size(buffer, part.len() * buffer.dtype.size(), data.len())?;
+    check_size(buffer, buffer.storage_bytes(), storage.len())
+}
+
+/// Fills storage that holds zeros with the value of the halo, which parts that are packed then overwrite.
+pub fn fill_halo(buffer: &Buffer, storage: &mut [u8]) -> Result<(), SizeError> {
     check_size(buffer, buffer.storage_bytes(), storage.len())?;
     let fill = scalar_bytes(buffer.halo_fill);
     if fill.iter().any(|&b| b != 0) {
@@ -325,6 +398,23 @@ mod tests {
     }
 
     #[test]
+    fn parts_follow_one_another_and_make_up_the_buffer() {
+        for shape in [&[][..], &[5], &[0, 3], &[3, 0], &[2, 40, 3], &[1, 1, 7, 1], &[100, 3]] {
+            let b = buffer(shape, &(0..shape.len()).collect::<Vec<_>>(), None, &[]);
+            for most in [1, 2, 3, 50, 64, 1000] {
+                let mut next = 0;
+                for part in parts(&b, most) {
+                    let at = Geometry::of(&b).at(&part.start);
+                    assert_eq!((part.first, at), (next, next), "{part:?}");
+                    assert!((1..=most).contains(&part.len()), "{part:?}");
+                    next += part.len();
+                }
+                assert_eq!(next, b.len());
+            }
+        }
+    }
+
+    #[test]
     fn channels_last() {
         let b = buffer(&[1, 2, 2, 2], &[0, 2, 3, 1], None, &[]);
         assert_eq!(strides(&b), Some(vec![8, 1, 4, 2]));
@@ -363,9 +453,18 @@ mod tests {
                         let factor = |i: usize| factors[i / run % factors.len()] as f32;
                         let products: Vec<f32> =
                             values.iter().enumerate().map(|(i, v)| v * factor(i)).collect();
-                        let mut storage = vec![0; b.storage_bytes()];
-                        pack_scaled_into(&b, &bytes(&values), along, &factors, &mut storage).expect("sizes");
-                        assert_eq!(storage, pack(&b, &bytes(&products)).expect("sizes"), "{b:?}");
+                        for most in [1, 7, 20, 40, 1000] {
+                            let mut storage = vec![0; b.storage_bytes()];
+                            fill_halo(&b, &mut storage).expect("sizes");
+                            for part in parts(&b, most) {
+                                assert!(part.len() <= most, "{part:?}");
+                                let data = bytes(&values[part.first..][..part.len()]);
+                                let factors = (along, &factors[..]);
+                                pack_scaled_part_into(&b, &part, &data, factors, &mut storage)
+                                    .expect("sizes");
+                            }
+                            assert_eq!(storage, pack(&b, &bytes(&products)).expect("sizes"), "{b:?}");
+                        }
                     }
                     assert_eq!(factor_dimension(&b, 5, 3), None);
                 }

@@ -20,9 +20,10 @@ pub(super) fn strided(x: &Tensor, offset: usize, strides: &[isize], shape: &[usi
     }
     let size = x.dtype().size();
     let (mut index, mut at) = (vec![0; outer], offset as isize);
-    for chunk in result.bytes_mut().chunks_exact_mut(block * size) {
+    let bytes = x.bytes()?;
+    for chunk in result.bytes_mut()?.chunks_exact_mut(block * size) {
         let from = at as usize * size;
-        chunk.copy_from_slice(&x.bytes()[from..from + block * size]);
+        chunk.copy_from_slice(&bytes[from..from + block * size]);
         for d in (0..outer).rev() {
             index[d] += 1;
             at += strides[d];
@@ -171,11 +172,12 @@ pub(super) fn concat(list: &[&Tensor], d: usize) -> Result<Tensor> {
     let mut result = zeros(first.dtype(), &shape)?;
     let (outer, extent, size) = around(&result, d);
     let mut at = 0;
+    let bytes = result.bytes_mut()?;
     for tensor in list {
         let part = tensor.shape()[d] * size;
-        for (i, chunk) in tensor.bytes().chunks_exact(part.max(1)).take(outer).enumerate() {
+        for (i, chunk) in tensor.bytes()?.chunks_exact(part.max(1)).take(outer).enumerate() {
             let to = i * extent * size + at;
-            result.bytes_mut()[to..to + part].copy_from_slice(chunk);
+            bytes[to..to + part].copy_from_slice(chunk);
         }
         at += part;
     }

@@ -27,7 +27,7 @@ ordered!(f32, f64, i64, i32, i8, u8, i16, u16, u32, u64);
 /// As bytes, so that truth values can be compared like numbers.
 fn numeric(x: &Tensor) -> Result<Tensor> {
     match x.dtype().kind() {
-        Kind::Bool => Tensor::from_bytes(DType::U8, x.shape(), x.bytes()),
+        Kind::Bool => Tensor::from_bytes(DType::U8, x.shape(), x.bytes()?),
         Kind::Float | Kind::Signed | Kind::Unsigned => Ok(x.clone()),
     }
 }
@@ -100,8 +100,9 @@ pub(super) fn unique(x: &Tensor, along: Option<i64>, sorted: bool) -> Result<Vec
     let mut values = zeros(x.dtype(), &shape)?;
     if size > 0 {
         let places = (0..outer).flat_map(|o| groups.iter().map(move |g| (o * extent + g[0]) * size));
-        for (place, from) in values.bytes_mut().chunks_exact_mut(size).zip(places) {
-            place.copy_from_slice(&x.bytes()[from..from + size]);
+        let bytes = x.bytes()?;
+        for (place, from) in values.bytes_mut()?.chunks_exact_mut(size).zip(places) {
+            place.copy_from_slice(&bytes[from..from + size]);
         }
     }
     let mut inverse = vec![0i64; extent];

@@ -16,7 +16,7 @@ fn positions(x: &Tensor) -> Result<Vec<usize>> {
         DType::F64 => found(x.values::<f64>()?, |v| v == 0.0),
         DType::I64 => found(x.values::<i64>()?, |v| v == 0),
         DType::I32 => found(x.values::<i32>()?, |v| v == 0),
-        DType::I8 | DType::U8 | DType::Bool => found(x.bytes(), |v| v == 0),
+        DType::I8 | DType::U8 | DType::Bool => found(x.bytes()?, |v| v == 0),
         DType::I16 => found(x.values::<i16>()?, |v| v == 0),
         DType::U16 => found(x.values::<u16>()?, |v| v == 0),
         DType::U32 => found(x.values::<u32>()?, |v| v == 0),
@@ -60,8 +60,9 @@ pub(super) fn compress(x: &Tensor, condition: &Tensor, along: Option<i64>) -> Re
     let mut result = zeros(x.dtype(), &shape)?;
     if size > 0 {
         let places = (0..outer).flat_map(|o| kept.iter().map(move |k| (o * extent + k) * size));
-        for (place, from) in result.bytes_mut().chunks_exact_mut(size).zip(places) {
-            place.copy_from_slice(&x.bytes()[from..from + size]);
+        let bytes = x.bytes()?;
+        for (place, from) in result.bytes_mut()?.chunks_exact_mut(size).zip(places) {
+            place.copy_from_slice(&bytes[from..from + size]);
         }
     }
     Ok(result)

@@ -6,7 +6,7 @@ use std::path::Path;
 use prost::Message;
 
 use super::external::External;
-use super::map;
+use super::file::SourceFile;
 use super::model::InputKind;
 use super::proto::TensorProto;
 use super::tensor::decode;
@@ -65,6 +65,6 @@ fn sequence(proto: &SequenceProto) -> Result<Item> {
 }
 
 fn read<M: Message + Default>(path: &Path, what: &str) -> Result<M> {
-    M::decode(map::map(path)?)
+    M::decode(SourceFile::open(path)?.read_all()?)
         .map_err(|e| Error::invalid(format!("this is not {what}: {e}")).caused_by(e).in_file(path))
 }

@@ -2,22 +2,22 @@
 //! ever read.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::{Component, Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
-use prost::bytes::Bytes;
-
-use super::map::{failure, map_file};
+use super::file::{FilePart, SourceFile, failure};
 use super::proto::TensorProto;
 use crate::error::{Error, Result};
 
-/// The folder that external data may come from, and the files that are mapped already.
+/// The most files that stay open. Some models have one for each weight, and a process may have a thousand or so.
+const OPEN_FILES: usize = 64;
+
+/// The folder that external data may come from, and the files that were opened already.
 #[derive(Debug, Default)]
 pub(super) struct External {
     /// `None` for a model that was not read from a file: it has no external data.
     folder: Option<PathBuf>,
-    files: Mutex<HashMap<String, Bytes>>,
+    files: Mutex<HashMap<String, Arc<SourceFile>>>,
 }
 
 impl External {
@@ -26,8 +26,8 @@ impl External {
         External { folder: folder.map(Path::to_owned), files: Mutex::default() }
     }
 
-    /// The bytes of a tensor whose data is external. `expected` is how many its type and shape ask for.
-    pub fn read(&self, tensor: &TensorProto, expected: usize) -> Result<Bytes> {
+    /// Where the bytes of a tensor lie whose data is external. `expected` is how many its type and shape ask for.
+    pub fn find(&self, tensor: &TensorProto, expected: usize) -> Result<FilePart> {
         let (mut location, mut offset, mut length) = (None, 0u64, None);
         for entry in &tensor.external_data {
             let value = entry.value();
@@ -52,30 +52,33 @@ impl External {
             )));
         }
         let file = self.file(location)?;
-        let end = offset.checked_add(expected as u64).filter(|end| *end <= file.len() as u64);
-        let Some(end) = end else {
+        if offset.checked_add(expected as u64).is_none_or(|end| end > file.len()) {
             return Err(Error::invalid(format!(
                 "the external data is {expected} bytes at offset {offset} of '{}', which has {} bytes",
                 location.escape_debug(),
                 file.len()
             )));
-        };
-        Ok(file.slice(offset as usize..end as usize))
+        }
+        Ok(FilePart { file, at: offset, bytes: expected })
     }
 
-    fn file(&self, location: &str) -> Result<Bytes> {
+    fn file(&self, location: &str) -> Result<Arc<SourceFile>> {
         let mut files = self.files.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(bytes) = files.get(location) {
-            return Ok(bytes.clone());
+        if let Some(file) = files.get(location) {
+            return Ok(Arc::clone(file));
         }
         let folder = self.folder.as_deref().ok_or_else(|| {
             Error::unsupported(
                 "the model has external data, but was not read from a file: its folder is unknown",
             )
         })?;
-        let bytes = open_below(folder, location)?;
-        files.insert(location.to_owned(), bytes.clone());
-        Ok(bytes)
+        let mut file = open_below(folder, location)?;
+        if files.len() >= OPEN_FILES {
+            file = file.closed();
+        }
+        let file = Arc::new(file);
+        files.insert(location.to_owned(), Arc::clone(&file));
+        Ok(file)
     }
 }
 
@@ -89,9 +92,9 @@ fn parse(what: &str, value: &str) -> Result<u64> {
     })
 }
 
-/// Maps a regular file below `folder`. Whatever could lead elsewhere is refused: `..`, absolute paths, symbolic
+/// Opens a regular file below `folder`. Whatever could lead elsewhere is refused: `..`, absolute paths, symbolic
 /// links anywhere in `location`, and files that have a second name somewhere (hard links).
-fn open_below(folder: &Path, location: &str) -> Result<Bytes> {
+fn open_below(folder: &Path, location: &str) -> Result<SourceFile> {
     let refuse = |why: &str| {
         Error::invalid(format!("the external data '{}' is refused: {why}", location.escape_debug()))
     };
@@ -118,12 +121,11 @@ fn open_below(folder: &Path, location: &str) -> Result<Bytes> {
     if !before.is_file() {
         return Err(refuse("it is not a regular file"));
     }
-    let file = File::open(&path).map_err(|e| failure(&path, e))?;
-    let opened = file.metadata().map_err(|e| failure(&path, e))?;
-    if !same_single_file(&before, &opened) {
+    let file = SourceFile::open(&path)?;
+    if !same_single_file(&before, &file.metadata()?) {
         return Err(refuse("it is a hard link, or changed while it was opened"));
     }
-    map_file(&path, &file)
+    Ok(file)
 }
 
 #[cfg(unix)]

@@ -15,11 +15,11 @@ mod control;
 mod data;
 mod export;
 mod external;
+mod file;
 mod host;
 mod import;
 mod interface;
 mod limit;
-mod map;
 mod model;
 mod names;
 mod node;
@@ -28,6 +28,7 @@ mod problems;
 #[allow(missing_docs, clippy::doc_markdown, reason = "generated; the names are the schema's")]
 pub mod proto;
 mod scope;
+mod skim;
 mod stage;
 mod subgraph;
 mod tensor;
@@ -47,12 +48,14 @@ impl Model {
     /// The model in an ONNX file, all of whose input shapes are known. For symbolic shapes, or inputs that
     /// determine shapes, see [`OnnxModel`] and [`Specialization`].
     ///
-    /// The file is mapped, and its weights are read when they are needed: it must not be changed in place as long as
-    /// the model or a clone of it exists. Replacing it by another file of its name is fine, and executables do not need
+    /// Weights stay in the file, which is kept open, until they are needed, when the model is compiled as a rule. If the
+    /// file, or one of external data, is changed in place before that, compiling (or whatever needs the weights) ends
+    /// with an error that names the file. Replacing it by another file of its name is fine, and executables do not need
     /// it any more.
     ///
     /// # Errors
-    /// Everything that is wrong with the model or that is not supported, in one message.
+    /// Everything that is wrong with the model or that is not supported, in one message; [`crate::ErrorKind::Io`] if the
+    /// file cannot be read, or is a directory, a pipe or a device.
     pub fn from_onnx(path: impl AsRef<Path>) -> Result<Model> {
         Ok(OnnxModel::from_path(path)?.graph(&Specialization::default())?.into())
     }

@@ -1,18 +1,21 @@
 //! A parsed ONNX model: checked as far as that is possible without shapes, its weights decoded.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nestjit_ir::DType;
 use prost::Message;
 use prost::bytes::Bytes;
 
 use super::external::External;
+use super::file::{FilePart, SourceFile};
 use super::problems::Problems;
 use super::proto::type_proto::Value;
-use super::proto::{FunctionProto, GraphProto, ModelProto, OperatorSetIdProto, ValueInfoProto};
+use super::proto::{FunctionProto, GraphProto, ModelProto, OperatorSetIdProto, TensorProto, ValueInfoProto};
 use super::tensor::{decode_late, decode_sparse, dtype, value_dtype};
-use super::{map, proto};
+use super::{proto, skim};
 use crate::error::{Error, ErrorKind, Result};
 use crate::tensor::Tensor;
 
@@ -26,7 +29,7 @@ const MIN_OPSET: i64 = 1;
 const MIN_IR_VERSION: i64 = 3;
 
 /// The largest file: protobuf's limit.
-const MAX_FILE_BYTES: usize = 2 << 30;
+const MAX_FILE_BYTES: u64 = 2 << 30;
 
 /// A dimension as a model declares it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -64,6 +67,9 @@ pub struct InputSpec {
     pub dims: Option<Vec<Dim>>,
 }
 
+/// Where the raw data of initializers is that the message lacks, by their number.
+type RawData = HashMap<usize, FilePart>;
+
 /// Versions of operator sets, by domain. The default domain is `""`.
 pub(super) type Opsets = BTreeMap<String, i64>;
 
@@ -84,17 +90,29 @@ pub struct OnnxModel {
 }
 
 impl OnnxModel {
-    /// Reads a file. It is mapped, and its weights are read when they are needed: it must not be changed in place as
-    /// long as what was made of it, executables aside, exists.
+    /// Reads a file. Its weights, and those in files next to it, are read when they are needed. If one of these files is
+    /// changed in place before that, this is found out then, and an error that names the file; a file that takes its
+    /// name is fine.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] if it cannot be read; otherwise all that is wrong with it.
+    /// [`ErrorKind::Io`] if it cannot be read, is no regular file, or changes meanwhile; otherwise all that is wrong with
+    /// it.
     pub fn from_path(path: impl AsRef<Path>) -> Result<OnnxModel> {
         let path = path.as_ref();
-        let bytes = map::map(path)?;
+        let file = SourceFile::open(path)?;
+        check_size(file.len()).map_err(|e| e.in_file(path))?;
+        let skim::Skimmed { message, raw_data } = skim::skim(&file)?;
+        let file = Arc::new(file);
+        let part = |place: Range<u64>| FilePart {
+            file: Arc::clone(&file),
+            at: place.start,
+            bytes: (place.end - place.start) as usize,
+        };
+        let raw_data = raw_data.into_iter().map(|(i, place)| (i, part(place))).collect();
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-        let mut model = OnnxModel::parse(bytes, Some(folder), stem).map_err(|e| e.in_file(path))?;
+        let mut model =
+            OnnxModel::parse(message, raw_data, Some(folder), stem).map_err(|e| e.in_file(path))?;
         model.file = Some(path.to_owned());
         Ok(model)
     }
@@ -104,7 +122,8 @@ impl OnnxModel {
     /// # Errors
     /// All that is wrong with it.
     pub fn from_bytes(bytes: &[u8]) -> Result<OnnxModel> {
-        OnnxModel::parse(Bytes::copy_from_slice(bytes), None, String::new())
+        check_size(bytes.len() as u64)?;
+        OnnxModel::parse(Bytes::copy_from_slice(bytes), HashMap::new(), None, String::new())
     }
 
     /// An error of this model, with the file that it was read from.
@@ -120,21 +139,21 @@ impl OnnxModel {
     /// # Errors
     /// All that is wrong with it.
     pub fn from_proto(proto: ModelProto) -> Result<OnnxModel> {
-        OnnxModel::check(proto, None, String::new())
+        OnnxModel::check(proto, HashMap::new(), None, String::new())
     }
 
-    fn parse(bytes: Bytes, folder: Option<&Path>, name: String) -> Result<OnnxModel> {
-        if bytes.len() > MAX_FILE_BYTES {
-            let message =
-                format!("the file has {} bytes; at most {MAX_FILE_BYTES} are possible", bytes.len());
-            return Err(Error::new(ErrorKind::Limit, message));
-        }
+    fn parse(bytes: Bytes, raw_data: RawData, folder: Option<&Path>, name: String) -> Result<OnnxModel> {
         let proto = ModelProto::decode(bytes)
             .map_err(|e| Error::invalid(format!("this is not an ONNX model: {e}")).caused_by(e))?;
-        OnnxModel::check(proto, folder, name)
+        OnnxModel::check(proto, raw_data, folder, name)
     }
 
-    fn check(mut proto: ModelProto, folder: Option<&Path>, name: String) -> Result<OnnxModel> {
+    fn check(
+        mut proto: ModelProto,
+        raw_data: RawData,
+        folder: Option<&Path>,
+        name: String,
+    ) -> Result<OnnxModel> {
         let Some(mut graph) = proto.graph.take() else {
             return Err(Error::invalid("this is not an ONNX model: it has no graph"));
         };
@@ -147,7 +166,7 @@ impl OnnxModel {
         let mut problems = Problems::default();
         let opsets = problems.keep(opsets(&proto.opset_import)).unwrap_or_default();
         let external = External::new(folder);
-        let initializers = initializers(&mut graph, &external, &mut problems);
+        let initializers = initializers(&mut graph, raw_data, &external, &mut problems);
         let functions = functions(std::mem::take(&mut proto.functions), &mut problems);
         let declared = graph.input.iter().filter(|i| !initializers.contains_key(i.name()));
         let inputs: Vec<InputSpec> = declared
@@ -201,6 +220,14 @@ impl OnnxModel {
     }
 }
 
+fn check_size(bytes: u64) -> Result<()> {
+    if bytes > MAX_FILE_BYTES {
+        let message = format!("the file has {bytes} bytes; at most {MAX_FILE_BYTES} are possible");
+        return Err(Error::new(ErrorKind::Limit, message));
+    }
+    Ok(())
+}
+
 /// `ai.onnx` is the default domain's other name.
 pub(super) fn normal_domain(domain: &str) -> &str {
     if domain == "ai.onnx" { "" } else { domain }
@@ -229,12 +256,15 @@ pub(super) fn opsets(imports: &[OperatorSetIdProto]) -> Result<Opsets> {
 /// Takes the initializers out of the graph, so that the file's bytes need not be kept for them.
 fn initializers(
     graph: &mut GraphProto,
+    mut raw_data: RawData,
     external: &External,
     problems: &mut Problems,
 ) -> BTreeMap<String, Result<Tensor>> {
     let dense = std::mem::take(&mut graph.initializer).into_iter();
     let sparse = std::mem::take(&mut graph.sparse_initializer).into_iter();
-    let decoded = dense.map(|t| (t.name().to_owned(), decode_late(&t, external))).chain(sparse.map(|t| {
+    let mut late = |(i, t): (usize, TensorProto)| decode_late(&t, raw_data.remove(&i), external);
+    let dense = dense.enumerate().map(|(i, t)| (t.name().to_owned(), late((i, t))));
+    let decoded = dense.chain(sparse.map(|t| {
         let name = t.values.as_ref().map(|v| v.name().to_owned()).unwrap_or_default();
         (name, decode_sparse(&t, external))
     }));

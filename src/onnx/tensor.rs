@@ -7,6 +7,7 @@ use nestjit_ir::{DType, Kind};
 use prost::bytes::Bytes;
 
 use super::external::External;
+use super::file::{FilePart, InMemory};
 use super::proto::tensor_proto::{DataLocation, DataType};
 use super::proto::{SparseTensorProto, TensorProto};
 use crate::error::{Error, Result};
@@ -47,27 +48,56 @@ pub(super) fn extents(dims: &[i64]) -> Result<Vec<usize>> {
 
 /// The tensor that a message holds.
 pub(super) fn decode(proto: &TensorProto, external: &External) -> Result<Tensor> {
-    decode_with(proto, external, |dtype, shape, bytes| Tensor::from_bytes(dtype, shape, &bytes))
+    decode_with(proto, None, external, |dtype, shape, data| Tensor::from_bytes(dtype, shape, &data.bytes()?))
 }
 
 /// The least bytes of elements that stay where they are until somebody looks at them.
-const LATE: usize = 4096;
+pub(super) const LATE: usize = 4096;
 
-/// The same; elements of large tensors stay in their file.
-pub(super) fn decode_late(proto: &TensorProto, external: &External) -> Result<Tensor> {
-    decode_with(proto, external, |dtype, shape, bytes| match dtype.kind() {
-        Kind::Bool => Tensor::from_bytes(dtype, shape, &bytes),
-        Kind::Float | Kind::Signed | Kind::Unsigned if bytes.len() < LATE => {
-            Tensor::from_bytes(dtype, shape, &bytes)
+/// The same; elements of large tensors stay in their file. `raw_data` is where in a file those are that the message lacks.
+pub(super) fn decode_late(
+    proto: &TensorProto,
+    raw_data: Option<FilePart>,
+    external: &External,
+) -> Result<Tensor> {
+    decode_with(proto, raw_data, external, |dtype, shape, data| match dtype.kind() {
+        Kind::Float | Kind::Signed | Kind::Unsigned if data.len() >= LATE => match data {
+            Data::Message(bytes) => Tensor::foreign(dtype, shape, Arc::new(InMemory(bytes))),
+            Data::File(part) => Tensor::foreign(dtype, shape, Arc::new(part)),
+        },
+        Kind::Float | Kind::Signed | Kind::Unsigned | Kind::Bool => {
+            Tensor::from_bytes(dtype, shape, &data.bytes()?)
         }
-        Kind::Float | Kind::Signed | Kind::Unsigned => Tensor::foreign(dtype, shape, Arc::new(bytes)),
     })
+}
+
+/// The bytes of elements, and where they are.
+enum Data {
+    Message(Bytes),
+    File(FilePart),
+}
+
+impl Data {
+    fn len(&self) -> usize {
+        match self {
+            Data::Message(bytes) => bytes.len(),
+            Data::File(part) => part.bytes,
+        }
+    }
+
+    fn bytes(self) -> Result<Bytes> {
+        match self {
+            Data::Message(bytes) => Ok(bytes),
+            Data::File(part) => part.to_bytes(),
+        }
+    }
 }
 
 fn decode_with(
     proto: &TensorProto,
+    raw_data: Option<FilePart>,
     external: &External,
-    make: impl FnOnce(DType, &[usize], Bytes) -> Result<Tensor>,
+    make: impl FnOnce(DType, &[usize], Data) -> Result<Tensor>,
 ) -> Result<Tensor> {
     let dtype = dtype(proto.data_type())?;
     let shape = extents(&proto.dims)?;
@@ -76,10 +106,15 @@ fn decode_with(
         return Err(Error::unsupported("a tensor in segments is not supported"));
     }
     if proto.data_location() == DataLocation::External {
-        return make(dtype, &shape, external.read(proto, bytes)?);
+        return make(dtype, &shape, Data::File(external.find(proto, bytes)?));
+    }
+    if let Some(part) = raw_data {
+        return make(dtype, &shape, Data::File(part));
     }
     match &proto.raw_data {
-        Some(raw) if !raw.is_empty() || typed_len(proto) == 0 => make(dtype, &shape, raw.clone()),
+        Some(raw) if !raw.is_empty() || typed_len(proto) == 0 => {
+            make(dtype, &shape, Data::Message(raw.clone()))
+        }
         _ => typed(proto, dtype, &shape),
     }
 }
@@ -155,8 +190,8 @@ pub(super) fn decode_sparse(proto: &SparseTensorProto, external: &External) -> R
     };
     let size = values.dtype().size();
     let total = dense.len();
-    let target = dense.bytes_mut();
-    for (value, at) in values.bytes().chunks_exact(size).zip(positions) {
+    let target = dense.bytes_mut()?;
+    for (value, at) in values.bytes()?.chunks_exact(size).zip(positions) {
         if at >= total {
             return Err(outside());
         }

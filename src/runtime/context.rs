@@ -99,7 +99,10 @@ impl Bindings {
                 self.outputs.push((entry, o));
                 Source::Run
             }),
-            Role::Const => consts.get(&id).map(|c| Source::Const(ConstAddress(c.as_ptr()))),
+            Role::Const => match consts.get(&id) {
+                Some(c) => Some(Source::Const(ConstAddress(c.as_ptr()?))),
+                None => None,
+            },
             Role::Temp => plan.offsets.get(&id).copied().filter(|o| self.fits(*o, buffer)).map(Source::Arena),
             Role::In | Role::Out | Role::Local => None,
         };

@@ -166,7 +166,7 @@ impl Executable {
         inner.contexts.with(&inner.bindings, |context| {
             for (entry, input) in &inner.bindings.inputs {
                 // Code never writes to inputs.
-                context.addresses[*entry] = inputs[*input].bytes().as_ptr().cast_mut();
+                context.addresses[*entry] = inputs[*input].bytes()?.as_ptr().cast_mut();
             }
             for (entry, output) in &inner.bindings.outputs {
                 let name = &inner.outputs[*output].name;

@@ -57,7 +57,7 @@ impl OutputBuffer for Tensor {
     }
 
     fn bytes_mut(&mut self, _: Key) -> Result<&mut [u8]> {
-        Ok(Tensor::bytes_mut(self))
+        Tensor::bytes_mut(self)
     }
 }
 
@@ -204,7 +204,7 @@ pub(crate) fn check(
 /// As [`check`], and those of [`OutputBuffer::bytes_mut`].
 pub(crate) fn write(name: &str, tensor: &Tensor, buffer: &mut (impl OutputBuffer + ?Sized)) -> Result<()> {
     check(name, tensor.dtype(), tensor.shape(), buffer)?;
-    let (to, from) = (bytes(name, buffer)?, tensor.bytes());
+    let (to, from) = (bytes(name, buffer)?, tensor.bytes()?);
     match tensor.dtype() == DType::Bool {
         true => to.iter_mut().zip(from).for_each(|(to, from)| *to = truth(*from)),
         false => to.copy_from_slice(from),

@@ -9,8 +9,11 @@ use nestjit_ir::{BufId, Buffer, DType, Role, layout};
 use super::pool::Pool;
 use crate::error::{Error, Result};
 use crate::memory::{ALIGN, Block, Bundle, LARGE, Recycler};
-use crate::tensor::{Raw, Tensor};
+use crate::tensor::Tensor;
 use crate::unit::Unit;
+
+/// How much of a constant is packed at once: what is read from a file is still in a cache near the core when it is packed.
+const PART_BYTES: usize = 512 << 10;
 
 /// The storage of a constant.
 #[derive(Debug)]
@@ -23,10 +26,13 @@ pub(super) enum Storage {
 
 impl Storage {
     /// The first byte of the storage. It must not be written.
-    pub fn as_ptr(&self) -> *mut u8 {
+    ///
+    /// # Errors
+    /// As [`Tensor::bytes`].
+    pub fn as_ptr(&self) -> Result<*mut u8> {
         match self {
-            Storage::Shared(tensor) => tensor.bytes().as_ptr().cast_mut(),
-            Storage::Packed(block) => block.as_ptr(),
+            Storage::Shared(tensor) => Ok(tensor.bytes()?.as_ptr().cast_mut()),
+            Storage::Packed(block) => Ok(block.as_ptr()),
         }
     }
 
@@ -59,9 +65,9 @@ pub(super) fn pack_all(
     }
     // The larger ones first, so that what they leave is large enough for the next.
     tasks.sort_by_key(|(id, _)| std::cmp::Reverse(unit.program.buf(*id).storage_bytes()));
-    let recycler = Mutex::default();
-    consts.into_values().for_each(|tensor| recycle(&recycler, tensor));
-    let work = |i: usize| lock(&tasks[i].1).execute(&recycler);
+    let memory = Memory::default();
+    consts.into_values().for_each(|tensor| memory.recycle(tensor));
+    let work = |i: usize| lock(&tasks[i].1).execute(&memory);
     match pool {
         Some(pool) => pool.run(tasks.len(), &work),
         None => (0..tasks.len()).for_each(work),
@@ -85,9 +91,9 @@ enum Task<'u> {
 }
 
 impl Task<'_> {
-    fn execute(&mut self, recycler: &Mutex<Recycler>) {
+    fn execute(&mut self, memory: &Memory) {
         let packed = match std::mem::replace(self, Task::Done(Err(Error::internal("packing was given up")))) {
-            Task::Pack { buffer, tensor, block } => pack(buffer, tensor, block, recycler),
+            Task::Pack { buffer, tensor, block } => pack(buffer, tensor, block, memory),
             Task::Done(storage) => storage,
         };
         *self = Task::Done(packed);
@@ -100,9 +106,8 @@ fn task<'u>(buffer: &'u Buffer, tensor: Option<Arc<Tensor>>, bundle: &mut Bundle
     if tensor.dtype() != buffer.dtype || tensor.shape() != buffer.shape {
         return Err(Error::internal(format!("the data of the constant %{} does not fit", buffer.name)));
     }
-    let plain = buffer.layout.is_row_major() && buffer.halo.is_empty();
-    // What lies elsewhere would keep that, such as a mapped file, alive. What a caller allocated may not be aligned.
-    if plain && tensor.has_own_memory() && tensor.bytes().as_ptr().addr().is_multiple_of(ALIGN) {
+    // What lies elsewhere would keep that, such as an open file, alive. What a caller allocated may not be aligned.
+    if is_plain(buffer) && tensor.has_own_memory() && tensor.bytes()?.as_ptr().addr().is_multiple_of(ALIGN) {
         return Ok(Task::Done(Ok(Storage::Shared(tensor))));
     }
     let bytes = buffer.storage_bytes();
@@ -110,13 +115,8 @@ fn task<'u>(buffer: &'u Buffer, tensor: Option<Arc<Tensor>>, bundle: &mut Bundle
     Ok(Task::Pack { buffer, tensor, block })
 }
 
-fn pack(
-    buffer: &Buffer,
-    tensor: Arc<Tensor>,
-    block: Option<Block>,
-    recycler: &Mutex<Recycler>,
-) -> Result<Storage> {
-    let recycled = || lock(recycler).take(buffer.storage_bytes());
+fn pack(buffer: &Buffer, tensor: Arc<Tensor>, block: Option<Block>, memory: &Memory) -> Result<Storage> {
+    let recycled = || lock(&memory.recycler).take(buffer.storage_bytes());
     let mut block = match block {
         Some(block) => block,
         None => match recycled() {
@@ -132,24 +132,52 @@ fn pack(
     };
     let to = block.bytes_mut();
     let mut along = None;
-    let Raw { bytes, factors } = tensor.raw_if(|f| {
+    let raw = tensor.raw_if(|f| {
         along =
             layout::factor_dimension(buffer, f.run, f.values.len()).filter(|_| buffer.dtype == DType::F32);
         along.is_some()
-    });
-    let packed = match along.zip(factors) {
-        Some((along, f)) => layout::pack_scaled_into(buffer, bytes, along, &f.values, to),
-        None => layout::pack_into(buffer, bytes, to),
-    };
-    packed.map_err(|e| Error::internal(e.to_string()))?;
-    recycle(recycler, tensor);
+    })?;
+    let factors = along.zip(raw.factors).map(|(along, f)| (along, &*f.values));
+    if factors.is_none() && is_plain(buffer) {
+        raw.read(to)?;
+    } else {
+        let wrong = |e: layout::SizeError| Error::internal(e.to_string());
+        layout::fill_halo(buffer, to).map_err(wrong)?;
+        let size = buffer.dtype.size();
+        let mut scratch = lock(&memory.scratch).pop().unwrap_or_default();
+        for part in layout::parts(buffer, PART_BYTES / size) {
+            let data = raw.part(part.first * size..(part.first + part.len()) * size, &mut scratch)?;
+            let packed = match factors {
+                Some(factors) => layout::pack_scaled_part_into(buffer, &part, data, factors, to),
+                None => layout::pack_part_into(buffer, &part, data, to),
+            };
+            packed.map_err(wrong)?;
+        }
+        lock(&memory.scratch).push(scratch);
+    }
+    memory.recycle(tensor);
     Ok(Storage::Packed(block))
 }
 
-/// Keeps the memory of a tensor that nobody else has.
-fn recycle(recycler: &Mutex<Recycler>, tensor: Arc<Tensor>) {
-    if let Some(block) = Arc::into_inner(tensor).and_then(Tensor::into_block) {
-        lock(recycler).give(block);
+/// Whether elements lie in logical order.
+fn is_plain(buffer: &Buffer) -> bool {
+    buffer.layout.is_row_major() && buffer.halo.is_empty()
+}
+
+/// Memory that serves several constants, one after the other.
+#[derive(Default)]
+struct Memory {
+    recycler: Mutex<Recycler>,
+    /// For what is read from files, as many as threads have needed at once.
+    scratch: Mutex<Vec<Vec<u8>>>,
+}
+
+impl Memory {
+    /// Keeps the memory of a tensor that nobody else has.
+    fn recycle(&self, tensor: Arc<Tensor>) {
+        if let Some(block) = Arc::into_inner(tensor).and_then(Tensor::into_block) {
+            lock(&self.recycler).give(block);
+        }
     }
 }
 
@@ -203,7 +231,7 @@ mod tests {
         let tensor = Arc::new(Tensor::new(&[2], &[1i32, 2]).unwrap());
         unit.consts.insert(id, Arc::clone(&tensor));
         let all = pack_all(&mut unit, &[id], None).unwrap();
-        assert_eq!(all[0].1.as_ptr().cast_const(), tensor.bytes().as_ptr());
+        assert_eq!(all[0].1.as_ptr().unwrap().cast_const(), tensor.bytes().unwrap().as_ptr());
         assert!(unit.consts.is_empty());
         unit.consts.insert(id, tensor);
         unit.program.buf_mut(id).shape = vec![3];

@@ -127,12 +127,12 @@ impl Entry {
         let mut values = Vec::with_capacity(self.stage.values.len());
         for slot in &self.stage.values {
             let tensor = tensor(slots, *slot)?;
-            if tensor.bytes().len() > MAX_VALUE_BYTES {
+            let bytes = tensor.len() * tensor.dtype().size();
+            if bytes > MAX_VALUE_BYTES {
                 let reason = self.stage.waits.first();
                 let error = Error::unsupported(format!(
-                    "{}, and they are too large ({} bytes) to compile for",
+                    "{}, and they are too large ({bytes} bytes) to compile for",
                     reason.map_or("it needs values", |reason| reason.why.as_str()),
-                    tensor.bytes().len()
                 ));
                 return Err(match reason {
                     Some(reason) => error.at(&reason.node, &reason.op),

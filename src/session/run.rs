@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use nestjit_ir::DType;
+
 use super::cache::{Cache, Found, Maker};
 use super::plan::{Code, Entry, Plan, Slots, facts, item, own, tensor, value};
 use super::trace::{Part, Trace};
@@ -306,11 +308,18 @@ pub(super) fn output_error(name: &str, item: &Item) -> Error {
 
 /// A tensor as an operand of a step.
 pub(super) fn scalar(item: &Item, what: &str) -> Result<Option<i64>> {
-    let one = |tensor: &Tensor| match (tensor.dtype(), tensor.len()) {
-        (nestjit_ir::DType::Bool, 1) => Ok(i64::from(tensor.bytes()[0])),
-        (nestjit_ir::DType::I64, 1) => Ok(tensor.values::<i64>()?[0]),
-        (nestjit_ir::DType::I32, 1) => Ok(i64::from(tensor.values::<i32>()?[0])),
-        _ => Err(Error::shape(format!("{what} must be one value, not {tensor:?}"))),
+    let one = |tensor: &Tensor| {
+        let refused = || Err(Error::shape(format!("{what} must be one value, not {tensor:?}")));
+        if tensor.len() != 1 {
+            return refused();
+        }
+        match tensor.dtype() {
+            DType::Bool => Ok(i64::from(tensor.values::<bool>()?[0])),
+            DType::I64 => Ok(tensor.values::<i64>()?[0]),
+            DType::I32 => Ok(i64::from(tensor.values::<i32>()?[0])),
+            DType::F32 | DType::F64 | DType::I16 | DType::I8 => refused(),
+            DType::U64 | DType::U32 | DType::U16 | DType::U8 => refused(),
+        }
     };
     match item {
         Item::Absent => Ok(None),

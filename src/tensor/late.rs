@@ -1,18 +1,32 @@
 //! Elements that are made when somebody looks at them: those that lie somewhere in a file, and others times factors.
 //!
-//! Weights are copied into the order that code wants in any case. Whoever does that takes them as they are ([`Raw`]),
-//! so that no copy in between is made, for which fresh memory costs more than the arithmetic.
+//! Weights are copied into the order that code wants in any case. Whoever does that takes them as they are ([`Raw`]), part
+//! by part, so that no copy in between is made, for which fresh memory costs more than the arithmetic.
 
-use std::sync::{Arc, OnceLock};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use nestjit_ir::DType;
 use nestjit_ir::layout::scaled;
 
 use super::Tensor;
+use crate::error::Result;
 use crate::memory::Block;
 
-/// Bytes that belong to somebody else, a mapped file for one.
-pub(crate) type Foreign = Arc<dyn AsRef<[u8]> + Send + Sync>;
+/// Bytes that belong to somebody else, those of a file for one.
+pub(crate) trait Foreign: Send + Sync {
+    /// How many there are.
+    fn size(&self) -> usize;
+
+    /// All of them, if they are in memory.
+    fn in_memory(&self) -> Option<&[u8]>;
+
+    /// Copies those from `at` on, which are all there, to `to`.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    fn read(&self, at: usize, to: &mut [u8]) -> Result<()>;
+}
 
 /// A factor for each run of so many elements, in row-major order; after the last one it begins again.
 #[derive(Clone, Debug)]
@@ -23,13 +37,66 @@ pub(crate) struct Factors {
     pub values: Arc<[f64]>,
 }
 
-/// Elements as they are: not aligned, and not multiplied yet.
-#[derive(Clone, Copy, Debug)]
+/// Elements as they are: not aligned, not multiplied yet, and perhaps not read yet.
+#[derive(Clone, Copy)]
 pub(crate) struct Raw<'a> {
-    /// The bytes of the elements, row-major.
-    pub bytes: &'a [u8],
+    place: Place<'a>,
     /// What the elements, floating-point numbers, are to be multiplied with.
     pub factors: Option<&'a Factors>,
+}
+
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    Memory(&'a [u8]),
+    Foreign(&'a dyn Foreign),
+}
+
+impl<'a> Raw<'a> {
+    /// Elements in memory, to be taken as they are.
+    pub fn of(bytes: &'a [u8]) -> Raw<'a> {
+        Raw { place: Place::Memory(bytes), factors: None }
+    }
+
+    /// The number of bytes.
+    pub fn size(&self) -> usize {
+        match self.place {
+            Place::Memory(bytes) => bytes.len(),
+            Place::Foreign(foreign) => foreign.size(),
+        }
+    }
+
+    /// These bytes of the elements, row-major. If they are not in memory, they are read into `scratch`.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn part<'s>(&self, range: Range<usize>, scratch: &'s mut Vec<u8>) -> Result<&'s [u8]>
+    where
+        'a: 's,
+    {
+        match self.place {
+            Place::Memory(bytes) => Ok(&bytes[range]),
+            Place::Foreign(foreign) => {
+                if scratch.len() < range.len() {
+                    *scratch = vec![0; range.len()];
+                }
+                let part = &mut scratch[..range.len()];
+                foreign.read(range.start, part)?;
+                Ok(part)
+            }
+        }
+    }
+
+    /// Copies all bytes.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn read(&self, to: &mut [u8]) -> Result<()> {
+        match self.place {
+            Place::Memory(bytes) => to.copy_from_slice(bytes),
+            Place::Foreign(foreign) => foreign.read(0, to)?,
+        }
+        Ok(())
+    }
 }
 
 /// Elements that are not made yet.
@@ -37,38 +104,61 @@ pub(super) struct Late {
     source: Source,
     factors: Option<Factors>,
     made: OnceLock<Block>,
+    /// Locked while they are made, so that this is done once.
+    making: Mutex<()>,
 }
 
 enum Source {
-    Foreign(Foreign),
+    Foreign(Arc<dyn Foreign>),
     Tensor(Tensor),
 }
 
 impl Late {
-    pub fn foreign(bytes: Foreign) -> Late {
-        Late { source: Source::Foreign(bytes), factors: None, made: OnceLock::new() }
+    pub fn foreign(bytes: Arc<dyn Foreign>) -> Late {
+        Late::of(Source::Foreign(bytes), None)
     }
 
     /// The elements of a floating-point tensor times these factors.
     pub fn scaled(tensor: Tensor, factors: Factors) -> Late {
-        Late { source: Source::Tensor(tensor), factors: Some(factors), made: OnceLock::new() }
+        Late::of(Source::Tensor(tensor), Some(factors))
+    }
+
+    fn of(source: Source, factors: Option<Factors>) -> Late {
+        Late { source, factors, made: OnceLock::new(), making: Mutex::default() }
     }
 
     /// The elements, made if need be.
-    pub fn bytes(&self, dtype: DType) -> &[u8] {
-        self.made.get_or_init(|| self.make(dtype)).bytes()
+    ///
+    /// # Errors
+    /// If they cannot be read, or there is no memory for them.
+    pub fn bytes(&self, dtype: DType) -> Result<&[u8]> {
+        if let Some(made) = self.made.get() {
+            return Ok(made.bytes());
+        }
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.made.get().is_none() {
+            let block = self.make(dtype)?;
+            let _ = self.made.set(block);
+        }
+        Ok(self.made.get().map_or(&[], Block::bytes))
     }
 
     /// The elements as they are.
-    pub fn raw(&self) -> Raw<'_> {
+    ///
+    /// # Errors
+    /// As [`Late::bytes`].
+    pub fn raw(&self) -> Result<Raw<'_>> {
         if let Some(made) = self.made.get() {
-            return Raw { bytes: made.bytes(), factors: None };
+            return Ok(Raw::of(made.bytes()));
         }
         let factors = self.factors.as_ref();
         match &self.source {
-            Source::Foreign(bytes) => Raw { bytes: (**bytes).as_ref(), factors },
+            Source::Foreign(foreign) => {
+                let in_memory = foreign.in_memory().map(Place::Memory);
+                Ok(Raw { place: in_memory.unwrap_or(Place::Foreign(&**foreign)), factors })
+            }
             // What is scaled twice is rounded twice.
-            Source::Tensor(tensor) => Raw { factors, ..tensor.raw_if(|_| false) },
+            Source::Tensor(tensor) => Ok(Raw { factors, ..tensor.raw_if(|_| false)? }),
         }
     }
 
@@ -77,18 +167,16 @@ impl Late {
         self.made.into_inner()
     }
 
-    fn make(&self, dtype: DType) -> Block {
-        let Raw { bytes, factors } = self.raw();
-        let mut block = Block::zeroed(bytes.len()).expect("memory for elements that are known already");
+    fn make(&self, dtype: DType) -> Result<Block> {
+        let raw = self.raw()?;
+        let mut block = Block::zeroed(raw.size())?;
         let to = block.bytes_mut();
-        let Some(f) = factors else {
-            to.copy_from_slice(bytes);
-            return block;
-        };
+        raw.read(to)?;
+        let Some(factors) = raw.factors else { return Ok(block) };
         match dtype {
-            DType::F64 => multiply(f, bytes, to, |v, factor| (f64::from_ne_bytes(v) * factor).to_ne_bytes()),
+            DType::F64 => multiply(factors, to, |v, factor| (f64::from_ne_bytes(v) * factor).to_ne_bytes()),
             DType::F32 => {
-                multiply(f, bytes, to, |v, factor| scaled(f32::from_ne_bytes(v), factor).to_ne_bytes())
+                multiply(factors, to, |v, factor| scaled(f32::from_ne_bytes(v), factor).to_ne_bytes())
             }
             DType::I64
             | DType::I32
@@ -98,25 +186,17 @@ impl Late {
             | DType::U32
             | DType::U16
             | DType::U8
-            | DType::Bool => {
-                unreachable!("only floating-point numbers are scaled")
-            }
+            | DType::Bool => unreachable!("only floating-point numbers are scaled"),
         }
-        block
+        Ok(block)
     }
 }
 
-/// `to = by(from, factor)` for each element of `N` bytes.
-fn multiply<const N: usize>(
-    factors: &Factors,
-    from: &[u8],
-    to: &mut [u8],
-    by: impl Fn([u8; N], f64) -> [u8; N],
-) {
-    let (from, to) = (from.as_chunks::<N>().0, to.as_chunks_mut::<N>().0);
-    let runs = from.chunks(factors.run).zip(to.chunks_mut(factors.run));
-    for ((from, to), factor) in runs.zip(factors.values.iter().cycle()) {
-        from.iter().zip(to).for_each(|(from, to)| *to = by(*from, *factor));
+/// `element = by(element, factor)` for each element of `N` bytes.
+fn multiply<const N: usize>(factors: &Factors, elements: &mut [u8], by: impl Fn([u8; N], f64) -> [u8; N]) {
+    let runs = elements.as_chunks_mut::<N>().0.chunks_mut(factors.run);
+    for (run, factor) in runs.zip(factors.values.iter().cycle()) {
+        run.iter_mut().for_each(|v| *v = by(*v, *factor));
     }
 }
 
@@ -134,10 +214,10 @@ mod tests {
         let scaled = base.scaled(Factors { run: 2, values: Arc::new([10.0, 100.0]) });
         let again = scaled.scaled(Factors { run: 4, values: Arc::new([1.0, -1.0]) });
         let reshaped = scaled.reshape(&[8]).unwrap();
-        assert_eq!(scaled.raw_if(|_| true).factors.map(|f| f.run), Some(2));
+        assert_eq!(scaled.raw_if(|_| true).unwrap().factors.map(|f| f.run), Some(2));
         assert_eq!(floats(&again), [10.0, 20.0, 300.0, 400.0, -50.0, -60.0, -700.0, -800.0]);
         assert_eq!(floats(&reshaped), [10.0, 20.0, 300.0, 400.0, 50.0, 60.0, 700.0, 800.0]);
-        assert!(scaled.raw_if(|_| true).factors.is_none(), "they share what was made");
+        assert!(scaled.raw_if(|_| true).unwrap().factors.is_none(), "they share what was made");
         let double = Tensor::new(&[2], &[1.5f64, 2.0]).unwrap();
         let double = double.scaled(Factors { run: 1, values: Arc::new([2.0]) });
         assert_eq!(double.values::<f64>().unwrap(), [3.0, 4.0]);
@@ -153,18 +233,34 @@ mod tests {
     #[test]
     fn foreign_bytes_need_no_alignment_and_can_be_changed_in_a_copy() {
         let file: Vec<u8> = [0u8].into_iter().chain([1.0f32, 2.0].map(f32::to_ne_bytes).concat()).collect();
-        struct Part(Vec<u8>);
-        impl AsRef<[u8]> for Part {
-            fn as_ref(&self) -> &[u8] {
-                &self.0[1..]
+        /// The bytes behind the first, in memory or not.
+        struct Part(Vec<u8>, bool);
+        impl Foreign for Part {
+            fn size(&self) -> usize {
+                self.0.len() - 1
+            }
+
+            fn in_memory(&self) -> Option<&[u8]> {
+                self.1.then_some(&self.0[1..])
+            }
+
+            fn read(&self, at: usize, to: &mut [u8]) -> Result<()> {
+                to.copy_from_slice(&self.0[1 + at..][..to.len()]);
+                Ok(())
             }
         }
-        let mut tensor = Tensor::foreign(DType::F32, &[2], Arc::new(Part(file.clone()))).unwrap();
-        assert_eq!(tensor.raw_if(|_| true).bytes, &file[1..]);
-        assert_eq!(floats(&tensor), [1.0, 2.0]);
-        let other = tensor.clone();
-        tensor.values_mut::<f32>().unwrap()[0] = 7.0;
-        assert_eq!((floats(&tensor), floats(&other)), (vec![7.0, 2.0], vec![1.0, 2.0]));
-        assert!(Tensor::foreign(DType::F32, &[3], Arc::new(Part(file))).is_err());
+        for in_memory in [true, false] {
+            let mut tensor =
+                Tensor::foreign(DType::F32, &[2], Arc::new(Part(file.clone(), in_memory))).unwrap();
+            let mut scratch = Vec::new();
+            let raw = tensor.raw_if(|_| true).unwrap();
+            assert_eq!(raw.part(4..8, &mut scratch).unwrap(), &file[5..]);
+            assert_eq!((raw.size(), scratch.is_empty()), (8, in_memory));
+            assert_eq!(floats(&tensor), [1.0, 2.0]);
+            let other = tensor.clone();
+            tensor.values_mut::<f32>().unwrap()[0] = 7.0;
+            assert_eq!((floats(&tensor), floats(&other)), (vec![7.0, 2.0], vec![1.0, 2.0]));
+            assert!(Tensor::foreign(DType::F32, &[3], Arc::new(Part(file.clone(), in_memory))).is_err());
+        }
     }
 }

@@ -81,7 +81,7 @@ impl Tensor {
             return Err(Error::invalid("a bool is neither 0 nor 1"));
         }
         let mut tensor = Tensor::zeros(dtype, shape)?;
-        tensor.bytes_mut().copy_from_slice(bytes);
+        tensor.bytes_mut()?.copy_from_slice(bytes);
         Ok(tensor)
     }
 
@@ -90,9 +90,9 @@ impl Tensor {
     ///
     /// # Errors
     /// [`crate::ErrorKind::Shape`] if the number of bytes is not what the shape asks for.
-    pub(crate) fn foreign(dtype: DType, shape: &[usize], bytes: Foreign) -> Result<Tensor> {
+    pub(crate) fn foreign(dtype: DType, shape: &[usize], bytes: Arc<dyn Foreign>) -> Result<Tensor> {
         debug_assert!(dtype != DType::Bool, "not every byte is a truth value");
-        check_bytes(dtype, shape, (*bytes).as_ref().len())?;
+        check_bytes(dtype, shape, bytes.size())?;
         let elements = Arc::new(Elements::Late(Late::foreign(bytes)));
         Ok(Tensor { dtype, shape: shape.to_vec(), elements })
     }
@@ -102,6 +102,24 @@ impl Tensor {
         debug_assert!(self.dtype.is_float(), "only floating-point numbers are scaled");
         let elements = Arc::new(Elements::Late(Late::scaled(self.clone(), factors)));
         Tensor { dtype: self.dtype, shape: self.shape.clone(), elements }
+    }
+
+    /// A tensor with the elements of an array, copied; any strides, negative ones too, are fine.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Limit`] if there is no memory for it.
+    pub fn from_array<T: Element, S: Data<Elem = T>, D: Dimension>(
+        array: &ArrayBase<S, D>,
+    ) -> Result<Tensor> {
+        let mut tensor = Tensor::zeros(T::DTYPE, array.shape())?;
+        match array.as_slice() {
+            Some(values) => tensor.bytes_mut()?.copy_from_slice(bytemuck::cast_slice(values)),
+            None => {
+                let to = tensor.bytes_mut()?.chunks_exact_mut(size_of::<T>());
+                to.zip(array.iter()).for_each(|(to, v)| to.copy_from_slice(bytemuck::bytes_of(v)));
+            }
+        }
+        Ok(tensor)
     }
 
     /// A rank-0 tensor.
@@ -128,7 +146,7 @@ impl Tensor {
             DType::U16 => tensor.fill_with(|| (rng.next_u32() % 3) as u16)?,
             DType::U32 => tensor.fill_with(|| rng.next_u32() % 3)?,
             DType::U64 => tensor.fill_with(|| u64::from(rng.next_u32() % 3))?,
-            DType::Bool => tensor.bytes_mut().fill_with(|| (rng.next_u32() % 2) as u8),
+            DType::Bool => tensor.bytes_mut()?.fill_with(|| (rng.next_u32() % 2) as u8),
         }
         Ok(tensor)
     }
@@ -158,38 +176,48 @@ impl Tensor {
         self.len() == 0
     }
 
-    /// The bytes of the elements, row-major.
-    pub fn bytes(&self) -> &[u8] {
+    /// The bytes of the elements, row-major, in native endianness.
+    ///
+    /// # Errors
+    /// None, except for weights of an ONNX model, which may still be in a file: [`crate::ErrorKind::Io`] if that cannot
+    /// be read or has changed, and [`crate::ErrorKind::Limit`] if there is no memory for them.
+    pub fn bytes(&self) -> Result<&[u8]> {
         match &*self.elements {
-            Elements::Made(block) => block.bytes(),
+            Elements::Made(block) => Ok(block.bytes()),
             Elements::Late(late) => late.bytes(self.dtype),
         }
     }
 
     /// The elements as they are, for whoever copies them; with factors only if these are `usable`.
-    pub(crate) fn raw_if(&self, usable: impl FnOnce(&Factors) -> bool) -> Raw<'_> {
+    ///
+    /// # Errors
+    /// As [`Tensor::bytes`].
+    pub(crate) fn raw_if(&self, usable: impl FnOnce(&Factors) -> bool) -> Result<Raw<'_>> {
         let raw = match &*self.elements {
-            Elements::Made(block) => Raw { bytes: block.bytes(), factors: None },
-            Elements::Late(late) => late.raw(),
+            Elements::Made(block) => Raw::of(block.bytes()),
+            Elements::Late(late) => late.raw()?,
         };
         match raw.factors {
-            Some(factors) if !usable(factors) => Raw { bytes: self.bytes(), factors: None },
-            _ => raw,
+            Some(factors) if !usable(factors) => Ok(Raw::of(self.bytes()?)),
+            _ => Ok(raw),
         }
     }
 
     /// The bytes of the elements, to be changed; copies the storage if it is shared. Writing anything but 0
     /// and 1 into a `bool` tensor makes [`Tensor::values`] panic.
-    pub fn bytes_mut(&mut self) -> &mut [u8] {
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Limit`] if there is no memory for a copy; as [`Tensor::bytes`].
+    pub fn bytes_mut(&mut self) -> Result<&mut [u8]> {
         if !matches!(Arc::get_mut(&mut self.elements), Some(Elements::Made(_))) {
-            let old = self.bytes();
-            let mut copy = Block::zeroed(old.len()).expect("memory for a copy");
+            let old = self.bytes()?;
+            let mut copy = Block::zeroed(old.len())?;
             copy.bytes_mut().copy_from_slice(old);
             self.elements = Arc::new(Elements::Made(copy));
         }
         match Arc::get_mut(&mut self.elements) {
-            Some(Elements::Made(block)) => block.bytes_mut(),
-            _ => unreachable!("a block of its own was made above"),
+            Some(Elements::Made(block)) => Ok(block.bytes_mut()),
+            Some(Elements::Late(_)) | None => unreachable!("a block of its own was made above"),
         }
     }
 
@@ -212,7 +240,7 @@ impl Tensor {
     /// [`crate::ErrorKind::Shape`] if `T` is not the element type.
     pub fn values<T: Element>(&self) -> Result<&[T]> {
         self.expect_dtype(T::DTYPE)?;
-        Ok(bytemuck::checked::cast_slice(self.bytes()))
+        Ok(bytemuck::checked::cast_slice(self.bytes()?))
     }
 
     /// The elements, to be changed; copies the storage if it is shared.
@@ -221,7 +249,7 @@ impl Tensor {
     /// [`crate::ErrorKind::Shape`] if `T` is not the element type.
     pub fn values_mut<T: Element + AnyBitPattern>(&mut self) -> Result<&mut [T]> {
         self.expect_dtype(T::DTYPE)?;
-        Ok(bytemuck::cast_slice_mut(self.bytes_mut()))
+        Ok(bytemuck::cast_slice_mut(self.bytes_mut()?))
     }
 
     /// The tensor as an `ndarray` view.
@@ -285,9 +313,10 @@ pub(crate) fn checked_bytes(dtype: DType, shape: &[usize]) -> Result<usize> {
 }
 
 impl PartialEq for Tensor {
-    /// Bitwise equality of type, shape and elements.
+    /// Bitwise equality of type, shape and elements. Elements that cannot be read (see [`Tensor::bytes`]) equal none.
     fn eq(&self, other: &Tensor) -> bool {
-        self.dtype == other.dtype && self.shape == other.shape && self.bytes() == other.bytes()
+        let bytes = || Some(self.bytes().ok()? == other.bytes().ok()?);
+        self.dtype == other.dtype && self.shape == other.shape && bytes().unwrap_or(false)
     }
 }
 
@@ -317,11 +346,12 @@ impl From<Scalar> for Tensor {
 }
 
 impl<T: Element, S: Data<Elem = T>, D: Dimension> From<&ArrayBase<S, D>> for Tensor {
-    /// Copies; any strides, negative ones too, are fine.
+    /// As [`Tensor::from_array`].
+    ///
+    /// # Panics
+    /// If there is no memory for a copy.
     fn from(array: &ArrayBase<S, D>) -> Tensor {
-        let standard = array.as_standard_layout();
-        let values = standard.as_slice().expect("the standard layout is contiguous");
-        Tensor::new(array.shape(), values).expect("an array's shape is its length")
+        Tensor::from_array(array).expect("memory for a copy of an array")
     }
 }
 
@@ -342,7 +372,7 @@ mod tests {
         let reversed = Tensor::from(a.slice(s![..;-1, ..]));
         assert_eq!(reversed.values::<f32>().unwrap(), [4.0, 5.0, 6.0, 1.0, 2.0, 3.0]);
         assert_eq!(Tensor::from(&a).view::<f32>().unwrap(), a.view().into_dyn());
-        assert_eq!(Tensor::from(&a).bytes().as_ptr() as usize % 64, 0);
+        assert_eq!(Tensor::from(&a).bytes().unwrap().as_ptr() as usize % 64, 0);
         assert!(Tensor::from(&a).values::<i32>().is_err());
     }
 

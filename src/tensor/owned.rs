@@ -106,7 +106,7 @@ mod tests {
         let values = vec![1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0];
         let place = values.as_ptr();
         let tensor = Tensor::from_vec(&[2, 3], values).unwrap();
-        assert_eq!(tensor.bytes().as_ptr(), place.cast());
+        assert_eq!(tensor.bytes().unwrap().as_ptr(), place.cast());
         assert_eq!(
             tensor.clone().into_vec::<f32>().unwrap().len(),
             6,
@@ -115,7 +115,7 @@ mod tests {
         let array = tensor.into_ndarray::<f32>().unwrap();
         assert_eq!((array.as_ptr(), array.shape()), (place, &[2, 3][..]));
         let tensor = Tensor::from(array.into_dimensionality::<ndarray::Ix2>().unwrap());
-        assert_eq!((tensor.bytes().as_ptr(), tensor.shape()), (place.cast(), &[2, 3][..]));
+        assert_eq!((tensor.bytes().unwrap().as_ptr(), tensor.shape()), (place.cast(), &[2, 3][..]));
         let values = tensor.into_vec::<f32>().unwrap();
         assert_eq!(values.as_ptr(), place);
         let error = Tensor::from_vec(&[4], vec![1u8; 3]).unwrap_err();
@@ -132,7 +132,7 @@ mod tests {
         let whole = array![[1i64, 2], [3, 4], [5, 6]];
         let place = whole.as_ptr();
         let part = Tensor::from(whole.slice_move(s![1.., ..]));
-        assert_eq!(part.bytes().as_ptr(), place.wrapping_add(2).cast());
+        assert_eq!(part.bytes().unwrap().as_ptr(), place.wrapping_add(2).cast());
         let part = part.into_ndarray::<i64>().unwrap();
         assert_eq!(
             (part.as_ptr(), part.view()),
@@ -147,7 +147,7 @@ mod tests {
     fn what_was_allocated_becomes_an_array_in_its_place_unless_it_is_large() {
         for dtype in DType::ALL {
             let tensor = Tensor::random(dtype, &[3, 5], 1).unwrap();
-            let (place, copy) = (tensor.bytes().as_ptr(), tensor.clone());
+            let (place, copy) = (tensor.bytes().unwrap().as_ptr(), tensor.clone());
             assert_eq!(place as usize % 64, 0);
             drop(copy);
             macro_rules! in_place {

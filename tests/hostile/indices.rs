@@ -277,7 +277,7 @@ fn constants_are_refused_with_the_same_words() {
                 case.with(value).into_iter().find(|(name, _)| *name == case.checked).unwrap();
             let dims: Vec<i64> = tensor.shape().iter().map(|n| *n as i64).collect();
             let dtype = if tensor.dtype() == DType::I32 { Int32 } else { Int64 };
-            let raw_data = Some(tensor.bytes().to_vec().into());
+            let raw_data = Some(tensor.bytes().unwrap().to_vec().into());
             case.model(Some(TensorProto { raw_data, ..empty(name, dtype, &dims) }))
         };
         for &right in &case.right {

@@ -7,6 +7,7 @@ mod chains;
 #[path = "../common/mod.rs"]
 mod common;
 mod external;
+mod files;
 mod harness;
 mod indices;
 mod mutate;

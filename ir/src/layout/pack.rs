@@ -1,7 +1,7 @@
 //! The copy behind [`super::pack`]: all elements of a buffer from logical to physical order. Weights are packed
 //! whenever a model is compiled, so it goes through the storage in order and does no arithmetic per element.
 
-use super::{Geometry, scaled};
+use super::{Dims, Geometry, Part, scaled};
 use crate::nest::Buffer;
 
 /// A loop of the copy: how often, and how far source, destination and the number of the factor advance.
@@ -83,57 +83,65 @@ fn scale(element: [u8; 4], factor: f64) -> [u8; 4] {
 }
 
 /// Copies the elements of a buffer, `N` bytes each, as they are.
-pub(super) fn copy_bytes<const N: usize>(buffer: &Buffer, from: &[u8], to: &mut [u8]) {
+pub(super) fn copy_bytes<const N: usize>(buffer: &Buffer, part: &Part, from: &[u8], to: &mut [u8]) {
     assert_eq!(N, buffer.dtype.size(), "the size of {}", buffer.dtype);
-    copy::<N>(buffer, None, &Same, from.as_chunks().0, to.as_chunks_mut().0);
+    copy::<N>(buffer, part, None, &Same, from.as_chunks().0, to.as_chunks_mut().0);
 }
 
-/// Copies the elements of a buffer, `N` bytes each, to where they lie in its storage. The index in the dimension
-/// `along` is the number of the factor.
+/// Copies the elements of a part of a buffer, `N` bytes each, to where they lie in its storage. The index in the
+/// dimension `along` is the number of the factor.
 pub(super) fn copy<const N: usize>(
     buffer: &Buffer,
+    part: &Part,
     along: Option<usize>,
     element: &impl Element<N>,
     from: &[[u8; N]],
     to: &mut [[u8; N]],
 ) {
     let geometry = Geometry::of(buffer);
-    let logical = logical_strides(buffer);
+    let logical = logical_strides(&part.extents);
     let factor = |d: usize| usize::from(along == Some(d));
+    let first_factor = along.map_or(0, |d| part.start[d]);
     let panelled = geometry.panel.map(|p| p.dim);
     let plain = || buffer.layout.order.iter().copied().filter(|d| panelled != Some(*d));
-    let start: usize = plain().map(|d| geometry.before[d] * geometry.strides[d]).sum();
+    let start: usize = plain().map(|d| (geometry.before[d] + part.start[d]) * geometry.strides[d]).sum();
     let dims = plain().map(|d| Dim {
-        extent: buffer.shape[d],
+        extent: part.extents[d],
         from: logical[d],
         to: geometry.strides[d],
         factor: factor(d),
     });
     let Some(panel) = geometry.panel else {
-        return nested(&joined(dims), element, from, to, At { from: 0, to: start, factor: 0 });
+        return nested(&joined(dims), element, from, to, At { from: 0, to: start, factor: first_factor });
     };
-    let (extent, step, factor) = (buffer.shape[panel.dim], logical[panel.dim], factor(panel.dim));
+    let (extent, step, factor) = (part.extents[panel.dim], logical[panel.dim], factor(panel.dim));
     let mut i = 0;
     while i < extent {
         // All whole blocks at once; those that the border cuts one by one.
-        let at = i + geometry.before[panel.dim];
-        let part = (panel.block - at % panel.block).min(extent - i);
-        let blocks = if part == panel.block { (extent - i) / panel.block } else { 1 };
+        let at = part.start[panel.dim] + i + geometry.before[panel.dim];
+        let run = (panel.block - at % panel.block).min(extent - i);
+        let blocks = if run == panel.block { (extent - i) / panel.block } else { 1 };
         let outer =
             Dim { extent: blocks, from: panel.block * step, to: panel.stride, factor: panel.block * factor };
-        let inner = Dim { extent: part, from: step, to: 1, factor };
+        let inner = Dim { extent: run, from: step, to: 1, factor };
         let all = joined([outer].into_iter().chain(dims.clone()).chain([inner]));
         let to_start = start + at / panel.block * panel.stride + at % panel.block;
-        nested(&all, element, from, to, At { from: i * step, to: to_start, factor: i * factor });
-        i += blocks * part;
+        nested(
+            &all,
+            element,
+            from,
+            to,
+            At { from: i * step, to: to_start, factor: first_factor + i * factor },
+        );
+        i += blocks * run;
     }
 }
 
 /// How far neighbours in each dimension are apart in logical order.
-pub(super) fn logical_strides(buffer: &Buffer) -> Vec<usize> {
-    let mut strides = vec![1; buffer.shape.len()];
+pub(super) fn logical_strides(shape: &[usize]) -> Dims {
+    let mut strides: Dims = shape.iter().map(|_| 1).collect();
     for d in (1..strides.len()).rev() {
-        strides[d - 1] = strides[d] * buffer.shape[d];
+        strides[d - 1] = strides[d] * shape[d];
     }
     strides
 }

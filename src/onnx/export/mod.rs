@@ -86,7 +86,7 @@ fn export(graph: &Graph) -> Result<ModelProto> {
             node: nodes,
             // The name must not be empty.
             name: Some(if graph.name.is_empty() { "graph".to_owned() } else { graph.name.clone() }),
-            initializer: initializers,
+            initializer: initializers.into_iter().collect::<Result<_>>()?,
             input: inputs,
             output: outputs,
             ..GraphProto::default()
@@ -130,7 +130,8 @@ struct Exporter<'g> {
     graph: &'g Graph,
     opset: i64,
     nodes: Vec<NodeProto>,
-    initializers: Vec<TensorProto>,
+    /// Some of them may be weights that cannot be read.
+    initializers: Vec<Result<TensorProto>>,
     /// By value id.
     value_names: Vec<String>,
     /// Names of values and nodes.
@@ -349,14 +350,14 @@ fn data_type(dtype: DType) -> i32 {
 }
 
 /// The format is little-endian, as are the machines that code is generated for.
-fn initializer(name: String, tensor: &Tensor) -> TensorProto {
-    TensorProto {
+fn initializer(name: String, tensor: &Tensor) -> Result<TensorProto> {
+    Ok(TensorProto {
         dims: signed(tensor.shape()),
         data_type: Some(data_type(tensor.dtype())),
         name: Some(name),
-        raw_data: Some(Bytes::copy_from_slice(tensor.bytes())),
+        raw_data: Some(Bytes::copy_from_slice(tensor.bytes()?)),
         ..TensorProto::default()
-    }
+    })
 }
 
 fn value_info(name: String, value: &Value) -> ValueInfoProto {

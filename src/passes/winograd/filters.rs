@@ -1,38 +1,41 @@
 //! The filters of a convolution, transformed at compile time.
 
+use std::ops::Range;
+
 use nestjit_ir::layout::scaled;
 
 use super::transform::Filtering;
 
 /// Filters that are transformed together: their values lie side by side, as vectors.
-const TOGETHER: usize = 16;
+pub(super) const TOGETHER: usize = 16;
 
 /// A value of each of the filters that are transformed together.
 type Values = [f64; TOGETHER];
 
-/// The transformed filters: `w` holds `f32` filters with these strides for their number, channel, row and column,
-/// which are to be multiplied with `factors` by their number if there are any; the result is `[n * n][ci][co]`.
-/// Computed in `f64` and rounded once.
+/// Some of the transformed filters, those with the numbers `range`: `w` holds them as `f32` with these strides for their
+/// number, channel, row and column; they are to be multiplied with `factors` by their number if there are any. The result
+/// for all `co` filters is `[n * n][ci][co]`. Computed in `f64` and rounded once.
 pub(super) fn filters(
     filtering: Filtering,
     w: &[[u8; 4]],
     factors: Option<&[f64]>,
     strides: [usize; 4],
     [co, ci]: [usize; 2],
+    range: Range<usize>,
     out: &mut [f32],
 ) {
     let n = filtering.inputs();
     let g = filtering.filter_matrix();
     let mut half = vec![[[0.0; TOGETHER]; 3]; n];
     for c in 0..ci {
-        for first in (0..co).step_by(TOGETHER) {
-            let count = TOGETHER.min(co - first);
+        for first in range.clone().step_by(TOGETHER) {
+            let count = TOGETHER.min(range.end - first);
             let mut taps = [[[0.0; TOGETHER]; 3]; 3];
             for (kh, row) in taps.iter_mut().enumerate() {
                 for (kw, values) in row.iter_mut().enumerate() {
                     let at = c * strides[1] + kh * strides[2] + kw * strides[3];
                     for (i, v) in values[..count].iter_mut().enumerate() {
-                        let w = f32::from_ne_bytes(w[at + (first + i) * strides[0]]);
+                        let w = f32::from_ne_bytes(w[at + (first - range.start + i) * strides[0]]);
                         *v = f64::from(factors.map_or(w, |f| scaled(w, f[first + i])));
                     }
                 }
@@ -84,7 +87,9 @@ mod tests {
         for filtering in [Filtering::F2, Filtering::F4] {
             let (n, g) = (filtering.inputs(), filtering.filter_matrix());
             let mut out = vec![0.0; n * n * ci * co];
-            filters(filtering, &w, Some(&factors), strides, [co, ci], &mut out);
+            filters(filtering, &w, Some(&factors), strides, [co, ci], 0..TOGETHER, &mut out);
+            let rest = &w[TOGETHER * ci * 9..];
+            filters(filtering, rest, Some(&factors), strides, [co, ci], TOGETHER..co, &mut out);
             for (at, found) in out.iter().enumerate() {
                 let (i, j, c, o) = (at / (n * ci * co), at / (ci * co) % n, at / co % ci, at % co);
                 let mut expected = 0.0;

@@ -26,7 +26,7 @@ use nestjit_ir::visit::Extents;
 use nestjit_ir::{BufId, Buffer, DType, Expr, Nest, Program, Role, Stmt};
 
 use self::cost::Plan;
-use self::filters::filters;
+use self::filters::{TOGETHER, filters};
 use self::find::{Convolution, Obstacle, candidate, find, operands};
 pub(super) use self::find::{Operand, Way};
 use self::rewrite::Rewrite;
@@ -37,11 +37,14 @@ use super::peel_borders::in_place::Survey;
 use super::peel_borders::pad;
 use crate::error::Result;
 use crate::target::Target;
-use crate::tensor::{Factors, Raw, Tensor};
+use crate::tensor::{Factors, Tensor};
 use crate::unit::{Remark, Unit};
 
 /// The name of the pass.
 pub(super) const NAME: &str = "Winograd";
+
+/// How much of the filters is read at once.
+const PART_BYTES: usize = 512 << 10;
 
 /// Transformed filters that exist already: the same weights may serve several convolutions.
 type Filters = HashMap<(BufId, Filtering), BufId>;
@@ -182,9 +185,18 @@ impl Transform {
         let mut data = Tensor::zeros(DType::F32, &self.shape)?;
         let [_, ci, co] = self.shape;
         let by_filter = |f: &Factors| f.run == self.strides[0] && f.values.len() == co;
-        let Raw { bytes, factors } = self.weights.raw_if(by_filter);
-        let (w, factors) = (bytes.as_chunks().0, factors.map(|f| &*f.values));
-        filters(self.filtering, w, factors, self.strides, [co, ci], data.values_mut()?);
+        let raw = self.weights.raw_if(by_filter)?;
+        let factors = raw.factors.map(|f| &*f.values);
+        // Filters that lie one behind the other are read in parts.
+        let bytes = raw.size() / co;
+        let apart = self.strides[0] * size_of::<f32>() == bytes;
+        let most = if apart { (PART_BYTES / bytes.max(1)).next_multiple_of(TOGETHER) } else { co };
+        let (mut scratch, out) = (Vec::new(), data.values_mut()?);
+        for first in (0..co).step_by(most) {
+            let range = first..(first + most).min(co);
+            let w = raw.part(range.start * bytes..range.end * bytes, &mut scratch)?.as_chunks().0;
+            filters(self.filtering, w, factors, self.strides, [co, ci], range, out);
+        }
         Ok(data)
     }
 }

@@ -18,7 +18,7 @@ impl Session for Nestjit {
     }
 
     fn output(&self) -> Result<Vec<u8>> {
-        Ok(self.outputs[0].bytes().to_vec())
+        Ok(self.outputs[0].bytes()?.to_vec())
     }
 }
 
