@@ -217,6 +217,13 @@ impl ContextPool {
         f(context)
     }
 
+    /// Gives back the contexts that no run is using.
+    pub fn trim(&self) {
+        let idle = std::mem::take(&mut self.lock().idle);
+        // Freed when the lock is not held any more.
+        drop(idle);
+    }
+
     /// How many contexts are kept for later runs.
     pub fn idle(&self) -> usize {
         self.lock().idle.len()
@@ -306,6 +313,10 @@ mod tests {
             nested(&pool, &bindings, 1);
         }
         assert_eq!(pool.idle(), 1, "when runs have come one by one for a while, one is enough");
+        pool.trim();
+        assert_eq!(pool.idle(), 0);
+        nested(&pool, &bindings, 2);
+        assert_eq!(pool.idle(), 2);
     }
 
     #[test]

@@ -244,6 +244,12 @@ impl Executable {
         consts + self.codegen_stats().code_bytes + contexts
     }
 
+    /// Gives back the arenas that are kept for later runs; the next run allocates its own again. For programs that will
+    /// not be run for a while.
+    pub fn trim(&self) {
+        self.inner.contexts.trim();
+    }
+
     /// What compiling cost.
     pub fn timings(&self) -> &CompileTimings {
         &self.inner.records.timings

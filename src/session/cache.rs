@@ -140,6 +140,11 @@ impl Cache {
         self.entries().iter().map(|entry| entry.bytes()).sum()
     }
 
+    /// Gives back the memory that they keep for later runs.
+    pub fn trim(&self) {
+        self.entries().iter().for_each(|entry| entry.trim());
+    }
+
     fn entries(&self) -> Vec<Arc<Entry>> {
         self.lock().entries.clone()
     }

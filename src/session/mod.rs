@@ -4,7 +4,8 @@
 //!
 //! Most models become one program. Where the shape of a result depends on data, or a condition decides what is
 //! computed, a model becomes several programs, with operations of the host and control flow between them:
-//! [`Body`] tells the parts, `plan` compiles and keeps them, `run` runs them, `control` the loops.
+//! [`Body`](crate::onnx::Body) tells the parts, `plan` has what was compiled of them, `cache` finds it, `run` runs it,
+//! `control` the loops.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -205,6 +206,11 @@ impl Session {
         self.plans.all().iter().map(|plan| plan.bytes()).sum()
     }
 
+    /// Gives back the memory that compiled programs keep for later runs: see [`Executable::trim`]. The programs stay.
+    pub fn trim(&self) {
+        self.plans.all().iter().for_each(|plan| plan.first.trim());
+    }
+
     /// The calls so far: how many there were, which of them compiled, what that took.
     pub fn timings(&self) -> SessionTimings {
         let timings = self.timings.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -353,7 +359,7 @@ impl Session {
     /// shapes are given, and not the values.
     ///
     /// # Errors
-    /// What is wrong with the model or not supported, all of it; [`ErrorKind::Usage`] if shapes depend on the values of
+    /// What is wrong with the model or not supported, all of it; [`crate::ErrorKind::Usage`] if shapes depend on the values of
     /// an input that is unknown.
     pub fn graph(&self, inputs: &[Item], unknown: &[String]) -> Result<Option<Model>> {
         let body = &self.plans.of(&RunOptions::new())?.body;
@@ -387,11 +393,10 @@ impl Session {
     pub fn executable(&self, inputs: &[Tensor]) -> Result<(Executable, Option<Duration>)> {
         let options = RunOptions::new();
         let run = Run::new(self, &options);
-        let entry = run.first(&*self.plans.of(&options)?, self.arguments(inputs)?)?;
-        let (programs, compiling) = run.compiled();
+        let (entry, timing) = self.timed(&run, |plan| run.first(plan, self.arguments(inputs)?))?;
         match &entry.code {
             Some(Code::Compiled(executable)) if entry.stage.whole => {
-                Ok((executable.clone(), (programs > 0).then_some(compiling)))
+                Ok((executable.clone(), timing.compiled))
             }
             _ => Err(Error::unsupported("the model is not one program: only a session can run it")),
         }

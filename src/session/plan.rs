@@ -122,6 +122,15 @@ impl Entry {
         own + self.plans.iter().flatten().map(Plan::bytes).sum::<usize>() + self.next.bytes()
     }
 
+    /// Gives back the memory that they keep for later runs.
+    pub fn trim(&self) {
+        if let Some(Code::Compiled(executable)) = &self.code {
+            executable.trim();
+        }
+        self.plans.iter().flatten().for_each(|plan| plan.first.trim());
+        self.next.trim();
+    }
+
     /// What the next stage is compiled for besides shapes.
     pub fn next_values(&self, slots: &Slots<'_>) -> Result<Values> {
         let mut values = Vec::with_capacity(self.stage.values.len());

@@ -24,7 +24,7 @@ pub struct CallTiming {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct SessionTimings {
-    /// How many there were, those that failed and those of [`Session::warm_up`](super::Session::warm_up) included.
+    /// How many there were, those that failed and those that only compile included.
     pub calls: u64,
     /// How many of them compiled something.
     pub compiling_calls: u64,

@@ -260,6 +260,22 @@ fn a_loop_without_end_is_cancelled_or_runs_out_of_time() {
 }
 
 #[test]
+fn a_scan_ends_between_two_slices() {
+    let body =
+        graph(&["s: f32 1 1", "x: f32 1 1"], &["sum", "out"], nodes("Add: s, x -> sum\nMatMul: s, x -> out"));
+    let scan = node("Scan: start, xs -> end, all").int("num_scan_inputs", 1).graph("body", body);
+    let s = session(model(graph(&["start: f32 1 1", "xs: f32 n 1 1"], &["end", "all"], vec![scan]), vec![]));
+    let inputs = |n: usize| [t(&[1, 1], &[0.0f32]), Tensor::from_vec(&[n, 1, 1], vec![1.0f32; n]).unwrap()];
+    assert_eq!(s.run(&inputs(3)).unwrap()[0], t(&[1, 1], &[3.0f32]));
+    // So many slices take far longer.
+    s.warm_up(&[&[1, 1][..], &[2_000_000, 1, 1]]).unwrap();
+    let late = RunOptions::new().timeout(Duration::from_millis(50));
+    let (kind, text) = error(s.run_with(&inputs(2_000_000), &late));
+    assert_eq!(kind, ErrorKind::DeadlineExceeded);
+    assert!(text.ends_with("the call was not finished by its deadline"), "{text}");
+}
+
+#[test]
 fn nothing_is_compiled_for_a_call_that_is_late_already() {
     let s = session(pair());
     let inputs = [array![1.0f32], array![3.0f32]];

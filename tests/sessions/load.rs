@@ -77,6 +77,11 @@ fn memory_of_many_runs_at_once_is_given_back() {
         s.run(&[x.clone()]).unwrap();
     }
     assert_eq!(executable.memory_bytes(), before, "one arena, as at first");
+    s.trim();
+    let trimmed = executable.memory_bytes();
+    assert!(trimmed <= before);
+    s.run(&[x.clone()]).unwrap();
+    assert_eq!((executable.memory_bytes(), s.timings().programs), (before, 1));
 }
 
 #[test]
