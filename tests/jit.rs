@@ -140,6 +140,38 @@ fn check_models<'a>(names: impl IntoIterator<Item = &'a str>) {
 }
 
 #[test]
+fn an_index_outside_is_an_error_whatever_it_is_fused_with() {
+    let chosen: [(&str, &[i64]); 6] = [
+        ("chain/product_at_index_0", &[6, -7, 99, i64::MAX, i64::MIN]),
+        ("chain/product_at_index_1", &[21, -22]),
+        ("chain/softmax_at_index_1", &[33, -34, 99]),
+        ("chain/normalised_at_index_1", &[33, -34]),
+        ("chain/row_of_product_None", &[6, -7]),
+        ("chain/element_of_product", &[126, -127]),
+    ];
+    let cases = op_cases();
+    for (name, indices) in chosen {
+        let case = cases.iter().find(|c| c.name == name).unwrap();
+        let at = case.inputs.iter().position(|t| t.dtype() == DType::I64).unwrap();
+        for isa in [Isa::Simd128, Isa::Avx2, Isa::Avx512] {
+            if isa > Isa::host().min(Isa::WIDEST_EMITTED) {
+                continue;
+            }
+            let fusion = vec!["OpFusion"];
+            for setting in [all_passes(1), all_passes(2), Setting { threads: 2, disabled: fusion }] {
+                let executable = setting.compiler().isa(isa).compile(&case.graph.clone().into()).unwrap();
+                for &index in indices {
+                    let mut inputs = case.inputs.clone();
+                    inputs[at] = Tensor::new(case.inputs[at].shape(), &[index]).unwrap();
+                    let error = executable.run(&inputs).expect_err(&format!("{name}, {index}, {setting:?}"));
+                    assert_eq!(error.kind(), nestjit::ErrorKind::Index, "{error}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn every_pass_keeps_the_meaning() {
     for case in op_cases() {
         let options = Options { verify_passes: true, check_passes: true, ..Options::default() };

@@ -1,6 +1,7 @@
 //! Whole nests: native code against the interpreter.
 
 mod aarch64;
+mod computed;
 pub(super) mod harness;
 mod lanes;
 mod lifetime;

@@ -1,7 +1,7 @@
 //! Random nests: loops of every kind, locals, reductions, padded accesses, layouts and halos.
 
 use nestjit_ir::{
-    Affine, BinOp, BufId, Buffer, DType, Expr, Layout, LoopKind, NestBuilder, Program, ReduceOp, Role,
+    Affine, BinOp, BufId, Buffer, DType, Expr, Index, Layout, LoopKind, NestBuilder, Program, ReduceOp, Role,
     SCALAR, Scalar, UnOp, Var,
 };
 use proptest::prelude::*;
@@ -29,6 +29,9 @@ impl Choices {
     }
 }
 
+/// How many whole numbers nests may compute indices from; more than they have rows.
+const NUMBERS: usize = 5;
+
 /// What expressions may use at some point of a nest.
 #[derive(Clone)]
 struct Scope {
@@ -43,9 +46,23 @@ struct Scope {
 struct Generator {
     c: Choices,
     inputs: Vec<(BufId, Vec<usize>)>,
+    /// Whole numbers, as many as there are rows at most.
+    numbers: BufId,
+    /// Elements of each row.
+    width: usize,
 }
 
 impl Generator {
+    /// An index into a row that is known at run time only.
+    fn computed(&mut self, scope: &Scope) -> Index {
+        let at = match self.c.below(3) {
+            0 => Affine::constant(self.c.below(NUMBERS) as i64),
+            _ => Affine::var(scope.vars[0]),
+        };
+        let number = Expr::load(self.numbers, [at]).max(Expr::i64(0));
+        Index::Value(Box::new(number.min(Expr::i64(self.width as i64 - 1))))
+    }
+
     fn load(&mut self, scope: &Scope) -> Expr {
         let at = self.c.below(self.inputs.len());
         let (buf, shape) = self.inputs[at].clone();
@@ -80,6 +97,9 @@ impl Generator {
                 1 if !scope.scalars.is_empty() => Expr::load(self.c.of(&scope.scalars), SCALAR),
                 2 if !scope.rows.is_empty() => {
                     let (row, v) = self.c.of(&scope.rows);
+                    if self.c.chance(30) {
+                        return Expr::load(row, [self.computed(scope)]);
+                    }
                     Expr::load(row, [v])
                 }
                 3 if !scope.vars.is_empty() => Expr::index(self.c.of(&scope.vars)).cast(DType::F32),
@@ -125,7 +145,15 @@ impl Generator {
         last: &mut Option<BufId>,
     ) {
         let kind = self.kind();
-        match self.c.below(4) {
+        match self.c.below(5) {
+            4 => {
+                let (Some(row), index) = (*last, self.computed(scope)) else { return };
+                let value = self.expr(scope, 1);
+                match self.c.chance(50) {
+                    true => b.store(row, [index], value),
+                    false => b.reduce(ReduceOp::Add, row, [index], value),
+                }
+            }
             0 => {
                 let s = b.temp("s", DType::F32, &[]);
                 let op = self.c.of(&[ReduceOp::Add, ReduceOp::Max, ReduceOp::Min]);
@@ -162,7 +190,7 @@ impl Generator {
                 let (extent, outside) = (self.c.below(4), self.c.chance(70));
                 let body = |g: &mut Generator, b: &mut NestBuilder<'_>, k: Var, i: Var| {
                     let mut inner = g.row_scope(scope, *last, i);
-                    inner.vars.insert(0, k);
+                    inner.vars.insert(1, k);
                     let value = g.expr(&inner, 1).unary(UnOp::Tanh) * g.load(&inner);
                     b.reduce(ReduceOp::Add, row, [i], value);
                 };
@@ -196,8 +224,9 @@ fn layout(c: &mut Choices, rank: usize) -> Layout {
 }
 
 fn random_program(seed: u64) -> Program {
-    let mut g = Generator { c: Choices(seed | 1), inputs: Vec::new() };
     let mut p = Program::default();
+    let numbers = p.add_buffer(Buffer::new("numbers", DType::I64, &[NUMBERS], Role::In));
+    let mut g = Generator { c: Choices(seed | 1), inputs: Vec::new(), numbers, width: 0 };
     for i in 0..2 {
         let shape = [1 + g.c.below(5), 1 + g.c.below(9)];
         let x = p.add_buffer(Buffer::new(format!("x{i}"), DType::F32, &shape, Role::In));
@@ -207,7 +236,8 @@ fn random_program(seed: u64) -> Program {
         }
         g.inputs.push((x, shape.to_vec()));
     }
-    let (rows, width) = (g.c.below(5), 1 + g.c.below(40));
+    let (rows, width) = (g.c.below(NUMBERS), 1 + g.c.below(40));
+    g.width = width;
     let y = p.add_buffer(Buffer::new("y", DType::F32, &[rows, width], Role::Out));
     p.buf_mut(y).layout = layout(&mut g.c, 2);
     let outer = g.c.of(&[LoopKind::Serial, LoopKind::Parallel, LoopKind::Unrolled]);
@@ -245,11 +275,13 @@ proptest! {
 }
 
 #[test]
-fn most_random_nests_contain_kernels() {
-    let with_kernel = (1..=60u64).filter(|seed| {
+fn most_random_nests_contain_kernels_and_some_compute_indices() {
+    let (mut kernels, mut computed) = (0, 0);
+    for seed in 1..=60u64 {
         let p = random_program(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let code = check_with(&p, &target(), &inputs(&p), 1e-4);
-        code.disassembly(0).contains("kernel x4")
-    });
-    assert!(with_kernel.count() > 30);
+        kernels += usize::from(code.disassembly(0).contains("kernel x4"));
+        computed += usize::from(p.to_string().contains("min(max(%numbers["));
+    }
+    assert!(kernels > 30 && computed > 15, "{kernels} with kernels, {computed} with computed indices");
 }

@@ -12,6 +12,7 @@ pub fn add(cases: &mut Cases) {
     convolutional(cases);
     transformer(cases);
     cells(cases);
+    indexed(cases);
     interface(cases);
 }
 
@@ -343,6 +344,65 @@ fn cells(cases: &mut Cases) {
 }
 
 /// Outputs that are also something else.
+/// Elements that are known at run time only, of what may stay in a kernel.
+fn indexed(cases: &mut Cases) {
+    fn product(m: &mut Maker) -> ValueId {
+        let x = m.x(&[6, 33]);
+        let y = linear(m, x, 21);
+        m.g.relu(y)
+    }
+    let at = |m: &mut Maker, shape: &[usize], values: &[i64]| m.given(tensor(shape, values));
+    for axis in [0, 1] {
+        cases.add(format!("chain/product_at_index_{axis}"), |m| {
+            let (y, i) = (product(m), at(m, &[], &[4]));
+            vec![m.g.gather(y, i, axis)]
+        });
+        cases.add(format!("chain/product_at_indices_{axis}"), |m| {
+            let (y, i) = (product(m), at(m, &[3], &[-2, 5, 0]));
+            let y = m.g.gather(y, i, axis);
+            vec![m.g.exp(y)]
+        });
+        cases.add(format!("chain/softmax_at_index_{axis}"), |m| {
+            let x = m.x(&[6, 33]);
+            let (y, i) = (m.g.softmax(x, 1), at(m, &[], &[3]));
+            vec![m.g.gather(y, i, axis)]
+        });
+        cases.add(format!("chain/normalised_at_index_{axis}"), |m| {
+            let (x, scale) = (m.x(&[6, 33]), m.weight(&[33]));
+            let y = m.one(Op::LayerNorm { axis: 1, epsilon: 1e-5 }, &[x, scale, scale]);
+            let i = at(m, &[], &[-3]);
+            vec![m.g.gather(y, i, axis)]
+        });
+    }
+    cases.add("chain/product_at_largest", |m| {
+        let y = product(m);
+        let sums = m.g.reduce_sum(y, &[0], false);
+        let i = m.g.arg_max(sums, 0, false);
+        let column = m.g.gather(y, i, 1);
+        vec![column, i]
+    });
+    cases.add("chain/softmax_at_largest", |m| {
+        let x = m.x(&[1, 57]);
+        let (y, i) = (m.g.softmax(x, 1), m.g.arg_max(x, 1, false));
+        vec![m.g.gather(y, i, 1)]
+    });
+    for reduction in [None, Some(Reduction::Sum), Some(Reduction::Max)] {
+        cases.add(format!("chain/row_of_product_{reduction:?}"), |m| {
+            let (y, i, row) = (product(m), at(m, &[1], &[3]), m.x(&[1, 21]));
+            let y = m.one(Op::Scatter { reduction }, &[y, i, row]);
+            vec![m.g.tanh(y)]
+        });
+    }
+    cases.add("chain/element_of_product", |m| {
+        let y = product(m);
+        let y = m.g.reshape(y, &[126, 1]);
+        let (i, update) = (at(m, &[1], &[77]), m.x(&[1, 1]));
+        let y = m.one(Op::Scatter { reduction: None }, &[y, i, update]);
+        let y = m.g.reshape(y, &[6, 21]);
+        vec![m.g.reduce_sum(y, &[1], false)]
+    });
+}
+
 fn interface(cases: &mut Cases) {
     cases.add("interface/intermediate_output", |m| {
         let x = m.x(&[3, 7]);

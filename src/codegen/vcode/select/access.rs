@@ -207,6 +207,10 @@ impl Selector<'_> {
             guards.extend(self.guard(buffer, dim, i, None));
         }
         let at = offset(buffer, &index, &self.extents);
+        // Where index 0 lies behind a halo is a part of the element's address already.
+        let origin = vec![Affine::constant(0); index.len()];
+        let origin = offset(buffer, &origin, &self.extents).and_then(|o| o.as_const());
+        let at = at.zip(origin).map(|(at, origin)| at.plus(-origin));
         self.access_at(buf, computed, at.as_ref(), guards)
     }
 
@@ -223,6 +227,10 @@ impl Selector<'_> {
         };
         let mut parts = self.parts(at, ELEMENT);
         let (base, start) = match self.locals.get(&buf) {
+            // Only what the code around a kernel can find has an address with a checked index.
+            Some(_) if !computed.is_empty() => {
+                return unsupported("an index into a local buffer that is not affine");
+            }
             Some(Local::Memory(start)) if parts.outer.terms().is_empty() => {
                 (self.b.arg(Arg::Scratch), *start as i64)
             }
