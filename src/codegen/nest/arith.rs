@@ -123,6 +123,15 @@ impl Emitter<'_, '_> {
         }
     }
 
+    /// `a * b + c`; rounded once for `f32` where kernels round once.
+    pub(super) fn multiply_add(&mut self, dtype: DType, a: Value, b: Value, c: Value) -> Result<Value> {
+        if self.fma && dtype == DType::F32 {
+            return Ok(self.b.ins().fma(a, b, c));
+        }
+        let product = self.binary(BinOp::Mul, dtype, a, b)?;
+        self.binary(BinOp::Add, dtype, product, c)
+    }
+
     pub(super) fn reduce(&mut self, op: ReduceOp, dtype: DType, a: Value, b: Value) -> Value {
         match (op, dtype) {
             (ReduceOp::Add | ReduceOp::Max, DType::Bool) => self.b.ins().bor(a, b),

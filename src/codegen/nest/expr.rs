@@ -4,6 +4,7 @@ use cranelift_codegen::ir::{InstBuilder, Value, types};
 use nestjit_ir::{DType, Expr, Scalar};
 
 use super::{Check, Emitter};
+use crate::codegen::contract::fused_sum;
 use crate::error::{Error, Result};
 
 impl Emitter<'_, '_> {
@@ -28,6 +29,11 @@ impl Emitter<'_, '_> {
                 (self.unary(*op, dtype, a)?, op.result(dtype))
             }
             Expr::Binary(op, a, b) => {
+                if let Some((x, y, z)) = fused_sum(*op, a, b) {
+                    let (x, dtype) = self.expr(x)?;
+                    let (y, z) = (self.expr_of(y, dtype)?, self.expr_of(z, dtype)?);
+                    return Ok((self.multiply_add(dtype, x, y, z)?, dtype));
+                }
                 let (a, dtype) = self.expr(a)?;
                 let b = self.expr_of(b, dtype)?;
                 (self.binary(*op, dtype, a, b)?, op.result(dtype))

@@ -175,13 +175,13 @@ pub(super) fn compile_nest(
         scalar_loops: Vec::new(),
     };
     let (extents, env, sites) = (Extents::of(&nest.body), compiler.env, check_sites(&nest.body));
+    let tier = x86::Tier::of(env.target.isa);
+    let machine = match tier {
+        Some(tier) => tier.machine(),
+        None => Machine { lanes: clif::LANES, registers: clif::REGISTERS, fma: env.fma(), scale: false },
+    };
     for (i, segment) in segments(&nest.body).into_iter().enumerate() {
-        let tier = x86::Tier::of(env.target.isa);
-        let machine = match tier {
-            Some(tier) => tier.machine(),
-            None => Machine { lanes: clif::LANES, registers: clif::REGISTERS, fma: env.fma(), scale: false },
-        };
-        let mut plan = plan(program, &extents, segment.stmts, segment.parallel, machine);
+        let mut plan = plan(program, &extents, &nest.body, (segment.stmts, segment.parallel), machine);
         let refused = plan.refusals.iter().map(|r| (program.var_name(r.var).to_owned(), r.why));
         compiled.scalar_loops.extend(refused);
         let first_kernel = compiled.kernels.len();
@@ -249,6 +249,8 @@ struct Emitter<'a, 'f> {
     b: FunctionBuilder<'f>,
     program: &'a Program,
     env: Env<'a>,
+    /// Whether products and sums are contracted as kernels contract them.
+    fma: bool,
     params: Vec<BufId>,
     checks: &'a mut Vec<Check>,
     /// The sites of the nest's checks.
@@ -294,6 +296,7 @@ impl<'a, 'f> Emitter<'a, 'f> {
             b,
             program,
             env,
+            fma: env.fma(),
             params: nest.params.clone(),
             checks: &mut nest.checks,
             sites,

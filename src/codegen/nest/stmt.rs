@@ -4,11 +4,14 @@ use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{
     BlockArg, InstBuilder, MemFlagsData, StackSlotData, StackSlotKind, Value, types,
 };
+use cranelift_frontend::Variable;
 use nestjit_ir::visit::{count_stmts, walk_exprs, walk_stmts};
-use nestjit_ir::{Affine, BufId, Call, Expr, For, Index, LoopKind, ReduceOp, Stmt};
+use nestjit_ir::{Affine, BufId, Call, DType, Expr, For, Index, LoopKind, Reduce, Stmt};
 
+use super::access::Place;
 use super::arith::clif_type;
 use super::{Emitter, Local, SegmentBody};
+use crate::codegen::contract::fused_update;
 use crate::codegen::runtime_fns;
 use crate::codegen::vcode::Arg;
 use crate::codegen::vcode::select::plan::accessed;
@@ -16,6 +19,22 @@ use crate::error::{Error, Result};
 
 /// Statements that a segment may grow to by unrolling; beyond it, unrolled loops stay loops.
 const UNROLL_LIMIT: usize = 2_000;
+
+/// Where the value is that an element has before a statement.
+#[derive(Clone, Copy)]
+enum Old {
+    Register(Variable),
+    Memory(DType, Place),
+}
+
+impl Old {
+    fn read(self, emitter: &mut Emitter<'_, '_>) -> Value {
+        match self {
+            Old::Register(var) => emitter.b.use_var(var),
+            Old::Memory(dtype, place) => emitter.read(dtype, place),
+        }
+    }
+}
 
 impl Emitter<'_, '_> {
     /// The whole function body of a segment.
@@ -126,8 +145,11 @@ impl Emitter<'_, '_> {
         match stmt {
             Stmt::For(l) => self.for_loop(l),
             Stmt::Temp(buf) => self.declare(*buf),
-            Stmt::Store(s) => self.update(s.buf, &s.index, &s.value, None),
-            Stmt::Reduce(r) => self.update(r.buf, &r.index, &r.value, Some(r.op)),
+            Stmt::Store(s) => {
+                let value = self.expr_of(&s.value, self.program.buf(s.buf).dtype)?;
+                self.update(s.buf, &s.index, &mut |_, _| Ok(value))
+            }
+            Stmt::Reduce(r) => self.reduce_into(r),
             Stmt::Call(c) => self.call(c),
         }
     }
@@ -201,29 +223,37 @@ impl Emitter<'_, '_> {
         Ok(())
     }
 
-    fn update(&mut self, buf: BufId, index: &[Index], value: &Expr, op: Option<ReduceOp>) -> Result<()> {
-        let dtype = self.program.buf(buf).dtype;
-        let value = self.expr_of(value, dtype)?;
+    fn reduce_into(&mut self, r: &Reduce) -> Result<()> {
+        let dtype = self.program.buf(r.buf).dtype;
+        if let Some((a, b)) = fused_update(r) {
+            let (a, b) = (self.expr_of(a, dtype)?, self.expr_of(b, dtype)?);
+            return self.update(r.buf, &r.index, &mut |e, old| {
+                let old = old.read(e);
+                e.multiply_add(dtype, a, b, old)
+            });
+        }
+        let value = self.expr_of(&r.value, dtype)?;
+        self.update(r.buf, &r.index, &mut |e, old| {
+            let old = old.read(e);
+            Ok(e.reduce(r.op, dtype, old, value))
+        })
+    }
+
+    /// Gives an element the value that `new` makes, which may read the one that it has.
+    fn update(
+        &mut self,
+        buf: BufId,
+        index: &[Index],
+        new: &mut dyn FnMut(&mut Self, Old) -> Result<Value>,
+    ) -> Result<()> {
         if let Some(Local::Register(var)) = self.locals.get(&buf).copied() {
-            let new = match op {
-                None => value,
-                Some(op) => {
-                    let old = self.b.use_var(var);
-                    self.reduce(op, dtype, old, value)
-                }
-            };
-            self.b.def_var(var, new);
+            let value = new(self, Old::Register(var))?;
+            self.b.def_var(var, value);
             return Ok(());
         }
         let place = self.place(buf, index)?;
-        let new = match op {
-            None => value,
-            Some(op) => {
-                let old = self.read(dtype, place);
-                self.reduce(op, dtype, old, value)
-            }
-        };
-        self.b.ins().store(place.flags, new, place.base, place.displacement);
+        let value = new(self, Old::Memory(self.program.buf(buf).dtype, place))?;
+        self.b.ins().store(place.flags, value, place.base, place.displacement);
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 mod aarch64;
 mod computed;
+mod cuts;
 pub(super) mod harness;
 mod lanes;
 mod lifetime;

@@ -44,6 +44,13 @@ pub fn op_cases() -> Vec<Case> {
     cases.list
 }
 
+/// A table of a test's own, for results within a tolerance.
+pub fn cases_of(tolerance: f64, add: impl FnOnce(&mut Cases)) -> Vec<Case> {
+    let mut cases = Cases { list: Vec::new(), tolerance };
+    add(&mut cases);
+    cases.list
+}
+
 /// The types of numbers but `f32`, which has cases of its own.
 fn other_numbers() -> impl Iterator<Item = DType> {
     DType::ALL.into_iter().filter(|d| !matches!(d, DType::F32 | DType::Bool))

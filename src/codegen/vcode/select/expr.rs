@@ -4,6 +4,7 @@ use nestjit_ir::{BinOp, DType, Expr, Load, ReduceOp, Scalar, UnOp};
 
 use super::access::Position;
 use super::{LANE, Result, Selector, Stop, Val, unsupported};
+use crate::codegen::contract::fused_sum;
 use crate::codegen::math;
 use crate::codegen::runtime_fns;
 use crate::codegen::vcode::{BinaryOp, Class, Cmp, Reg, UnaryOp};
@@ -171,15 +172,12 @@ impl Selector<'_> {
     }
 
     fn binary(&mut self, op: BinOp, left: &Expr, right: &Expr) -> Result<Val> {
-        // Rounds once where the program says twice; never less exact.
-        if op == BinOp::Add && self.b.has_fma() {
-            for (product, addend) in [(left, right), (right, left)] {
-                if let Expr::Binary(BinOp::Mul, a, b) = product {
-                    let (a, b, c) = (self.float(a)?, self.float(b)?, self.float(addend)?);
-                    let reg = self.b.fma(a.reg, b.reg, c.reg);
-                    return Ok(Val { reg, varying: a.varying || b.varying || c.varying });
-                }
-            }
+        if self.b.has_fma()
+            && let Some((a, b, c)) = fused_sum(op, left, right)
+        {
+            let (a, b, c) = (self.float(a)?, self.float(b)?, self.float(c)?);
+            let reg = self.b.fma(a.reg, b.reg, c.reg);
+            return Ok(Val { reg, varying: a.varying || b.varying || c.varying });
         }
         let a = self.expr(left)?;
         let class = self.b.class(a.reg);

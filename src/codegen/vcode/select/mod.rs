@@ -20,12 +20,13 @@ mod spills;
 mod transpose;
 
 use nestjit_ir::visit::{Extents, walk_stmts};
-use nestjit_ir::{Affine, BinOp, BufId, Expr, For, LoopKind, Program, Reduce, ReduceOp, Stmt, Store, Var};
+use nestjit_ir::{Affine, BufId, For, LoopKind, Program, Reduce, ReduceOp, Stmt, Store, Var};
 
 use self::facts::{Element, Facts};
 use self::locals::Local;
 use super::build::Builder;
 use super::{Arg, BinaryOp, Bound, Cmp, Combine, Counter, Kernel, Reg};
+use crate::codegen::contract::fused_update;
 use crate::codegen::hash::{FastMap, FastSet};
 
 /// Registers that a vector loop may spread over; a longer loop is emitted as a counted loop of groups.
@@ -387,11 +388,11 @@ impl Selector<'_> {
         for chunk in 0..self.chunks() {
             self.set_chunk(chunk);
             if let Some(cell) = self.cell(&target)? {
-                self.accumulate(r.op, cell.reg, &r.value)?;
+                self.accumulate(r, cell.reg)?;
                 continue;
             }
             let access = self.inside(&target)?;
-            let new = if let (ReduceOp::Add, Expr::Binary(BinOp::Mul, a, b)) = (r.op, &r.value) {
+            let new = if let Some((a, b)) = fused_update(r) {
                 let (a, b) = (self.float(a)?, self.float(b)?);
                 let old = self.b.load(access.clone());
                 self.b.fma(a.reg, b.reg, old)
@@ -415,14 +416,14 @@ impl Selector<'_> {
     }
 
     /// `variable = variable op value`.
-    fn accumulate(&mut self, op: ReduceOp, variable: Reg, value: &Expr) -> Result<()> {
-        if let (ReduceOp::Add, Expr::Binary(BinOp::Mul, a, b)) = (op, value) {
+    fn accumulate(&mut self, r: &Reduce, variable: Reg) -> Result<()> {
+        if let Some((a, b)) = fused_update(r) {
             let (a, b) = (self.float(a)?, self.float(b)?);
             self.b.multiply_accumulate(variable, a.reg, b.reg);
             return Ok(());
         }
-        let value = self.float(value)?;
-        self.accumulate_value(op, variable, value.reg);
+        let value = self.float(&r.value)?;
+        self.accumulate_value(r.op, variable, value.reg);
         Ok(())
     }
 

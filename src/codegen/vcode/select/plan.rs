@@ -1,8 +1,9 @@
 //! Which statements of a segment are worth a kernel: the largest runs that can be selected and contain a
-//! vector loop.
+//! vector loop. At the top level of a nest, it is the nest that must contain one: a statement is a part of a kernel
+//! or not, however the nest is cut into segments, so that results do not depend on the cuts.
 
 use nestjit_ir::visit::{Extents, declared_temps, walk_exprs, walk_loops, walk_stmts};
-use nestjit_ir::{BufId, Expr, For, LoopKind, Program, Stmt, Var};
+use nestjit_ir::{BufId, DType, Expr, For, LoopKind, Program, Stmt, Var};
 
 use super::facts::Facts;
 use super::{Machine, Region, Stop, select};
@@ -43,37 +44,63 @@ impl Plan {
     }
 }
 
-/// Plans a segment: its statements, and the parallel loop that it consists of, if it is one.
+/// Plans a segment of a nest: its statements, and the parallel loop that it consists of, if it is one.
 pub(in crate::codegen) fn plan(
     program: &Program,
     extents: &Extents,
-    body: &[Stmt],
-    parallel: Option<&For>,
+    nest: &[Stmt],
+    (body, parallel): (&[Stmt], Option<&For>),
     machine: Machine,
 ) -> Plan {
     let facts = Facts::new(program, extents, machine.lanes);
-    let mut planner = Planner { facts: &facts, machine, plan: Plan::default() };
+    let shared = shared_masks(program, nest);
+    let mut planner = Planner { facts: &facts, machine, shared, plan: Plan::default() };
+    let top = if has_vector_loop(nest) { Level::Vector } else { Level::Scalar };
     match parallel {
         Some(l) if l.extent == 0 => {}
         Some(l) => {
-            if !planner.try_region(body, &[], Some(l)) {
-                planner.block(&l.body);
+            if !planner.try_region(body, &[], Some(l), top) {
+                planner.block(&l.body, Level::Inner);
             }
         }
-        None => planner.block(body),
+        None => planner.block(body, top),
     }
     planner.plan
+}
+
+/// Where statements stand.
+#[derive(Clone, Copy, PartialEq)]
+enum Level {
+    /// At the top level of a nest that has a vector loop somewhere.
+    Vector,
+    /// At the top level of a nest that has none.
+    Scalar,
+    /// Within a loop.
+    Inner,
+}
+
+impl Level {
+    /// Whether statements that can be selected become a kernel.
+    fn wants(self, body: &[Stmt]) -> bool {
+        match self {
+            Level::Vector => body.iter().any(does_something),
+            Level::Scalar => false,
+            Level::Inner => has_vector_loop(body),
+        }
+    }
 }
 
 struct Planner<'a> {
     facts: &'a Facts<'a>,
     machine: Machine,
+    /// Locals that are in memory wherever the nest is cut.
+    shared: FastSet<BufId>,
     plan: Plan,
 }
 
 impl Planner<'_> {
-    fn block(&mut self, body: &[Stmt]) {
-        if !has_vector_loop(body) {
+    fn block(&mut self, body: &[Stmt], level: Level) {
+        if !level.wants(body) {
             let scalar = body.iter().filter_map(|s| match s {
                 Stmt::For(l) if l.extent > 1 => Some(Refusal { var: l.var, why: "no vector loop" }),
                 _ => None,
@@ -81,7 +108,7 @@ impl Planner<'_> {
             self.plan.refusals.extend(scalar);
             return;
         }
-        if self.try_region(body, &[], None) {
+        if self.try_region(body, &[], None, level) {
             return;
         }
         let selectable: Vec<bool> = body
@@ -105,18 +132,16 @@ impl Planner<'_> {
         while i < body.len() {
             if !selectable[i] {
                 if let Stmt::For(l) = &body[i] {
-                    self.block(&l.body);
+                    self.block(&l.body, Level::Inner);
                 }
                 i += 1;
                 continue;
             }
             let end = (i..body.len()).find(|&j| !selectable[j]).unwrap_or(body.len());
             let (run, after) = (&body[i..end], &body[end..]);
-            if !self.try_region(run, after, None) {
-                for (k, stmt) in run.iter().enumerate() {
-                    if !matches!(stmt, Stmt::Temp(_)) {
-                        self.try_region(&run[k..=k], &[], None);
-                    }
+            if !self.try_region(run, after, None, level) {
+                for k in 0..run.len() {
+                    self.try_region(&run[k..=k], &[], None, level);
                 }
             }
             i = end;
@@ -124,8 +149,8 @@ impl Planner<'_> {
     }
 
     /// Makes `body` a region if it can be selected; `after` is what follows in its block.
-    fn try_region(&mut self, body: &[Stmt], after: &[Stmt], range: Option<&For>) -> bool {
-        if !has_vector_loop(body) {
+    fn try_region(&mut self, body: &[Stmt], after: &[Stmt], range: Option<&For>, level: Level) -> bool {
+        if !level.wants(body) {
             return false;
         }
         let Some(first) = body.first() else { return false };
@@ -167,7 +192,27 @@ impl Planner<'_> {
     /// The locals that are declared in `body` and not accessed in `after`.
     fn private(&self, body: &[Stmt], after: &[Stmt]) -> FastSet<BufId> {
         let outside = accessed(after);
-        declared_temps(body).into_iter().filter(|b| !outside.contains(b)).collect()
+        let kept = |b: &BufId| !outside.contains(b) && !self.shared.contains(b);
+        declared_temps(body).into_iter().filter(kept).collect()
+    }
+}
+
+/// The locals at the top level of a nest that kernels can only keep in registers, and that several statements access:
+/// a cut between these would put them into memory.
+fn shared_masks(program: &Program, nest: &[Stmt]) -> FastSet<BufId> {
+    let users = |buf| nest.iter().filter(|s| accessed(std::slice::from_ref(*s)).contains(&buf)).count();
+    let locals = nest.iter().filter_map(|s| match s {
+        Stmt::Temp(buf) => Some(*buf),
+        _ => None,
+    });
+    locals.filter(|b| program.buf(*b).dtype == DType::Bool && users(*b) > 1).collect()
+}
+
+fn does_something(stmt: &Stmt) -> bool {
+    match stmt {
+        Stmt::Temp(_) => false,
+        Stmt::For(l) => l.extent > 0,
+        Stmt::Store(_) | Stmt::Reduce(_) | Stmt::Call(_) => true,
     }
 }
 
