@@ -10,7 +10,7 @@ use nestjit_ir::interp::{Mode, Value, interpret, no_calls};
 use nestjit_ir::verify::{Stage, verify};
 use nestjit_ir::{BufId, Program, Role, parse::parse};
 
-const PASSES: [&str; 5] = ["ChooseLayout", "PeelBorders", "Tile", "Vectorize", "Parallelize"];
+const PASSES: [&str; 6] = ["ChooseLayout", "PeelBorders", "Tile", "Vectorize", "BlockSums", "Parallelize"];
 
 fn target(isa: Isa) -> Target {
     Target { isa, fma: true, l1_bytes: 32 << 10, l2_bytes: 1 << 20, l3_bytes: 16 << 20, cores: 2 }

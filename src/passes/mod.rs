@@ -11,6 +11,7 @@ use crate::options::{Fusion, RowRings};
 use crate::target::Target;
 use crate::unit::{Remark, Unit};
 
+mod block_sums;
 mod check;
 mod choose_layout;
 mod contract_temps;
@@ -136,6 +137,11 @@ pub const PIPELINE: &[Pass] = &[
         name: "Vectorize",
         summary: "the loops that Tile left become vector loops",
         run: Run::Nest(vectorize::run, Stage::Scheduled),
+    },
+    Pass {
+        name: "BlockSums",
+        summary: "long sums of f32 are added up in blocks, so that rounding errors stay small",
+        run: Run::Nest(block_sums::run, Stage::Scheduled),
     },
     Pass {
         name: "Parallelize",
