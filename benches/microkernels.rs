@@ -127,7 +127,7 @@ fn main() {
         if target.isa != isa {
             continue;
         }
-        let peak = machine::measure(isa, target.l3_bytes).peak_gflops;
+        let peak = machine::measure(isa, target.l3_bytes, 1).machine.peak_gflops;
         println!("{:8} multiply-add peak {peak:.1} GFLOP/s", isa.name());
         for &(rows, columns) in tiles {
             measure(&target, peak, rows, columns);

@@ -11,11 +11,46 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::tensor::Tensor;
 use crate::unit::Unit;
 
+/// An output of a program, and how far rounding may move its elements.
+#[derive(Clone, Debug)]
+pub struct Rounded {
+    /// What the program computes as it is written, `f32` in `f32`.
+    pub value: Tensor,
+    /// For each element, in row-major order, how far the result of another correct program may be away, in the element's unit
+    /// (see [`nestjit_ir::interp::rounding`]); infinite where rounding decides whether it is a number at all. Empty if no
+    /// element is uncertain.
+    pub radius: Vec<f32>,
+}
+
 /// Computes the outputs for inputs given in order. With [`Mode::F64`], `f32` outputs are `f64` tensors.
 ///
 /// # Errors
 /// [`ErrorKind::Shape`] if inputs do not fit, [`ErrorKind::Index`] if an index is outside its buffer.
 pub fn interpret(unit: &Unit, inputs: &[Tensor], mode: Mode) -> Result<Vec<Tensor>> {
+    let values = values(unit, inputs)?;
+    let calls = |call: &Call, operands: &[&Value]| call_function(&unit.program, call, operands);
+    let results = interp::interpret(&unit.program, &values, mode, &calls).map_err(|e| error(&e))?;
+    unit.outputs.iter().map(|id| from_value(output(&results, *id)?)).collect()
+}
+
+/// Computes the outputs in the types of the program, and how far rounding may move each element of them.
+///
+/// # Errors
+/// As [`interpret`].
+pub fn interpret_rounded(unit: &Unit, inputs: &[Tensor]) -> Result<Vec<Rounded>> {
+    let values = values(unit, inputs)?;
+    let calls = |call: &Call, operands: &[&Value]| call_function(&unit.program, call, operands);
+    let results =
+        interp::rounding::interpret_rounded(&unit.program, &values, &calls).map_err(|e| error(&e))?;
+    let rounded = |id: &BufId| {
+        let result = output(&results, *id)?;
+        Ok(Rounded { value: from_value(&result.value)?, radius: result.radius.clone() })
+    };
+    unit.outputs.iter().map(rounded).collect()
+}
+
+/// The values of all buffers that a program is given.
+fn values(unit: &Unit, inputs: &[Tensor]) -> Result<HashMap<BufId, Value>> {
     if inputs.len() != unit.inputs.len() {
         return Err(Error::shape(format!(
             "the program has {} inputs, but {} were given",
@@ -25,11 +60,7 @@ pub fn interpret(unit: &Unit, inputs: &[Tensor], mode: Mode) -> Result<Vec<Tenso
     }
     let given = unit.inputs.iter().zip(inputs).map(|(id, tensor)| (*id, tensor));
     let consts = unit.consts.iter().map(|(id, tensor)| (*id, tensor.as_ref()));
-    let values =
-        given.chain(consts).map(|(id, t)| Ok((id, to_value(t)?))).collect::<Result<HashMap<_, _>>>()?;
-    let calls = |call: &Call, operands: &[&Value]| call_function(&unit.program, call, operands);
-    let results = interp::interpret(&unit.program, &values, mode, &calls).map_err(|e| error(&e))?;
-    unit.outputs.iter().map(|id| output(&results, *id)).collect()
+    given.chain(consts).map(|(id, t)| Ok((id, to_value(t)?))).collect()
 }
 
 /// What the runtime functions that programs may call compute.
@@ -41,9 +72,8 @@ fn call_function(program: &Program, call: &Call, operands: &[&Value]) -> Result<
     }
 }
 
-fn output(results: &HashMap<BufId, Value>, id: BufId) -> Result<Tensor> {
-    let value = results.get(&id).ok_or_else(|| Error::internal("an output is not an `out` buffer"))?;
-    from_value(value)
+fn output<T>(results: &HashMap<BufId, T>, id: BufId) -> Result<&T> {
+    results.get(&id).ok_or_else(|| Error::internal("an output is not an `out` buffer"))
 }
 
 fn error(e: &InterpError) -> Error {

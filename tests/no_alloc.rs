@@ -76,14 +76,22 @@ fn a_warm_run_allocates_nothing() {
         let mut outputs = executable.allocate_outputs().unwrap();
         let inputs = [TensorView::from(&x)];
         executable.run_into(&inputs, &mut outputs).unwrap();
-        // Threads that are still starting allocate.
-        std::thread::sleep(Duration::from_millis(100));
-        executable.run_into(&inputs, &mut outputs).unwrap();
-        let before = ALLOCATIONS.load(Ordering::Relaxed);
-        for _ in 0..50 {
-            executable.run_into(&inputs, &mut outputs).unwrap();
-        }
-        assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0, "{threads} threads");
+        let mut fifty_runs = || {
+            let before = ALLOCATIONS.load(Ordering::Relaxed);
+            for _ in 0..50 {
+                executable.run_into(&inputs, &mut outputs).unwrap();
+            }
+            ALLOCATIONS.load(Ordering::Relaxed) - before
+        };
+        // Threads that are still starting allocate, once each; what runs allocate, they allocate every time.
+        let quiet = (0..100).any(|_| {
+            let allocations = fifty_runs();
+            if allocations > 0 {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            allocations == 0
+        });
+        assert!(quiet, "{threads} threads: a warm run allocates");
         assert_eq!(outputs[0].values::<f32>().unwrap()[7], 512.0);
     }
 }

@@ -38,7 +38,7 @@ pub struct Case {
 /// Measures this machine with the widest registers it has, and says what came out.
 pub fn measure_machine() -> Result<Machine> {
     let target = Target::host(None)?;
-    let machine = machine::measure(target.isa, target.l3_bytes);
+    let machine = machine::measure(target.isa, target.l3_bytes, 1).machine;
     println!(
         "one core: {:.1} GFLOP/s ({} multiply-adds), reads {:.1} GB/s from memory",
         machine.peak_gflops,

@@ -127,10 +127,13 @@ pub(crate) struct CheckArgs {
     /// An expected output of the model; for a float32 output the file may hold float64
     #[arg(long, value_name = "NAME=FILE.npy", value_parser = named_file)]
     pub(crate) expect: Vec<(String, PathBuf)>,
-    /// How far outputs may be from expected ones, relative to the largest magnitude [default: 1e-4 for float32,
-    /// 1e-11 for float64, else equal]
-    #[arg(long, value_name = "REL", requires = "expect", value_parser = tolerance)]
+    /// How far outputs may be from expected ones, or, without --expect, from the reference, relative to the largest
+    /// magnitude [default: what rounding explains; from expected ones also 1e-4 for float32, 1e-11 for float64]
+    #[arg(long, value_name = "REL", value_parser = tolerance)]
     pub(crate) tolerance: Option<f64>,
+    /// The same as an absolute difference, in steps for integers: what either allows passes
+    #[arg(long, value_name = "ABS", value_parser = tolerance)]
+    pub(crate) absolute: Option<f64>,
 }
 
 #[derive(Args, Debug)]
@@ -146,6 +149,10 @@ pub(crate) struct ReportArgs {
     /// Threads of a run, and of the measured machine [default: the physical cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) threads: Option<u32>,
+    /// What the machine can do, instead of measuring it: a JSON file (docs/REPORT.md), or values as in
+    /// `gflops=270,gbps=33`
+    #[arg(long, value_name = "FILE|VALUES", value_parser = machine)]
+    pub(crate) machine: Option<MachineArg>,
     /// List at most N nests and N refusals
     #[arg(long, value_name = "N")]
     pub(crate) max_nodes: Option<usize>,
@@ -225,7 +232,40 @@ pub(crate) enum ModelSize {
     Network,
 }
 
-/// A relative difference.
+/// What `--machine` gives.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum MachineArg {
+    /// Billions of operations per second, and billions of bytes read per second.
+    Values { gflops: f64, gbps: f64 },
+    /// A file that has them.
+    File(PathBuf),
+}
+
+/// `gflops=270,gbps=33`, or else the name of a file.
+fn machine(text: &str) -> Result<MachineArg, String> {
+    let fields: Option<Vec<(&str, &str)>> = text.split(',').map(|field| field.split_once('=')).collect();
+    let Some(fields) =
+        fields.filter(|fields| fields.iter().all(|(name, _)| ["gflops", "gbps"].contains(name)))
+    else {
+        return Ok(MachineArg::File(PathBuf::from(text)));
+    };
+    let value = |wanted: &str| {
+        let mut values = fields.iter().filter(|(name, _)| *name == wanted).map(|(_, value)| value);
+        match (values.next(), values.next()) {
+            (Some(value), None) => {
+                let number = value.parse::<f64>().ok().filter(|n| n.is_finite() && *n > 0.0);
+                number.ok_or_else(|| {
+                    format!("{wanted} must be a positive number, not '{}'", value.escape_debug())
+                })
+            }
+            (None, _) => Err(format!("{wanted} is missing")),
+            (Some(_), Some(_)) => Err(format!("{wanted} is given twice")),
+        }
+    };
+    Ok(MachineArg::Values { gflops: value("gflops")?, gbps: value("gbps")? })
+}
+
+/// A difference.
 fn tolerance(text: &str) -> Result<f64, String> {
     let number = text.parse::<f64>().ok().filter(|n| n.is_finite() && *n >= 0.0);
     number.ok_or_else(|| "must be a number that is not negative".to_owned())
@@ -266,6 +306,20 @@ mod tests {
         assert_eq!(named_file("x=a=b.npy").unwrap(), ("x".to_owned(), PathBuf::from("a=b.npy")));
         for bad in ["x", "=a.npy", "x=", ""] {
             assert!(named_file(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_machine_is_values_or_a_file() {
+        assert_eq!(
+            machine("gflops=270,gbps=33.5").unwrap(),
+            MachineArg::Values { gflops: 270.0, gbps: 33.5 }
+        );
+        assert_eq!(machine("a=b,c.json").unwrap(), MachineArg::File(PathBuf::from("a=b,c.json")));
+        for bad in
+            ["gflops=1", "gflops=1,gbps=0", "gflops=1,gbps=x", "gflops=1,gbps=2,gbps=3", "gbps=inf,gflops=1"]
+        {
+            assert!(machine(bad).is_err(), "{bad:?}");
         }
     }
 

@@ -1,92 +1,154 @@
 //! `nestjit check`: does everything that can compute a model compute the same?
 //!
-//! The reference is the model's plain nests, interpreted in `f64`: no pass and no code generation has a part
-//! in them. It is itself held against the graph evaluator, which shares no code with lowering.
+//! The reference is the model's plain nests, interpreted in the types of the model: no pass and no code generation has a
+//! part in them. It is itself held against the graph evaluator, which shares no code with lowering. How far others
+//! may be from it follows from the computation, element by element: see [`nestjit::ir::interp::rounding`].
 
 use std::thread;
 
 use nestjit::graph::eval::{Precision, evaluate};
-use nestjit::interpret::interpret;
-use nestjit::ir::interp::Mode;
+use nestjit::interpret::{Rounded, interpret_rounded};
 use nestjit::ir::verify::Stage;
 use nestjit::laps::Laps;
 use nestjit::passes::{PassContext, PassManager};
-use nestjit::report::format::{name, table};
 use nestjit::unit::Unit;
-use nestjit::{DType, Error, Executable, Model, Result, Tensor, TensorSpec, lower};
+use nestjit::{Error, Executable, Model, Result, Tensor, lower};
 
-use super::args::CheckArgs;
-use super::compare::{difference, tolerance, tolerance_of_reference};
+use super::args::{CheckArgs, PassArgs};
+use super::compare::{Allowed, Limits, bounds, tolerance};
 use super::onnx::{self, Loaded};
 use super::session::FUSION;
+use super::verdicts::Verdicts;
 use super::{Outcome, parts, session};
 
 /// The number of threads whose results must not differ by a bit.
 const THREADS: [usize; 2] = [1, 2];
 
-/// The lines of the table, and how many of them are failures.
-#[derive(Default)]
-struct Verdicts {
-    outputs: Vec<TensorSpec>,
-    rows: Vec<[String; 6]>,
-    failures: usize,
-}
-
 pub(crate) fn execute(args: &CheckArgs) -> Result<Outcome> {
+    let allowed = Allowed { tolerance: args.tolerance, absolute: args.absolute };
     let model = match onnx::load(&args.model.model, &args.model.dim, &args.input)? {
         Loaded::Graph(model) => model,
-        Loaded::Parts(parts) => {
-            return parts::check(&parts, &args.model.passes, &args.expect, args.tolerance);
-        }
+        Loaded::Parts(parts) => return parts::check(&parts, &args.model.passes, &args.expect, allowed),
     };
     let (inputs, _) = session::inputs(&model, &args.input)?;
     let outputs = session::outputs_of(&model);
     let expected = session::expectations(&args.expect, &outputs)?;
-    let on = |threads, fusion| session::compile(&model, Some(threads), &args.model.passes, fusion);
-    let [one, two] = THREADS;
-    let with_fusion = on(one, true)?;
-    let fuses = !with_fusion.options().disabled_passes.iter().any(|pass| pass == FUSION);
-
-    let (reference, exact) = interpretations(&model, &with_fusion, &inputs)?;
-    let mut verdicts = Verdicts { outputs, ..Verdicts::default() };
-    let evaluated = evaluate(&model.graph, &inputs, Precision::F64)?;
-    let depth = model.graph.depth();
-    verdicts
-        .near("graph evaluator, f64", &evaluated, &reference, |dtype| tolerance_of_reference(dtype, depth))?;
-    verdicts.near("interpreter, f32, after all passes", &exact, &reference, tolerance)?;
-    let mut codes = vec![(if fuses { "fused code" } else { "unfused code" }, with_fusion, on(two, true)?)];
-    if fuses {
-        codes.push(("unfused code", on(one, false)?, on(two, false)?));
-    }
-    for (what, on_one, on_two) in &codes {
-        let outputs = on_one.run(&inputs)?;
-        verdicts.near(what, &outputs, &reference, tolerance)?;
-        verdicts.same(&format!("{what}, 2 threads"), "1 thread", &on_two.run(&inputs)?, &outputs);
-        verdicts.same(&format!("{what}, run again"), "first run", &on_one.run(&inputs)?, &outputs);
-        for (output, given) in &expected {
-            let limit = args.tolerance.unwrap_or_else(|| tolerance(outputs[*output].dtype()));
-            let against =
-                if given.dtype() == outputs[*output].dtype() { "expected" } else { "expected, f64" };
-            verdicts.near_one(what, against, *output, &outputs[*output], given, limit)?;
+    // With expected outputs, limits that are given are about these.
+    let (of_reference, of_expected) =
+        if expected.is_empty() { (allowed, Allowed::default()) } else { (Allowed::default(), allowed) };
+    let mut verdicts = Verdicts::default();
+    let checked = program(&mut verdicts, "", &model, &inputs, &args.model.passes, of_reference)?;
+    for Code { what, bounds, outputs } in &checked.codes {
+        for (i, given) in &expected {
+            let output = &outputs[*i];
+            let against = if given.dtype() == output.dtype() { "expected" } else { "expected, f64" };
+            let limits = Limits { bounds: &bounds[*i], floor: tolerance(output.dtype()) };
+            verdicts.near([what, against, &checked.names[*i]], output, given, limits, of_expected)?;
         }
     }
     Ok(verdicts.outcome(&model.graph.name))
 }
 
-/// The plain nests in `f64`, and the nests after all passes as they are written: at once, since both are slow.
-fn interpretations(
+/// What was found out about a program.
+pub(super) struct Checked {
+    /// The names of the outputs.
+    names: Vec<String>,
+    /// Fused and unfused code.
+    codes: Vec<Code>,
+}
+
+/// What compiled code computes.
+struct Code {
+    /// What it is.
+    what: String,
+    /// For each output and element, how far it may be from the reference.
+    bounds: Vec<Vec<f64>>,
+    outputs: Vec<Tensor>,
+}
+
+/// Adds what everything that can compute a model that is one program makes of it; `label` goes before what it is.
+pub(super) fn program(
+    verdicts: &mut Verdicts,
+    label: &str,
     model: &Model,
-    fused: &Executable,
     inputs: &[Tensor],
-) -> Result<(Vec<Tensor>, Vec<Tensor>)> {
-    let plain = lower::lower(&model.graph)?;
-    let transformed = transformed(model, fused)?;
-    thread::scope(|scope| {
-        let exact = scope.spawn(|| interpret(&transformed, inputs, Mode::Exact));
-        let reference = interpret(&plain, inputs, Mode::F64)?;
-        let exact = exact.join().map_err(|_| Error::internal("the interpreter panicked"))??;
-        Ok((reference, exact))
-    })
+    passes: &PassArgs,
+    allowed: Allowed,
+) -> Result<Checked> {
+    let names: Vec<String> = session::outputs_of(model).into_iter().map(|output| output.name).collect();
+    let on = |threads, fusion| session::compile(model, Some(threads), passes, fusion);
+    let [one, two] = THREADS;
+    let with_fusion = on(one, true)?;
+    let fuses = !with_fusion.options().disabled_passes.iter().any(|pass| pass == FUSION);
+
+    let mut executables =
+        vec![(if fuses { "fused code" } else { "unfused code" }, with_fusion, on(two, true)?)];
+    if fuses {
+        executables.push(("unfused code", on(one, false)?, on(two, false)?));
+    }
+    let References { plain, transformed } = References::of(model, &executables, inputs)?;
+    let bounds = |transformed: &[Rounded]| -> Vec<Vec<f64>> {
+        plain.iter().zip(transformed).map(|(p, t)| bounds(p, t)).collect()
+    };
+    let near = |verdicts: &mut Verdicts, what: &str, values: &[&Tensor], bounds: &[Vec<f64>]| {
+        for (i, value) in values.iter().enumerate() {
+            let limits = Limits { bounds: &bounds[i], floor: 0.0 };
+            verdicts.near([what, "reference", &names[i]], value, &plain[i].value, limits, allowed)?;
+        }
+        Ok::<_, Error>(())
+    };
+    let evaluated = evaluate(&model.graph, inputs, Precision::F32)?;
+    near(
+        verdicts,
+        &format!("{label}graph evaluator"),
+        &evaluated.iter().collect::<Vec<_>>(),
+        &bounds(&plain),
+    )?;
+    let mut codes = Vec::new();
+    for ((what, on_one, on_two), transformed) in executables.into_iter().zip(&transformed) {
+        let (what, bounds) = (format!("{label}{what}"), bounds(transformed));
+        let interpreted: Vec<&Tensor> = transformed.iter().map(|rounded| &rounded.value).collect();
+        near(verdicts, &format!("{what}, interpreted"), &interpreted, &bounds)?;
+        let outputs = on_one.run(inputs)?;
+        near(verdicts, &what, &outputs.iter().collect::<Vec<_>>(), &bounds)?;
+        let (parallel, again) = (on_two.run(inputs)?, on_one.run(inputs)?);
+        for (i, output) in outputs.iter().enumerate() {
+            verdicts.same([&format!("{what}, 2 threads"), "1 thread", &names[i]], &parallel[i], output);
+            verdicts.same([&format!("{what}, run again"), "first run", &names[i]], &again[i], output);
+        }
+        codes.push(Code { what, bounds, outputs });
+    }
+    Ok(Checked { names, codes })
+}
+
+/// What interpreters make of a model.
+struct References {
+    /// The plain nests.
+    plain: Vec<Rounded>,
+    /// For each executable, the nests after all passes.
+    transformed: Vec<Vec<Rounded>>,
+}
+
+impl References {
+    /// Interprets all at once, since all are slow.
+    fn of(
+        model: &Model,
+        executables: &[(&str, Executable, Executable)],
+        inputs: &[Tensor],
+    ) -> Result<References> {
+        let plain = lower::lower(&model.graph)?;
+        let units = executables.iter().map(|(_, executable, _)| transformed(model, executable));
+        let units = units.collect::<Result<Vec<_>>>()?;
+        thread::scope(|scope| {
+            let running: Vec<_> =
+                units.iter().map(|unit| scope.spawn(|| interpret_rounded(unit, inputs))).collect();
+            let plain = interpret_rounded(&plain, inputs)?;
+            let joined = running
+                .into_iter()
+                .map(|thread| thread.join().map_err(|_| Error::internal("the interpreter panicked"))?);
+            Ok(References { plain, transformed: joined.collect::<Result<_>>()? })
+        })
+    }
 }
 
 /// The unit that an executable was generated from, with its constants, which the executable no longer has.
@@ -105,74 +167,4 @@ fn transformed(model: &Model, executable: &Executable) -> Result<Unit> {
     let mut unit = lower::lower(&graph)?;
     passes.run_nest_passes(&mut unit, Stage::Lowered, &mut laps)?;
     Ok(unit)
-}
-
-impl Verdicts {
-    /// All outputs must be close to the reference.
-    fn near(
-        &mut self,
-        what: &str,
-        values: &[Tensor],
-        reference: &[Tensor],
-        tolerance: impl Fn(DType) -> f64,
-    ) -> Result<()> {
-        for (output, (value, reference)) in values.iter().zip(reference).enumerate() {
-            let limit = tolerance(self.outputs[output].dtype);
-            self.near_one(what, "f64 reference", output, value, reference, limit)?;
-        }
-        Ok(())
-    }
-
-    /// An output must be within this limit, relative to the largest magnitude.
-    fn near_one(
-        &mut self,
-        what: &str,
-        against: &str,
-        output: usize,
-        value: &Tensor,
-        reference: &Tensor,
-        limit: f64,
-    ) -> Result<()> {
-        let d = difference(&session::to_f64(value)?, &session::to_f64(reference)?);
-        let holds = value.shape() == reference.shape() && d.relative <= limit;
-        let numbers = [format!("{:.2e}", d.max_abs), format!("{:.2e}", d.relative)];
-        self.add(what, against, output, numbers, &format!("<= {limit:.1e}"), holds);
-        Ok(())
-    }
-
-    /// All outputs must be the same, bit for bit.
-    fn same(&mut self, what: &str, against: &str, values: &[Tensor], reference: &[Tensor]) {
-        for (output, (value, reference)) in values.iter().zip(reference).enumerate() {
-            let numbers = [String::new(), String::new()];
-            self.add(what, against, output, numbers, "same bits", value == reference);
-        }
-    }
-
-    fn add(
-        &mut self,
-        what: &str,
-        against: &str,
-        output: usize,
-        [max_abs, relative]: [String; 2],
-        rule: &str,
-        holds: bool,
-    ) {
-        let verdict = if holds { rule.to_owned() } else { format!("{rule} FAILED") };
-        self.failures += usize::from(!holds);
-        let output = name(&self.outputs[output].name);
-        self.rows.push([what.to_owned(), against.to_owned(), output, max_abs, relative, verdict]);
-    }
-
-    fn outcome(self, model: &str) -> Outcome {
-        let checks = self.rows.len();
-        let header = ["", "against", "output", "max abs", "max rel", "required"];
-        let mut text = format!("model {}\n", name(model));
-        text += &table(header, &[3, 4], self.rows);
-        text += "max rel: the largest difference divided by the largest magnitude of the output\n";
-        text += &match self.failures {
-            0 => format!("PASSED: {checks} comparisons\n"),
-            n => format!("FAILED: {n} of {checks} comparisons\n"),
-        };
-        Outcome { text, passed: self.failures == 0 }
-    }
 }

@@ -10,12 +10,14 @@ mod compare;
 mod export;
 mod files;
 mod ir;
+mod machine;
 mod npy;
 mod onnx;
 mod parts;
 mod report;
 mod run;
 mod session;
+mod verdicts;
 mod zoo;
 
 use std::io::{self, Write};

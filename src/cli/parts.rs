@@ -4,17 +4,19 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use nestjit::graph::Graph;
 use nestjit::report::Summary;
 use nestjit::report::format::{bytes, ms, name, table};
 use nestjit::report::fusion::Totals;
 use nestjit::session::Trace;
-use nestjit::{Error, Executable, Item, Result, Session, Tensor};
+use nestjit::{Error, Executable, Item, Model, Result, Session, Tensor};
 use serde_json::json;
 
 use super::args::{BenchArgs, Fusion, ModelArgs, PassArgs};
-use super::compare::{difference, tolerance};
+use super::compare::{Allowed, Limits, tolerance};
 use super::onnx::Parts;
-use super::{Outcome, complain, npy, session};
+use super::verdicts::Verdicts;
+use super::{Outcome, check, complain, npy, session};
 
 /// Says what should be done about the calls of a session, if anything.
 pub(crate) fn remark(s: &Session) {
@@ -59,51 +61,34 @@ pub(crate) fn ir(
     Ok(text.into())
 }
 
-/// A table of comparisons.
-#[derive(Default)]
-struct Comparisons {
-    rows: Vec<[String; 6]>,
-    failures: usize,
-}
-
-impl Comparisons {
-    /// A value must be within `limit` of another one, or the same.
-    fn add(
-        &mut self,
-        [what, against]: [&str; 2],
-        (output, value): (&str, &Tensor),
-        other: Option<&Tensor>,
-        limit: Option<f64>,
-    ) -> Result<()> {
-        let (mut holds, mut numbers) = (false, [String::new(), String::new()]);
-        if let Some(other) = other {
-            let d = difference(&session::to_f64(value)?, &session::to_f64(other)?);
-            let close = limit.map_or(value == other, |limit| d.relative <= limit);
-            holds = value.shape() == other.shape() && close;
-            numbers = [format!("{:.2e}", d.max_abs), format!("{:.2e}", d.relative)];
-        }
-        let rule = limit.map_or("same bits".to_owned(), |limit| format!("<= {limit:.0e}"));
-        self.failures += usize::from(!holds);
-        let verdict = if holds { rule } else { format!("{rule} FAILED") };
-        let [max_abs, relative] = numbers;
-        self.rows.push([what.to_owned(), against.to_owned(), name(output), max_abs, relative, verdict]);
-        Ok(())
-    }
-}
-
-/// Compiled code, fused and unfused, against the evaluator of graphs, and against itself with other threads.
+/// Each program on what it was given when it ran first and last, as a model of its own; and the whole model, fused and
+/// unfused, against itself with other threads. Between programs rounding may decide how many elements there are: whole
+/// outputs are compared with the evaluator of graphs, but only limits that the user gives are required of them.
 pub(crate) fn check(
     parts: &Parts,
     passes: &PassArgs,
     expected: &[(String, PathBuf)],
-    limit: Option<f64>,
+    allowed: Allowed,
 ) -> Result<Outcome> {
     let outputs = |s: &Session| Ok::<_, Error>(tensors(parts, &s.call_items(&parts.inputs)?.outputs));
     let find = |list: &[(String, Tensor)], output: &str| {
         list.iter().find(|(name, _)| name == output).map(|(_, tensor)| tensor.clone())
     };
+    let (of_reference, of_expected) =
+        if expected.is_empty() { (allowed, Allowed::default()) } else { (Allowed::default(), allowed) };
+    let mut verdicts = Verdicts::default();
+    let (_, trace) = parts.session(session::compiler(Some(1), passes, true))?.trace(&parts.inputs)?;
+    let programs = trace.parts.iter().filter_map(|part| Some((part, part.graph.as_ref()?)));
+    for (number, (part, graph)) in programs.enumerate() {
+        let model = Model::from(Graph::clone(graph));
+        let runs = [Some(&part.inputs), part.last_inputs.as_ref()];
+        for (run, inputs) in ["", "last run, "].iter().zip(runs) {
+            let Some(inputs) = inputs else { continue };
+            let label = format!("program {}, {run}", number + 1);
+            check::program(&mut verdicts, &label, &model, inputs, passes, Allowed::default())?;
+        }
+    }
     let reference = outputs(&parts.reference()?)?;
-    let mut table_of = Comparisons::default();
     for (what, fusion) in [("fused code", true), ("unfused code", false)] {
         let on = |threads| parts.session(session::compiler(Some(threads), passes, fusion));
         let s = on(1)?;
@@ -113,32 +98,35 @@ pub(crate) fn check(
             return Err(Error::internal("the evaluator gives another number of outputs"));
         }
         for (output, value) in &values {
-            let near = Some(tolerance(value.dtype()));
-            let value = (output.as_str(), value);
-            table_of.add([what, "graph evaluator"], value, find(&reference, output).as_ref(), near)?;
-            let label = format!("{what}, run again");
-            table_of.add([&label, "first run"], value, find(&again, output).as_ref(), None)?;
-            let label = format!("{what}, 2 threads");
-            table_of.add([&label, "1 thread"], value, find(&on_two, output).as_ref(), None)?;
+            let names = [what, "graph evaluator", output.as_str()];
+            let limits = Limits { bounds: &vec![0.0; value.len()], floor: tolerance(value.dtype()) };
+            match find(&reference, output) {
+                Some(reference) if of_reference.is_given() => {
+                    verdicts.near(names, value, &reference, limits, of_reference)?;
+                }
+                Some(reference) => verdicts.compare(names, value, &reference, limits)?,
+                None => verdicts.missing(names),
+            }
+            for (label, against, other) in
+                [("run again", "first run", &again), ("2 threads", "1 thread", &on_two)]
+            {
+                let label = format!("{what}, {label}");
+                let names = [label.as_str(), against, output.as_str()];
+                match find(other, output) {
+                    Some(other) => verdicts.same(names, value, &other),
+                    None => verdicts.missing(names),
+                }
+            }
         }
         for (output, file) in expected {
             let value = find(&values, output)
                 .ok_or_else(|| Error::usage(format!("there is no output '{}'", output.escape_debug())))?;
             let given = npy::read(file, value.dtype())?;
-            let near = limit.unwrap_or_else(|| tolerance(value.dtype()));
-            table_of.add([what, "expected"], (output, &value), Some(&given), Some(near))?;
+            let limits = Limits { bounds: &vec![0.0; given.len()], floor: tolerance(value.dtype()) };
+            verdicts.near([what, "expected", output], &value, &given, limits, of_expected)?;
         }
     }
-    let Comparisons { rows, failures } = table_of;
-    let checks = rows.len();
-    let mut text = format!("model {}\n", name(&parts.path));
-    text += &table(["", "against", "output", "max abs", "max rel", "required"], &[3, 4], rows);
-    text += "max rel: the largest difference divided by the largest magnitude of the output\n";
-    text += &match failures {
-        0 => format!("PASSED: {checks} comparisons\n"),
-        n => format!("FAILED: {n} of {checks} comparisons\n"),
-    };
-    Ok(Outcome { text, passed: failures == 0 })
+    Ok(verdicts.outcome(&parts.path))
 }
 
 /// Whole calls, fused and unfused in turns.

@@ -6,14 +6,13 @@ use std::path::{Path, PathBuf};
 use nestjit::report::compare::{self, Extent, Variant};
 use nestjit::report::programs::{Part, PartReason};
 use nestjit::report::{FusionReport, Roofline, format, page, trace};
-use nestjit::runtime::machine;
 use nestjit::{Compiler, Error, Executable, Fusion, Model, Result, Tensor, TensorView};
 use serde::Serialize;
 
 use super::args::ReportArgs;
 use super::onnx::{self, Loaded, Parts};
 use super::session::{self, FUSION};
-use super::{Outcome, npy, parts};
+use super::{Outcome, machine, npy, parts};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -134,9 +133,7 @@ fn report(args: &ReportArgs, source: &Source, roofline: &mut Option<Roofline>) -
     let with_text = args.html.is_some();
     let full = source.compile(compiler.clone().keep_code(with_text).keep_programs(with_text))?;
     if let (None, Some(program)) = (&roofline, full.programs.first()) {
-        let (target, threads) = (program.executable.target(), program.executable.threads());
-        *roofline =
-            Some(Roofline::new(machine::measure_together(target.isa, target.l3_bytes, threads), threads));
+        *roofline = Some(machine::roofline(args.machine.as_ref(), &program.executable)?);
     }
     let mut whole = subject(args, &full, *roofline)?;
     if args.compare {

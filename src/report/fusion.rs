@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::pattern;
 use super::programs::Part;
 use super::refusal;
-use super::roofline::{Balance, Measured, NestTime, Roofline};
+use super::roofline::{Balance, Beyond, Figures, Measured, NestTime, Roofline};
 use super::traffic::{self, Traffic};
 use super::{compare::Variant, flops};
 use crate::graph::{ModelOp, ModelOps};
@@ -69,7 +69,7 @@ pub struct FusionReport {
     #[serde(skip)]
     pub compiled: Totals,
     /// What the balance of the nests was judged by.
-    #[serde(skip)]
+    #[serde(rename = "machine", skip_serializing_if = "Option::is_none")]
     pub roofline: Option<Roofline>,
 }
 
@@ -122,7 +122,7 @@ pub struct Group {
     /// Loops that are not part of vector code, `variable: reason`; absent if there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub scalar_loops: Vec<String>,
-    /// What limits it on this machine; absent if the machine was not measured.
+    /// What limits it on this machine; absent if the machine was not measured, or was busy.
     #[serde(rename = "class", skip_serializing_if = "Option::is_none")]
     pub balance: Option<Balance>,
     /// How long it takes, if that was measured.
@@ -260,26 +260,28 @@ impl FusionReport {
         ratio(flops, (self.traffic_fused_bytes + self.weight_bytes) as f64)
     }
 
-    /// Adds the times of measured runs.
-    pub fn measure(&mut self, trace: &Trace, roofline: Roofline) {
+    /// Adds the times of measured runs. A nest that was faster than arithmetic can be shows that the machine was busy when its
+    /// figures were measured: then they judge nothing.
+    pub fn measure(&mut self, trace: &Trace, mut roofline: Roofline) {
         let times: Vec<f64> = trace.medians().iter().map(|t| t.as_secs_f64() * 1e3).collect();
         let all: f64 = times.iter().sum();
         for (group, &ms) in self.groups.iter_mut().zip(&times) {
             let bytes = group.read_bytes + group.written_bytes + group.weight_bytes;
-            group.time = Some(NestTime {
-                ms,
-                time_share: ratio(ms, all),
-                gflops: ratio(group.flops, ms * 1e6),
-                roofline_share: ratio(roofline.ms(group.flops, bytes), ms),
-            });
+            group.time = Some(NestTime::new(ms, all, group.flops, bytes, &roofline));
+        }
+        let beyond = |group: &Group| group.time.and_then(|time| time.beyond);
+        let too_low = self.groups.iter().any(|group| beyond(group) == Some(Beyond::FiguresTooLow));
+        if too_low && roofline.figures == Figures::Measured {
+            roofline.figures = Figures::Busy;
+            self.classify(roofline);
         }
         self.measured = Some(Measured { runs: trace.runs, nests_ms: all, roofline });
     }
 
-    /// Judges the balance of each nest by what the machine can do.
+    /// Judges the balance of each nest by what the machine can do, if that is known.
     pub fn classify(&mut self, roofline: Roofline) {
         for group in &mut self.groups {
-            group.balance = Some(roofline.balance(group.intensity));
+            group.balance = roofline.balance(group.intensity);
         }
         self.roofline = Some(roofline);
     }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::runtime::machine::Machine;
+use crate::runtime::machine::{Machine, Measurement};
 
 /// Nests this far from the balance point in either direction count as balanced.
 const MARGIN: f64 = 2.0;
@@ -33,6 +33,18 @@ impl Balance {
     }
 }
 
+/// Where the figures of a machine come from.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Figures {
+    /// They were measured.
+    Measured,
+    /// They were measured while the machine was busy: it can do more, and nothing is judged by them.
+    Busy,
+    /// The user gave them.
+    Given,
+}
+
 /// What a number of threads can do together.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
 pub struct Roofline {
@@ -42,12 +54,22 @@ pub struct Roofline {
     pub peak_gflops: f64,
     /// Billions of bytes per second read from memory.
     pub read_gbytes: f64,
+    /// Where the figures come from.
+    pub figures: Figures,
 }
 
 impl Roofline {
-    /// The figures of this machine.
-    pub fn new(machine: Machine, threads: usize) -> Roofline {
-        Roofline { threads, peak_gflops: machine.peak_gflops, read_gbytes: machine.read_gbytes }
+    /// The figures that were measured.
+    pub fn measured(measurement: Measurement, threads: usize) -> Roofline {
+        let Machine { peak_gflops, read_gbytes } = measurement.machine;
+        let figures = if measurement.steady { Figures::Measured } else { Figures::Busy };
+        Roofline { threads, peak_gflops, read_gbytes, figures }
+    }
+
+    /// The figures that the user gives.
+    pub fn given(machine: Machine, threads: usize) -> Roofline {
+        let Machine { peak_gflops, read_gbytes } = machine;
+        Roofline { threads, peak_gflops, read_gbytes, figures: Figures::Given }
     }
 
     /// The operations per byte at which arithmetic and memory take equally long.
@@ -55,12 +77,15 @@ impl Roofline {
         self.peak_gflops / self.read_gbytes
     }
 
-    /// What limits a nest of this many operations per byte.
-    pub fn balance(&self, intensity: f64) -> Balance {
-        match intensity / self.balance_point() {
-            r if r > MARGIN => Balance::ComputeBound,
-            r if r < 1.0 / MARGIN => Balance::BandwidthBound,
-            _ => Balance::Balanced,
+    /// What limits a nest of this many operations per byte; `None` if the figures say nothing.
+    pub fn balance(&self, intensity: f64) -> Option<Balance> {
+        match (self.figures, intensity / self.balance_point()) {
+            (Figures::Busy, _) => None,
+            (Figures::Measured | Figures::Given, r) => Some(match r {
+                r if r > MARGIN => Balance::ComputeBound,
+                r if r < 1.0 / MARGIN => Balance::BandwidthBound,
+                _ => Balance::Balanced,
+            }),
         }
     }
 
@@ -80,8 +105,53 @@ pub struct NestTime {
     /// Billions of operations per second.
     pub gflops: f64,
     /// The shortest possible time (the roofline: peak arithmetic, and everything read from memory at full
-    /// bandwidth) in relation to the measured one. More than 1 means that caches held what was read.
+    /// bandwidth) in relation to the measured one. More than 1 needs `beyond`.
     pub roofline_share: f64,
+    /// Why the share is more than 1.
+    #[serde(rename = "roofline_note", skip_serializing_if = "Option::is_none")]
+    pub beyond: Option<Beyond>,
+}
+
+/// Why a nest took less time than its roofline says.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Beyond {
+    /// Caches held what it read: it was faster than memory, and not faster than arithmetic.
+    InCache,
+    /// It did more arithmetic than the figures of the machine say is possible: they are too low.
+    FiguresTooLow,
+}
+
+impl NestTime {
+    /// The time of a nest, and what it is in relation to: the time of all nests in milliseconds, its operations, and the
+    /// bytes it moves.
+    pub fn new(ms: f64, all: f64, flops: f64, bytes: usize, roofline: &Roofline) -> NestTime {
+        let roofline_share = ratio(roofline.ms(flops, bytes), ms);
+        let beyond = if roofline_share <= 1.0 {
+            None
+        } else if roofline.ms(flops, 0) > ms {
+            Some(Beyond::FiguresTooLow)
+        } else {
+            Some(Beyond::InCache)
+        };
+        NestTime { ms, time_share: ratio(ms, all), gflops: ratio(flops, ms * 1e6), roofline_share, beyond }
+    }
+
+    /// The share of the roofline for people; beyond it, of arithmetic only, or none.
+    pub fn share(&self, roofline: &Roofline) -> String {
+        let percent = |share: f64| format!("{:.0} %", 100.0 * share);
+        match self.beyond {
+            None => format!("{} of roofline", percent(self.roofline_share)),
+            Some(Beyond::InCache) => {
+                format!("in cache, {} of peak", percent(self.gflops / roofline.peak_gflops))
+            }
+            Some(Beyond::FiguresTooLow) => "faster than the machine's figures".to_owned(),
+        }
+    }
+}
+
+fn ratio(a: f64, b: f64) -> f64 {
+    if b == 0.0 { 0.0 } else { a / b }
 }
 
 /// The measured runs as a whole.
@@ -102,9 +172,10 @@ mod tests {
 
     #[test]
     fn balance_depends_on_the_distance_from_the_balance_point() {
-        let roofline = Roofline { threads: 1, peak_gflops: 200.0, read_gbytes: 20.0 };
+        let machine = Machine { peak_gflops: 200.0, read_gbytes: 20.0 };
+        let roofline = Roofline::given(machine, 1);
         assert_eq!(roofline.balance_point(), 10.0);
-        let of = |intensity| roofline.balance(intensity).name();
+        let of = |intensity| roofline.balance(intensity).unwrap().name();
         assert_eq!(
             [0.0, 4.9, 5.0, 20.0, 20.1].map(of),
             ["BANDWIDTH_BOUND", "BANDWIDTH_BOUND", "BALANCED", "BALANCED", "COMPUTE_BOUND"]
@@ -113,5 +184,19 @@ mod tests {
         // 2 GFLOP take 10 ms, 1 GB takes 50 ms.
         assert_eq!(roofline.ms(2e9, 0), 10.0);
         assert_eq!(roofline.ms(2e9, 1_000_000_000), 50.0);
+        let busy = Roofline::measured(Measurement { machine, steady: false }, 1);
+        assert_eq!((busy.figures, busy.balance(100.0)), (Figures::Busy, None));
+    }
+
+    #[test]
+    fn no_share_is_above_all_without_a_reason() {
+        let roofline = Roofline::given(Machine { peak_gflops: 200.0, read_gbytes: 20.0 }, 1);
+        let time = |ms| NestTime::new(ms, 100.0, 2e9, 1_000_000_000, &roofline);
+        assert_eq!((time(50.0).beyond, time(50.0).share(&roofline)), (None, "100 % of roofline".to_owned()));
+        assert_eq!(time(20.0).beyond, Some(Beyond::InCache));
+        assert_eq!(time(20.0).share(&roofline), "in cache, 50 % of peak");
+        assert_eq!(time(9.0).beyond, Some(Beyond::FiguresTooLow));
+        assert!(!time(9.0).share(&roofline).contains('%'));
+        assert_eq!(NestTime::new(0.0, 0.0, 1.0, 1, &roofline).roofline_share, 0.0);
     }
 }

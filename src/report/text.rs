@@ -7,7 +7,7 @@ use super::compare::{self, percent};
 use super::format::{bytes, count, ms, name, signed_bytes, table};
 use super::fusion::{FusionReport, Group};
 use super::programs;
-use super::roofline::Balance;
+use super::roofline::{Balance, Figures, Roofline};
 
 /// The widest column of operations in the listing; longer names are cut.
 const MAX_NAME: usize = 48;
@@ -88,11 +88,19 @@ impl FusionReport {
         if let Some(roofline) = &self.roofline {
             let of = |b: Balance| self.groups.iter().filter(|g| g.balance == Some(b)).count();
             let counts = Balance::ALL.map(|b| format!("{} {}", of(b), b.name()));
+            let (judged, how) = match roofline.figures {
+                Figures::Measured => (counts.join(", "), "measured"),
+                Figures::Given => (counts.join(", "), "given"),
+                Figures::Busy => {
+                    let why =
+                        "not judged: the machine was busy when it was measured (--machine gives figures)";
+                    (why.to_owned(), "measured, too low,")
+                }
+            };
             let threads = if roofline.threads == 1 { "thread" } else { "threads" };
             writeln!(
                 text,
-                " balance      {}\n              ({:.1} FLOP per byte: {:.1} GFLOP/s and {:.1} GB/s, measured with {} {threads})",
-                counts.join(", "),
+                " balance      {judged}\n              ({:.1} FLOP per byte: {:.1} GFLOP/s and {:.1} GB/s, {how} with {} {threads})",
                 roofline.balance_point(),
                 roofline.peak_gflops,
                 roofline.read_gbytes,
@@ -113,7 +121,8 @@ impl FusionReport {
     fn listing(&self, limit: usize) -> String {
         let shown = &self.groups[..self.groups.len().min(limit)];
         let ops: Vec<Vec<String>> = shown.iter().map(op_lines).collect();
-        let boxes: Vec<Vec<String>> = shown.iter().map(box_lines).collect();
+        let roofline = self.measured.as_ref().map(|measured| &measured.roofline);
+        let boxes: Vec<Vec<String>> = shown.iter().map(|group| box_lines(group, roofline)).collect();
         let widest = |lines: &[Vec<String>]| lines.iter().flatten().map(|l| l.chars().count()).max();
         let (left, right) = (widest(&ops).unwrap_or(0), widest(&boxes).unwrap_or(0));
         let mut text = String::new();
@@ -176,7 +185,7 @@ fn op_lines(group: &Group) -> Vec<String> {
 }
 
 /// The title of a box, and its lines.
-fn box_lines(group: &Group) -> Vec<String> {
+fn box_lines(group: &Group, roofline: Option<&Roofline>) -> Vec<String> {
     let mut lines = vec![name(&group.pattern)];
     let (macs, flops) = (count(group.macs), count(group.flops));
     lines.push(format!("{macs} MAC  {flops} FLOP  {:.1} FLOP/byte", group.intensity));
@@ -184,15 +193,10 @@ fn box_lines(group: &Group) -> Vec<String> {
     let (weights, saved) = (bytes(group.weight_bytes), signed_bytes(group.bytes_saved));
     lines.push(format!("{external} external  {saved} saved  {weights} weights"));
     let mut last = group.balance.map_or_else(String::new, |b| b.name().to_owned());
-    if let Some(time) = &group.time {
-        let _ = write!(
-            last,
-            "  {} ms ({})  {:.1} GFLOP/s  {:.0} % of roofline",
-            ms(time.ms),
-            percent(time.time_share),
-            time.gflops,
-            100.0 * time.roofline_share
-        );
+    if let (Some(time), Some(roofline)) = (&group.time, roofline) {
+        let (share, gflops) = (time.share(roofline), time.gflops);
+        let _ =
+            write!(last, "  {} ms ({})  {gflops:.1} GFLOP/s  {share}", ms(time.ms), percent(time.time_share));
     }
     if !group.calls.is_empty() {
         let _ = write!(last, "  calls {}", group.calls.join(", "));

@@ -1,16 +1,27 @@
-//! What one core of this machine can do, measured: the figures that kernels are held against.
+//! What the cores of this machine can do, measured: the figures that kernels are held against.
 //!
 //! These are short measurements of loops written here, not of generated code, so a kernel that is close to
-//! them leaves nothing on the table.
+//! them leaves nothing on the table. They are repeated, and say themselves whether they can be trusted: on a machine that
+//! is busy with something else they are too low, and different each time.
 
+use std::fs;
 use std::hint::black_box;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use crate::target::Isa;
 
-/// How long each measurement takes, roughly.
-const BUDGET: Duration = Duration::from_millis(25);
+/// How long the shortest run of a loop is looked for in each round.
+const BUDGET: Duration = Duration::from_millis(10);
+
+/// How often everything is measured.
+const ROUNDS: usize = 4;
+
+/// How far the two best rounds may be apart, relative to the best.
+const SPREAD: f64 = 0.1;
+
+/// The share of the time that a thread may have waited for a core.
+const WAITING: f64 = 0.1;
 
 /// Multiply-adds that do not depend on one another: enough to cover the latency of two FMA units.
 const CHAINS: usize = 12;
@@ -27,30 +38,85 @@ pub struct Machine {
     pub read_gbytes: f64,
 }
 
-/// Measures one core, with the vector registers of a tier; takes about 0.1 s.
-pub fn measure(isa: Isa, l3_bytes: usize) -> Machine {
-    Machine { peak_gflops: peak_gflops(isa), read_gbytes: read_gbytes(l3_bytes) }
+/// What was measured.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Measurement {
+    /// The best of several rounds.
+    pub machine: Machine,
+    /// Whether the rounds agree and no thread had to wait for a core. If not, something else kept the machine busy, and it can
+    /// do more than this.
+    pub steady: bool,
 }
 
-/// Measures as many cores at the same time: what they reach together. More threads than cores do no more than the
-/// cores.
-pub fn measure_together(isa: Isa, l3_bytes: usize, threads: usize) -> Machine {
+/// What a thread measured: a figure of each round, and the share of the time that it waited for a core.
+struct Thread {
+    rounds: Vec<Machine>,
+    waiting: f64,
+}
+
+/// Measures so many cores at the same time, with the vector registers of a tier: what they reach together. More threads
+/// than cores do no more than the cores. Takes some tenths of a second.
+pub fn measure(isa: Isa, l3_bytes: usize, threads: usize) -> Measurement {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = threads.clamp(1, cores);
-    let together = |one: &(dyn Fn() -> f64 + Sync)| -> f64 {
-        let start = Barrier::new(threads);
-        std::thread::scope(|scope| {
-            let measured = |_| {
-                scope.spawn(|| {
-                    start.wait();
-                    one()
-                })
-            };
-            let running: Vec<_> = (0..threads).map(measured).collect();
-            running.into_iter().filter_map(|thread| thread.join().ok()).sum()
-        })
+    let barrier = Barrier::new(threads);
+    let measured: Vec<Thread> = std::thread::scope(|scope| {
+        let running: Vec<_> = (0..threads).map(|_| scope.spawn(|| thread(isa, l3_bytes, &barrier))).collect();
+        running.into_iter().filter_map(|thread| thread.join().ok()).collect()
+    });
+    let waiting = measured.iter().map(|thread| thread.waiting).fold(0.0, f64::max);
+    let sum = |of: fn(&Machine) -> f64| -> Vec<f64> {
+        let round = |i: usize| measured.iter().filter_map(|t| t.rounds.get(i)).map(of).sum();
+        (0..ROUNDS).map(round).collect()
     };
-    Machine { peak_gflops: together(&|| peak_gflops(isa)), read_gbytes: together(&|| read_gbytes(l3_bytes)) }
+    let (peaks, reads) = (sum(|m| m.peak_gflops), sum(|m| m.read_gbytes));
+    let best = |figures: &[f64]| figures.iter().copied().fold(0.0, f64::max);
+    Measurement {
+        machine: Machine { peak_gflops: best(&peaks), read_gbytes: best(&reads) },
+        steady: agree(&peaks) && agree(&reads) && waiting <= WAITING,
+    }
+}
+
+/// Whether the two best figures are close.
+fn agree(figures: &[f64]) -> bool {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.as_slice() {
+        [.., second, best] => *second >= (1.0 - SPREAD) * best,
+        _ => false,
+    }
+}
+
+fn thread(isa: Isa, l3_bytes: usize, barrier: &Barrier) -> Thread {
+    let buffer = vec![1u64; (4 * l3_bytes).clamp(64 << 20, 256 << 20) / 8];
+    barrier.wait();
+    let (start, waited) = (Instant::now(), time_waited());
+    let mut idle = Duration::ZERO;
+    let mut meet = || {
+        let start = Instant::now();
+        barrier.wait();
+        idle += start.elapsed();
+    };
+    let mut rounds = Vec::with_capacity(ROUNDS);
+    // Each round reads a part of its own, so that no cache holds it.
+    for part in buffer.chunks(buffer.len().div_ceil(ROUNDS)) {
+        meet();
+        let peak_gflops = peak_gflops(isa);
+        meet();
+        rounds.push(Machine { peak_gflops, read_gbytes: read_gbytes(part) });
+    }
+    let waited = match (waited, time_waited()) {
+        (Some(before), Some(after)) => after.saturating_sub(before),
+        _ => Duration::ZERO,
+    };
+    let busy = start.elapsed().saturating_sub(idle);
+    Thread { rounds, waiting: waited.as_secs_f64() / busy.as_secs_f64() }
+}
+
+/// How long this thread was ready to run and another one had the core, since it began; `None` where the system does not tell.
+fn time_waited() -> Option<Duration> {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    Some(Duration::from_nanos(text.split_whitespace().nth(1)?.parse().ok()?))
 }
 
 /// The multiply-add rate in registers of this tier.
@@ -70,21 +136,25 @@ fn peak_gflops(isa: Isa) -> f64 {
     flops / best_seconds(|| black_box(chains())) / 1e9
 }
 
-/// The rate at which one core reads memory.
-fn read_gbytes(l3_bytes: usize) -> f64 {
+/// The rate at which one core reads a buffer: the median over parts of it, each of which takes less than a time slice.
+fn read_gbytes(buffer: &[u64]) -> f64 {
     const LANES: usize = 64;
-    let bytes = (4 * l3_bytes).clamp(64 << 20, 256 << 20);
-    let buffer = vec![1u64; bytes / 8];
-    let seconds = best_seconds(|| {
+    /// Elements of a part.
+    const PART: usize = 1 << 18;
+    let rate = |part: &[u64]| {
+        let start = Instant::now();
         let mut sums = [0u64; LANES];
-        for chunk in black_box(&buffer).as_chunks::<LANES>().0 {
+        for chunk in black_box(part).as_chunks::<LANES>().0 {
             for (sum, value) in sums.iter_mut().zip(chunk) {
                 *sum ^= value;
             }
         }
-        black_box(sums)
-    });
-    (buffer.len() * 8) as f64 / seconds / 1e9
+        black_box(sums);
+        (part.len() * 8) as f64 / start.elapsed().as_secs_f64() / 1e9
+    };
+    let mut rates: Vec<f64> = buffer.chunks(PART).map(rate).collect();
+    rates.sort_by(f64::total_cmp);
+    rates.get(rates.len() / 2).copied().unwrap_or(0.0)
 }
 
 /// The shortest of the runs that fit into the budget; at least two, of which the first warms up.
@@ -150,14 +220,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_plausible() {
+    fn figures_are_positive() {
         for isa in [Isa::Simd128, Isa::Avx2, Isa::Avx512] {
             let peak = peak_gflops(isa);
-            assert!(peak.is_finite() && peak > 0.1, "{isa:?}: {peak}");
+            assert!(peak.is_finite() && peak > 0.0, "{isa:?}: {peak}");
         }
-        let read = read_gbytes(0);
-        assert!(read.is_finite() && read > 0.1, "{read}");
-        let both = measure_together(Isa::Simd128, 0, 1000);
-        assert!(both.peak_gflops > 0.1 && both.read_gbytes > 0.1, "{both:?}");
+        let Machine { peak_gflops, read_gbytes } = measure(Isa::Simd128, 0, 1000).machine;
+        assert!(peak_gflops.is_finite() && peak_gflops > 0.0, "{peak_gflops}");
+        assert!(read_gbytes.is_finite() && read_gbytes > 0.0, "{read_gbytes}");
+    }
+
+    #[test]
+    fn rounds_agree_if_the_best_is_no_exception() {
+        assert!(agree(&[100.0, 40.0, 95.0]));
+        assert!(!agree(&[100.0, 80.0, 70.0]));
+        assert!(!agree(&[1.0]));
     }
 }

@@ -39,6 +39,8 @@ pub(super) struct Entry {
     shapes: Vec<Signature>,
     values: Values,
     pub code: Option<Code>,
+    /// What the code was compiled from, if a call that is traced compiled it.
+    pub graph: Option<Arc<Graph>>,
     /// Without its graph.
     pub stage: Stage,
     /// For each step, the plans of its bodies.
@@ -88,7 +90,7 @@ impl Entry {
         known.extend(&stage.values);
         let keys = stage.shapes.iter().chain(&stage.values).copied().collect();
         let plans = stage.steps.iter().map(plans).collect();
-        Entry { shapes, values, code, stage, plans, known, next: Cache::new(keys) }
+        Entry { shapes, values, code, graph: None, stage, plans, known, next: Cache::new(keys) }
     }
 
     /// Whether it is right for these values; `keys` are those whose types and shapes tell entries apart.

@@ -164,15 +164,23 @@ impl<'s> Run<'s> {
         };
         if let Some(trace) = &self.trace {
             let key = std::ptr::from_ref(entry) as usize;
-            trace.borrow_mut().add(key, start.elapsed(), || Part {
+            let inputs: Vec<Tensor> =
+                entry.stage.inputs.iter().filter_map(|s| tensor(slots, *s).ok()).collect();
+            let mut trace = trace.borrow_mut();
+            let part = trace.add(key, start.elapsed(), || Part {
                 depth: self.depth.get(),
                 program: if let Code::Compiled(executable) = code { Some(executable.clone()) } else { None },
-                inputs: entry.stage.inputs.iter().filter_map(|s| tensor(slots, *s).ok()).collect(),
+                graph: entry.graph.clone(),
+                inputs: inputs.clone(),
+                last_inputs: None,
                 reasons: entry.stage.waits.clone(),
                 runs: 0,
                 time: Duration::ZERO,
                 key,
             });
+            if part.runs > 1 {
+                part.last_inputs = Some(inputs);
+            }
         }
         for (number, slot) in &entry.stage.outputs {
             slots[*slot] = outputs.get(*number).cloned().map(|tensor| Value::Item(Item::Tensor(tensor)));
@@ -189,7 +197,9 @@ impl<'s> Run<'s> {
         trace.add(key, time, || Part {
             depth,
             program: None,
+            graph: None,
             inputs: Vec::new(),
+            last_inputs: None,
             reasons: vec![step.reason.clone()],
             runs: 0,
             time: Duration::ZERO,
@@ -274,8 +284,12 @@ impl<'s> Run<'s> {
         if stage.whole {
             stage.outputs = body.outputs().iter().copied().enumerate().collect();
         }
-        let code = stage.graph.take().map(|graph| self.code(graph)).transpose()?;
-        Ok(Entry::new(cache.shapes(slots), values, known.clone(), stage, code))
+        let graph = stage.graph.take();
+        let kept = graph.as_ref().filter(|_| self.trace.is_some()).cloned().map(Arc::new);
+        let code = graph.map(|graph| self.code(graph)).transpose()?;
+        let mut entry = Entry::new(cache.shapes(slots), values, known.clone(), stage, code);
+        entry.graph = kept;
+        Ok(entry)
     }
 
     fn code(&self, graph: Graph) -> Result<Code> {

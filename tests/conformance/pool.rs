@@ -31,7 +31,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Limits {
         let workers = thread::available_parallelism().map_or(1, usize::from);
-        Limits { workers, timeout: Duration::from_secs(60) }
+        Limits { workers, timeout: Duration::from_secs(300) }
     }
 }
 

@@ -17,7 +17,7 @@ const BROWSERS: [&str; 5] =
     ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"];
 
 /// How long a page may take; browsers are slow to start on a machine that does other things.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(600);
 
 fn browser() -> Option<PathBuf> {
     if let Some(path) = env::var_os("CHROMIUM") {

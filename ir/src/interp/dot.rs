@@ -16,26 +16,41 @@ use super::resolve::{Resolver, State, Sum};
 
 /// A sum of products that [`Dot::new`] has recognised.
 pub(super) struct Dot<T> {
-    target: usize,
+    pub target: usize,
     /// Where the sum is, and how far that moves per iteration of the innermost loop.
-    at: Sum,
-    step: i64,
-    a: Operand<T>,
-    b: Operand<T>,
+    pub at: Sum,
+    pub step: i64,
+    pub a: Operand<T>,
+    pub b: Operand<T>,
     /// The variables and extents of the loops, outermost first, without the innermost one.
     outer: Vec<(usize, i64)>,
-    innermost: (usize, i64),
+    pub innermost: (usize, i64),
 }
 
-struct Operand<T> {
-    buf: usize,
+pub(super) struct Operand<T> {
+    pub buf: usize,
     offset: Sum,
     /// What `offset` grows by per iteration of the innermost loop.
     step: i64,
     /// The indices that may leave the buffer: value, growth per iteration, extent.
     checks: Vec<(Sum, i64, i64)>,
     /// What is read then.
-    otherwise: T,
+    pub otherwise: T,
+}
+
+/// Where an operand is in the iterations of the innermost loop.
+pub(super) struct Row {
+    inside: std::ops::Range<i64>,
+    offset: i64,
+    step: i64,
+}
+
+impl Row {
+    /// The offset in iteration `i`, or `None` outside the buffer. What no buffer has is an offset out of its bounds.
+    pub(super) fn at(&self, i: i64) -> Option<usize> {
+        let offset = || self.offset.wrapping_add(i.wrapping_mul(self.step));
+        self.inside.contains(&i).then(|| usize::try_from(offset()).unwrap_or(usize::MAX))
+    }
 }
 
 impl<T: Stored + std::ops::Add<Output = T> + std::ops::Mul<Output = T>> Dot<T> {
@@ -84,12 +99,21 @@ impl<T: Stored + std::ops::Add<Output = T> + std::ops::Mul<Output = T>> Dot<T> {
         let State { vars, bufs } = state;
         let a = T::slice(&bufs[self.a.buf].data)?;
         let b = T::slice(&bufs[self.b.buf].data)?;
+        self.outer_iterations(vars, |vars| self.inner(vars, a, b, target))
+    }
+
+    /// The iterations of all loops but the innermost one, in order.
+    pub(super) fn outer_iterations(
+        &self,
+        vars: &mut [i64],
+        mut inner: impl FnMut(&mut [i64]) -> Option<()>,
+    ) -> Option<()> {
         if self.innermost.1 == 0 || self.outer.iter().any(|&(_, n)| n == 0) {
             return Some(());
         }
         self.outer.iter().for_each(|&(v, _)| vars[v] = 0);
         loop {
-            self.inner(vars, a, b, target)?;
+            inner(vars)?;
             // The next iteration of the outer loops, the last one fastest.
             let Some(&(v, _)) = self.outer.iter().rev().find(|&&(v, n)| vars[v] + 1 < n) else {
                 return Some(());
@@ -102,16 +126,16 @@ impl<T: Stored + std::ops::Add<Output = T> + std::ops::Mul<Output = T>> Dot<T> {
     fn inner(&self, vars: &mut [i64], a: &[T], b: &[T], target: &mut [T]) -> Option<()> {
         let (k, n) = self.innermost;
         vars[k] = 0;
-        let (at, x, y) = (self.at.eval(vars), self.a.offset.eval(vars), self.b.offset.eval(vars));
-        let (inside_a, inside_b) = (self.a.inside(vars, n), self.b.inside(vars, n));
-        let place = |at: i64, i: i64, step: i64| usize::try_from(at.wrapping_add(i.wrapping_mul(step))).ok();
+        let at = self.at.eval(vars);
+        let (row_a, row_b) = (self.a.row(vars, n), self.b.row(vars, n));
         let product = |i: i64| {
-            let x = if inside_a.contains(&i) { *a.get(place(x, i, self.a.step)?)? } else { self.a.otherwise };
-            let y = if inside_b.contains(&i) { *b.get(place(y, i, self.b.step)?)? } else { self.b.otherwise };
-            Some(x * y)
+            let x = row_a.at(i).map_or(Some(&self.a.otherwise), |at| a.get(at))?;
+            let y = row_b.at(i).map_or(Some(&self.b.otherwise), |at| b.get(at))?;
+            Some(*x * *y)
         };
+        let place = |i: i64| usize::try_from(at.wrapping_add(i.wrapping_mul(self.step))).ok();
         if self.step == 0 {
-            let place = target.get_mut(place(at, 0, 0)?)?;
+            let place = target.get_mut(place(0)?)?;
             let mut sum = *place;
             for i in 0..n {
                 sum = sum + product(i)?;
@@ -119,7 +143,7 @@ impl<T: Stored + std::ops::Add<Output = T> + std::ops::Mul<Output = T>> Dot<T> {
             *place = sum;
         } else {
             for i in 0..n {
-                let sum = target.get_mut(place(at, i, self.step)?)?;
+                let sum = target.get_mut(place(i)?)?;
                 *sum = *sum + product(i)?;
             }
         }
@@ -152,6 +176,11 @@ impl<T: Element> Operand<T> {
         };
         let step = offset.coeff(k);
         Some(Operand { buf: load.buf.0 as usize, offset: r.sum(&offset).ok()?, step, checks, otherwise })
+    }
+
+    /// Where the operand is in the iterations `0..n` of the innermost loop, whose variable is 0 now.
+    pub(super) fn row(&self, vars: &[i64], n: i64) -> Row {
+        Row { inside: self.inside(vars, n), offset: self.offset.eval(vars), step: self.step }
     }
 
     /// The iterations `0..n` of the innermost loop in which every index is inside; its variable is 0 now.

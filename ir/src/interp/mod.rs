@@ -4,10 +4,12 @@
 //! written yet is filled with NaN (or 0x55 in integers), so that reading it is seen.
 //!
 //! [`scalar`] defines the operations on single values, [`value`] holds arrays, `resolve` turns statements into
-//! closures with all names looked up, and `dot` shortens the way for sums of products.
+//! closures with all names looked up, and `dot` shortens the way for sums of products. [`rounding`] tells beside the values
+//! how far rounding may move them.
 
 mod dot;
 mod resolve;
+pub mod rounding;
 pub mod scalar;
 #[cfg(test)]
 mod tests;

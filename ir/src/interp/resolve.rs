@@ -22,8 +22,8 @@ pub(super) struct State {
     pub bufs: Vec<Value>,
 }
 
-type Result<T> = std::result::Result<T, Box<InterpError>>;
-type Eval<T> = Box<dyn Fn(&State) -> Result<T>>;
+pub(super) type Result<T> = std::result::Result<T, Box<InterpError>>;
+pub(super) type Eval<T> = Box<dyn Fn(&State) -> Result<T>>;
 /// A statement, ready to run.
 pub(super) type Step<'a> = Box<dyn Fn(&mut State) -> Result<()> + 'a>;
 
@@ -92,9 +92,9 @@ pub(super) fn nest<'a>(
 /// What is known while a nest is being resolved.
 pub(super) struct Resolver<'a> {
     pub program: &'a Program,
-    nest: &'a Nest,
+    pub nest: &'a Nest,
     pub mode: Mode,
-    calls: &'a Calls<'a>,
+    pub calls: &'a Calls<'a>,
     pub extents: Extents,
 }
 
@@ -110,21 +110,21 @@ impl Sum {
     }
 }
 
-enum IndexCode {
+pub(super) enum IndexCode {
     Affine(Sum),
     Value(Eval<i64>),
 }
 
 /// Where an access goes.
-struct Place {
+pub(super) struct Place {
     buf: usize,
-    at: Position,
+    pub at: Position,
     nest: String,
-    buffer: String,
-    shape: Vec<usize>,
+    pub buffer: String,
+    pub shape: Vec<usize>,
 }
 
-enum Position {
+pub(super) enum Position {
     /// Proven to lie inside: the row-major offset.
     Inside(Sum),
     /// One index per dimension, each to be checked.
@@ -133,7 +133,7 @@ enum Position {
 
 impl Place {
     /// The row-major offset; `None` if an index is out of bounds.
-    fn offset(&self, state: &State) -> Result<Option<usize>> {
+    pub(super) fn offset(&self, state: &State) -> Result<Option<usize>> {
         match &self.at {
             Position::Inside(sum) => Ok(usize::try_from(sum.eval(&state.vars)).ok()),
             Position::Checked(index) => {
@@ -150,7 +150,7 @@ impl Place {
     }
 
     #[cold]
-    fn out_of_bounds(&self, state: &State) -> Box<InterpError> {
+    pub(super) fn out_of_bounds(&self, state: &State) -> Box<InterpError> {
         let index = match &self.at {
             Position::Inside(sum) => vec![sum.eval(&state.vars)],
             Position::Checked(index) => index.iter().map_while(|i| i.eval(state).ok()).collect(),
@@ -191,7 +191,7 @@ fn write<T: Stored>(state: &mut State, place: &Place, offset: usize, f: impl FnO
 }
 
 impl<'a> Resolver<'a> {
-    fn malformed<T>(&self, message: impl Into<String>) -> Result<T> {
+    pub(super) fn malformed<T>(&self, message: impl Into<String>) -> Result<T> {
         Err(Box::new(InterpError::Malformed { nest: self.nest.name.clone(), message: message.into() }))
     }
 
@@ -278,7 +278,7 @@ impl<'a> Resolver<'a> {
         Ok(with_code!(value, v => step(place, v, op)))
     }
 
-    fn call(&self, call: &'a Call) -> Result<Step<'a>> {
+    pub(super) fn call(&self, call: &'a Call) -> Result<Step<'a>> {
         for &b in call.inputs.iter().chain(&call.outputs) {
             self.buffer(b)?;
         }
@@ -315,7 +315,7 @@ impl<'a> Resolver<'a> {
         }))
     }
 
-    fn buffer(&self, id: BufId) -> Result<&'a Buffer> {
+    pub(super) fn buffer(&self, id: BufId) -> Result<&'a Buffer> {
         match self.program.buffers.get(id.0 as usize) {
             Some(b) => Ok(b),
             None => self.malformed(format!("buffer {} does not exist", id.0)),
@@ -332,7 +332,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    fn place(&self, buf: BufId, index: &[Index]) -> Result<Place> {
+    pub(super) fn place(&self, buf: BufId, index: &[Index]) -> Result<Place> {
         let buffer = self.buffer(buf)?;
         if index.len() != buffer.shape.len() {
             return self.malformed(format!(

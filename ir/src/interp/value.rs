@@ -75,6 +75,15 @@ macro_rules! stored {
                 }
             }
 
+            /// Replaces the element at a position; `None` if there is none, or it has another type.
+            pub(super) fn set(&mut self, at: usize, value: Scalar) -> Option<()> {
+                match (self, value) {
+                    $((Data::$variant(v), Scalar::$variant(x)) => *v.get_mut(at)? = x,)*
+                    _ => return None,
+                }
+                Some(())
+            }
+
             /// Marks every element as undefined.
             pub(super) fn poison(&mut self) {
                 match self {

@@ -208,7 +208,7 @@ fn data(report: &FusionReport, executable: &Executable) -> Value {
             let ops: Vec<Value> = group.ops.iter().map(|op| json!([op.op, op.name])).collect();
             json!({
                 "nest": group.nest, "pattern": group.pattern, "remapper": group.remapper, "ops": ops,
-                "facts": facts(group), "texts": texts[at], "code": code,
+                "facts": facts(report, group), "texts": texts[at], "code": code,
             })
         })
         .collect();
@@ -216,7 +216,7 @@ fn data(report: &FusionReport, executable: &Executable) -> Value {
 }
 
 /// The figures of a group, as people read them.
-fn facts(group: &Group) -> Vec<[String; 2]> {
+fn facts(report: &FusionReport, group: &Group) -> Vec<[String; 2]> {
     let mut facts = vec![
         ("multiply-adds", count(group.macs)),
         ("operations", format!("{} FLOP", count(group.flops))),
@@ -232,7 +232,9 @@ fn facts(group: &Group) -> Vec<[String; 2]> {
     if let Some(time) = &group.time {
         facts.push(("time", format!("{} ms ({})", ms(time.ms), percent(time.time_share))));
         facts.push(("speed", format!("{:.1} GFLOP/s", time.gflops)));
-        facts.push(("of roofline", format!("{:.0} %", 100.0 * time.roofline_share)));
+        if let Some(measured) = &report.measured {
+            facts.push(("roofline", time.share(&measured.roofline)));
+        }
     }
     if !group.calls.is_empty() {
         facts.push(("calls", group.calls.join(", ")));

@@ -36,7 +36,7 @@ fn load(task: &Task) -> Result<Nestjit> {
 fn main() {
     if std::env::args().nth(1).as_deref() == Some("--machine") {
         let target = Target::host(None).expect("without a cap any machine will do");
-        let Machine { peak_gflops, read_gbytes } = measure(target.isa, target.l3_bytes);
+        let Machine { peak_gflops, read_gbytes } = measure(target.isa, target.l3_bytes, 1).machine;
         let isa = format!("{:?}", target.isa).to_lowercase();
         println!(
             "{}",
