@@ -345,8 +345,7 @@ impl Session {
     fn timed<R>(&self, run: &Run<'_>, call: impl FnOnce(&Plan) -> Result<R>) -> Result<(R, CallTiming)> {
         let start = Instant::now();
         let plan = self.plans.of(run.options)?;
-        run.options.check()?;
-        let result = call(&plan);
+        let result = run.options.check().and_then(|()| call(&plan));
         let (programs, compiling) = run.compiled();
         let compiled = (programs > 0).then_some(compiling);
         let timing =

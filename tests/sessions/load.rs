@@ -2,9 +2,10 @@
 
 use std::sync::Barrier;
 use std::thread;
+use std::time::Duration;
 
 use nestjit::onnx::OnnxModel;
-use nestjit::{Compiler, ErrorKind, Session, Tensor};
+use nestjit::{CancelHandle, Compiler, ErrorKind, RunOptions, Session, Tensor};
 
 use super::build::{floats, graph, model, nodes, t};
 
@@ -82,6 +83,52 @@ fn memory_of_many_runs_at_once_is_given_back() {
     assert!(trimmed <= before);
     s.run(&[x.clone()]).unwrap();
     assert_eq!((executable.memory_bytes(), s.timings().programs), (before, 1));
+}
+
+/// Programs are compiled, forgotten, run, waited for and given up, all at the same time.
+#[test]
+fn calls_of_all_kinds_at_once() {
+    let nodes = nodes(
+        "NonZero: x -> at\nTranspose: at -> places\nGatherND: x, places -> found\nAdd: found, found -> y\nNeg: x -> z",
+    );
+    let s = session(model(graph(&["x: f32 n"], &["y", "z"], nodes), vec![])).cache_limit(2);
+    let handle = CancelHandle::new();
+    handle.cancel();
+    let call = |seed: usize| {
+        let n = 1 + seed % 4;
+        let zeros = seed / 4 % (n + 1);
+        let x: Vec<f32> = (0..n).map(|i| if i < zeros { 0.0 } else { i as f32 + 1.0 }).collect();
+        let y: Vec<f32> = x.iter().filter(|v| **v != 0.0).map(|v| 2.0 * v).collect();
+        let z: Vec<f32> = x.iter().map(|v| -v).collect();
+        let (x, y, z) = (t(&[n], &x), t(&[y.len()], &y), t(&[n], &z));
+        let (options, expected) = match seed % 7 {
+            0 => (RunOptions::new().cancel(&handle), vec![]),
+            1 => (RunOptions::new().timeout(Duration::from_micros(seed as u64 % 3000)), vec![y, z]),
+            2 => (RunOptions::new().outputs(["z"]), vec![z]),
+            3 => (RunOptions::new().outputs(["z", "y"]), vec![z, y]),
+            _ => (RunOptions::new(), vec![y, z]),
+        };
+        match s.run_with(&[("x", &x)], &options) {
+            Ok(outputs) => assert_eq!(outputs, expected),
+            Err(error) => match seed % 7 {
+                0 => assert_eq!(error.kind(), ErrorKind::Cancelled),
+                1 => assert_eq!(error.kind(), ErrorKind::DeadlineExceeded),
+                _ => panic!("{error}"),
+            },
+        }
+        match seed % 31 {
+            0 => s.trim(),
+            1 => drop(s.warm_up(&[("x", [n])]).unwrap()),
+            _ => {}
+        }
+    };
+    thread::scope(|scope| {
+        for caller in 0..16 {
+            let call = &call;
+            scope.spawn(move || (0..12).for_each(|i| call((caller * 12 + i) * 2_654_435_761 % 1_000_003)));
+        }
+    });
+    assert!(s.timings().calls >= 16 * 12 && s.cached() <= 3 * (2 + 2 * 2), "{} programs", s.cached());
 }
 
 #[test]
