@@ -130,8 +130,8 @@ fn all_problems_are_listed() {
   node 'a' (Frobnicate, opset 17): the operator is not supported
   node 'b' (Relu, opset 17): the attribute 'speed' is not supported
   node 'z' (Unheard, opset 17): the operator is not supported
-  node 'q' (Sqrt, opset 17): 'nowhere' is not defined before this node: nothing makes it, or the nodes are not \
-                    sorted, or they form a cycle";
+  node 'q' (Sqrt, opset 17): 'nowhere' is not defined before this node: nothing makes it, or the nodes form \
+                    a cycle";
     assert_eq!(text, expected);
 }
 

@@ -215,11 +215,11 @@ pub enum PoolKind {
 pub enum PadMode {
     /// This value (converted to the tensor's type).
     Constant(f64),
-    /// The tensor mirrored at its border, the border itself not repeated.
+    /// The tensor mirrored at its border, the border itself not repeated; as often as it takes.
     Reflect,
     /// The border element.
     Edge,
-    /// The tensor again, from its other end.
+    /// The tensor again, from its other end; as often as it takes.
     Wrap,
 }
 

@@ -79,6 +79,11 @@ impl From<Tensor> for Item {
 #[derive(Clone, PartialEq, Debug)]
 #[non_exhaustive]
 pub enum HostOp {
+    /// The elements' bits as those of another type of the same size.
+    BitCast {
+        /// The type.
+        to: DType,
+    },
     /// The elements or slices that a condition chooses; of the flat tensor, if there is no axis.
     Compress {
         /// The axis.
@@ -182,6 +187,7 @@ impl HostOp {
         };
         let one = |result: Result<Tensor>| Ok(vec![Item::Tensor(result?)]);
         match self {
+            HostOp::BitCast { to } => one(movement::bit_cast(tensor(0)?, *to)),
             HostOp::Compress { axis } => one(select::compress(tensor(0)?, tensor(1)?, *axis)),
             HostOp::ConcatFromSequence { axis, new_axis } => {
                 one(sequence::concat(operand(0).sequence()?, *axis, *new_axis))

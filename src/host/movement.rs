@@ -1,6 +1,6 @@
 //! Parts and repetitions of tensors, where which part is a value: [`slice`], [`split`], [`tile`].
 
-use nestjit_ir::CheckKind;
+use nestjit_ir::{CheckKind, DType};
 
 use super::{around, axis, extents, int, ints, zeros};
 use crate::error::{Error, Result};
@@ -35,6 +35,14 @@ pub(super) fn strided(x: &Tensor, offset: usize, strides: &[isize], shape: &[usi
         }
     }
     Ok(result)
+}
+
+/// The elements' bits as those of another type.
+pub(super) fn bit_cast(x: &Tensor, to: DType) -> Result<Tensor> {
+    match x.dtype().size() == to.size() {
+        true => Tensor::from_bytes(to, x.shape(), x.bytes()?),
+        false => Err(Error::shape(format!("{} and {to} have different numbers of bits", x.dtype()))),
+    }
 }
 
 /// The strides of a row-major tensor.
@@ -73,11 +81,12 @@ pub(super) fn slice(
         let (n, step) = (x.shape()[d] as i128, i128::from(steps[i]));
         let from_start = |v: i64| i128::from(v) + if v < 0 { n } else { 0 };
         let (start, end) = (from_start(starts[i]), from_start(ends[i]));
-        // Clamped so that an empty range stays empty, whichever way it runs.
+        // A start before the first element is that element, whichever way the range runs.
         let (start, distance) = match step {
             0 => return Err(Error::invalid(format!("a step along axis {d} is 0"))),
             1.. => (start.clamp(0, n), end.clamp(0, n) - start.clamp(0, n)),
-            _ => (start.clamp(-1, n - 1), start.clamp(-1, n - 1) - end.clamp(-1, n - 1)),
+            _ if n == 0 => (0, 0),
+            _ => (start.clamp(0, n - 1), start.clamp(0, n - 1) - end.clamp(-1, n - 1)),
         };
         let count = if distance <= 0 { 0 } else { (distance + step.abs() - 1) / step.abs() };
         shape[d] = count as usize;

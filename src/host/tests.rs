@@ -2,6 +2,8 @@
 
 #![allow(clippy::cloned_ref_to_slice_refs, reason = "a list of one operand is written like a longer one")]
 
+use nestjit_ir::DType;
+
 use super::{HostOp, Item};
 use crate::error::{Error, ErrorKind};
 use crate::tensor::{Element, Tensor};
@@ -189,6 +191,16 @@ fn tensors_in_parts() {
     let equal = HostOp::Split { axis: 1, outputs: 2 }.run(&[x.clone()]).unwrap();
     assert_eq!(equal[1], t(&[2, 1], &[3i64, 6]));
     assert_eq!(error(&HostOp::Split { axis: 1, outputs: 2 }, &[x, ints(&[1, 1])]).kind(), ErrorKind::Shape);
+}
+
+#[test]
+fn bits_as_another_type() {
+    let x = t(&[2], &[1.0f32, -0.0]);
+    let bits = HostOp::BitCast { to: DType::I32 };
+    assert_eq!(one(&bits, &[x.clone()]), t(&[2], &[0x3f80_0000i32, i32::MIN]));
+    let back = HostOp::BitCast { to: DType::F32 };
+    assert_eq!(one(&back, &[one(&bits, &[x.clone()])]), x);
+    assert_eq!(error(&back, &[t(&[1], &[1.0f64])]).kind(), ErrorKind::Shape);
 }
 
 #[test]

@@ -291,7 +291,7 @@ fn node_reads(node: &NodeProto, attributes: &HashMap<String, AttributeProto>) ->
 }
 
 /// The names that a graph takes from around.
-fn free_names(graph: &GraphProto) -> BTreeSet<String> {
+pub(super) fn free_names(graph: &GraphProto) -> BTreeSet<String> {
     let mut defined: HashSet<&str> = graph.input.iter().map(ValueInfoProto::name).collect();
     defined.extend(graph.initializer.iter().map(|t| t.name()));
     defined.extend(graph.sparse_initializer.iter().filter_map(|t| t.values.as_ref()).map(|v| v.name()));

@@ -1,5 +1,7 @@
 //! Nodes as operations of the host: which operator is which [`HostOp`].
 
+use nestjit_ir::DType;
+
 use super::attributes::Attributes;
 use super::import::Importer;
 use super::limit;
@@ -7,7 +9,7 @@ use super::model::normal_domain;
 use super::node::NodeCx;
 use super::proto::NodeProto;
 use super::scope::Scope;
-use super::tensor::decode;
+use super::tensor::{decode, dtype};
 use crate::error::{Error, Result};
 use crate::graph::ValueId;
 use crate::host::{HostOp, Item};
@@ -41,6 +43,7 @@ fn host_op(
     let flag = |name, default| Ok::<_, Error>(a.int(name)?.unwrap_or(default) != 0);
     let axis = || int("axis", 0);
     Ok(Some(match node.op_type() {
+        "BitCast" => HostOp::BitCast { to: target(a)? },
         "Compress" => HostOp::Compress { axis: a.int("axis")? },
         "ConcatFromSequence" => {
             let axis = a.int("axis")?.ok_or_else(|| super::node::missing("axis"))?;
@@ -63,7 +66,11 @@ fn host_op(
         }
         "OptionalGetElement" => HostOp::OptionalGetElement,
         "OptionalHasElement" => HostOp::OptionalHasElement,
-        "Range" => HostOp::Range,
+        "Range" => {
+            // The precision of the steps of 16-bit floats: never less here than what is asked for.
+            a.ignore(&["stash_type"]);
+            HostOp::Range
+        }
         "Reshape" if opset >= 5 => HostOp::Reshape { allow_zero: flag("allowzero", 0)? },
         "SequenceAt" => HostOp::SequenceAt,
         "SequenceConstruct" => HostOp::SequenceConstruct,
@@ -90,6 +97,12 @@ fn host_op(
         "Unique" => HostOp::Unique { axis: a.int("axis")?, sorted: flag("sorted", 1)? },
         _ => return Ok(None),
     }))
+}
+
+/// The type that the attribute `to` names.
+pub(super) fn target(a: &Attributes<'_>) -> Result<DType> {
+    let number = a.int("to")?.ok_or_else(|| super::node::missing("to"))?;
+    dtype(i32::try_from(number).map_err(|_| Error::invalid("there is no such element type"))?)
 }
 
 /// Whether a node is run by the host whatever its operands are, so that it can follow on one that is.

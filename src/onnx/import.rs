@@ -8,7 +8,7 @@ use nestjit_ir::DType;
 
 use super::body::{Body, Slot};
 use super::limit;
-use super::model::{OnnxModel, normal_domain};
+use super::model::{MAX_OPSET, OnnxModel, normal_domain};
 use super::names::{free_name, node_name, op_name};
 use super::node::NodeCx;
 use super::ops::{self, OpEntry};
@@ -216,6 +216,9 @@ impl<'m> Importer<'m> {
         let mut cx = NodeCx::new(self, node, scope, name, inputs, opset)?;
         let results = (entry.import)(&mut cx)?;
         cx.attributes.expect_all_read()?;
+        if opset > MAX_OPSET {
+            cx.expect_all_inputs_read()?;
+        }
         Ok(results)
     }
 
@@ -236,6 +239,12 @@ impl<'m> Importer<'m> {
         if opset < entry.since {
             let since = entry.since;
             return Err(Error::unsupported(format!("the operator is supported from version {since} on")));
+        }
+        if entry.changing && opset > MAX_OPSET {
+            return Err(Error::unsupported(format!(
+                "version {MAX_OPSET} is the newest known operator set, and the operator may mean something else in \
+                 newer ones"
+            )));
         }
         if let Some(until) = entry.until.filter(|until| opset > *until) {
             return Err(Error::invalid(format!("the operator was removed after version {until}")));
@@ -268,8 +277,7 @@ impl<'m> Importer<'m> {
         }
         let name = name.escape_debug();
         Error::invalid(format!(
-            "'{name}' is not defined before this node: nothing makes it, or the nodes are not sorted, or they form \
-             a cycle"
+            "'{name}' is not defined before this node: nothing makes it, or the nodes form a cycle"
         ))
     }
 

@@ -77,7 +77,7 @@ impl Importer<'_> {
         }
     }
 
-    /// Makes the graph's outputs. What is an input, a constant or an output already is copied.
+    /// Makes the graph's outputs. What has another name, or is an output already, is copied.
     pub fn outputs(&mut self, scope: &Scope<'_>, outputs: &[&str]) {
         for &output in outputs {
             let id = match scope.get(output) {
@@ -88,7 +88,10 @@ impl Importer<'_> {
                     continue;
                 }
             };
-            if self.graph.value(id).name == output && self.producers[id.0 as usize].is_some() {
+            // An input stays one if its value is known.
+            let input = self.graph.inputs.iter().find(|input| self.graph.value(**input).name == output);
+            let id = input.copied().unwrap_or(id);
+            if self.graph.value(id).name == output && !self.graph.outputs.contains(&id) {
                 self.graph.outputs.push(id);
                 continue;
             }

@@ -24,6 +24,7 @@ mod model;
 mod names;
 mod node;
 mod ops;
+mod order;
 mod problems;
 #[allow(missing_docs, clippy::doc_markdown, reason = "generated; the names are the schema's")]
 pub mod proto;

@@ -15,12 +15,13 @@ use super::problems::Problems;
 use super::proto::type_proto::Value;
 use super::proto::{FunctionProto, GraphProto, ModelProto, OperatorSetIdProto, TensorProto, ValueInfoProto};
 use super::tensor::{decode_late, decode_sparse, dtype, value_dtype};
-use super::{proto, skim};
+use super::{order, proto, skim};
 use crate::error::{Error, ErrorKind, Result};
 use crate::tensor::Tensor;
 
-/// The newest version of the default operator set that is understood.
-pub const MAX_OPSET: i64 = 27;
+/// The newest version of the default operator set that is known. Models for newer ones are taken at their word, as far as
+/// all that a node says is known: see [`super::ops::OpEntry`].
+pub const MAX_OPSET: i64 = 28;
 
 /// The oldest version.
 const MIN_OPSET: i64 = 1;
@@ -38,7 +39,7 @@ pub enum Dim {
     Fixed(usize),
     /// Any extent, but the same wherever the name appears.
     Symbol(String),
-    /// Any extent.
+    /// Any extent; also where the model says -1, or something that is no name (`?`).
     Unknown,
 }
 
@@ -157,6 +158,7 @@ impl OnnxModel {
         let Some(mut graph) = proto.graph.take() else {
             return Err(Error::invalid("this is not an ONNX model: it has no graph"));
         };
+        order::sort_graph(&mut graph);
         let version = proto.ir_version();
         if version < MIN_IR_VERSION {
             return Err(Error::invalid(format!(
@@ -238,10 +240,6 @@ pub(super) fn opsets(imports: &[OperatorSetIdProto]) -> Result<Opsets> {
     let mut opsets = Opsets::new();
     for import in imports {
         let (domain, version) = (normal_domain(import.domain()), import.version());
-        if domain.is_empty() && version > MAX_OPSET {
-            let message = format!("operator set version {version}; {MAX_OPSET} is the newest supported");
-            return Err(Error::unsupported(message));
-        }
         if version < MIN_OPSET {
             return Err(Error::invalid(format!("the operator set version {version} is not supported")));
         }
@@ -292,7 +290,8 @@ fn functions(
     problems: &mut Problems,
 ) -> HashMap<(String, String, String), FunctionProto> {
     let mut functions = HashMap::new();
-    for function in list {
+    for mut function in list {
+        order::sort_nodes(&mut function.node);
         let domain = normal_domain(function.domain()).to_owned();
         let key = (domain, function.name().to_owned(), function.overload().to_owned());
         if functions.contains_key(&key) {
@@ -340,14 +339,23 @@ pub(super) fn input_spec(input: &ValueInfoProto) -> Result<InputSpec> {
         return Ok(InputSpec { name, kind, dtype, dims: None });
     }
     let dim = |dim: &proto::tensor_shape_proto::Dimension| match &dim.value {
+        // What converters write for any extent.
+        Some(D::DimValue(-1)) => Ok(Dim::Unknown),
         Some(D::DimValue(extent)) => usize::try_from(*extent)
             .map(Dim::Fixed)
             .map_err(|_| Error::invalid(format!("a dimension is {extent}"))),
-        Some(D::DimParam(name)) if !name.is_empty() => Ok(Dim::Symbol(name.clone())),
+        Some(D::DimParam(name)) if is_symbol(name) => Ok(Dim::Symbol(name.clone())),
         _ => Ok(Dim::Unknown),
     };
     let dims = tensor.shape.as_ref().map(|s| s.dim.iter().map(dim).collect::<Result<_>>()).transpose()?;
     Ok(InputSpec { name, kind, dtype, dims })
+}
+
+/// Whether a dimension's name is one: a word. Question marks, numbers and formulas, which converters write too, name
+/// nothing that could be the same elsewhere.
+fn is_symbol(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_alphanumeric() || "_.:/-".contains(c))
 }
 
 fn duplicate<'a>(names: impl Iterator<Item = &'a str>) -> Option<&'a str> {

@@ -1,5 +1,7 @@
 //! What the import of one node works with: operands, attributes, and a short way to add core operations.
 
+use std::cell::Cell;
+
 use nestjit_ir::{CheckKind, DType, Scalar};
 
 use super::attributes::Attributes;
@@ -20,6 +22,8 @@ pub(super) struct NodeCx<'a, 'm> {
     pub opset: i64,
     name: &'a str,
     inputs: Vec<Option<ValueId>>,
+    /// One more than the last input that has been looked at.
+    inputs_read: Cell<usize>,
 }
 
 /// Scopes only borrow downwards: a longer-lived one serves as a shorter-lived one.
@@ -33,7 +37,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         opset: i64,
     ) -> Result<NodeCx<'a, 'm>> {
         let attributes = Attributes::new(node, scope)?;
-        Ok(NodeCx { importer, node, scope, attributes, opset, name, inputs })
+        Ok(NodeCx { importer, node, scope, attributes, opset, name, inputs, inputs_read: Cell::new(0) })
     }
 
     /// The node's name.
@@ -53,6 +57,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
 
     /// An input that may be left out.
     pub fn optional(&self, index: usize) -> Option<ValueId> {
+        self.inputs_read.set(self.inputs_read.get().max(index + 1));
         self.inputs.get(index).copied().flatten()
     }
 
@@ -86,6 +91,15 @@ impl<'a, 'm> NodeCx<'a, 'm> {
                 self.inputs.len()
             ))),
             false => Ok(()),
+        }
+    }
+
+    /// An error if an input is given after the last one that has been looked at: to ignore it could be wrong.
+    pub fn expect_all_inputs_read(&self) -> Result<()> {
+        let read = self.inputs_read.get();
+        match self.inputs.iter().skip(read).position(Option::is_some) {
+            Some(i) => Err(Error::unsupported(format!("the input {} is not supported", read + i))),
+            None => Ok(()),
         }
     }
 
@@ -130,8 +144,9 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         Ok(self.attributes.int(name)?.map_or(default, |v| v != 0))
     }
 
+    /// Attributes are of 32 bits, and so is the default.
     pub fn float(&self, name: &'static str, default: f64) -> Result<f64> {
-        Ok(self.attributes.float(name)?.unwrap_or(default))
+        Ok(self.attributes.float(name)?.unwrap_or(f64::from(default as f32)))
     }
 
     pub fn string(&self, name: &'static str, default: &'static str) -> Result<&'a str> {

@@ -191,7 +191,7 @@ pub(crate) fn arrange<'n>(
         };
         let shown = name.escape_debug();
         let Some(place) = names.iter().position(|other| *other == name) else {
-            return Err(Error::usage(format!("there is no input '{shown}'; there is {}", list(names))));
+            return Err(Error::unknown_name("input", name, "there is", names.iter().copied()));
         };
         if places[place].replace(number).is_some() {
             return Err(Error::usage(format!("input '{shown}' is given twice")));
@@ -225,7 +225,7 @@ pub(crate) fn choose(names: &[&str], chosen: &[String]) -> Result<Vec<usize>> {
     for name in chosen {
         let shown = name.escape_debug();
         let Some(place) = names.iter().position(|other| other == name) else {
-            return Err(Error::usage(format!("there is no output '{shown}'; there is {}", list(names))));
+            return Err(Error::unknown_name("output", name, "there is", names.iter().copied()));
         };
         if places.contains(&place) {
             return Err(Error::usage(format!("output '{shown}' is chosen twice")));

@@ -140,7 +140,7 @@ fn of_axes_and_permutations() {
             (node("Pad", &["x", "p"], &["y"]), vec![i64s("p", &[4], &[-5, 0, 0, 0])], ""),
             (
                 with(node("Pad", &["x", "p"], &["y"]), string("mode", "reflect")),
-                vec![i64s("p", &[4], &[9, 0, 0, 0])],
+                vec![i64s("p", &[4], &[9, 0, -2, 0])],
                 "",
             ),
             (

@@ -118,7 +118,7 @@ fn inputs_and_weights_of_any_size() {
     assert_refused("too much", of(&[&huge]), &[ErrorKind::Limit], "larger than the address space");
     assert_refused("much", of(&["1099511627776"]), &[ErrorKind::Limit], "at most");
     assert_refused("rank", of(&["1"; 70]), &[ErrorKind::Limit], "rank 70");
-    assert_refused("negative", of(&["-1"]), &[ErrorKind::Invalid], "input 'x': a dimension is -1");
+    assert_refused("negative", of(&["-2"]), &[ErrorKind::Invalid], "input 'x': a dimension is -2");
     let weight = |w| model(&["2"], vec![node("Add", &["x", "w"], &["y"])], vec![w]);
     let dims = |dims: &[i64]| TensorProto { dims: dims.to_vec(), ..f32s("w", &[], &[1.0]) };
     assert_refused("overflow", weight(dims(&[1 << 31, 1 << 31, 4])), &[ErrorKind::Limit], "initializer 'w'");

@@ -26,8 +26,7 @@ fn changed(f: impl FnOnce(&mut GraphProto)) -> ModelProto {
     m
 }
 
-const UNDEFINED: &str = "is not defined before this node: nothing makes it, or the nodes are not sorted, or they form \
-                         a cycle";
+const UNDEFINED: &str = "is not defined before this node: nothing makes it, or the nodes form a cycle";
 
 #[test]
 fn nodes_that_do_not_form_a_sequence() {
@@ -37,8 +36,9 @@ fn nodes_that_do_not_form_a_sequence() {
     assert_refused(cycle, ErrorKind::Invalid, &format!("node 'a' (Add, opset 17): 'b' {UNDEFINED}"));
     let itself = of(vec![node("Add", &["x", "y"], &["y"])]);
     assert_refused(itself, ErrorKind::Invalid, &format!("node 'y' (Add, opset 17): 'y' {UNDEFINED}"));
-    let unsorted = of(vec![node("Neg", &["t"], &["y"]), node("Relu", &["x"], &["t"])]);
-    assert_refused(unsorted, ErrorKind::Invalid, &format!("node 'y' (Neg, opset 17): 't' {UNDEFINED}"));
+    let cycle_first =
+        of(vec![node("Neg", &["y"], &["y"]), node("Neg", &["t"], &["u"]), node("Relu", &["x"], &["t"])]);
+    assert_refused(cycle_first, ErrorKind::Invalid, &format!("node 'y' (Neg, opset 17): 'y' {UNDEFINED}"));
     let no_weight = of(vec![node("MatMul", &["x", "w"], &["y"])]);
     assert_refused(no_weight, ErrorKind::Invalid, &format!("node 'y' (MatMul, opset 17): 'w' {UNDEFINED}"));
     let no_inputs = of(vec![node("Add", &[], &["y"])]);
@@ -113,8 +113,22 @@ fn versions_that_do_not_exist() {
     let sets = |sets| ModelProto { opset_import: sets, ..relu() };
     let message = "node 'y' (Relu): no operator set is imported for the domain ''";
     assert_refused(sets(vec![]), ErrorKind::Invalid, message);
-    let message = "operator set version 999; 27 is the newest supported";
-    assert_refused(sets(vec![opset("", 999)]), ErrorKind::Unsupported, message);
+    // So is a newer operator set: what is not known of it is refused where it is used.
+    assert!(import(sets(vec![opset("", 999)])).is_ok());
+    let newer = |n| ModelProto { opset_import: vec![opset("", 999)], ..model(&["2"], vec![n], vec![]) };
+    let message = "node 'y' (Relu, opset 999): the attribute 'slope' is not supported";
+    assert_refused(
+        newer(with(node("Relu", &["x"], &["y"]), float("slope", 0.1))),
+        ErrorKind::Unsupported,
+        message,
+    );
+    let message = "node 'y' (Softsign, opset 999): 2 inputs are given, but there are at most 1";
+    assert_refused(newer(node("Softsign", &["x", "x"], &["y"])), ErrorKind::Invalid, message);
+    let message = "node 'y' (ArgMax, opset 999): the input 1 is not supported";
+    assert_refused(newer(node("ArgMax", &["x", "x"], &["y"])), ErrorKind::Unsupported, message);
+    let message = "node 'y' (Attention, opset 999): version 28 is the newest known operator set, and the operator may \
+                   mean something else in newer ones";
+    assert_refused(newer(node("Attention", &["x", "x", "x"], &["y"])), ErrorKind::Unsupported, message);
     assert_refused(
         sets(vec![opset("", 0)]),
         ErrorKind::Invalid,

@@ -1,11 +1,15 @@
 //! What a file may look like: encodings of tensors and constants, initializers as inputs, the names in subgraphs,
 //! functions.
 
-use nestjit::ErrorKind;
 use nestjit::onnx::proto::attribute_proto::AttributeType;
 use nestjit::onnx::proto::tensor_proto::DataType::{self, Bool, Double, Float, Int8, Int32, Int64, Uint8};
-use nestjit::onnx::proto::{GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto};
+use nestjit::onnx::proto::tensor_shape_proto::{Dimension, dimension::Value as Dim};
+use nestjit::onnx::proto::type_proto::Value as TypeValue;
+use nestjit::onnx::proto::{
+    GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto, TensorShapeProto,
+};
 use nestjit::onnx::{OnnxModel, Specialization};
+use nestjit::{Compiler, ErrorKind, Tensor};
 
 use super::common::onnx::*;
 use super::{outputs, run};
@@ -231,4 +235,65 @@ fn functions_pass_attributes_and_leave_inputs_out() {
 
 fn run_functions(m: ModelProto, x: &[f32]) -> Vec<f32> {
     outputs(&import(m).unwrap(), x)[0].values::<f32>().unwrap().to_vec()
+}
+
+#[test]
+fn nodes_in_any_order() {
+    let nodes =
+        vec![node("Add", &["b", "x"], &["y"]), node("Neg", &["a"], &["b"]), node("Exp", &["x"], &["a"])];
+    let m = model(&["1"], nodes, vec![]);
+    assert_eq!(run(17, m, &[0.0]).1, [-1.0]);
+    // What a branch reads from around comes before the node with the branch, and the branch is sorted too.
+    let inner = graph_of(vec![], vec![node("Neg", &["s"], &["r"]), node("Add", &["a", "x"], &["s"])], &["r"]);
+    let n = with(node("If", &["c"], &["y"]), subgraph("then_branch", inner.clone()));
+    let n = with(n, subgraph("else_branch", inner));
+    let nodes = vec![n, node("Exp", &["x"], &["a"])];
+    assert_eq!(run(17, model(&["1"], nodes, vec![bools("c", &[], &[true])]), &[0.0]).1, [-1.0]);
+    // So is a function.
+    let body = vec![node("Exp", &["t"], &["q"]), node("Neg", &["p"], &["t"])];
+    let m = model(&["1"], vec![call("f", &["x"], &["y"])], vec![]);
+    let m = with_functions(m, vec![function("f", &["p"], &["q"], &[], body)]);
+    assert_eq!(run(17, m, &[0.0]).1, [1.0]);
+}
+
+#[test]
+fn dimensions_that_are_anything() {
+    use nestjit::onnx::Dim::{Fixed, Symbol, Unknown};
+    let dims = ["-1", "?", "", " ", "n", "n + 1", "batch-size.0", "3"];
+    let input = declared("x", Float, &["1"]);
+    let mut m = model_of(graph_of(vec![input], vec![node("Relu", &["x"], &["y"])], &["y"]));
+    let of_text = |text: &&str| Dimension {
+        value: Some(text.parse().map_or_else(|_| Dim::DimParam((*text).into()), Dim::DimValue)),
+        denotation: None,
+    };
+    let shape = TensorShapeProto { dim: dims.iter().map(of_text).collect() };
+    let input = &mut m.graph.as_mut().unwrap().input[0];
+    let Some(TypeValue::TensorType(tensor)) = &mut input.r#type.as_mut().unwrap().value else { panic!() };
+    tensor.shape = Some(shape);
+    let m = OnnxModel::from_proto(m).unwrap();
+    let symbol = |name: &str| Symbol(name.to_owned());
+    let read = [Unknown, Unknown, Unknown, Unknown, symbol("n"), Unknown, symbol("batch-size.0"), Fixed(3)];
+    assert_eq!(m.inputs()[0].dims.as_deref(), Some(&read[..]));
+}
+
+#[test]
+fn an_output_that_is_an_input_keeps_its_name() {
+    let graph = graph_of(
+        vec![declared("a:0", Float, &["2"])],
+        vec![node("Neg", &["a:0"], &["y/z"])],
+        &["y/z", "a:0"],
+    );
+    let graph = import(model_of(graph)).unwrap();
+    let names: Vec<&str> = graph.outputs.iter().map(|id| graph.value(*id).name.as_str()).collect();
+    assert_eq!(names, ["y/z", "a:0"]);
+    graph.validate().unwrap();
+    let x = Tensor::new(&[2], &[1.0f32, -2.0]).unwrap();
+    assert_eq!(outputs(&graph, &[1.0, -2.0])[1], x);
+    for compiler in [Compiler::new(), Compiler::new().disable_pass("OpFusion")] {
+        let executable = compiler.threads(1).compile(&graph.clone().into()).unwrap();
+        let names: Vec<&str> = executable.outputs().iter().map(|spec| spec.name.as_str()).collect();
+        assert_eq!(names, ["y/z", "a:0"]);
+        let y = executable.run(std::slice::from_ref(&x)).unwrap();
+        assert_eq!((y[0].values::<f32>().unwrap(), &y[1]), (&[-1.0f32, 2.0][..], &x));
+    }
 }

@@ -1,8 +1,9 @@
 //! What changed from one version of ONNX to the next: attributes that became inputs, defaults, broadcasting. What
-//! the format itself allows is in `format`.
+//! the format itself allows is in `format`, the ends of what operators allow in `corners`.
 
 #[path = "../common/mod.rs"]
 mod common;
+mod corners;
 mod format;
 
 use common::onnx::*;

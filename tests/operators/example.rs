@@ -45,6 +45,7 @@ enum Attribute {
     Ints(Vec<i64>),
     Floats(Vec<f32>),
     Text(String),
+    Texts(Vec<String>),
     TypeNumber,
     Tensor(Operand),
     Subgraph(String),
@@ -84,6 +85,19 @@ impl Example {
             None => 1,
         };
         Ok(Example { operator: operator.to_owned(), version, operands, attributes, results })
+    }
+
+    /// This example, with those of another one's attributes that it does not have.
+    pub fn with_attributes_of(&self, other: &Example) -> Example {
+        let mut example = self.clone();
+        let missing = |(name, _): &&(String, Attribute)| self.attributes.iter().all(|(own, _)| own != name);
+        example.attributes.extend(other.attributes.iter().filter(missing).cloned());
+        example
+    }
+
+    /// Whether nothing is said of attributes.
+    pub fn has_no_attributes(&self) -> bool {
+        self.attributes.is_empty()
     }
 
     /// Where the tried type is: the numbers of operands, and names of attributes.
@@ -161,6 +175,15 @@ fn list<T: std::str::FromStr>(text: &str) -> Option<Vec<T>> {
 fn attribute(text: &str) -> Result<Attribute, String> {
     let failure = || format!("{text} is no value of an attribute");
     if let Some(list_of) = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')) {
+        if list_of.starts_with('"') {
+            let text = |t: &str| Some(t.strip_prefix('"')?.strip_suffix('"')?.to_owned());
+            return list_of
+                .split(',')
+                .map(text)
+                .collect::<Option<_>>()
+                .map(Attribute::Texts)
+                .ok_or_else(failure);
+        }
         return match list_of.contains('.') {
             true => list(list_of).map(Attribute::Floats).ok_or_else(failure),
             false => list(list_of).map(Attribute::Ints).ok_or_else(failure),
@@ -235,6 +258,10 @@ impl Attribute {
             Attribute::Text(text) => {
                 proto.s = Some(text.clone().into_bytes().into());
                 AttributeType::String
+            }
+            Attribute::Texts(texts) => {
+                proto.strings = texts.iter().map(|t| t.clone().into_bytes().into()).collect();
+                AttributeType::Strings
             }
             Attribute::Tensor(operand) => {
                 proto.t = Some(operand.tensor("", tried));

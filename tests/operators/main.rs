@@ -4,6 +4,7 @@
 #[path = "../common/compare.rs"]
 #[allow(dead_code, reason = "shared by several tests")]
 mod compare;
+mod defaults;
 mod example;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,7 +32,12 @@ every type, between the programs of a `Session`.
 ";
 
 fn examples() -> Vec<Example> {
-    let lines = include_str!("examples.txt").lines().enumerate();
+    parse(include_str!("examples.txt"))
+}
+
+/// The examples in a text, one a line.
+fn parse(text: &str) -> Vec<Example> {
+    let lines = text.lines().enumerate();
     let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
     lines.map(|(n, line)| Example::parse(line).unwrap_or_else(|e| panic!("line {}: {e}", n + 1))).collect()
 }

@@ -1,8 +1,10 @@
 //! Shapes that depend on data: what is compiled, how often, and what comes out.
 
+use nestjit::onnx::proto::TensorProto;
+use nestjit::onnx::proto::tensor_proto::DataType;
 use nestjit::{Compiler, Item, Session, Tensor};
 
-use super::build::{With, declared, floats, graph, ints, item, model, node, nodes, t};
+use super::build::{With, declared, floats, graph, ints, item, model, node, nodes, proto, t};
 
 fn session(model: nestjit::onnx::OnnxModel) -> Session {
     Session::new(model, Compiler::new().threads(1))
@@ -226,4 +228,49 @@ fn threads_share_a_session() {
         }
     });
     assert_eq!((s.cached(), s.timings().calls), (5, 80), "one first program, and one for each length");
+}
+
+/// A model of the newest operator set that is known.
+fn newest(g: nestjit::onnx::proto::GraphProto, weights: Vec<nestjit::onnx::proto::TensorProto>) -> Session {
+    let mut m = proto(g, weights, vec![]);
+    m.opset_import[0].version = Some(nestjit::onnx::MAX_OPSET);
+    session(nestjit::onnx::OnnxModel::from_proto(m).unwrap())
+}
+
+#[test]
+fn bits_of_floats_become_integers_and_back() {
+    let list = vec![
+        node("Neg: x -> n"),
+        node("BitCast: n -> bits").int("to", 6),
+        node("BitwiseXor: bits, sign -> plus"),
+        node("BitCast: plus -> y").int("to", 1),
+    ];
+    let sign = TensorProto {
+        name: Some("sign".into()),
+        data_type: Some(DataType::Int32.into()),
+        int32_data: vec![i32::MIN],
+        ..TensorProto::default()
+    };
+    let s = newest(graph(&["x: f32 3"], &["y", "bits"], list), vec![sign]);
+    let call = s.call(&[t(&[3], &[1.0f32, -2.5, 0.0])]).unwrap();
+    assert_eq!(f32s(&call.outputs[0]), [1.0, -2.5, 0.0]);
+    assert_eq!(call.outputs[1].values::<i32>().unwrap(), [-1.0f32, 2.5, -0.0].map(|v| v.to_bits() as i32));
+}
+
+/// What an operator means by default may be said, also where the host runs it.
+#[test]
+fn defaults_of_operations_of_the_host_are_written_out() {
+    let list = vec![
+        node("SplitToSequence: x -> parts").int("axis", 0).int("keepdims", 1),
+        node("ConcatFromSequence: parts -> joined").int("axis", 0).int("new_axis", 0),
+        node("TopK: joined, one -> top, at").int("axis", -1).int("largest", 1).int("sorted", 1),
+        node("Unique: joined -> different").int("sorted", 1),
+        node("Size: different -> count"),
+        node("Range: zero, count, one_ -> y").int("stash_type", 1),
+    ];
+    let weights = vec![ints("one", &[1], &[1]), ints("one_", &[], &[1]), ints("zero", &[], &[0])];
+    let s = newest(graph(&["x: f32 4"], &["y", "top"], list), weights);
+    let call = s.call(&[t(&[4], &[1.0f32, 3.0, 1.0, 2.0])]).unwrap();
+    assert_eq!(call.outputs[0].values::<i64>().unwrap(), [0, 1, 2]);
+    assert_eq!(f32s(&call.outputs[1]), [3.0]);
 }

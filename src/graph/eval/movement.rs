@@ -57,9 +57,11 @@ pub(super) fn pad(x: &Array, begin: &[i64], end: &[i64], mode: PadMode, shape: &
         let n = remaining[d] as i64;
         let at = match mode {
             PadMode::Constant(_) => Some(at).filter(|at| (0..n).contains(at)),
-            PadMode::Reflect if at < 0 => Some(-at),
-            PadMode::Reflect if at >= n => Some(2 * (n - 1) - at),
-            PadMode::Reflect => Some(at),
+            // There and back again is a period.
+            PadMode::Reflect => Some(match at.rem_euclid((2 * (n - 1)).max(1)) {
+                there if there < n => there,
+                back => 2 * (n - 1) - back,
+            }),
             PadMode::Edge => Some(at.clamp(0, n - 1)),
             PadMode::Wrap => Some(at.rem_euclid(n)),
         };

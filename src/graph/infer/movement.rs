@@ -107,21 +107,17 @@ pub(super) fn pad(begin: &[i64], end: &[i64], mode: PadMode, inputs: &[&Value]) 
         // What remains after cropping is what the border is made of.
         let remaining = extent as i128 + begin.min(0) + end.min(0);
         let widest = begin.max(end);
-        let (limit, name) = match mode {
-            PadMode::Constant(_) => (i128::MAX, "constant"),
-            PadMode::Reflect => (remaining - 1, "reflect"),
-            PadMode::Edge => (if remaining > 0 { i128::MAX } else { 0 }, "edge"),
-            PadMode::Wrap => (remaining, "wrap"),
+        let copies = match mode {
+            PadMode::Constant(_) => None,
+            PadMode::Reflect => Some("reflect"),
+            PadMode::Edge => Some("edge"),
+            PadMode::Wrap => Some("wrap"),
         };
-        if widest > 0 && widest > limit {
+        if let Some(name) = copies.filter(|_| widest > 0 && remaining <= 0) {
             return Err(Error::shape(format!(
-                "{name} padding of {widest} needs more elements than the {remaining} in dimension {d} of {}",
+                "{name} padding of {widest} has no element to copy in dimension {d} of {}",
                 show(x)
             )));
-        }
-        if mode == PadMode::Wrap && begin.min(end) < 0 && widest > 0 {
-            let message = format!("wrap padding that also removes elements, in dimension {d}");
-            return Err(Error::unsupported(message));
         }
         shape.push(padded);
     }

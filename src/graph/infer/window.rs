@@ -133,16 +133,19 @@ fn output_extent(input: usize, window: &Window, d: usize, ceil_mode: bool) -> Re
     let before = input.checked_add(window.pads_begin[d]).ok_or_else(overflow)?;
     let padded =
         before.checked_add(window.pads_end[d]).filter(|p| *p <= isize::MAX as usize).ok_or_else(overflow)?;
-    let Some(room) = padded.checked_sub(reach) else {
-        return Err(Error::shape(format!(
-            "the window's extent {reach} is larger than the padded input's {padded} in spatial dimension {d}"
-        )));
-    };
     let stride = window.strides[d];
-    if !ceil_mode {
-        return Ok(room / stride + 1);
-    }
-    let windows = room.div_ceil(stride) + 1;
+    let windows = match padded.checked_sub(reach) {
+        Some(room) if !ceil_mode => return Ok(room / stride + 1),
+        Some(room) => room.div_ceil(stride) + 1,
+        // A window that reaches out of the padding by less than a step is there; by a step, it is none.
+        None if ceil_mode && reach - padded < stride => 1,
+        None if ceil_mode && reach - padded < stride.saturating_mul(2) => return Ok(0),
+        None => {
+            return Err(Error::shape(format!(
+                "the window's extent {reach} is larger than the padded input's {padded} in spatial dimension {d}"
+            )));
+        }
+    };
     // PyTorch's rule, and ONNX's: the last window starts in the input or in the padding before it.
     Ok(if (windows - 1).saturating_mul(stride) >= before { windows - 1 } else { windows })
 }

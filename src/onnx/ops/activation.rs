@@ -68,6 +68,7 @@ pub(super) const OPS: &[OpEntry] = &[
     op("Softplus", 1, |cx| unary(cx, Unary::Softplus)),
     op("Softsign", 1, |cx| unary(cx, Unary::Softsign)),
     op("Sqrt", 1, |cx| unary(cx, Unary::Sqrt)),
+    op("SwiGLU", 28, swiglu),
     op("Swish", 24, swish),
     op("Tan", 7, |cx| unary(cx, Unary::Tan)),
     op("Tanh", 1, |cx| unary(cx, Unary::Tanh)),
@@ -185,14 +186,31 @@ fn selu(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     unary(cx, Unary::Selu { alpha, gamma })
 }
 
-/// `x * sigmoid(alpha * x)`.
 fn swish(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    cx.expect_inputs(1)?;
+    let x = cx.input(0)?;
+    one(gated(cx, x))
+}
+
+/// The first operand's swish times the second.
+fn swiglu(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    cx.expect_inputs(2)?;
+    let (gate, linear) = (cx.input(0)?, cx.input(1)?);
+    let (a, b) = (cx.shape(gate), cx.shape(linear));
+    if a != b {
+        return Err(Error::shape(format!("the gate is {a:?}, but the other operand {b:?}")));
+    }
+    let gate = gated(cx, gate)?;
+    one(cx.binary(Binary::Mul, gate, linear))
+}
+
+/// `x * sigmoid(alpha * x)`.
+fn gated(cx: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId> {
     let alpha = cx.float("alpha", 1.0)?;
     if alpha == 1.0 {
-        return unary(cx, Unary::Silu);
+        return cx.unary(Unary::Silu, x);
     }
-    let x = cx.input(0)?;
     let scaled = cx.binary_const(Binary::Mul, x, alpha)?;
     let gate = cx.unary(Unary::Sigmoid, scaled)?;
-    one(cx.binary(Binary::Mul, x, gate))
+    cx.binary(Binary::Mul, x, gate)
 }

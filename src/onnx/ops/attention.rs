@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::graph::{Binary, Op, PadMode, Reduction, Unary, ValueId};
 
 pub(super) const OPS: &[OpEntry] =
-    &[op("Attention", 23, attention), op("RotaryEmbedding", 23, rotary_embedding)];
+    &[op("Attention", 23, attention).changing(), op("RotaryEmbedding", 23, rotary_embedding)];
 
 /// `[B, T, H * D]` as `[B, H, T, D]`; what has four dimensions is that already.
 pub(super) fn heads(cx: &mut NodeCx<'_, '_>, x: ValueId, heads: Option<usize>) -> Result<ValueId> {

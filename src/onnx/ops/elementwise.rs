@@ -2,8 +2,8 @@
 
 use nestjit_ir::DType;
 
+use super::super::host;
 use super::super::node::{NodeCx, floats};
-use super::super::tensor::dtype;
 use super::{OpEntry, one, op};
 use crate::error::{Error, Result};
 use crate::graph::{Binary, Unary, ValueId};
@@ -11,6 +11,7 @@ use crate::graph::{Binary, Unary, ValueId};
 pub(super) const OPS: &[OpEntry] = &[
     op("Add", 1, |cx| binary(cx, Binary::Add)),
     op("And", 1, |cx| logical(cx, Binary::And)),
+    op("BitCast", 26, bit_cast),
     op("BitShift", 11, bit_shift),
     op("BitwiseAnd", 18, |cx| bitwise(cx, Binary::And)),
     op("BitwiseOr", 18, |cx| bitwise(cx, Binary::Or)),
@@ -29,8 +30,8 @@ pub(super) const OPS: &[OpEntry] = &[
     op("Mod", 10, |cx| {
         let fmod = cx.flag("fmod", false)?;
         let x = cx.input(0)?;
-        if !fmod && cx.dtype(x).is_float() {
-            return Err(Error::invalid("fmod must be 1 for floating-point operands"));
+        if !fmod && cx.opset < 28 && cx.dtype(x).is_float() {
+            return Err(Error::invalid("fmod must be 1 for floating-point operands up to version 27"));
         }
         binary(cx, if fmod { Binary::Rem } else { Binary::Mod })
     }),
@@ -117,10 +118,26 @@ fn bit_shift(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
 fn cast(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     // How values outside the range of 8-bit floats are rounded.
     cx.attributes.ignore(&["saturate", "round_mode"]);
-    let to =
-        i32::try_from(cx.required_int("to")?).map_err(|_| Error::invalid("there is no such element type"))?;
+    let to = host::target(&cx.attributes)?;
     let x = cx.input(0)?;
-    one(cx.cast(x, dtype(to)?))
+    one(cx.cast(x, to))
+}
+
+/// Between integers of one size the bits are the same; between floats and integers they are a matter of the host.
+fn bit_cast(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    let to = host::target(&cx.attributes)?;
+    let x = cx.input(0)?;
+    let from = cx.dtype(x);
+    if from.size() != to.size() {
+        return Err(Error::shape(format!("{from} and {to} have different numbers of bits")));
+    }
+    if from == to || !from.is_float() && !to.is_float() {
+        return one(cx.cast(x, to));
+    }
+    match cx.constant_of(x).is_some() {
+        true => host::import(cx),
+        false => cx.leave_to_host("it takes the bits of numbers for those of another type"),
+    }
 }
 
 fn cast_like(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {

@@ -7,8 +7,10 @@ use super::{OpEntry, op};
 use crate::error::{Error, Result};
 use crate::graph::{Binary, Format, Op, Unary, ValueId, Window};
 
-pub(super) const OPS: &[OpEntry] =
-    &[op("CausalConvWithState", 27, causal_conv), op("LinearAttention", 27, linear_attention)];
+pub(super) const OPS: &[OpEntry] = &[
+    op("CausalConvWithState", 27, causal_conv).changing(),
+    op("LinearAttention", 27, linear_attention).changing(),
+];
 
 /// The longest sequence that is unrolled.
 const STEPS: usize = 10_000;

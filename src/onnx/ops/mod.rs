@@ -54,12 +54,16 @@ pub struct OpEntry {
     pub until: Option<i64>,
     /// Whether only a session can run it: it works with sequences or optional values.
     pub session: bool,
+    /// Whether recent operator sets gave nodes of this operator another meaning. In sets newer than the newest known
+    /// one ([`MAX_OPSET`](super::MAX_OPSET)) it is not supported; of other operators everything is that has only
+    /// attributes and inputs which are known.
+    pub changing: bool,
     pub(super) import: Import,
 }
 
 /// An operator of the default domain.
 const fn op(name: &'static str, since: i64, import: Import) -> OpEntry {
-    OpEntry { domain: "", name, since, until: None, session: false, import }
+    OpEntry { domain: "", name, since, until: None, session: false, changing: false, import }
 }
 
 /// An operator of ONNX Runtime's own domain, of which there is one version.
@@ -71,6 +75,11 @@ impl OpEntry {
     /// The same operator, which versions after `until` do not have.
     const fn until(self, until: i64) -> OpEntry {
         OpEntry { until: Some(until), ..self }
+    }
+
+    /// The same operator, whose meaning is not settled.
+    const fn changing(self) -> OpEntry {
+        OpEntry { changing: true, ..self }
     }
 
     /// The same operator, which only a session can run.

@@ -192,10 +192,12 @@ fn range(n: usize, from: i64, to: i64, step: i64) -> Result<(usize, usize)> {
     if step == 0 {
         return Err(Error::invalid("a step is 0"));
     }
+    if n == 0 {
+        return Ok((0, 0));
+    }
     let from_start = |i: i64| if i < 0 { i.saturating_add(n) } else { i };
     let (low, high) = if step > 0 { (0, n) } else { (-1, n - 1) };
-    let (from, to) =
-        (from_start(from).clamp(low.max(0), high.max(0)), from_start(to).clamp(low, high.max(low)));
+    let (from, to) = (from_start(from).clamp(0, high), from_start(to).clamp(low, high));
     let distance = if step > 0 { to - from } else { from - to };
     let count = if distance <= 0 { 0 } else { (distance as u64).div_ceil(step.unsigned_abs()) as usize };
     Ok((if count == 0 { 0 } else { from as usize }, count))
@@ -253,6 +255,7 @@ fn pad(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         begin[*d] = list[i];
         end[*d] = list[padded.len() + i];
     }
+    let value_attribute = cx.float("value", 0.0)?;
     let mode = match cx.string("mode", "constant")? {
         "constant" => PadMode::Constant(match cx.optional(2) {
             Some(value) if cx.elements(value) == 1 => {
@@ -268,7 +271,7 @@ fn pad(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
                 cx.known_scalar(value, "the constant value")?
             }
             Some(_) => 0.0,
-            None => cx.float("value", 0.0)?,
+            None => value_attribute,
         }),
         "reflect" => PadMode::Reflect,
         "edge" => PadMode::Edge,

@@ -100,9 +100,8 @@ fn layer(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let epsilon = cx.float("epsilon", 1e-5f32.into())?;
     let x = cx.input(0)?;
     let axis = cx.axis(-1, cx.rank(x))?;
-    let mut inputs = vec![x, cx.input(1)?];
-    inputs.extend(cx.optional(2));
-    let mut results = vec![cx.add(Op::LayerNorm { axis, epsilon }, &inputs)?];
+    let (scale, bias) = (cx.input(1)?, cx.optional(2));
+    let mut results = vec![normalized(cx, Op::LayerNorm { axis, epsilon }, axis, x, scale, bias)?];
     if cx.wants(1) || cx.wants(2) {
         let axes: Vec<usize> = (axis..cx.rank(x)).collect();
         let mean = cx.reduce(Reduction::Mean, x, &axes, true)?;
@@ -120,7 +119,54 @@ fn rms(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let epsilon = cx.float("epsilon", 1e-5f32.into())?;
     let (x, scale) = (cx.input(0)?, cx.input(1)?);
     let axis = cx.axis(-1, cx.rank(x))?;
-    one(cx.add(Op::RmsNorm { axis, epsilon }, &[x, scale]))
+    one(normalized(cx, Op::RmsNorm { axis, epsilon }, axis, x, scale, None))
+}
+
+/// `x` normalised over the dimensions from `axis` on, scaled and shifted by what broadcasts to it. The core operation
+/// takes a scale and a bias that broadcast to these dimensions; others are applied to what it yields.
+fn normalized(
+    cx: &mut NodeCx<'_, '_>,
+    op: Op,
+    axis: usize,
+    x: ValueId,
+    scale: ValueId,
+    bias: Option<ValueId>,
+) -> Result<ValueId> {
+    let shape = cx.shape(x);
+    for (value, what) in [(Some(scale), "scale"), (bias, "bias")] {
+        let Some(given) = value.map(|value| cx.shape(value)) else { continue };
+        if crate::graph::infer::broadcast_shapes(&[&shape, &given]).as_ref() != Some(&shape) {
+            return Err(Error::shape(format!("the {what} {given:?} does not broadcast to {shape:?}")));
+        }
+    }
+    // Leading dimensions of 1 say nothing.
+    let within = |cx: &mut NodeCx<'_, '_>, value: ValueId| {
+        let given = cx.shape(value);
+        let leading = given.len().saturating_sub(shape.len() - axis);
+        match given[..leading].iter().all(|n| *n == 1) {
+            true => cx.reshape(value, &given[leading..]).map(Some),
+            false => Ok(None),
+        }
+    };
+    let inner_scale = within(cx, scale)?;
+    let inner_bias = match bias {
+        Some(bias) if inner_scale.is_some() => within(cx, bias)?,
+        _ => None,
+    };
+    let ones = match inner_scale {
+        Some(scale) => scale,
+        None => cx.scalar_like(x, 1.0),
+    };
+    let mut inputs = vec![x, ones];
+    inputs.extend(inner_bias);
+    let mut y = cx.add(op, &inputs)?;
+    if inner_scale.is_none() {
+        y = cx.binary(Binary::Mul, y, scale)?;
+    }
+    match bias {
+        Some(bias) if inner_bias.is_none() => cx.binary(Binary::Add, y, bias),
+        _ => Ok(y),
+    }
 }
 
 fn lp(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {

@@ -177,12 +177,18 @@ fn activations(cx: &NodeCx<'_, '_>, kind: RecurrentKind, directions: usize) -> R
     let Some(names) = cx.attributes.strings("activations")? else {
         return Ok(defaults.repeat(directions));
     };
+    // The default of RNN, written out, is for both directions, whether there are two or not.
+    let needed = defaults.len() * directions;
+    let names = match kind {
+        RecurrentKind::Rnn => &names[..names.len().min(needed)],
+        RecurrentKind::Lstm | RecurrentKind::Gru { .. } => &names[..],
+    };
     // Parameters are listed for those functions that have any.
     let (mut alphas, mut betas) = (alphas.into_iter(), betas.into_iter());
     names
         .iter()
         .map(|name| {
-            let mut alpha = |default: f64| alphas.next().unwrap_or(default);
+            let mut alpha = |default: f64| alphas.next().unwrap_or(f64::from(default as f32));
             Ok(match name.to_ascii_lowercase().as_str() {
                 "relu" => Unary::Relu,
                 "tanh" => Unary::Tanh,

@@ -185,6 +185,7 @@ fn resize(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         }
         None => None,
     };
+    let policy = aspect_ratio(cx)?;
     // An empty list of scales stands for none.
     let scales = cx.optional(2).filter(|s| cx.elements(*s) > 0);
     let targets: Vec<(f64, usize)> = match (scales, cx.optional(3)) {
@@ -197,7 +198,7 @@ fn resize(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         (None, Some(sizes)) => {
             let sizes = cx.known_ints(sizes, "the sizes")?;
             expect_count(sizes.len(), along_axes.len(), "sizes")?;
-            sizes_to_targets(cx, &shape, &along_axes, &sizes)?
+            sizes_to_targets(policy, &shape, &along_axes, &sizes)?
         }
         _ => return Err(Error::invalid("either scales or sizes must be given")),
     };
@@ -208,20 +209,36 @@ fn resize(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     one(along_all(cx, x, &targets, &resampling))
 }
 
+/// What becomes of the aspect ratio where sizes are given; where scales are, they decide.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum AspectRatio {
+    Stretch,
+    NotLarger,
+    NotSmaller,
+}
+
+fn aspect_ratio(cx: &NodeCx<'_, '_>) -> Result<AspectRatio> {
+    Ok(match cx.string("keep_aspect_ratio_policy", "stretch")? {
+        "stretch" => AspectRatio::Stretch,
+        "not_larger" => AspectRatio::NotLarger,
+        "not_smaller" => AspectRatio::NotSmaller,
+        other => return Err(Error::invalid(format!("there is no policy '{}'", other.escape_debug()))),
+    })
+}
+
 /// Scales and sizes, with the aspect ratio kept if that is asked for.
 fn sizes_to_targets(
-    cx: &NodeCx<'_, '_>,
+    policy: AspectRatio,
     shape: &[usize],
     axes: &[usize],
     sizes: &[i64],
 ) -> Result<Vec<(f64, usize)>> {
     let sizes: Vec<usize> = sizes.iter().map(|n| extent(*n, "a size")).collect::<Result<_>>()?;
     let scales = || axes.iter().zip(&sizes).map(|(d, n)| *n as f64 / shape[*d] as f64);
-    let common = match cx.string("keep_aspect_ratio_policy", "stretch")? {
-        "stretch" => return Ok(scales().zip(sizes.iter().copied()).collect()),
-        "not_larger" => scales().fold(f64::INFINITY, f64::min),
-        "not_smaller" => scales().fold(0.0, f64::max),
-        other => return Err(Error::invalid(format!("there is no policy '{}'", other.escape_debug()))),
+    let common = match policy {
+        AspectRatio::Stretch => return Ok(scales().zip(sizes.iter().copied()).collect()),
+        AspectRatio::NotLarger => scales().fold(f64::INFINITY, f64::min),
+        AspectRatio::NotSmaller => scales().fold(0.0, f64::max),
     };
     Ok(axes.iter().map(|d| (common, (common * shape[*d] as f64 + 0.5) as usize)).collect())
 }
