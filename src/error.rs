@@ -56,6 +56,9 @@ impl std::error::Error for Error {
     }
 }
 
+/// How much alike names are, from 0 to 1, of which one may be meant by the other.
+const ALIKE: f64 = 0.85;
+
 /// The result of every fallible function of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -83,6 +86,25 @@ impl Error {
     /// [`ErrorKind::Usage`].
     pub fn usage(message: impl Into<String>) -> Error {
         Error::new(ErrorKind::Usage, message)
+    }
+
+    /// [`ErrorKind::Usage`]: there is no `what` of this name. If the name is much like a known one, that one is proposed;
+    /// the known ones are listed after `list`.
+    pub fn unknown_name<'a>(
+        what: &str,
+        name: &str,
+        list: &str,
+        known: impl IntoIterator<Item = &'a str>,
+    ) -> Error {
+        let known: Vec<&str> = known.into_iter().collect();
+        let alike = |other: &str| strsim::jaro_winkler(&name.to_lowercase(), &other.to_lowercase());
+        let rated = known.iter().map(|other| (alike(other), other)).filter(|(rate, _)| *rate >= ALIKE);
+        let best = rated.reduce(|best, other| if other.0 > best.0 { other } else { best });
+        let proposal = best
+            .map_or_else(String::new, |(_, other)| format!(" (did you mean '{}'?)", other.escape_debug()));
+        let quoted: Vec<String> = known.iter().map(|other| format!("'{}'", other.escape_debug())).collect();
+        let listed = if quoted.is_empty() { "none".to_owned() } else { quoted.join(", ") };
+        Error::usage(format!("there is no {what} '{}'{proposal}; {list} {listed}", name.escape_debug()))
     }
 
     /// [`ErrorKind::Internal`].
@@ -180,5 +202,24 @@ mod tests {
     fn an_error_about_a_file_names_only_that() {
         let e = Error::new(ErrorKind::Io, "cannot read 'w.bin'").in_file(Path::new("m.onnx"));
         assert_eq!(e.to_string(), "cannot read 'w.bin'");
+    }
+
+    #[test]
+    fn names_that_are_alike_are_proposed() {
+        let message =
+            |name| Error::unknown_name("pass", name, "the passes are", ["OpFusion", "Tile"]).message;
+        let all = "the passes are 'OpFusion', 'Tile'";
+        assert_eq!(
+            message("OpFuson"),
+            format!("there is no pass 'OpFuson' (did you mean 'OpFusion'?); {all}")
+        );
+        assert_eq!(
+            message("opfusion"),
+            format!("there is no pass 'opfusion' (did you mean 'OpFusion'?); {all}")
+        );
+        assert_eq!(message("tiles"), format!("there is no pass 'tiles' (did you mean 'Tile'?); {all}"));
+        assert_eq!(message("Winograd"), format!("there is no pass 'Winograd'; {all}"));
+        let none = Error::unknown_name("input", "x", "there is", []);
+        assert_eq!(none.message, "there is no input 'x'; there is none");
     }
 }

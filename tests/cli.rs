@@ -297,7 +297,9 @@ fn wrong_usage_is_exit_code_2_and_one_line() {
     let (code, message) = failure(&["bench", "resnet"]);
     assert_eq!((code, message.lines().count()), (2, 1));
     assert!(
-        message.starts_with("nestjit: there is no built-in model 'resnet'; there are: mlp10, "),
+        message.starts_with(
+            "nestjit: there is no built-in model 'resnet' (did you mean 'resnet18'?); there are: 'mlp10', "
+        ),
         "{message}"
     );
     for (args, message) in [

@@ -35,13 +35,24 @@ pub(crate) enum Command {
 /// What to compile, and how.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct ModelArgs {
-    /// An `.onnx` file, or a built-in model (see `nestjit zoo`; networks also in another size: `resnet18@64`)
+    /// An ONNX file, or a built-in model (see `nestjit zoo`; networks also in another size: `resnet18@64`)
     pub(crate) model: String,
     #[command(flatten)]
     pub(crate) passes: PassArgs,
-    /// The extent of a symbolic dimension of an ONNX model; those left open are 1, or what inputs have
+    #[command(flatten)]
+    pub(crate) given: GivenArgs,
+}
+
+/// What is said of a model's inputs.
+#[derive(Args, Debug, Clone, Default)]
+pub(crate) struct GivenArgs {
+    /// The extent of an open dimension of an ONNX model, by its name or its place (`input[1]=576`); those left open are
+    /// 1, or what inputs have
     #[arg(long = "dim", value_name = "NAME=N", value_parser = dimension)]
-    pub(crate) dim: Vec<(String, usize)>,
+    pub(crate) dims: Vec<(String, usize)>,
+    /// An input of the model; inputs not given are seeded random values
+    #[arg(long = "input", value_name = "NAME=FILE.npy", value_parser = named_file)]
+    pub(crate) inputs: Vec<(String, PathBuf)>,
 }
 
 /// What passes do.
@@ -106,24 +117,21 @@ pub(crate) enum Fusion {
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) model: ModelArgs,
-    /// An input of the model; inputs not given are seeded random values
-    #[arg(long, value_name = "NAME=FILE.npy", value_parser = named_file)]
-    pub(crate) input: Vec<(String, PathBuf)>,
     /// Write each output as DIR/NAME.npy
     #[arg(long, value_name = "DIR")]
     pub(crate) output_dir: Option<PathBuf>,
     /// Threads of the run [default: the physical cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) threads: Option<u32>,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct CheckArgs {
     #[command(flatten)]
     pub(crate) model: ModelArgs,
-    /// An input of the model; inputs not given are seeded random values
-    #[arg(long, value_name = "NAME=FILE.npy", value_parser = named_file)]
-    pub(crate) input: Vec<(String, PathBuf)>,
     /// An expected output of the model; for a float32 output the file may hold float64
     #[arg(long, value_name = "NAME=FILE.npy", value_parser = named_file)]
     pub(crate) expect: Vec<(String, PathBuf)>,
@@ -138,14 +146,13 @@ pub(crate) struct CheckArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct ReportArgs {
-    /// `.onnx` files or built-in models; for several, one row each
+    /// ONNX files or built-in models; for several, one row each
     #[arg(value_name = "MODEL", required = true)]
     pub(crate) models: Vec<String>,
     #[command(flatten)]
     pub(crate) passes: PassArgs,
-    /// The extent of a symbolic dimension of an ONNX model; those left open are 1, or what inputs have
-    #[arg(long = "dim", value_name = "NAME=N", value_parser = dimension)]
-    pub(crate) dim: Vec<(String, usize)>,
+    #[command(flatten)]
+    pub(crate) given: GivenArgs,
     /// Threads of a run, and of the measured machine [default: the physical cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) threads: Option<u32>,
@@ -181,14 +188,13 @@ pub(crate) struct ReportArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct IrArgs {
-    /// An `.onnx` file, a built-in model, or a file of nests that ends in .nest
+    /// An ONNX file, a built-in model, or a file of nests that ends in .nest
     #[arg(required_unless_present = "passes")]
     pub(crate) model: Option<String>,
     #[command(flatten)]
     pub(crate) options: PassArgs,
-    /// The extent of a symbolic dimension of an ONNX model; those left open are 1, or what inputs have
-    #[arg(long = "dim", value_name = "NAME=N", value_parser = dimension)]
-    pub(crate) dim: Vec<(String, usize)>,
+    #[command(flatten)]
+    pub(crate) given: GivenArgs,
     /// Print the program as it is after this pass (`Lower`: before the first) [default: after the last]
     #[arg(long, value_name = "PASS", conflicts_with = "all")]
     pub(crate) after: Option<String>,
@@ -207,9 +213,8 @@ pub(crate) struct IrArgs {
 pub(crate) struct ExportArgs {
     /// The name of a built-in model, or an ONNX file
     pub(crate) model: String,
-    /// The extent of a symbolic dimension of an ONNX model
-    #[arg(long = "dim", value_name = "NAME=N", value_parser = dimension)]
-    pub(crate) dim: Vec<(String, usize)>,
+    #[command(flatten)]
+    pub(crate) given: GivenArgs,
     /// The file to write
     pub(crate) file: PathBuf,
 }

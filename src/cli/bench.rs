@@ -81,7 +81,7 @@ struct Subject {
 }
 
 pub(crate) fn execute(args: &BenchArgs) -> Result<Outcome> {
-    if let Loaded::Parts(parts) = onnx::load(&args.model.model, &args.model.dim, &[])? {
+    if let Loaded::Parts(parts) = onnx::load(&args.model.model, &args.model.given)? {
         let startup = Instant::now();
         session::warm_up_compiler(args.threads.map(|n| n as usize))?;
         return parts::bench(args, &parts, millis(startup));
@@ -121,7 +121,7 @@ fn measure(args: &BenchArgs) -> Result<Bench> {
         }
     }
 
-    let model = onnx::load_graph(&args.model.model, &args.model.dim)?;
+    let model = onnx::load_graph(&args.model.model, &args.model.given)?;
     let first = subjects[0].ready.executable();
     let (threads, target) = (first.threads(), first.target().clone());
     let flops = flops::count(&lower::lower(&model.graph)?.program);
@@ -149,10 +149,10 @@ impl Subject {
     /// Loads, compiles and runs the model for the first time.
     fn cold(args: &BenchArgs, fusion: bool) -> Result<Subject> {
         let start = Instant::now();
-        let model = onnx::load_graph(&args.model.model, &args.model.dim)?;
+        let model = onnx::load_graph(&args.model.model, &args.model.given)?;
         let load = millis(start);
         // Making inputs up is no part of anything: the clock stands still.
-        let (inputs, _) = session::inputs(&model, &[])?;
+        let (inputs, _) = session::inputs(&model, &args.model.given.inputs)?;
         let compile = Instant::now();
         let threads = args.threads.map(|n| n as usize);
         let executable = session::compile(&model, threads, &args.model.passes, fusion)?;

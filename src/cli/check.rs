@@ -26,11 +26,11 @@ const THREADS: [usize; 2] = [1, 2];
 
 pub(crate) fn execute(args: &CheckArgs) -> Result<Outcome> {
     let allowed = Allowed { tolerance: args.tolerance, absolute: args.absolute };
-    let model = match onnx::load(&args.model.model, &args.model.dim, &args.input)? {
+    let model = match onnx::load(&args.model.model, &args.model.given)? {
         Loaded::Graph(model) => model,
         Loaded::Parts(parts) => return parts::check(&parts, &args.model.passes, &args.expect, allowed),
     };
-    let (inputs, _) = session::inputs(&model, &args.input)?;
+    let (inputs, _) = session::inputs(&model, &args.model.given.inputs)?;
     let outputs = session::outputs_of(&model);
     let expected = session::expectations(&args.expect, &outputs)?;
     // With expected outputs, limits that are given are about these.

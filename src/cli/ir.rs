@@ -6,7 +6,7 @@ use std::path::Path;
 
 use nestjit::ir::{self, Role};
 use nestjit::passes::{self, LOWER, PIPELINE, Run};
-use nestjit::report::format::{name, table};
+use nestjit::report::format::table;
 use nestjit::unit::Unit;
 use nestjit::{Compiler, Error, Executable, Result, Tensor};
 
@@ -26,8 +26,11 @@ pub(crate) fn execute(args: &IrArgs) -> Result<Outcome> {
     let executable = if model.ends_with(".nest") {
         compile_file(&compiler, Path::new(model))?
     } else {
-        match onnx::load(model, &args.dim, &[])? {
-            Loaded::Graph(model) => compiler.compile(&model)?,
+        match onnx::load(model, &args.given)? {
+            Loaded::Graph(model) => {
+                session::expect_inputs(&model, &args.given.inputs)?;
+                compiler.compile(&model)?
+            }
             Loaded::Parts(parts) => {
                 return parts::ir(&parts, &parts.session(compiler)?, |executable| print(args, executable));
             }
@@ -88,9 +91,8 @@ fn select(text: &str, nest: Option<&str>) -> Result<String> {
     };
     let found = program.nests.iter().find(|n| n.name == wanted);
     found.map(|n| format!("{}\n", program.show_nest(n).to_string().trim_end())).ok_or_else(|| {
-        let names: Vec<String> = program.nests.iter().map(|n| format!("'{}'", name(&n.name))).collect();
-        let wanted = name(wanted);
-        Error::usage(format!("there is no nest '{wanted}' here; the nests are {}", names.join(", ")))
+        let names = program.nests.iter().map(|n| n.name.as_str());
+        Error::unknown_name("nest", wanted, "the nests are", names)
     })
 }
 

@@ -25,6 +25,9 @@ pub(crate) fn execute(args: &ReportArgs) -> Result<Outcome> {
     if let (Some((option, _)), 2..) = (files.iter().find(|f| f.1.is_some()), args.models.len()) {
         return Err(Error::usage(format!("{option} writes the report of one model, but several are given")));
     }
+    if !args.given.inputs.is_empty() && args.models.len() > 1 {
+        return Err(Error::usage("--input is for one model, but several are given"));
+    }
     if args.compare && args.passes.disable_pass.iter().any(|pass| pass == FUSION) {
         let message = format!("{FUSION} is switched off, so there is nothing to compare: drop `--compare`");
         return Err(Error::usage(message));
@@ -32,9 +35,9 @@ pub(crate) fn execute(args: &ReportArgs) -> Result<Outcome> {
     let mut roofline = None;
     let mut reports = Vec::new();
     for model in &args.models {
-        let source = match onnx::load(model, &args.dim, &[])? {
+        let source = match onnx::load(model, &args.given)? {
             Loaded::Graph(model) => {
-                let (inputs, _) = session::inputs(&model, &[])?;
+                let (inputs, _) = session::inputs(&model, &args.given.inputs)?;
                 Source::Model(model, inputs)
             }
             Loaded::Parts(parts) => Source::Parts(parts),

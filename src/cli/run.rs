@@ -4,6 +4,8 @@ use std::fs;
 
 use nestjit::report::format::{name, table};
 use nestjit::{Result, Tensor};
+use serde::Serialize;
+use serde_json::json;
 
 use super::args::RunArgs;
 use super::files::file_name;
@@ -12,9 +14,9 @@ use super::{Outcome, complain, npy, parts, session};
 
 pub(crate) fn execute(args: &RunArgs) -> Result<Outcome> {
     let threads = args.threads.map(|n| n as usize);
-    let (outputs, random) = match onnx::load(&args.model.model, &args.model.dim, &args.input)? {
+    let (outputs, random) = match onnx::load(&args.model.model, &args.model.given)? {
         Loaded::Graph(model) => {
-            let (inputs, random) = session::inputs(&model, &args.input)?;
+            let (inputs, random) = session::inputs(&model, &args.model.given.inputs)?;
             let executable = session::compile(&model, threads, &args.model.passes, true)?;
             let names = session::outputs_of(&model).into_iter().map(|port| port.name);
             (names.zip(executable.run(&inputs)?).collect::<Vec<_>>(), random)
@@ -30,32 +32,63 @@ pub(crate) fn execute(args: &RunArgs) -> Result<Outcome> {
         let names: Vec<String> = random.iter().map(|n| format!("'{}'", name(n))).collect();
         complain(&format!("no file given for {}: seeded random values", names.join(", ")));
     }
-    let mut rows = Vec::new();
+    let mut summaries = Vec::new();
     let mut taken = Vec::new();
     if let Some(dir) = &args.output_dir {
         fs::create_dir_all(dir).map_err(|e| npy::io_error(dir, "create", e))?;
     }
     for (output, tensor) in &outputs {
-        let mut written = String::new();
+        let mut file = None;
         if let Some(dir) = &args.output_dir {
             let path = dir.join(file_name(output, &mut taken) + ".npy");
             npy::write(&path, tensor)?;
-            written = path.display().to_string();
+            file = Some(path.display().to_string());
         }
-        rows.push(row(output, tensor, written)?);
+        summaries.push(Summary::new(output, tensor, file)?);
+    }
+    if args.json {
+        let object = json!({ "model": args.model.model, "random_inputs": random, "outputs": summaries });
+        return Ok((object.to_string() + "\n").into());
     }
     let header = ["output", "type", "shape", "min", "max", "mean", ""];
-    Ok(table(header, &[3, 4, 5], rows).into())
+    Ok(table(header, &[3, 4, 5], summaries.iter().map(Summary::row)).into())
 }
 
-fn row(output: &str, tensor: &Tensor, written: String) -> Result<[String; 7]> {
-    let values = session::to_f64(tensor)?;
-    let fold = |f: fn(f64, f64) -> f64| values.iter().copied().reduce(f);
-    // `f64::min` passes over NaN; a summary must not.
-    let min = fold(|a, b| if a.is_nan() || a < b { a } else { b });
-    let max = fold(|a, b| if a.is_nan() || a > b { a } else { b });
-    let mean = fold(|a, b| a + b).map(|sum| sum / values.len() as f64);
-    let show = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.6}"));
-    let shape = format!("{:?}", tensor.shape());
-    Ok([name(output), tensor.dtype().to_string(), shape, show(min), show(max), show(mean), name(&written)])
+/// What is said of an output; serialised, a part of what `--json` prints.
+#[derive(Serialize)]
+struct Summary {
+    /// The model's name for it.
+    name: String,
+    r#type: String,
+    shape: Vec<usize>,
+    /// Absent if there is no element, or if they are not finite numbers.
+    min: Option<f64>,
+    max: Option<f64>,
+    mean: Option<f64>,
+    /// Where it was written.
+    file: Option<String>,
+}
+
+impl Summary {
+    fn new(output: &str, tensor: &Tensor, file: Option<String>) -> Result<Summary> {
+        let values = session::to_f64(tensor)?;
+        let fold = |f: fn(f64, f64) -> f64| values.iter().copied().reduce(f);
+        Ok(Summary {
+            name: output.to_owned(),
+            r#type: tensor.dtype().to_string(),
+            shape: tensor.shape().to_vec(),
+            // `f64::min` passes over NaN; a summary must not.
+            min: fold(|a, b| if a.is_nan() || a < b { a } else { b }),
+            max: fold(|a, b| if a.is_nan() || a > b { a } else { b }),
+            mean: fold(|a, b| a + b).map(|sum| sum / values.len() as f64),
+            file,
+        })
+    }
+
+    fn row(&self) -> [String; 7] {
+        let show = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.6}"));
+        let (min, max, mean) = (show(self.min), show(self.max), show(self.mean));
+        let written = name(self.file.as_deref().unwrap_or_default());
+        [name(&self.name), self.r#type.clone(), format!("{:?}", self.shape), min, max, mean, written]
+    }
 }

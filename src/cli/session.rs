@@ -71,11 +71,8 @@ pub(crate) fn expectations(
 }
 
 fn port_named(name: &str, what: &str, ports: &[TensorSpec]) -> Result<usize> {
-    ports.iter().position(|p| p.name == name).ok_or_else(|| {
-        let names: Vec<String> = ports.iter().map(|p| format!("'{}'", p.name.escape_debug())).collect();
-        let name = name.escape_debug();
-        Error::usage(format!("there is no {what} '{name}'; there is {}", names.join(", ")))
-    })
+    let names = || ports.iter().map(|port| port.name.as_str());
+    names().position(|port| port == name).ok_or_else(|| Error::unknown_name(what, name, "there is", names()))
 }
 
 fn expect_shape(tensor: &Tensor, file: &Path, what: &str, port: &TensorSpec) -> Result<()> {
@@ -85,6 +82,11 @@ fn expect_shape(tensor: &Tensor, file: &Path, what: &str, port: &TensorSpec) -> 
     let (file, found, name) = (npy::show(file), tensor.shape(), port.name.escape_debug());
     let message = format!("{file}: shape {found:?}, but {what} '{name}' has shape {:?}", port.shape);
     Err(Error::shape(message))
+}
+
+/// That files are given for inputs that there are, with what these inputs are.
+pub(crate) fn expect_inputs(model: &Model, files: &[(String, PathBuf)]) -> Result<()> {
+    named_tensors(files, "input", &inputs_of(model)).map(drop)
 }
 
 /// The inputs of a run, and the names of those that are random because no file was given.

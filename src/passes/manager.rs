@@ -182,11 +182,7 @@ pub fn find(name: &str) -> Result<&'static str> {
                 names.push(pass.name);
             }
         }
-        Error::usage(format!(
-            "there is no pass '{}'; the passes are {}",
-            name.escape_debug(),
-            names.join(", ")
-        ))
+        Error::unknown_name("pass", name, "the passes are", names)
     })
 }
 

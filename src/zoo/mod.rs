@@ -163,12 +163,8 @@ pub fn build(name: &str) -> Result<Model> {
         None => (name, None),
     };
     let Some(entry) = list().iter().find(|entry| entry.name == base) else {
-        let names: Vec<&str> = list().iter().map(|entry| entry.name).collect();
-        return Err(Error::usage(format!(
-            "there is no built-in model '{}'; there are: {}",
-            base.escape_debug(),
-            names.join(", ")
-        )));
+        let names = list().iter().map(|entry| entry.name);
+        return Err(Error::unknown_name("built-in model", base, "there are:", names));
     };
     let Some(resolution) = resolution else { return entry.build() };
     let resolution = resolution.parse().map_err(|_| {

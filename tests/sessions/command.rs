@@ -68,7 +68,7 @@ fn dimensions_are_given_or_one() {
     let (code, _, err) = run(&["run", &model, "--dim", "depth=2"]);
     assert_eq!(
         (code, err.as_str()),
-        (2, "nestjit: there is no symbolic dimension 'depth'; there is 'batch', 'time'\n")
+        (2, "nestjit: there is no open dimension 'depth'; there is 'batch', 'time'\n")
     );
     assert_eq!(run(&["run", &model, "--dim", "batch"]).0, 2);
 }
@@ -179,4 +179,84 @@ fn shapes_that_an_input_decides_need_its_file() {
     assert!(err.contains("depend on the values of the input 's', which must be given"), "{err}");
     let g = graph(&["x: f32 6"], &["y"], vec![node("Reshape: x, s -> y")]);
     stdout(&["run", &file("constant.onnx", g, vec![ints("s", &[2], &[2, 3])])]);
+}
+
+/// A model with dimensions that have no name.
+fn anonymous() -> String {
+    let g = graph(&["x: f32 ? ? 4"], &["x", "a/b"], nodes("Relu: x -> a/b"));
+    file("anonymous.model", g, vec![])
+}
+
+#[test]
+fn dimensions_without_a_name_are_given_by_their_place() {
+    let model = anonymous();
+    let (code, out, err) = run(&["run", &model, "--dim", "x[1]=576"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("[1, 576, 4]"), "{out}");
+    assert!(err.contains("1 is taken: number 0 of input 'x' (--dim 'x[0]=N')"), "{err}");
+    assert!(
+        stdout(&["run", &model, "--dim", "x[1]=5", "--dim", "x[0]=2", "--dim", "x[2]=4"])
+            .contains("[2, 5, 4]")
+    );
+    for (dim, message) in [
+        ("x[2]=3", "--dim x[2]=3: it is 4 in the model"),
+        ("x[3]=3", "there is no open dimension 'x[3]' (did you mean 'x[0]'?); there is 'x[0]', 'x[1]'"),
+        ("n=3", "there is no open dimension 'n'; there is 'x[0]', 'x[1]'"),
+    ] {
+        let (code, _, err) = run(&["run", &model, "--dim", dim]);
+        assert_eq!((code, err), (2, format!("nestjit: {message}\n")));
+    }
+    // Named ones have a place too.
+    let named = symbolic();
+    assert!(stdout(&["run", &named, "--dim", "x[0]=2", "--dim", "time=5"]).contains("[2, 5, 3]"));
+    let (code, _, err) = run(&["run", &named, "--dim", "x[0]=2", "--dim", "batch=3"]);
+    assert_eq!((code, err.as_str()), (2, "nestjit: --dim batch=3: 'batch' is 2 already\n"));
+}
+
+#[test]
+fn every_command_takes_inputs() {
+    let model = anonymous();
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("sessions/anonymous");
+    let folder = folder.display().to_string();
+    let out =
+        stdout(&["run", &model, "--dim", "x[0]=3", "--dim", "x[1]=2", "--output-dir", &folder, "--json"]);
+    let json: Value = serde_json::from_str(&out).unwrap();
+    let outputs = json["outputs"].as_array().unwrap();
+    let of =
+        |i: usize| (outputs[i]["name"].as_str().unwrap(), outputs[i]["file"].as_str().unwrap().to_owned());
+    assert_eq!(of(0), ("x", format!("{folder}/x.npy")));
+    assert_eq!(of(1), ("a/b", format!("{folder}/a_b.npy")), "a file's name that differs is told");
+    assert_eq!((&outputs[1]["shape"], &outputs[1]["type"]), (&serde_json::json!([3, 2, 4]), &"f32".into()));
+    assert_eq!(json["random_inputs"], serde_json::json!(["x"]));
+    let input = format!("x={folder}/x.npy");
+    let exported = format!("{folder}/exported.onnx");
+    assert!(stdout(&["ir", &model, "--input", &input]).contains("[3,2,4]"));
+    assert!(stdout(&["report", &model, "--input", &input, "--json"]).contains("\"models\""));
+    stdout(&["bench", &model, "--input", &input, "--iterations", "1", "--warmup", "0"]);
+    stdout(&["export", &model, "--input", &input, &exported]);
+    assert!(stdout(&["run", &exported]).contains("[3, 2, 4]"));
+    // Outputs keep their names, whatever their files are called.
+    let expected = [format!("a/b={folder}/a_b.npy"), input.clone()];
+    stdout(&["check", &model, "--input", &input, "--expect", &expected[0], "--expect", &expected[1]]);
+    for command in
+        [&["ir", "mlp10"][..], &["report", "mlp10"], &["bench", "mlp10"], &["export", "mlp10", "no.onnx"]]
+    {
+        let (code, _, err) = run(&[command, &["--input", "inputs=x.npy"]].concat());
+        let message = "nestjit: there is no input 'inputs' (did you mean 'input'?); there is 'input'\n";
+        assert_eq!((code, err.as_str()), (2, message), "{command:?}");
+    }
+    let two = run(&["report", "mlp10", "mlp10", "--input", &input]);
+    assert_eq!((two.0, two.2.as_str()), (2, "nestjit: --input is for one model, but several are given\n"));
+}
+
+#[test]
+fn newer_operator_sets_are_told() {
+    let g = graph(&["x: f32 4"], &["y"], nodes("Relu: x -> y"));
+    let mut m = proto(g, vec![], vec![]);
+    m.opset_import.iter_mut().for_each(|set| set.version = Some(99));
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("sessions/newer.onnx");
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, m.encode_to_vec()).unwrap();
+    let (code, _, err) = run(&["run", &path.display().to_string()]);
+    assert!(code == 0 && err.contains("the model is for operator set 99; "), "{err}");
 }
