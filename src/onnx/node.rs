@@ -266,6 +266,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         low: i64,
         high: i64,
     ) -> Result<ValueId> {
+        self.expect_type(x, |dtype| matches!(dtype, DType::I32 | DType::I64), "i32 or i64")?;
         let x = self.cast(x, DType::I64)?;
         let input = self.node.input.get(input).cloned().unwrap_or_default();
         if let Some(tensor) = self.constant_of(x) {
