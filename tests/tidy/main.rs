@@ -1,10 +1,13 @@
 //! Rules about the sources that the compiler does not check; ARCHITECTURE.md states them as invariants.
 
+mod source;
+
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use nestjit::options::ENVIRONMENT;
+use source::{Source, collect};
 
 /// No file is longer than this.
 const MAX_LINES: usize = 500;
@@ -31,31 +34,6 @@ const LAYERS: [&[&str]; 11] = [
     &["report"],
 ];
 
-struct Source {
-    /// The path from the workspace's root, with `/`.
-    path: String,
-    text: String,
-}
-
-impl Source {
-    /// Line numbers and lines that are code: comments and `#[cfg(test)]` modules at the end are left out.
-    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
-        let is_test = self.path.ends_with("/tests.rs") || self.path.contains("/tests/");
-        self.text
-            .lines()
-            .enumerate()
-            .take_while(move |(_, line)| !is_test && *line != "#[cfg(test)]")
-            .filter(|(_, line)| !line.trim_start().starts_with("//"))
-            .map(|(i, line)| (i + 1, line.split(" // ").next().unwrap_or(line)))
-    }
-
-    /// The module below `src/` that the file belongs to.
-    fn module(&self) -> Option<&str> {
-        let name = self.path.strip_prefix("src/")?.split('/').next()?;
-        Some(name.strip_suffix(".rs").unwrap_or(name))
-    }
-}
-
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
@@ -63,26 +41,10 @@ fn root() -> PathBuf {
 fn sources(folders: &[&str]) -> Vec<Source> {
     let mut found = Vec::new();
     for folder in folders.iter().filter(|f| root().join(f).is_dir()) {
-        collect(&root().join(folder), &mut found);
+        collect(&root(), &root().join(folder), &mut found);
     }
     assert!(!found.is_empty(), "no sources below {folders:?}");
     found
-}
-
-fn collect(folder: &Path, found: &mut Vec<Source>) {
-    let mut entries: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
-    entries.sort();
-    for path in entries {
-        if path.is_dir() {
-            // What cargo built there, of the workers in benches/peers for one, are nobody's sources.
-            if !path.join("CACHEDIR.TAG").is_file() {
-                collect(&path, found);
-            }
-        } else if path.extension().is_some_and(|e| e == "rs") {
-            let relative = path.strip_prefix(root()).unwrap().to_str().unwrap().replace('\\', "/");
-            found.push(Source { path: relative, text: fs::read_to_string(&path).unwrap() });
-        }
-    }
 }
 
 fn assert_none(rule: &str, violations: Vec<String>) {
@@ -223,15 +185,9 @@ fn imports_run_downwards() {
             violations.push(format!("{}: module `{module}` is in no layer", source.path));
             continue;
         };
-        for (n, line) in source.code() {
-            for (at, _) in line.match_indices("crate::") {
-                let used: String = line[at + "crate::".len()..]
-                    .chars()
-                    .take_while(|c| c.is_ascii_lowercase() || *c == '_')
-                    .collect();
-                if used != module && layer_of(&used).is_some_and(|layer| layer >= own) {
-                    violations.push(format!("{}:{n}: `{module}` uses `{used}`", source.path));
-                }
+        for (n, used) in source.used_modules() {
+            if used != module && layer_of(&used).is_some_and(|layer| layer >= own) {
+                violations.push(format!("{}:{n}: `{module}` uses `{used}`", source.path));
             }
         }
     }
