@@ -1,5 +1,5 @@
-//! Compiled code against the evaluator: every case of the operator table and every zoo model, with all
-//! passes, without each of them, with none of them, on one and on several threads.
+//! Compiled code against the evaluator: every case of the operator table and every zoo model, in the configurations of
+//! the table, on one and on several threads.
 
 mod common;
 
@@ -8,66 +8,33 @@ use std::sync::{Mutex, PoisonError};
 
 use common::cases::{Case, op_cases};
 use common::compare::difference;
+use common::configurations::{self, Configuration, THREADS};
 use nestjit::graph::ValueId;
 use nestjit::graph::eval::{Precision, evaluate};
 use nestjit::passes::PIPELINE;
 use nestjit::target::Isa;
 use nestjit::{Compiler, DType, GraphBuilder, Options, Tensor, zoo};
 
-/// A way to compile.
-#[derive(Clone, Debug)]
-struct Setting {
-    threads: usize,
-    disabled: Vec<&'static str>,
-}
-
-impl Setting {
-    fn compiler(&self) -> Compiler {
-        Compiler::with_options(Options { verify_passes: true, ..Options::default() })
-            .threads(self.threads)
-            .disable_passes(&self.disabled)
-    }
-}
-
-fn all_passes(threads: usize) -> Setting {
-    Setting { threads, disabled: Vec::new() }
-}
-
-fn pass_names() -> Vec<&'static str> {
-    let mut names: Vec<&str> = PIPELINE.iter().map(|pass| pass.name).collect();
-    names.dedup();
-    names
-}
-
-/// What is wrong with a case, if anything is. The outputs of each setting must agree with the evaluator, and
-/// those of two settings that differ in their threads only must be the same bit by bit.
-fn check(case: &Case, settings: &[Setting]) -> Result<(), String> {
+/// What is wrong with a case, if anything is. The outputs of each configuration must agree with the evaluator, and be
+/// the same bits for all these numbers of threads.
+fn check(case: &Case, configurations: &[Configuration], threads: &[usize]) -> Result<(), String> {
     let expected =
         evaluate(&case.graph, &case.inputs, Precision::F64).map_err(|e| format!("evaluator: {e}"))?;
     let model = case.graph.clone().into();
-    let mut known: Vec<(&[&str], Vec<Tensor>)> = Vec::new();
-    for setting in settings {
-        let executable = setting.compiler().compile(&model).map_err(|e| format!("{setting:?}: {e}"))?;
-        let outputs = executable.run(&case.inputs).map_err(|e| format!("{setting:?}: {e}"))?;
+    for configuration in configurations {
+        let (outputs, _) = configurations::run(*configuration, threads, &model, &case.inputs)?;
         for (i, (actual, expected)) in outputs.iter().zip(&expected).enumerate() {
             let dtype = case.graph.value(case.graph.outputs[i]).dtype;
             if let Some(difference) = difference(actual, expected, dtype, case.tolerance) {
-                return Err(format!("{setting:?}: output {i}: {difference}"));
+                return Err(format!("{configuration:?}: output {i}: {difference}"));
             }
-        }
-        match known.iter().find(|(disabled, _)| *disabled == setting.disabled) {
-            Some((_, others)) if *others != outputs => {
-                return Err(format!("{setting:?}: other bits than with another number of threads"));
-            }
-            Some(_) => {}
-            None => known.push((&setting.disabled, outputs)),
         }
     }
     Ok(())
 }
 
 /// Checks all cases, several at a time, and lists all failures.
-fn check_all(settings: &[Setting]) {
+fn check_all(check: impl Fn(&Case) -> Result<(), String> + Sync) {
     let cases = op_cases();
     assert!(cases.len() > 100);
     let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
@@ -75,7 +42,7 @@ fn check_all(settings: &[Setting]) {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if let Err(e) = check(case, settings) {
+                    if let Err(e) = check(case) {
                         let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
                         failures.push(format!("{}: {e}", case.name));
                     }
@@ -90,18 +57,41 @@ fn check_all(settings: &[Setting]) {
 
 #[test]
 fn with_all_passes() {
-    check_all(&[all_passes(1), all_passes(2), all_passes(3)]);
+    check_all(|case| check(case, &[Configuration::usual()], &THREADS));
 }
 
 #[test]
 fn without_any_pass() {
-    check_all(&[Setting { threads: 1, disabled: pass_names() }]);
+    let names = || PIPELINE.iter().map(|pass| pass.name);
+    check_all(|case| {
+        let options = Options { verify_passes: true, ..Options::default() };
+        let compiler = Compiler::with_options(options).threads(2).disable_passes(names());
+        let executable = compiler.compile(&case.graph.clone().into()).map_err(|e| e.to_string())?;
+        let outputs = executable.run(&case.inputs).map_err(|e| e.to_string())?;
+        let expected = evaluate(&case.graph, &case.inputs, Precision::F64).map_err(|e| e.to_string())?;
+        for (i, (actual, expected)) in outputs.iter().zip(&expected).enumerate() {
+            let dtype = case.graph.value(case.graph.outputs[i]).dtype;
+            if let Some(difference) = difference(actual, expected, dtype, case.tolerance) {
+                return Err(format!("output {i}: {difference}"));
+            }
+        }
+        Ok(())
+    });
 }
 
 #[test]
-fn without_each_pass() {
-    let without = |name| Setting { threads: 1, disabled: vec![name] };
-    check_all(&pass_names().into_iter().map(without).collect::<Vec<_>>());
+fn a_sample_of_the_table_of_configurations() {
+    check_all(|case| {
+        let threads = configurations::two_numbers_of_threads(&case.name);
+        check(case, &configurations::one_for_each_pass(&case.name), &threads)
+    });
+}
+
+#[test]
+#[ignore = "hours: every case in every configuration"]
+fn the_whole_table_of_configurations() {
+    let table = configurations::table();
+    check_all(|case| check(case, &table, &THREADS));
 }
 
 #[test]
@@ -133,9 +123,11 @@ fn check_models<'a>(names: impl IntoIterator<Item = &'a str>) {
         let inputs = model.graph.inputs.iter().map(random).collect();
         // Sums of many products, layer after layer; single elements are small beside what they are sums of.
         let case = Case { name: name.to_owned(), graph: model.graph, inputs, tolerance: 3e-4 };
-        let fusion = pass_names().into_iter().filter(|name| *name == "OpFusion").collect();
-        let unfused = Setting { threads: 1, disabled: fusion };
-        check(&case, &[all_passes(1), all_passes(2), unfused]).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let usual = Configuration::usual();
+        let mut configurations = vec![usual, Configuration { fused: false, ..usual }];
+        configurations.extend(configurations::some(name, 2));
+        let threads = configurations::two_numbers_of_threads(name);
+        check(&case, &configurations, &threads).unwrap_or_else(|e| panic!("{name}: {e}"));
     }
 }
 
@@ -193,12 +185,11 @@ fn rows_that_lie_pages_apart_are_transposed() {
         g.output("y", y);
         let model = g.build().unwrap().into();
         let expected = x.view::<f32>().unwrap().t().to_owned().into_dyn();
-        for isa in [Isa::Simd128, Isa::host()] {
-            for setting in [all_passes(1), all_passes(2)] {
-                let executable = setting.compiler().isa(isa).compile(&model).unwrap();
-                let outputs = executable.run(std::slice::from_ref(&x)).unwrap();
-                assert!(outputs[0].view::<f32>().unwrap() == expected, "{rows}x{columns}, {isa:?}");
-            }
+        for isa in [Isa::Simd128, Isa::Avx512] {
+            let configuration = Configuration { isa, ..Configuration::usual() };
+            let (outputs, _) =
+                configurations::run(configuration, &[1, 2], &model, std::slice::from_ref(&x)).unwrap();
+            assert!(outputs[0].view::<f32>().unwrap() == expected, "{rows}x{columns}, {isa:?}");
         }
     }
 }

@@ -3,4 +3,5 @@
 
 pub mod cases;
 pub mod compare;
+pub mod configurations;
 pub mod onnx;

@@ -2,14 +2,18 @@
 //!
 //! ```text
 //! cargo test --test conformance -- --suite DIR [--filter TEXT]... [--bless] [--workers N] [--timeout SECONDS]
+//!     [--configurations N]
 //! ```
 //!
 //! `DIR` is `backend/test/data` of the package that `suite.txt` pins; `fetch` fetches it. Every case runs fused and
-//! unfused; what does not pass our own gate must be in `expected.txt`, and what is there must not pass. `--bless`
+//! unfused, and in N (1) other configurations on two numbers of threads, which must agree; what does not pass our own gate must be in `expected.txt`, and what is there must not pass. `--bless`
 //! rewrites that file. Without `--suite` the runner tests itself, on a suite that it makes up.
 
 mod class;
 mod compare;
+#[path = "../common/configurations.rs"]
+#[allow(dead_code, reason = "shared by several tests")]
+mod configurations;
 mod expect;
 mod pool;
 mod selftest;
@@ -67,6 +71,7 @@ fn parse(arguments: &[String]) -> Result<Arguments, String> {
             "--filter" => filters.push(value()?),
             "--bless" => bless = true,
             "--workers" => limits.workers = number(value()?)?,
+            "--configurations" => limits.configurations = number(value()?)?,
             "--timeout" => limits.timeout = Duration::from_secs(number(value()?)? as u64),
             other => return Err(format!("there is no option {other}")),
         }

@@ -26,12 +26,14 @@ pub struct Limits {
     pub workers: usize,
     /// How long one mode of a case may take.
     pub timeout: Duration,
+    /// In how many configurations a case runs besides.
+    pub configurations: usize,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
         let workers = thread::available_parallelism().map_or(1, usize::from);
-        Limits { workers, timeout: Duration::from_secs(300) }
+        Limits { workers, timeout: Duration::from_secs(300), configurations: 1 }
     }
 }
 
@@ -39,7 +41,7 @@ impl Default for Limits {
 pub fn run(cases: &[Case], limits: &Limits) -> Result<Vec<Report>, String> {
     let next = AtomicUsize::new(0);
     let deal = || -> Result<Vec<(usize, Report)>, String> {
-        let mut place = Place::new(limits.timeout);
+        let mut place = Place::new(limits);
         let mut reports = Vec::new();
         loop {
             let i = next.fetch_add(1, Ordering::Relaxed);
@@ -63,12 +65,13 @@ pub fn run(cases: &[Case], limits: &Limits) -> Result<Vec<Report>, String> {
 pub struct Place {
     worker: Option<Worker>,
     timeout: Duration,
+    configurations: usize,
 }
 
 impl Place {
     /// An empty place.
-    pub fn new(timeout: Duration) -> Place {
-        Place { worker: None, timeout }
+    pub fn new(limits: &Limits) -> Place {
+        Place { worker: None, timeout: limits.timeout, configurations: limits.configurations }
     }
 
     /// Runs a case in both modes.
@@ -77,7 +80,9 @@ impl Place {
         while verdicts.len() < Mode::ALL.len() {
             let modes = Mode::ALL[verdicts.len()..].to_vec();
             let count = modes.len();
-            verdicts.extend(self.ask(&Request::Case { model: case.model.clone(), modes }, count)?);
+            let request =
+                Request::Case { model: case.model.clone(), modes, configurations: self.configurations };
+            verdicts.extend(self.ask(&request, count)?);
         }
         let mut verdicts = verdicts.into_iter();
         match (verdicts.next(), verdicts.next()) {

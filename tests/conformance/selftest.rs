@@ -136,10 +136,11 @@ fn cases_come_out_as_they_should() {
 
 fn workers_that_die_are_results() {
     // Only what hangs is cut off: on a busy machine, others may need their time.
-    let mut patient = Place::new(Limits::default().timeout);
+    let mut patient = Place::new(&Limits::default());
     let mut ask = |how| {
         let request = Request::Misbehave(how);
-        let mut impatient = Place::new(Duration::from_millis(500));
+        let mut impatient =
+            Place::new(&Limits { timeout: Duration::from_millis(500), ..Limits::default() });
         let place = if how == Misbehaviour::Hang { &mut impatient } else { &mut patient };
         place.ask(&request, 1).unwrap().remove(0)
     };

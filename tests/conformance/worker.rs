@@ -12,6 +12,7 @@ use nestjit::{Compiler, Error, ErrorKind, Item, Session};
 use serde::{Deserialize, Serialize};
 
 use super::compare::{self, Closeness};
+use super::configurations;
 use super::suite;
 use super::verdict::{Mode, Outcome, Verdict};
 
@@ -19,8 +20,8 @@ use super::verdict::{Mode, Outcome, Verdict};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Request {
-    /// To run a model in these modes.
-    Case { model: PathBuf, modes: Vec<Mode> },
+    /// To run a model in these modes, and in a sample of this many configurations.
+    Case { model: PathBuf, modes: Vec<Mode>, configurations: usize },
     /// To misbehave, for the runner's own tests.
     Misbehave(Misbehaviour),
 }
@@ -49,7 +50,7 @@ pub fn serve() -> ExitCode {
     for line in stdin().lock().lines() {
         let Ok(line) = line else { return ExitCode::FAILURE };
         match serde_json::from_str(&line) {
-            Ok(Request::Case { model, modes }) => case(&model, &modes),
+            Ok(Request::Case { model, modes, configurations }) => case(&model, &modes, configurations),
             Ok(Request::Misbehave(how)) => answer(&catch(|| misbehave(how)).unwrap_or_else(|v| v)),
             Err(e) => {
                 eprintln!("not a request: {e}");
@@ -75,7 +76,7 @@ fn catch<T>(f: impl FnOnce() -> T) -> Result<T, Verdict> {
     })
 }
 
-fn case(model: &Path, modes: &[Mode]) {
+fn case(model: &Path, modes: &[Mode], configurations: usize) {
     let mut before: Option<Vec<Vec<Item>>> = None;
     for mode in modes {
         match catch(|| run(model, *mode)) {
@@ -89,11 +90,51 @@ fn case(model: &Path, modes: &[Mode]) {
                         verdict.reason = format!("against the mode before: {reason}");
                     }
                 }
+                if let (Mode::Unfused, Some(outputs)) = (mode, &outputs)
+                    && verdict.outcome <= Outcome::Loose
+                    && let Some(reason) = catch(|| elsewhere(model, outputs, configurations))
+                        .unwrap_or_else(|crash| Some(format!("panicked: {}", crash.reason)))
+                {
+                    verdict.outcome = Outcome::Mismatch;
+                    verdict.reason = reason;
+                }
                 answer(&verdict);
                 before = outputs.or(before);
             }
         }
     }
+}
+
+/// How the outputs in a sample of configurations differ from these, or with the number of threads, if they do.
+fn elsewhere(model: &Path, expected: &[Vec<Item>], configurations: usize) -> Option<String> {
+    // The last two folders: the name of the case, wherever the suite is.
+    let name = model.iter().rev().take(3).map(|part| part.to_string_lossy()).collect::<Vec<_>>().join("/");
+    let threads = configurations::two_numbers_of_threads(&name);
+    configurations::some(&name, configurations).into_iter().find_map(|configuration| {
+        let mut bits: Option<Vec<Vec<Item>>> = None;
+        for threads in threads {
+            let outputs = outputs(model, configuration.compiler(threads));
+            let reason = match outputs {
+                Err(e) => Some(e.to_string()),
+                Ok(outputs) => {
+                    let mut pairs = expected.iter().zip(&outputs);
+                    let apart = pairs.find_map(|(a, b)| compare::difference(a, b));
+                    let other_bits = bits.get_or_insert_with(|| outputs.clone()) != &outputs;
+                    apart.or(other_bits.then(|| format!("other bits than with {} thread", threads.min(1))))
+                }
+            };
+            if let Some(reason) = reason {
+                return Some(format!("{configuration:?}, {threads} threads: {reason}"));
+            }
+        }
+        None
+    })
+}
+
+/// The outputs for each data set.
+fn outputs(model: &Path, compiler: Compiler) -> nestjit::Result<Vec<Vec<Item>>> {
+    let session = Session::new(OnnxModel::from_path(model)?, compiler);
+    suite::data(model)?.iter().map(|set| Ok(session.call_items(&set.inputs)?.outputs)).collect()
 }
 
 /// The verdict on a model, and the outputs of each data set if there are any.

@@ -1,9 +1,12 @@
 //! Every ONNX operator with every element type: what can be imported compiles and computes what the evaluator
-//! computes, and `docs/OPERATORS.md` says what that is. `NESTJIT_BLESS=1` rewrites it.
+//! computes in a sample of the configurations, and `docs/OPERATORS.md` says what that is. `NESTJIT_BLESS=1` rewrites it.
 
 #[path = "../common/compare.rs"]
 #[allow(dead_code, reason = "shared by several tests")]
 mod compare;
+#[path = "../common/configurations.rs"]
+#[allow(dead_code, reason = "shared by several tests")]
+mod configurations;
 mod defaults;
 mod example;
 
@@ -12,10 +15,11 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+use configurations::Configuration;
 use example::Example;
+use nestjit::DType;
 use nestjit::graph::{Precision, evaluate};
 use nestjit::onnx::{MAX_OPSET, OnnxModel, OpEntry, Specialization, operators};
-use nestjit::{Compiler, DType};
 
 const HEADER: &str = "\
 # ONNX operators
@@ -50,14 +54,15 @@ fn accepts(example: &Example, entry: &OpEntry, dtype: DType) -> Result<bool, Str
         return Ok(false);
     };
     let expected = evaluate(&graph, &inputs, Precision::F32).map_err(|e| format!("evaluator: {e}"))?;
-    for fused in [true, false] {
-        let compiler = Compiler::new().threads(1);
-        let compiler = if fused { compiler } else { compiler.disable_pass("OpFusion") };
-        let executable = compiler.compile(&graph.clone().into()).map_err(|e| format!("compiler: {e}"))?;
-        let actual = executable.run(&inputs).map_err(|e| format!("run: {e}"))?;
+    let (name, usual) = (format!("{} {version} {dtype}", example.operator), Configuration::usual());
+    let unfused = Configuration { fused: false, ..usual };
+    let threads = configurations::two_numbers_of_threads(&name);
+    let model = graph.into();
+    for configuration in [usual, unfused].into_iter().chain(configurations::some(&name, 1)) {
+        let (actual, _) = configurations::run(configuration, &threads, &model, &inputs)?;
         for (actual, expected) in actual.iter().zip(&expected) {
             if let Some(difference) = compare::difference(actual, expected, expected.dtype(), 1e-4) {
-                return Err(format!("fusion {fused}: {difference}"));
+                return Err(format!("{configuration:?}: {difference}"));
             }
         }
     }
