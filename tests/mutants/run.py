@@ -89,9 +89,13 @@ def main():
     folder = target / "sources"
     folder.mkdir(parents=True, exist_ok=True)
     survivors = broken = 0
+    mutants = [m for m in mutants if not names or m["name"] in names]
+    copy_sources(folder)
+    for arguments in sorted({t for m in mutants for t in m["tests"]}):
+        passed, output = cargo(folder, target, arguments.split())
+        if not passed:
+            sys.exit(f"without any mutant, {arguments} fails: {output.strip()[-2000:]}")
     for m in mutants:
-        if names and m["name"] not in names:
-            continue
         copy_sources(folder)
         path = folder / m["file"]
         path.write_text(path.read_text().replace(m["find"], m["replace"]))
@@ -110,7 +114,7 @@ def main():
         broken += outcome == "BROKEN"
         print(f"{outcome:8} {m['name']:46} {time.time() - start:5.0f} s  {by}", flush=True)
     copy_sources(folder)
-    print(f"{len(names) or len(mutants)} mutants, {survivors} survived, {broken} do not compile")
+    print(f"{len(mutants)} mutants, {survivors} survived, {broken} do not compile")
     sys.exit(survivors + broken > 0)
 
 
