@@ -149,13 +149,15 @@ fn an_index_outside_is_an_error_whatever_it_is_fused_with() {
             if isa > Isa::host().min(Isa::WIDEST_EMITTED) {
                 continue;
             }
-            let fusion = vec!["OpFusion"];
-            for setting in [all_passes(1), all_passes(2), Setting { threads: 2, disabled: fusion }] {
-                let executable = setting.compiler().isa(isa).compile(&case.graph.clone().into()).unwrap();
+            for (threads, fused) in [(1, true), (2, true), (2, false)] {
+                let configuration = Configuration { isa, fused, ..Configuration::usual() };
+                let compiler = configuration.compiler(threads);
+                let executable = compiler.compile(&case.graph.clone().into()).unwrap();
                 for &index in indices {
                     let mut inputs = case.inputs.clone();
                     inputs[at] = Tensor::new(case.inputs[at].shape(), &[index]).unwrap();
-                    let error = executable.run(&inputs).expect_err(&format!("{name}, {index}, {setting:?}"));
+                    let error =
+                        executable.run(&inputs).expect_err(&format!("{name}, {index}, {configuration:?}"));
                     assert_eq!(error.kind(), nestjit::ErrorKind::Index, "{error}");
                 }
             }
