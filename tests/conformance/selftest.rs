@@ -139,8 +139,7 @@ fn workers_that_die_are_results() {
     let mut patient = Place::new(&Limits::default());
     let mut ask = |how| {
         let request = Request::Misbehave(how);
-        let mut impatient =
-            Place::new(&Limits { timeout: Duration::from_millis(500), ..Limits::default() });
+        let mut impatient = Place::new(&Limits { timeout: Duration::from_millis(500), ..Limits::default() });
         let place = if how == Misbehaviour::Hang { &mut impatient } else { &mut patient };
         place.ask(&request, 1).unwrap().remove(0)
     };
