@@ -5,9 +5,10 @@
 //!     [--configurations N]
 //! ```
 //!
-//! `DIR` is `backend/test/data` of the package that `suite.txt` pins; `fetch` fetches it. Every case runs fused and
-//! unfused, and in N (1) other configurations on two numbers of threads, which must agree; what does not pass our own gate must be in `expected.txt`, and what is there must not pass. `--bless`
-//! rewrites that file. Without `--suite` the runner tests itself, on a suite that it makes up.
+//! `DIR` has the cases of the package that `suite.txt` pins; `fetch` makes it. Every case runs fused and unfused, and in
+//! N (1) other configurations on two numbers of threads, which must agree; what does not pass our own gate must be in
+//! `expected.txt`, and what is there must not pass. `--bless` rewrites that file. Without `--suite` the runner tests
+//! itself, on a suite that it makes up.
 
 mod class;
 mod compare;

@@ -7,7 +7,7 @@ amplify rounding: where that is not met, ONNX Runtime is also run without its op
 further from it than it is from itself, and not further than 1e-3. Checked are the operator cases of
 tests/common/cases and built-in models.
 
-    python3 -m venv venv && venv/bin/pip install onnx==1.22.0 onnxruntime numpy
+    python3 -m venv venv && venv/bin/pip install onnx==1.23.2 onnxruntime numpy
     venv/bin/python tests/onnx_roundtrip/check.py [--models NAME,..] [--cases FOLDER] [--nestjit PATH]
 
 The command and the cases are made with cargo unless they are given.
