@@ -131,9 +131,9 @@ impl<'a> PassManager<'a> {
         if let Some(dir) = self.options.dump.as_ref().filter(|_| changed) {
             let path = dir.join(format!("{:02}_{name}.{extension}", self.dumped));
             self.dumped += 1;
-            fs::create_dir_all(dir)
-                .and_then(|()| fs::write(&path, text()))
-                .map_err(|e| Error::new(ErrorKind::Io, format!("cannot write {}: {e}", path.display())))?;
+            fs::create_dir_all(dir).and_then(|()| fs::write(&path, text())).map_err(|e| {
+                Error::new(ErrorKind::Io, format!("cannot write '{}': {e}", path.display())).caused_by(e)
+            })?;
         }
         Ok(())
     }
@@ -152,7 +152,9 @@ pub const RECORD: &str = "record";
 
 fn write(path: &Path, text: &str) -> Result<()> {
     let written = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(path, text));
-    written.map_err(|e| Error::new(ErrorKind::Io, format!("cannot write {}: {e}", path.display())))
+    written.map_err(|e| {
+        Error::new(ErrorKind::Io, format!("cannot write '{}': {e}", path.display())).caused_by(e)
+    })
 }
 
 /// Whether the program is well-formed at a stage.
