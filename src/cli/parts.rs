@@ -119,8 +119,9 @@ pub(crate) fn check(
             }
         }
         for (output, file) in expected {
-            let value = find(&values, output)
-                .ok_or_else(|| Error::usage(format!("there is no output '{}'", output.escape_debug())))?;
+            let names = || values.iter().map(|(name, _)| name.as_str());
+            let unknown = || Error::unknown_name("output", output, "there is", names());
+            let value = find(&values, output).ok_or_else(unknown)?;
             let given = npy::read(file, value.dtype())?;
             let limits = Limits { bounds: &vec![0.0; given.len()], floor: tolerance(value.dtype()) };
             verdicts.near([what, "expected", output], &value, &given, limits, of_expected)?;
