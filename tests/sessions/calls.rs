@@ -84,6 +84,10 @@ fn wrong_inputs_are_errors_that_say_what_there_is() {
     };
     assert_eq!(choose(&["x"]), usage("there is no output 'x'; there is 'y', 'z'"));
     assert_eq!(choose(&["y", "y"]), usage("output 'y' is chosen twice"));
+    let named =
+        session(model(graph(&["pixels: f32 n"], &["scores"], nodes("Neg: pixels -> scores")), vec![]));
+    let (_, text) = error(named.run(&[("pixel", &t(&[1], &[1.0f32]))]));
+    assert_eq!(text, "there is no input 'pixel' (did you mean 'pixels'?); there is 'pixels'");
     assert_eq!(choose(&[]), usage("no output is chosen; there is 'y', 'z'"));
 }
 
