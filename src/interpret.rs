@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use nestjit_ir::interp::{self, Data, InterpError, Mode, Value};
+use nestjit_ir::interp::{self, Data, InterpError, Mode, Undefined, Value};
 use nestjit_ir::{BufId, Call, DType, Program};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -25,11 +25,26 @@ pub struct Rounded {
 /// Computes the outputs for inputs given in order. With [`Mode::F64`], `f32` outputs are `f64` tensors.
 ///
 /// # Errors
-/// [`ErrorKind::Shape`] if inputs do not fit, [`ErrorKind::Index`] if an index is outside its buffer.
+/// [`ErrorKind::Shape`] if inputs do not fit, [`ErrorKind::Index`] if an index is outside its buffer,
+/// [`ErrorKind::Invalid`] or [`ErrorKind::Unsupported`] for programs that [`crate::passes::verify`] refuses.
 pub fn interpret(unit: &Unit, inputs: &[Tensor], mode: Mode) -> Result<Vec<Tensor>> {
+    interpret_from(unit, inputs, mode, Undefined::Marked)
+}
+
+/// Like [`interpret`], with a choice of what buffers hold before anything is written to them.
+///
+/// # Errors
+/// As [`interpret`].
+pub fn interpret_from(
+    unit: &Unit,
+    inputs: &[Tensor],
+    mode: Mode,
+    undefined: Undefined,
+) -> Result<Vec<Tensor>> {
     let values = values(unit, inputs)?;
     let calls = |call: &Call, operands: &[&Value]| call_function(&unit.program, call, operands);
-    let results = interp::interpret(&unit.program, &values, mode, &calls).map_err(|e| error(&e))?;
+    let results = interp::interpret_from(&unit.program, &values, mode, &calls, undefined);
+    let results = results.map_err(|e| error(&e))?;
     unit.outputs.iter().map(|id| from_value(output(&results, *id)?)).collect()
 }
 
@@ -73,7 +88,7 @@ fn call_function(program: &Program, call: &Call, operands: &[&Value]) -> Result<
 }
 
 fn output<T>(results: &HashMap<BufId, T>, id: BufId) -> Result<&T> {
-    results.get(&id).ok_or_else(|| Error::internal("an output is not an `out` buffer"))
+    results.get(&id).ok_or_else(|| Error::invalid("an output is not an `out` buffer"))
 }
 
 fn error(e: &InterpError) -> Error {
@@ -85,7 +100,7 @@ fn error(e: &InterpError) -> Error {
             return Error::new(ErrorKind::Index, message).at(&site.node, &site.op);
         }
         InterpError::Call { .. } => ErrorKind::Unsupported,
-        InterpError::Malformed { .. } => ErrorKind::Internal,
+        InterpError::Malformed { .. } => ErrorKind::Invalid,
     };
     Error::new(kind, e.to_string())
 }

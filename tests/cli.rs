@@ -442,29 +442,3 @@ fn everything_that_is_wrong_with_a_model_is_one_line_that_names_the_file() {
     assert_eq!(code, 1);
     assert!(message.contains(&format!("'{shown}': this is not an ONNX model: ")), "{message}");
 }
-
-#[test]
-fn an_error_of_a_run_names_file_node_and_value() {
-    use nestjit::GraphBuilder;
-    let mut g = GraphBuilder::new("table");
-    let x = g.input("x", DType::F32, &[3, 2]);
-    let i = g.input("i", DType::I64, &[2]);
-    let y = g.gather(x, i, 0);
-    g.output("y", y);
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("m.onnx");
-    let shown = file.to_str().unwrap();
-    nestjit::Model::from(g.build().unwrap()).write_onnx(&file).unwrap();
-    let indices = dir.path().join("i.npy");
-    ndarray_npy::write_npy(&indices, &ndarray::arr1(&[0i64, 7])).unwrap();
-    let given = format!("i={}", indices.display());
-    for options in [&[][..], &["--disable-pass", "OpFusion"]] {
-        let args = [&["run", shown, "--input", &given], options].concat();
-        let (code, message) = failure(&args);
-        assert_eq!(code, 1, "{message}");
-        let node = "node 'y' (Gather, opset ";
-        assert!(message.starts_with(&format!("nestjit: '{shown}': {node}")), "{message}");
-        let range = "): the index 7 in 'i' is outside 0..3 (or -3..0, counted from the end)\n";
-        assert!(message.ends_with(range), "{message}");
-    }
-}

@@ -2,6 +2,9 @@
 //!
 //! Canonical by construction (terms sorted by variable, no zero coefficient), so equality is structural.
 //! Knows nothing of buffers; bounds and strides are asked for by [`crate::access`] and by code generation.
+//!
+//! Arithmetic is checked: what leaves 64 bits is [`Affine::OVERFLOW`], and so is everything computed from it. It has
+//! no range, so nothing can be proved of it, the verifier refuses it, and no code is generated for it.
 
 use smallvec::{SmallVec, smallvec};
 
@@ -21,6 +24,24 @@ pub struct Affine {
 }
 
 impl Affine {
+    /// What is left of an expression of which a coefficient or the constant left 64 bits. The constant -2^63 means it,
+    /// and cannot be anything else.
+    pub const OVERFLOW: Affine = Affine { terms: SmallVec::new_const(), constant: i64::MIN };
+
+    /// Whether arithmetic left 64 bits on the way to this expression: see [`Affine::OVERFLOW`].
+    #[inline]
+    pub fn is_overflow(&self) -> bool {
+        self.constant == i64::MIN
+    }
+
+    /// Terms and a constant, if neither overflowed.
+    fn checked(terms: Terms, constant: Option<i64>) -> Affine {
+        match constant {
+            Some(i64::MIN) | None => Affine::OVERFLOW,
+            Some(constant) => Affine { terms, constant },
+        }
+    }
+
     /// A constant.
     #[inline]
     pub fn constant(value: i64) -> Affine {
@@ -71,7 +92,7 @@ impl Affine {
 
     /// The value, if no variable occurs.
     pub fn as_const(&self) -> Option<i64> {
-        self.terms.is_empty().then_some(self.constant)
+        (self.terms.is_empty() && !self.is_overflow()).then_some(self.constant)
     }
 
     /// The variable, if the expression is exactly one variable with coefficient 1 and no constant.
@@ -82,16 +103,22 @@ impl Affine {
         }
     }
 
-    /// `self + other`. Saturates instead of overflowing; the verifier rejects indices anywhere near that.
+    /// `self + other`.
     pub fn add(&self, other: &Affine) -> Affine {
         let (mut a, mut b) = (self.terms.iter().peekable(), other.terms.iter().peekable());
         let mut terms = Terms::new();
+        if self.is_overflow() || other.is_overflow() {
+            return Affine::OVERFLOW;
+        }
         loop {
             let next = match (a.peek(), b.peek()) {
                 (Some(&&x), Some(&&y)) if x.0 == y.0 => {
                     a.next();
                     b.next();
-                    (x.0, x.1.saturating_add(y.1))
+                    match x.1.checked_add(y.1) {
+                        Some(sum) => (x.0, sum),
+                        None => return Affine::OVERFLOW,
+                    }
                 }
                 (Some(&&x), Some(&&y)) if x.0 < y.0 => {
                     a.next();
@@ -111,49 +138,62 @@ impl Affine {
                 terms.push(next);
             }
         }
-        Affine { terms, constant: self.constant.saturating_add(other.constant) }
+        Affine::checked(terms, self.constant.checked_add(other.constant))
     }
 
-    /// Adds `other * factor`; saturates as [`Affine::add`] and [`Affine::scale`] do.
+    /// Adds `other * factor`.
     pub fn add_scaled(&mut self, other: &Affine, factor: i64) {
+        if self.is_overflow() || other.is_overflow() {
+            *self = Affine::OVERFLOW;
+            return;
+        }
         if factor == 0 {
             return;
         }
         for &(v, c) in &other.terms {
-            self.add_term(v, c.saturating_mul(factor));
+            match c.checked_mul(factor) {
+                Some(c) => self.add_term(v, c),
+                None => *self = Affine::OVERFLOW,
+            }
         }
-        self.constant = self.constant.saturating_add(other.constant.saturating_mul(factor));
+        let sum = other.constant.checked_mul(factor).and_then(|c| self.constant.checked_add(c));
+        match sum.filter(|sum| *sum != i64::MIN && !self.is_overflow()) {
+            Some(sum) => self.constant = sum,
+            None => *self = Affine::OVERFLOW,
+        }
     }
 
     /// Adds `coefficient * var`.
     #[inline]
     pub fn add_term(&mut self, var: Var, coefficient: i64) {
-        if coefficient == 0 {
+        if coefficient == 0 || self.is_overflow() {
             return;
         }
         match self.terms.binary_search_by_key(&var, |t| t.0) {
             Err(at) => self.terms.insert(at, (var, coefficient)),
-            Ok(at) => match self.terms[at].1.saturating_add(coefficient) {
-                0 => drop(self.terms.remove(at)),
-                sum => self.terms[at].1 = sum,
+            Ok(at) => match self.terms[at].1.checked_add(coefficient) {
+                Some(0) => drop(self.terms.remove(at)),
+                Some(sum) => self.terms[at].1 = sum,
+                None => *self = Affine::OVERFLOW,
             },
         }
     }
 
     /// `self + value`.
     pub fn plus(&self, value: i64) -> Affine {
-        Affine { terms: self.terms.clone(), constant: self.constant.saturating_add(value) }
+        match self.constant.checked_add(value) {
+            Some(sum) if sum != i64::MIN && !self.is_overflow() => {
+                Affine { terms: self.terms.clone(), constant: sum }
+            }
+            _ => Affine::OVERFLOW,
+        }
     }
 
     /// `self * factor`.
     pub fn scale(&self, factor: i64) -> Affine {
-        if factor == 0 {
-            return Affine::constant(0);
-        }
-        Affine {
-            terms: self.terms.iter().map(|&(v, c)| (v, c.saturating_mul(factor))).collect(),
-            constant: self.constant.saturating_mul(factor),
-        }
+        let mut product = Affine::constant(0);
+        product.add_scaled(self, factor);
+        product
     }
 
     /// `self` with every occurrence of `var` replaced.
@@ -172,6 +212,9 @@ impl Affine {
     /// The smallest and the largest value when each variable `v` runs over `0..extent(v)`; `None` if some
     /// extent is 0 (then the expression is never evaluated) or the range leaves `i64`.
     pub fn range(&self, extent: impl Fn(Var) -> usize) -> Option<(i64, i64)> {
+        if self.is_overflow() {
+            return None;
+        }
         let (mut lo, mut hi) = (self.constant, self.constant);
         for &(v, c) in &self.terms {
             let last = i64::try_from(extent(v).checked_sub(1)?).ok()?;
@@ -185,7 +228,17 @@ impl Affine {
         Some((lo, hi))
     }
 
-    /// The value for given values of the variables.
+    /// How large any number can get on the way to a value, when each variable `v` runs over `0..=extent(v)` (a loop
+    /// counts one past its last iteration) and terms are added up in any order: the magnitudes of all of them.
+    /// `None` for an [overflow](Affine::is_overflow).
+    pub fn reach(&self, extent: impl Fn(Var) -> usize) -> Option<u128> {
+        let term =
+            |&(v, c): &(Var, i64)| u128::from(c.unsigned_abs()).saturating_mul(extent(v).max(1) as u128);
+        let terms = self.terms.iter().map(term).fold(0, u128::saturating_add);
+        (!self.is_overflow()).then(|| terms.saturating_add(self.constant.unsigned_abs().into()))
+    }
+
+    /// The value for given values of the variables; wraps around where it leaves 64 bits.
     pub fn eval(&self, value: impl Fn(Var) -> i64) -> i64 {
         self.terms.iter().fold(self.constant, |acc, &(v, c)| acc.wrapping_add(c.wrapping_mul(value(v))))
     }
@@ -231,5 +284,52 @@ mod tests {
             assert_eq!(sum, expected);
         }
         assert_eq!(sum.terms(), &[(b, 6), (Var(7), -2)]);
+    }
+
+    #[test]
+    fn what_leaves_64_bits_never_becomes_a_number_again() {
+        let (a, b) = (Var(0), Var(1));
+        let large = Affine::term(a, i64::MAX).plus(7);
+        let mut sum = large.clone();
+        sum.add_term(a, 1);
+        let mut scaled = Affine::var(b);
+        scaled.add_scaled(&large, 2);
+        let overflows = [
+            sum,
+            scaled,
+            large.scale(2),
+            large.scale(-2),
+            large.plus(i64::MAX),
+            large.add(&Affine::var(a)),
+            Affine::term(b, 2).subst(b, &large),
+            Affine::constant(i64::MAX).add(&Affine::constant(1)),
+            Affine::constant(i64::MIN + 1).plus(-1),
+            Affine::constant(i64::MIN),
+        ];
+        for o in overflows {
+            assert!(o.is_overflow() && o == Affine::OVERFLOW, "{o:?}");
+            assert_eq!((o.as_const(), o.range(|_| 1), o.reach(|_| 1)), (None, None, None));
+            let again = [
+                o.plus(1),
+                o.plus(i64::MAX),
+                o.scale(0),
+                o.scale(-1),
+                o.add(&Affine::var(a)),
+                o.subst(a, &large),
+            ];
+            assert!(again.iter().all(Affine::is_overflow), "{again:?}");
+            let mut other = Affine::var(b);
+            other.add_scaled(&o, 0);
+            assert!(other.is_overflow());
+            other.add_term(b, 3);
+            assert!(other.is_overflow());
+        }
+        assert_eq!(
+            large.reach(|_| 0),
+            Some(i64::MAX as u128 + 7),
+            "a loop of no iterations still has a counter"
+        );
+        assert_eq!(Affine::term(a, -3).plus(-4).reach(|_| 10), Some(34));
+        assert_eq!(Affine::term(a, i64::MAX).reach(|_| usize::MAX).map(|r| r > 1 << 100), Some(true));
     }
 }

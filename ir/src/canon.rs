@@ -15,8 +15,9 @@ impl Program {
     /// nest) by suffixes `_1`, `_2`, ..., turns variable names into identifiers, and drops variables,
     /// locals and temps that nothing uses.
     ///
-    /// The order of appearance: buffers that no nest touches, then nest by nest those of
-    /// [`Program::signature`] and its locals.
+    /// The order of appearance: inputs, constants and outputs that no nest touches, then nest by nest those of
+    /// [`Program::signature`] and its locals. Inputs keep their order among each other, and so do outputs: that is the
+    /// order in which they are given and returned.
     pub fn canonical(&self) -> Program {
         let buffers = self.buffers_by_appearance();
         let buf_map: HashMap<BufId, BufId> =
@@ -75,10 +76,44 @@ impl Program {
             let appearing = self.signature(&nest.body).into_iter().chain(locals);
             order.extend(appearing.filter(|&b| (b.0 as usize) < self.buffers.len() && used.insert(b)));
         }
-        let unused = self
-            .buf_ids()
-            .filter(|b| !used.contains(b) && matches!(self.buf(*b).role, Role::In | Role::Out | Role::Const));
-        unused.chain(order.iter().copied()).collect()
+        let unused = |role| self.buf_ids().filter(move |b| self.buf(*b).role == role);
+        let mut all: Vec<BufId> = [Role::In, Role::Const, Role::Out].into_iter().flat_map(unused).collect();
+        all.retain(|b| !used.contains(b));
+        all.extend(order);
+        self.in_order_of_interface(&mut all);
+        all
+    }
+
+    /// Which buffers nests touch, and whether inputs and outputs are named in their order if those that no nest touches
+    /// are named first, then those in the signature of each nest.
+    pub(crate) fn listing(&self) -> (Vec<bool>, bool) {
+        let mut touched = vec![false; self.buffers.len()];
+        let mut listed = Vec::new();
+        for nest in &self.nests {
+            let mut signature = self.signature(&nest.body);
+            self.in_order_of_interface(&mut signature);
+            listed.extend(
+                signature.into_iter().filter(|b| !std::mem::replace(&mut touched[b.0 as usize], true)),
+            );
+        }
+        let mut all: Vec<BufId> = self.buf_ids().filter(|b| !touched[b.0 as usize]).collect();
+        all.append(&mut listed);
+        let mut ordered = all.clone();
+        self.in_order_of_interface(&mut ordered);
+        (touched, all == ordered)
+    }
+
+    /// Puts the inputs in a list into the order of the program, in the places that inputs have in the list; so for
+    /// outputs.
+    pub(crate) fn in_order_of_interface(&self, list: &mut [BufId]) {
+        for role in [Role::In, Role::Out] {
+            let has_role = |b: &BufId| self.buffers.get(b.0 as usize).is_some_and(|b| b.role == role);
+            let mut sorted: Vec<BufId> = list.iter().copied().filter(has_role).collect();
+            sorted.sort_unstable();
+            for (place, b) in list.iter_mut().filter(|b| has_role(b)).zip(sorted) {
+                *place = b;
+            }
+        }
     }
 }
 
@@ -147,7 +182,7 @@ fn identifier(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Buffer, DType, NestBuilder};
+    use crate::{Buffer, DType, NestBuilder, SCALAR};
 
     #[test]
     fn numbers_and_names_become_canonical() {
@@ -164,11 +199,48 @@ mod tests {
         b.finish();
         p.nests.push(p.nests[0].clone());
         let c = p.canonical();
-        assert_eq!(c.buffers.iter().map(|b| b.name.as_str()).collect::<Vec<_>>(), ["idle", "y", "y_1"]);
+        assert_eq!(c.buffers.iter().map(|b| b.name.as_str()).collect::<Vec<_>>(), ["y", "idle", "y_1"]);
         assert_eq!(p.signature(&p.nests[0].body), [x, y]);
-        assert_eq!(c.buf(BufId(0)), p.buf(idle));
+        assert_eq!(c.buf(BufId(1)), p.buf(idle));
         assert_eq!(c.vars[..2], ["i_1", "i_1_1"]);
         assert_eq!((c.nests[0].name.as_str(), c.nests[1].name.as_str()), ("f", "f_1"));
         assert_eq!(c.canonical(), c);
+    }
+
+    #[test]
+    fn inputs_and_outputs_keep_their_order() {
+        let mut p = Program::default();
+        let [a, b, c] = ["a", "b", "c"].map(|n| p.add_buffer(Buffer::new(n, DType::F32, &[], Role::In)));
+        let at = |b| Expr::load(b, SCALAR);
+        let [y, z] = ["y", "z"].map(|n| p.add_buffer(Buffer::new(n, DType::F32, &[], Role::Out)));
+        for (name, out, value) in [("f", z, at(c) - at(b)), ("g", y, at(a))] {
+            let mut nest = NestBuilder::new(&mut p, name);
+            nest.store(out, SCALAR, value);
+            nest.finish();
+        }
+        let names = |p: &Program, role: Role| {
+            let of = p.buffers.iter().filter(|b| b.role == role).map(|b| b.name.clone());
+            of.collect::<Vec<_>>().concat()
+        };
+        let canonical = p.canonical();
+        assert_eq!((names(&canonical, Role::In), names(&canonical, Role::Out)), ("abc".into(), "yz".into()));
+        let text = p.to_string();
+        assert!(text.starts_with("buffer in %a: f32\nbuffer in %b: f32\n"), "{text}");
+        assert!(text.contains("nest @f(in %b: f32, in %c: f32, out %z: f32)"), "{text}");
+        assert_eq!(text.parse::<Program>().unwrap(), canonical);
+        // One nest says it by itself.
+        p.nests.pop();
+        p.nests[0].body.clear();
+        let mut nest = NestBuilder::new(&mut p, "h");
+        nest.store(y, SCALAR, at(c) - at(a));
+        nest.store(z, SCALAR, at(b));
+        nest.finish();
+        p.nests.remove(0);
+        let text = p.to_string();
+        assert!(
+            text.starts_with("nest @h(in %a: f32, in %b: f32, in %c: f32, out %y: f32, out %z: f32)"),
+            "{text}"
+        );
+        assert_eq!(text.parse::<Program>().unwrap(), p.canonical());
     }
 }

@@ -83,7 +83,8 @@ pub fn strides(buffer: &Buffer) -> Option<Vec<usize>> {
 }
 
 /// The offset of an element whose logical index is affine. `None` if the index of a panelled dimension
-/// cannot be split into a block and a place within the block, given the extents of the loops.
+/// cannot be split into a block and a place within the block, given the extents of the loops, or if the offset
+/// leaves 64 bits.
 pub fn offset<'a>(
     buffer: &Buffer,
     index: impl IntoIterator<Item = &'a Affine>,
@@ -106,7 +107,7 @@ pub fn offset<'a>(
             }
         }
     }
-    Some(sum)
+    (!sum.is_overflow()).then_some(sum)
 }
 
 /// `x` as `block * quotient + rest` with `rest` proven to lie in `0..block`.
@@ -121,8 +122,9 @@ pub fn split(x: &Affine, block: i64, extents: &Extents) -> Option<(Affine, Affin
     }
     let (lo, hi) = extents.range(&rest)?;
     let blocks = lo.checked_add(x.offset())?.div_euclid(block);
-    let place = x.offset() - blocks * block;
-    (hi.checked_add(place)? < block).then(|| (quotient.plus(blocks), rest.plus(place)))
+    let place = x.offset().checked_sub(blocks.checked_mul(block)?)?;
+    let fits = !x.is_overflow() && hi.checked_add(place)? < block;
+    fits.then(|| (quotient.plus(blocks), rest.plus(place)))
 }
 
 /// The data given to [`pack`] or [`unpack`] has the wrong size.

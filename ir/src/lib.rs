@@ -34,7 +34,8 @@
 //! made of letters, digits, `_`, `.` and `$`, or is a string.
 //!
 //! ```text
-//! program  = { "buffer" role decl | nest }       "buffer": for buffers that no nest touches
+//! program  = { "buffer" role decl | nest }       "buffer": for what no nest touches, or what comes first; inputs and
+//!                                                outputs are given and returned in the order in which they are named
 //! nest     = "nest" @name "(" [ role decl { "," role decl } ] ")" [ "ops" "(" string { "," string } ")" ] block
 //! role     = "in" | "out" | "const" | "temp"
 //! decl     = %name ":" type [ "[" int { "," int } "]" ] [ "layout" "(" int { "," int } ")" ]

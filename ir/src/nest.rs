@@ -94,7 +94,8 @@ pub struct Buffer {
     /// How the elements are ordered in memory.
     pub layout: Layout,
     /// For each dimension, how many extra elements lie before and after the logical ones. Empty: none at
-    /// all. A haloed buffer's border holds [`Buffer::halo_fill`].
+    /// all. A haloed buffer's border holds [`Buffer::halo_fill`]. Only what is given (`in`, `const`) has a halo: nests do
+    /// not fill any.
     pub halo: Vec<(usize, usize)>,
     /// What the halo holds; meaningful only if `halo` is not empty.
     pub halo_fill: Scalar,
@@ -134,13 +135,17 @@ impl Buffer {
         self.shape[dim] + self.halo.get(dim).map_or(0, |(lo, hi)| lo + hi)
     }
 
-    /// The number of elements that the storage holds: halo and panel padding included.
-    pub fn storage_len(&self) -> usize {
-        let padded = |dim: usize| match self.layout.panel {
+    /// The extent of a dimension in memory: halo and panel padding included.
+    pub fn stored_extent(&self, dim: usize) -> usize {
+        match self.layout.panel {
             Some((d, block)) if d == dim => self.padded_extent(dim).next_multiple_of(block),
             _ => self.padded_extent(dim),
-        };
-        (0..self.shape.len()).map(padded).product()
+        }
+    }
+
+    /// The number of elements that the storage holds: halo and panel padding included.
+    pub fn storage_len(&self) -> usize {
+        (0..self.shape.len()).map(|dim| self.stored_extent(dim)).product()
     }
 
     /// The bytes that the storage takes.

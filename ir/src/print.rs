@@ -25,15 +25,12 @@ impl Role {
 impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let p = self.canonical();
-        let mut touched = vec![false; p.buffers.len()];
-        for nest in &p.nests {
-            for b in p.signature(&nest.body) {
-                touched[b.0 as usize] = true;
-            }
-        }
+        // Inputs and outputs are listed before the nests if these would list them in another order.
+        let (touched, in_order) = p.listing();
         let mut first = true;
         for (buffer, touched) in p.buffers.iter().zip(&touched) {
-            if !touched && buffer.role != Role::Local {
+            let interface = matches!(buffer.role, Role::In | Role::Out);
+            if (!touched || interface && !in_order) && buffer.role != Role::Local {
                 writeln!(f, "buffer {} {}", buffer.role.name(), p.show_buffer(buffer))?;
                 first = false;
             }
@@ -117,7 +114,9 @@ struct Printer<'a, 'b, 'c> {
 impl Printer<'_, '_, '_> {
     fn nest(&mut self, nest: &Nest) -> fmt::Result {
         write!(self.f, "nest @{}(", Name(&nest.name))?;
-        for (i, b) in self.p.signature(&nest.body).into_iter().enumerate() {
+        let mut signature = self.p.signature(&nest.body);
+        self.p.in_order_of_interface(&mut signature);
+        for (i, b) in signature.into_iter().enumerate() {
             let buffer = self.p.buf(b);
             write!(self.f, "{}{} ", if i > 0 { ", " } else { "" }, buffer.role.name())?;
             self.declaration(buffer)?;

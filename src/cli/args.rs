@@ -2,7 +2,7 @@
 //!
 //! Only the syntax lives here; what a command does is in the module of its name.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -30,22 +30,6 @@ pub(crate) enum Command {
     Zoo(ZooArgs),
     /// Write a model as an ONNX file
     Export(ExportArgs),
-}
-
-impl Command {
-    /// The file of the model that the command is about, if it is one file.
-    pub(crate) fn file(&self) -> Option<&Path> {
-        let model = match self {
-            Command::Bench(args) => Some(&args.model.model),
-            Command::Run(args) => Some(&args.model.model),
-            Command::Check(args) => Some(&args.model.model),
-            Command::Ir(args) => args.model.as_ref(),
-            Command::Export(args) => Some(&args.model),
-            Command::Report(args) => args.models.first().filter(|_| args.models.len() == 1),
-            Command::Zoo(_) => None,
-        };
-        model.map(Path::new).filter(|path| path.is_file())
-    }
 }
 
 /// What to compile, and how.

@@ -55,14 +55,7 @@ pub(crate) fn main() -> ExitCode {
     panic::set_hook(Box::new(|info| complain(&format!("internal error, please report it: {info}"))));
     match panic::catch_unwind(|| execute(&cli.command)) {
         Ok(Ok(outcome)) => print(&outcome.text, outcome.passed),
-        Ok(Err(e)) => {
-            // Errors of nodes that come from running a program do not know the file.
-            let e = match cli.command.file().filter(|_| e.node().is_some()) {
-                Some(file) => e.in_file(file),
-                None => e,
-            };
-            fail(&e.to_string(), exit_code(&e))
-        }
+        Ok(Err(e)) => fail(&e.to_string(), exit_code(&e)),
         Err(_) => ExitCode::from(1),
     }
 }

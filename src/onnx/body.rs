@@ -59,11 +59,6 @@ pub struct Body {
 }
 
 impl Body {
-    /// An error of a run of this body; if it is a node's, with the file that the model was read from.
-    pub(crate) fn located(&self, e: Error) -> Error {
-        if e.node().is_some() { self.model.located(e) } else { e }
-    }
-
     /// The body of a model.
     ///
     /// # Errors

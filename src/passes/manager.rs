@@ -10,7 +10,7 @@ use std::path::Path;
 
 use nestjit_ir::verify::Stage;
 
-use super::{PIPELINE, Pass, PassContext, Run, check, winograd};
+use super::{PIPELINE, Pass, PassContext, Run, check, verify, winograd};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::Graph;
 use crate::laps::Laps;
@@ -79,6 +79,7 @@ impl<'a> PassManager<'a> {
     /// checked, one that computes something else.
     pub fn run_nest_passes(&mut self, unit: &mut Unit, from: Stage, laps: &mut Laps) -> Result<()> {
         if self.options.verify_passes {
+            // What a user wrote has been looked at before: this is what lowering made.
             let invalid = |e| Error::internal(format!("the program before the first pass is invalid: {e}"));
             verify(unit, from).map_err(invalid)?;
         }
@@ -131,9 +132,9 @@ impl<'a> PassManager<'a> {
         if let Some(dir) = self.options.dump.as_ref().filter(|_| changed) {
             let path = dir.join(format!("{:02}_{name}.{extension}", self.dumped));
             self.dumped += 1;
-            fs::create_dir_all(dir).and_then(|()| fs::write(&path, text())).map_err(|e| {
-                Error::new(ErrorKind::Io, format!("cannot write '{}': {e}", path.display())).caused_by(e)
-            })?;
+            fs::create_dir_all(dir)
+                .and_then(|()| fs::write(&path, text()))
+                .map_err(|e| Error::new(ErrorKind::Io, format!("cannot write {}: {e}", path.display())))?;
         }
         Ok(())
     }
@@ -152,20 +153,7 @@ pub const RECORD: &str = "record";
 
 fn write(path: &Path, text: &str) -> Result<()> {
     let written = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(path, text));
-    written.map_err(|e| {
-        Error::new(ErrorKind::Io, format!("cannot write '{}': {e}", path.display())).caused_by(e)
-    })
-}
-
-/// Whether the program is well-formed at a stage.
-///
-/// # Errors
-/// [`ErrorKind::Invalid`] with the first mistake.
-pub fn verify(unit: &Unit, stage: Stage) -> Result<()> {
-    match nestjit_ir::verify::verify(&unit.program, stage).first() {
-        None => Ok(()),
-        Some(e) => Err(Error::invalid(e.to_string())),
-    }
+    written.map_err(|e| Error::new(ErrorKind::Io, format!("cannot write {}: {e}", path.display())))
 }
 
 fn broken(pass: &Pass, cause: &dyn std::fmt::Display) -> Error {

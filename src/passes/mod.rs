@@ -31,10 +31,12 @@ mod simplify_nest;
 mod testing;
 mod tile;
 mod vectorize;
+mod verify;
 mod winograd;
 
-pub use manager::{LOWER, PassManager, RECORD, find, program_of, verify};
+pub use manager::{LOWER, PassManager, RECORD, find, program_of};
 pub use plan_memory::separate as separate_memory;
+pub use verify::verify;
 
 /// What a pass may look at besides what it rewrites.
 #[derive(Clone, Debug)]

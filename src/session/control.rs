@@ -1,7 +1,5 @@
 //! Steps: operations of the host, and bodies that are run for conditions, iterations, slices and elements.
 
-use nestjit_ir::CheckKind;
-
 use super::plan::{Plan, Slots, facts, item};
 use super::run::{Run, arranged, scalar};
 use crate::error::{Error, ErrorKind, Result};
@@ -111,7 +109,7 @@ impl Run<'_> {
         }
         let count = count.unwrap_or(length);
         if count > length {
-            return Err(impossible_length(count as i64, length));
+            return Err(Error::shape(format!("the length {count} of a sequence is outside 0..={length}")));
         }
         let mut collected: Vec<Vec<Tensor>> = vec![Vec::new(); scans];
         for i in 0..count {
@@ -171,17 +169,12 @@ impl Run<'_> {
         }
         let batch = batch.flatten().unwrap_or_default();
         if batch == 0 || lengths.as_ref().is_some_and(|lengths| lengths.len() != batch) {
-            return Err(Error::shape(format!("the sequence_lens {lengths:?} do not fit a batch of {batch}")));
+            return Err(Error::shape(format!("the lengths {lengths:?} do not fit a batch of {batch}")));
         }
         let mut collected: Vec<Vec<Tensor>> = vec![Vec::new(); plan.body.outputs().len()];
         for b in 0..batch {
-            let length = match &lengths {
-                Some(lengths) => Some(usize::try_from(lengths[b]).map_err(|_| {
-                    let scanned = operands.last().and_then(|x| x.tensor().ok()?.shape().get(1).copied());
-                    impossible_length(lengths[b], scanned.unwrap_or(0))
-                })?),
-                None => None,
-            };
+            let length = lengths.as_ref().map(|lengths| usize::try_from(lengths[b])).transpose();
+            let length = length.map_err(|_| Error::shape("the length of a sequence is negative"))?;
             let element = |operand: &Item| slice_at(operand.tensor()?, 0, b).map(Item::Tensor);
             let slices = operands.iter().map(element).collect::<Result<_>>()?;
             collect(&mut collected, self.scan(plan, scan, slices, length, around)?)?;
@@ -256,10 +249,4 @@ fn dimension(axis: i64, rank: usize) -> Result<usize> {
         .and_then(|a| usize::try_from(a).ok())
         .filter(|a| *a < rank)
         .ok_or_else(|| Error::invalid(format!("axis {axis} does not exist in a tensor of rank {rank}")))
-}
-
-/// The error of a sequence that is shorter than nothing, or longer than its `most` elements.
-fn impossible_length(length: i64, most: usize) -> Error {
-    let message = CheckKind::Length.message("sequence_lens", length, 0, most as i64 + 1);
-    Error::new(ErrorKind::Index, message)
 }

@@ -79,7 +79,7 @@ impl<'s> Run<'s> {
     pub fn body(&self, plan: &Plan, arguments: Vec<Value<'_>>) -> Result<Vec<Item>> {
         let slots = arranged(&plan.body, arguments)?;
         let entry = self.entry(&plan.body, &plan.first, None, &slots)?;
-        self.stages(plan, entry, slots).map_err(|e| plan.body.located(e))
+        self.stages(plan, entry, slots)
     }
 
     /// Executes a model, and writes what comes out to buffers: at once if it is one program.
@@ -95,11 +95,9 @@ impl<'s> Run<'s> {
         let entry = self.entry(&plan.body, &plan.first, None, &slots)?;
         if let (Some(Code::Compiled(executable)), true) = (&entry.code, entry.stage.whole) {
             let inputs = entry.stage.inputs.iter().map(|slot| value(&slots, *slot)?.view());
-            let inputs = inputs.collect::<Result<Vec<_>>>()?;
-            let done = executable.run_all_into(&inputs, outputs, self.options);
-            return done.map_err(|e| plan.body.located(e));
+            return executable.run_all_into(&inputs.collect::<Result<Vec<_>>>()?, outputs, self.options);
         }
-        let results = self.stages(plan, entry, slots).map_err(|e| plan.body.located(e))?;
+        let results = self.stages(plan, entry, slots)?;
         for ((name, item), buffer) in names().zip(&results).zip(outputs) {
             let Item::Tensor(tensor) = item else { return Err(output_error(name, item)) };
             output::write(name, tensor, buffer)?;

@@ -8,7 +8,7 @@ pub mod depend;
 
 use std::collections::BTreeSet;
 
-pub use bounds::{BoundsError, check_bounds};
+pub use bounds::{BoundsError, check_bounds, check_reach};
 pub use depend::{
     Conflict, Dependence, Reductions, can_fuse, can_swap, carried_by, carried_dependences, dependences,
 };

@@ -1,7 +1,7 @@
 //! The interpreter: slow, obvious, bounds-checked. It defines what a program means.
 //!
 //! Layouts, halos and loop kinds are ignored: they never change the meaning. Storage that a program has not
-//! written yet is filled with NaN (or 0x55 in integers), so that reading it is seen.
+//! written yet is filled with NaN (or 0x55 in integers), so that reading it is seen: see [`Undefined`].
 //!
 //! [`scalar`] defines the operations on single values, [`value`] holds arrays, `resolve` turns statements into
 //! closures with all names looked up, and `dot` shortens the way for sums of products. [`rounding`] tells beside the values
@@ -20,7 +20,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use scalar::{binary_defined, eval_binary, eval_cast, eval_const, eval_unary, unary_defined};
-pub use value::{Data, Stored, Value};
+pub use value::{Data, Stored, Undefined, Value};
 
 use crate::nest::{BufId, Call, Program, Role, Site};
 use crate::types::DType;
@@ -140,7 +140,18 @@ pub fn interpret(
     mode: Mode,
     calls: &Calls<'_>,
 ) -> Result<HashMap<BufId, Value>, InterpError> {
-    run(program, inputs, mode, calls, &|role| role == Role::Out)
+    interpret_from(program, inputs, mode, calls, Undefined::Marked)
+}
+
+/// Like [`interpret`], with a choice of what storage holds before anything is written to it.
+pub fn interpret_from(
+    program: &Program,
+    inputs: &HashMap<BufId, Value>,
+    mode: Mode,
+    calls: &Calls<'_>,
+    undefined: Undefined,
+) -> Result<HashMap<BufId, Value>, InterpError> {
+    run(program, inputs, mode, calls, undefined, &|role| role == Role::Out)
 }
 
 /// Like [`interpret`], but returns the `temp` buffers too, to compare programs pass by pass.
@@ -150,7 +161,7 @@ pub fn interpret_with_temps(
     mode: Mode,
     calls: &Calls<'_>,
 ) -> Result<HashMap<BufId, Value>, InterpError> {
-    run(program, inputs, mode, calls, &|role| matches!(role, Role::Out | Role::Temp))
+    run(program, inputs, mode, calls, Undefined::Marked, &|role| matches!(role, Role::Out | Role::Temp))
 }
 
 fn run(
@@ -158,14 +169,15 @@ fn run(
     inputs: &HashMap<BufId, Value>,
     mode: Mode,
     calls: &Calls<'_>,
+    undefined: Undefined,
     wanted: &dyn Fn(Role) -> bool,
 ) -> Result<HashMap<BufId, Value>, InterpError> {
     let mut state = resolve::State { vars: vec![0; program.vars.len()], bufs: Vec::new() };
     for id in program.buf_ids() {
-        state.bufs.push(initial(program, id, inputs, mode)?);
+        state.bufs.push(initial(program, id, inputs, mode, undefined)?);
     }
     for nest in &program.nests {
-        for step in resolve::nest(program, nest, mode, calls)? {
+        for step in resolve::nest(program, nest, mode, calls, undefined)? {
             step(&mut state).map_err(|e| *e)?;
         }
     }
@@ -177,6 +189,7 @@ fn initial(
     id: BufId,
     inputs: &HashMap<BufId, Value>,
     mode: Mode,
+    undefined: Undefined,
 ) -> Result<Value, InterpError> {
     let buffer = program.buf(id);
     let dtype = mode.held(buffer.dtype);
@@ -195,7 +208,7 @@ fn initial(
             Ok(if value.dtype() == dtype { value.clone() } else { value.cast(dtype) })
         }
         Role::Out | Role::Temp | Role::Local => {
-            Value::undefined(dtype, &buffer.shape).ok_or_else(|| InterpError::Malformed {
+            Value::undefined(dtype, &buffer.shape, undefined).ok_or_else(|| InterpError::Malformed {
                 nest: String::new(),
                 message: format!("%{} of shape {:?} is too large", buffer.name, buffer.shape),
             })

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::dot::Dot;
 use super::scalar::{Element, with_element};
-use super::value::{Stored, Value};
+use super::value::{Stored, Undefined, Value};
 use super::{Calls, InterpError, Mode};
 use crate::affine::Affine;
 use crate::nest::{BufId, Buffer, Call, Expr, For, Index, Load, Nest, Program, Stmt};
@@ -83,8 +83,9 @@ pub(super) fn nest<'a>(
     nest: &'a Nest,
     mode: Mode,
     calls: &'a Calls<'a>,
+    undefined: Undefined,
 ) -> std::result::Result<Vec<Step<'a>>, InterpError> {
-    Resolver { program, nest, mode, calls, extents: Extents::of(&nest.body) }
+    Resolver { program, nest, mode, calls, undefined, extents: Extents::of(&nest.body) }
         .block(&nest.body)
         .map_err(|e| *e)
 }
@@ -95,6 +96,7 @@ pub(super) struct Resolver<'a> {
     pub nest: &'a Nest,
     pub mode: Mode,
     pub calls: &'a Calls<'a>,
+    pub undefined: Undefined,
     pub extents: Extents,
 }
 
@@ -206,9 +208,9 @@ impl<'a> Resolver<'a> {
             Stmt::Reduce(r) => self.update(r.buf, &r.index, &r.value, Some(r.op)),
             Stmt::Temp(id) => {
                 self.buffer(*id)?;
-                let buf = id.0 as usize;
+                let (buf, undefined) = (id.0 as usize, self.undefined);
                 Ok(Box::new(move |state| {
-                    state.bufs[buf].data.poison();
+                    state.bufs[buf].data.poison(undefined);
                     Ok(())
                 }))
             }
@@ -325,6 +327,7 @@ impl<'a> Resolver<'a> {
     pub(super) fn sum(&self, affine: &Affine) -> Result<Sum> {
         match affine.vars().find(|&v| self.extents.get(v).is_none()) {
             Some(v) => self.malformed(format!("variable {} is not bound by a loop", v.0)),
+            None if affine.is_overflow() => self.malformed("an index overflows"),
             None => Ok(Sum {
                 terms: affine.terms().iter().map(|&(v, c)| (v.0 as usize, c)).collect(),
                 constant: affine.offset(),
@@ -366,7 +369,7 @@ impl<'a> Resolver<'a> {
             }
             offset = Affine::add(&offset.scale(i64::try_from(extent).ok()?), i);
         }
-        Some(offset)
+        (!offset.is_overflow()).then_some(offset)
     }
 
     fn index(&self, index: &Index) -> Result<IndexCode> {

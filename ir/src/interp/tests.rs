@@ -277,3 +277,21 @@ fn a_checked_value_outside_its_range_ends_the_run() {
         assert_eq!(message(kind, low, high, value), format!("{at} {text}"));
     }
 }
+
+#[test]
+fn what_nothing_was_written_to_can_be_told() {
+    let text = "nest @f(in %x: f32[2], out %y: f32[2], out %z: i32[2]) {
+        temp %t: f32[2]
+        %t[0] = %x[0]
+        for i < 2 { %y[i] = %t[i] %z[i] = i32(%t[i]) }
+    }";
+    let p: Program = text.parse().expect("a program");
+    let inputs = [(BufId(0), Value::from_fn(DType::F32, &[2], |i| i as f64 + 3.0))].into_iter().collect();
+    let run = |undefined| {
+        let mut values = interpret_from(&p, &inputs, Mode::Exact, &no_calls, undefined).expect("runs");
+        [1, 2].map(|b| values.remove(&BufId(b)).expect("an output").to_f64())
+    };
+    let ([y, z], other) = (run(Undefined::Marked), run(Undefined::Other));
+    assert!(y[0] == 3.0 && y[1].is_nan() && z == [3.0, 0.0]);
+    assert_eq!(other, [[3.0, 42.0], [3.0, 42.0]]);
+}

@@ -3,6 +3,27 @@
 use super::scalar::{Element, with_element};
 use crate::types::{DType, Scalar};
 
+/// What storage holds that nothing has been written to. Whatever depends on it differs between the two, or fails in one
+/// of them (by chance it may not): so it can be told from what a program defines.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Undefined {
+    /// NaN, 0x55 in integers, `true`: so that reading it is seen.
+    Marked,
+    /// 42, `false`.
+    Other,
+}
+
+impl Undefined {
+    /// The element.
+    pub(super) fn element<T: Element>(self) -> T {
+        match self {
+            Undefined::Marked => T::POISON,
+            Undefined::Other if T::DTYPE == DType::Bool => T::cast_from(Scalar::Bool(false)),
+            Undefined::Other => T::cast_from(Scalar::I8(42)),
+        }
+    }
+}
+
 /// The elements of a [`Value`], in logical row-major order.
 #[derive(Clone, PartialEq, Debug)]
 #[expect(missing_docs, reason = "one variant per element type")]
@@ -85,9 +106,9 @@ macro_rules! stored {
             }
 
             /// Marks every element as undefined.
-            pub(super) fn poison(&mut self) {
+            pub(super) fn poison(&mut self, undefined: Undefined) {
                 match self {
-                    $(Data::$variant(v) => v.fill(<$t>::POISON),)*
+                    $(Data::$variant(v) => v.fill(undefined.element::<$t>()),)*
                 }
             }
         }
@@ -119,9 +140,9 @@ impl Value {
     }
 
     /// An array of undefined elements; `None` if it cannot exist.
-    pub(super) fn undefined(dtype: DType, shape: &[usize]) -> Option<Value> {
+    pub(super) fn undefined(dtype: DType, shape: &[usize], undefined: Undefined) -> Option<Value> {
         let n = elements_of(shape)?;
-        let data = with_element!(dtype, T => T::data(vec![T::POISON; n]));
+        let data = with_element!(dtype, T => T::data(vec![undefined.element::<T>(); n]));
         Some(Value { shape: shape.to_vec(), data })
     }
 

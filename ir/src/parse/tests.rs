@@ -86,8 +86,8 @@ fn operators_bind_as_documented() {
     assert!(l.otherwise == Some(Box::new(one())) && l.index[1].as_affine().is_none());
     assert_eq!(value("idx(3-2*j+j)").unwrap(), Expr::Index(Affine::term(Var(1), -1).plus(3)));
     assert_eq!(value("select(%m, f32(%k[i]), pow(1.0, 1.0))").unwrap().to_owned(), {
-        let k = Expr::load(BufId(2), [Var(0)]).cast(DType::F32);
-        Expr::load(BufId(1), crate::SCALAR).select(k, one().pow(one()))
+        let k = Expr::load(BufId(1), [Var(0)]).cast(DType::F32);
+        Expr::load(BufId(2), crate::SCALAR).select(k, one().pow(one()))
     });
 }
 
@@ -210,4 +210,20 @@ fn nesting_without_end_is_an_error() {
     assert_eq!(error.message, "loops and expressions are nested more than 1000 deep");
     assert!(value(&format!("{}1.0", "1.0 + ".repeat(900))).is_ok());
     assert!(value(&format!("{}1.0{}", "exp(".repeat(900), ")".repeat(900))).is_ok());
+}
+
+#[test]
+fn inputs_and_outputs_are_in_the_order_of_the_text() {
+    let text = "buffer in %third: f32
+        nest @f(in %b: f32, out %z: f32, in %a: f32, out %y: f32) { %y = %a %z = %a - %b }";
+    let p = parse(text).unwrap();
+    let names: Vec<&str> = p.buffers.iter().map(|b| b.name.as_str()).collect();
+    let of =
+        |role| p.buffers.iter().filter(move |b| b.role == role).map(|b| b.name.as_str()).collect::<Vec<_>>();
+    assert_eq!(
+        (of(crate::Role::In), of(crate::Role::Out)),
+        (vec!["third", "b", "a"], vec!["z", "y"]),
+        "{names:?}"
+    );
+    assert_eq!(parse(&p.to_string()), Ok(p));
 }

@@ -1,9 +1,11 @@
 //! Checks that a program is well-formed, so that later stages need not.
 //!
 //! What passes can be printed and parsed back, interpreted without [`crate::interp::InterpError`] other than
-//! for indices computed at run time and failing calls, and compiled. Whether it computes what was meant is not
-//! for this module to say.
+//! for indices computed at run time and failing calls, and compiled: no access leaves its buffer, and nothing that is
+//! computed on the way to an address leaves 64 bits. Whether it computes what was meant is not for this module to say.
 
+mod call;
+mod flow;
 mod nest;
 #[cfg(test)]
 mod tests;
@@ -11,7 +13,7 @@ mod tests;
 use std::collections::HashSet;
 use std::fmt;
 
-use crate::access;
+use crate::access::bounds::MAX_BYTES;
 use crate::nest::{Buffer, Program, Role};
 
 /// How far a program has come; each stage allows what the ones before allow.
@@ -58,7 +60,7 @@ pub fn verify(program: &Program, stage: Stage) -> Vec<VerifyError> {
         nest::check_nests(program, stage, &mut errors);
     }
     if errors.is_empty() {
-        check_data_flow(program, &mut errors);
+        flow::check_data_flow(program, &mut errors);
     }
     errors
 }
@@ -103,13 +105,16 @@ fn check_buffer(buffer: &Buffer) -> Result<(), String> {
     if !buffer.halo.is_empty() && buffer.halo_fill.dtype() != buffer.dtype {
         return Err(format!("the halo holds {}, the buffer {}", buffer.halo_fill.dtype(), buffer.dtype));
     }
+    if !buffer.halo.is_empty() && !matches!(buffer.role, Role::In | Role::Const) {
+        return Err("nothing fills the halo of a buffer that nests write".to_owned());
+    }
     match checked_bytes(buffer) {
         Some(_) => Ok(()),
         None => Err(format!("shape {:?} is too large", buffer.shape)),
     }
 }
 
-/// The bytes of the storage, if they can be addressed. A dimension of 0 does not hide the others.
+/// The bytes of the storage, if they are at most [`MAX_BYTES`]. A dimension of 0 does not hide the others.
 fn checked_bytes(buffer: &Buffer) -> Option<usize> {
     let mut bytes = buffer.dtype.size();
     for (dim, &extent) in buffer.shape.iter().enumerate() {
@@ -122,33 +127,5 @@ fn checked_bytes(buffer: &Buffer) -> Option<usize> {
         }
         bytes = bytes.checked_mul(extent.max(1))?;
     }
-    isize::try_from(bytes).ok().map(|_| bytes)
-}
-
-/// Every `out` is written, and `temp`s and `out`s are read only after some nest has written them.
-fn check_data_flow(program: &Program, errors: &mut Vec<VerifyError>) {
-    let mut written = HashSet::new();
-    for nest in &program.nests {
-        written.extend(access::writes(&nest.body));
-        for b in access::reads(&nest.body) {
-            let buffer = program.buf(b);
-            if matches!(buffer.role, Role::Temp | Role::Out) && !written.contains(&b) && !buffer.is_empty() {
-                errors.push(VerifyError {
-                    nest: nest.name.clone(),
-                    path: String::new(),
-                    message: format!("%{} is read, but nothing has been written to it", buffer.name),
-                });
-            }
-        }
-    }
-    for b in program.buf_ids() {
-        let buffer = program.buf(b);
-        if buffer.role == Role::Out && !written.contains(&b) && !buffer.is_empty() {
-            errors.push(VerifyError {
-                nest: String::new(),
-                path: format!("%{}", buffer.name),
-                message: "no nest writes this output".to_owned(),
-            });
-        }
-    }
+    (bytes <= MAX_BYTES).then_some(bytes)
 }

@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::{Stage, VerifyError};
+use super::{Stage, VerifyError, call};
+use crate::access::bounds::{too_far, too_large};
 use crate::access::{Reductions, carried_by};
 use crate::affine::{Affine, Var};
 use crate::interp::{binary_defined, unary_defined};
@@ -107,6 +108,9 @@ impl<'a> Checker<'a> {
                         }
                     }
                 }
+                if let Err(message) = call::check(self.program, c) {
+                    self.error(message);
+                }
             }
         }
     }
@@ -202,8 +206,11 @@ impl<'a> Checker<'a> {
                     }
                 }
                 Index::Affine(a) => {
-                    if self.affine(a) && self.dead == 0 {
-                        self.bounds(buf, index, dim, a, bounded.then_some(extent));
+                    if !self.affine(a) {
+                    } else if let Some(error) = too_far(buffer, dim, a, &self.vars) {
+                        self.error(format!("{}: {error}", self.program.show_access(buf, index)));
+                    } else if bounded && self.dead == 0 {
+                        self.bounds(buf, index, dim, a, extent);
                     }
                 }
             }
@@ -211,17 +218,16 @@ impl<'a> Checker<'a> {
         Some(buffer)
     }
 
-    fn bounds(&mut self, buf: BufId, index: &[Index], dim: usize, a: &Affine, extent: Option<usize>) {
-        let access = self.program.show_access(buf, index);
-        match (self.vars.range(a), extent) {
-            (None, _) => self.error(format!("{access}: index {dim} overflows")),
-            (Some(_), None) => {}
-            (Some((lo, hi)), Some(extent)) => {
-                if lo < 0 || usize::try_from(hi).is_ok_and(|hi| hi >= extent) {
-                    self.error(format!("{access}: index {dim} runs from {lo} to {hi}, outside 0..{extent}"));
-                }
-            }
+    fn bounds(&mut self, buf: BufId, index: &[Index], dim: usize, a: &Affine, extent: usize) {
+        let range = self.vars.range(a);
+        if range.is_some_and(|(lo, hi)| lo >= 0 && usize::try_from(hi).is_ok_and(|hi| hi < extent)) {
+            return;
         }
+        let access = self.program.show_access(buf, index);
+        self.error(match range {
+            Some((lo, hi)) => format!("{access}: index {dim} runs from {lo} to {hi}, outside 0..{extent}"),
+            None => format!("{access}: index {dim} overflows"),
+        });
     }
 
     /// Whether all variables are in scope.
@@ -239,7 +245,7 @@ impl<'a> Checker<'a> {
         match e {
             Expr::Const(s) => Some(s.dtype()),
             Expr::Index(a) => {
-                if self.affine(a) && self.dead == 0 && self.vars.range(a).is_none() {
+                if self.affine(a) && too_large(a, &self.vars) {
                     self.error(format!("idx({}) overflows", self.program.show_affine(a)));
                 }
                 Some(DType::I64)

@@ -60,14 +60,80 @@ fn mistakes_in_nests() {
         ),
         (
             "for n < 9 { for k < 9 { %y[0] = (%x[n*9223372036854775807,k] else 0.0) } }",
-            "for n > for k > %y[0] = ..: %x[9223372036854775807*n,k]: index 0 overflows",
+            "for n > for k > %y[0] = ..: %x[9223372036854775807*n,k]: index 0 overflows: it reaches further than 2^59 bytes",
+        ),
+        (
+            "for n < 9 { %y[0] = (%x[0,4503599627370496*n-4503599627370496] else 0.0) }",
+            "for n > %y[0] = ..: %x[0,4503599627370496*n-4503599627370496]: index 1 overflows: it reaches further than 2^59 bytes",
+        ),
+        (
+            "for n < 0 { %y[0] = %x[0,n*9223372036854775807] }",
+            "for n > %y[0] = ..: %x[0,9223372036854775807*n]: index 1 overflows: it reaches further than 2^59 bytes",
+        ),
+        (
+            "for n < 1 { %y[0] = %x[n*9223372036854775807+n,0] }",
+            "for n > %y[0] = ..: %x[-9223372036854775808,0]: index 0 overflows",
+        ),
+        (
+            "for n < 2 { %y[0] = f32(idx(4611686018427387904*n)) }",
+            "for n > %y[0] = ..: idx(4611686018427387904*n) overflows",
         ),
         ("call g(%y) -> (%y)", "call g: %y is an output and also something else"),
+        ("call copy(%i) -> (%y)", "call copy: %i of type i64 is copied to %y of type f32"),
+        ("call copy(%x) -> (%y)", "call copy: %x of 32 elements is copied to %y of 4"),
+        ("call copy(%x) -> ()", "call copy: copy takes one buffer and gives one, without attributes"),
         ("call g(%y) -> (%x)", "call g: %x is written, but its role is 'in'"),
     ];
     for (body, message) in cases {
         assert_eq!(in_nest(body), [format!("nest @f: {message}")], "{body}");
     }
+}
+
+#[test]
+fn what_is_read_has_been_written() {
+    let cases = [
+        ("temp %t: f32 %y[0] = %t", "%t is read, but nothing has been written to it"),
+        ("temp %t: f32 %t += 1.0 %y[0] = %t", "%t is read, but nothing has been written to it"),
+        ("temp %t: f32 for n < 4 { %y[n] = %t %t = 1.0 }", "%t is read, but nothing has been written to it"),
+        ("temp %t: f32 for n < 0 { %t = 1.0 } %y[0] = %t", "%t is read, but nothing has been written to it"),
+        (
+            "temp %t: f32[4] for n < 4 { %t[n] = (%t[n+1] else 0.0) }",
+            "%t[n+1] is read, but nothing has been written to it",
+        ),
+        ("temp %t: f32[2] for n < 2 { %t[n] *= 1.0 }", "%t[n] is read, but nothing has been written to it"),
+        ("temp %t: f32[4] call copy(%t) -> (%y)", "%t is read, but nothing has been written to it"),
+        (
+            "temp %t: f32[4] for n < 3 { %t[n] = 1.0 } for k < 4 { %y[k] = %t[k] }",
+            "%t[k]: index 0 can be 3, but only 0 to 2 are written",
+        ),
+    ];
+    for (body, message) in cases {
+        assert_eq!(in_nest(body), [format!("nest @f: {message}")], "{body}");
+    }
+    let fine = [
+        "temp %t: f32 %t = 0.0 for n < 4 { %y[n] = %t %t = 1.0 }",
+        "temp %t: f32[4] for n < 3 { %t[n] = 1.0 } for n < 4 { %y[n] = (%t[2*n-9] else 0.0) }",
+        "temp %t: f32[4] for n < 4 { %t[n] = (%t[n-1] else 0.0) }",
+        "temp %t: f32 %y[0] = (%x[0,0] else %t)",
+        "temp %t: f32[4] for n < 4 { %t[(%i[n])] = 1.0 } for n < 4 { %y[n] = %t[n] }",
+        "temp %t: f32[2] for n < 0 { %y[0] = %t[n] }",
+    ];
+    for body in fine {
+        assert!(in_nest(body).is_empty(), "{body}: {:?}", in_nest(body));
+    }
+    let partly = "nest @f(out %y: f32[4,3]) { for n < 4 { for m < 2 { %y[n,m] = 0.0 } } }";
+    assert_eq!(
+        messages(partly, Stage::Lowered),
+        ["%y: only 0 to 1 of dimension 1 of this output are written, not all 3"]
+    );
+    assert_eq!(
+        messages("nest @f(temp %t: f32, out %y: f32) { %y = %t %t = 1.0 }", Stage::Lowered),
+        ["nest @f: %t is read, but nothing has been written to it"]
+    );
+    assert_eq!(
+        messages("nest @f(out %y: f32) { %y += 1.0 }", Stage::Lowered),
+        ["nest @f: %y is read, but nothing has been written to it", "%y: no nest writes this output"]
+    );
 }
 
 #[test]
@@ -112,6 +178,8 @@ fn mistakes_in_buffers() {
     assert_eq!(with(&|b| b.halo = vec![(1, 1)]), "%x: the halo has 1 dimensions, the shape 2");
     let halo = |b: &mut Buffer| (b.halo, b.halo_fill) = (vec![(1, 1); 2], Scalar::I64(0));
     assert_eq!(with(&halo), "%x: the halo holds i64, the buffer f32");
+    let halo = |b: &mut Buffer| (b.role, b.halo) = (Role::Temp, vec![(1, 1); 2]);
+    assert_eq!(with(&halo), "%x: nothing fills the halo of a buffer that nests write");
     let huge = vec![0, 1 << 40, 1 << 40];
     assert_eq!(
         with(&|b| (b.shape, b.layout) = (huge.clone(), Layout::row_major(3))),

@@ -32,7 +32,7 @@ struct Scope {
 
 const NAMES: [&str; 8] = ["x", "x", "t.0", "/conv/Out_0", "a b\"\\", "12", "é\n\u{7f}", ""];
 
-/// A buffer of any type, shape, layout and halo.
+/// A buffer of any type, shape and layout, with any halo if it is given.
 pub fn buffer(c: &mut Choices<'_>, p: &mut Program, role: Role) -> BufId {
     let dtype = c.pick(&[
         DType::F32,
@@ -55,8 +55,12 @@ pub fn buffer(c: &mut Choices<'_>, p: &mut Program, role: Role) -> BufId {
         b.layout.order.reverse();
         if !shape.is_empty() {
             b.layout.panel = c.one_in(2).then_some((c.below(shape.len()), 1 + c.below(4)));
-            b.halo =
-                if c.one_in(2) { shape.iter().map(|_| (c.below(3), c.below(3))).collect() } else { vec![] };
+            let given = matches!(role, Role::In | Role::Const);
+            b.halo = if given && c.one_in(2) {
+                shape.iter().map(|_| (c.below(3), c.below(3))).collect()
+            } else {
+                vec![]
+            };
             b.halo_fill = if b.halo.is_empty() { b.halo_fill } else { scalar(c, dtype) };
         }
     }
@@ -180,6 +184,8 @@ fn block(c: &mut Choices<'_>, b: &mut NestBuilder<'_>, s: &mut Scope, depth: usi
             1 if depth > 0 => {
                 let t = buffer(c, b.program(), Role::Local);
                 b.push(Stmt::Temp(t));
+                let (shape, fill) = (b.program().buf(t).shape.clone(), scalar(c, b.program().buf(t).dtype));
+                b.for_each("d", &shape, |b, v| b.store(t, v, fill.into()));
                 s.readable.push(t);
                 s.writable.push(t);
             }

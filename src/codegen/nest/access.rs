@@ -8,7 +8,7 @@ use nestjit_ir::{Affine, BufId, Buffer, DType, Expr, Index, Load};
 use super::arith::clif_type;
 use super::{Check, Emitter, FAILED_VALUE_BYTES, Local};
 use crate::codegen::address::{allowed, inside};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The address of an element.
 #[derive(Clone, Copy)]
@@ -54,6 +54,9 @@ impl Emitter<'_, '_> {
     /// The value of an affine expression of the loop variables.
     pub(super) fn affine(&mut self, affine: &Affine) -> Result<Value> {
         let affine = self.known(affine);
+        if affine.is_overflow() {
+            return Err(Error::new(ErrorKind::Limit, "an index leaves 64 bits"));
+        }
         let mut sum = None;
         for &(v, c) in affine.terms() {
             let Some(&var) = self.vars.get(&v) else {
@@ -166,8 +169,8 @@ impl Emitter<'_, '_> {
                 Resolved::Value(..) => None,
             })
             .collect();
-        if let Some(offset) = affine.and_then(|a| offset(buffer, &a, &self.extents)) {
-            let bytes = offset.scale(size);
+        let bytes = affine.and_then(|a| offset(buffer, &a, &self.extents)).map(|offset| offset.scale(size));
+        if let Some(bytes) = bytes.filter(|bytes| !bytes.is_overflow()) {
             let displacement = i32::try_from(bytes.offset()).unwrap_or(0);
             let rest = bytes.plus(-i64::from(displacement));
             let base = match rest.as_const() {

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use cranelift_codegen::ir::{self, AbiParam, UserFuncName, types};
 use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::{FunctionBuilder, Variable};
+use nestjit_ir::access::check_reach;
 use nestjit_ir::visit::{Extents, check_sites, declared_temps, walk_exprs, walk_stmts};
 use nestjit_ir::{BufId, Buffer, Expr, LoopKind, Nest, Program, Role, Site, Stmt, Var};
 
@@ -25,7 +26,7 @@ use super::hash::FastMap;
 use super::vcode::select::Machine;
 use super::vcode::select::plan::{Plan, accessed, plan};
 use super::vcode::{clif, prefetch, x86};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The machine code of a nest, not yet placed in memory.
 pub(super) struct CompiledNest {
@@ -166,6 +167,10 @@ pub(super) fn compile_nest(
     nest: &Nest,
 ) -> Result<CompiledNest> {
     let params = params(program, &nest.body)?;
+    // The verifier has seen what was to be compiled; passes have put indices into indices since.
+    if let Some(error) = check_reach(program, &nest.body, &Extents::default()) {
+        return Err(Error::new(ErrorKind::Limit, format!("nest @{}: {error}", nest.name)));
+    }
     let mut compiled = CompiledNest {
         params,
         segments: Vec::new(),

@@ -15,7 +15,7 @@ use crate::codegen::contract::fused_update;
 use crate::codegen::runtime_fns;
 use crate::codegen::vcode::Arg;
 use crate::codegen::vcode::select::plan::accessed;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Statements that a segment may grow to by unrolling; beyond it, unrolled loops stay loops.
 const UNROLL_LIMIT: usize = 2_000;
@@ -215,7 +215,7 @@ impl Emitter<'_, '_> {
         let offset = self.scratch_top;
         let top = buffer.storage_bytes().checked_next_multiple_of(64).and_then(|b| b.checked_add(offset));
         let Some(top) = top.filter(|t| i64::try_from(*t).is_ok()) else {
-            return Err(Error::internal(format!("%{} is too large", buffer.name)));
+            return Err(Error::new(ErrorKind::Limit, format!("%{} is too large", buffer.name)));
         };
         self.scratch_top = top;
         self.scratch_max = self.scratch_max.max(top);

@@ -45,8 +45,7 @@ impl Model {
         let path = path.as_ref();
         let bytes = self.to_onnx()?;
         std::fs::write(path, bytes).map_err(|e| {
-            let file = path.display().to_string();
-            Error::new(ErrorKind::Io, format!("cannot write '{}': {e}", file.escape_debug())).caused_by(e)
+            Error::new(ErrorKind::Io, format!("'{}': {e}", path.display().to_string().escape_debug()))
         })
     }
 

@@ -16,6 +16,7 @@
 //! reduction loop `k < 784` becomes `i < 28` around `j < 28`. It also goes into another nest that only moves elements.
 
 use nestjit_ir::access::accesses;
+use nestjit_ir::access::bounds::{too_far, too_large};
 use nestjit_ir::visit::{self, Extents};
 use nestjit_ir::{Affine, BinOp, BufId, Expr, Index, Load, LoopKind, Program, Stmt, Store, Var};
 
@@ -245,6 +246,18 @@ impl Pointwise {
                 }
             });
         });
+        let mut far = false;
+        visit::walk_expr(&value, &mut |e| match e {
+            Expr::Load(l) => {
+                let index = l.index.iter().enumerate().filter_map(|(d, i)| Some((d, i.as_affine()?)));
+                far |= index.into_iter().any(|(d, a)| too_far(program.buf(l.buf), d, a, extents).is_some());
+            }
+            Expr::Index(a) => far |= too_large(a, extents),
+            _ => {}
+        });
+        if far {
+            return Err(Refusal::new("padding", "one index within the other would leave 64 bits"));
+        }
         Ok(value)
     }
 

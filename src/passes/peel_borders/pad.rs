@@ -29,12 +29,20 @@ pub(super) struct PlaneLimits {
     pub width: usize,
 }
 
-/// How far a load reaches beyond each dimension; `None` if that is not known or not at all.
+/// How many times larger than a buffer its padded copy may be, and how many elements it may have in any case: what
+/// reaches further is not read around a border.
+const MAX_GROWTH: usize = 64;
+const SMALL: usize = 1 << 14;
+
+/// How far a load reaches beyond each dimension; `None` if that is not known, not at all, or too far for a copy.
 fn reach(program: &Program, extents: &Extents, load: &Load) -> Option<Vec<(usize, usize)>> {
-    let shape = &program.buf(load.buf).shape;
+    let buffer = program.buf(load.buf);
     let reach: Option<Vec<(usize, usize)>> =
-        load.index.iter().zip(shape).map(|(i, &s)| excess(extents, i, s)).collect();
-    reach.filter(|r| r.iter().any(|&e| e != (0, 0)))
+        load.index.iter().zip(&buffer.shape).map(|(i, &s)| excess(extents, i, s)).collect();
+    let reach = reach.filter(|r| r.iter().any(|&e| e != (0, 0)))?;
+    let padded = |(&s, r): (&usize, &(usize, usize))| s.saturating_add(r.0).saturating_add(r.1);
+    let elements = buffer.shape.iter().zip(&reach).map(padded).fold(1, usize::saturating_mul);
+    (elements <= SMALL.max(buffer.len().saturating_mul(MAX_GROWTH))).then_some(reach)
 }
 
 /// A padded copy of the whole buffer in a temporary of the program. Copies that `made` holds are used again;
@@ -88,8 +96,7 @@ pub(super) fn planes(
         let bytes: usize = dims
             .iter()
             .map(|&d| buffer.shape[d] + reach[d].0 + reach[d].1)
-            .product::<usize>()
-            .saturating_mul(buffer.dtype.size());
+            .fold(buffer.dtype.size(), usize::saturating_mul);
         if bytes > limits.bytes {
             return None;
         }

@@ -19,7 +19,7 @@ use std::collections::HashMap;
 
 use ball::Ball;
 
-use super::{Calls, InterpError, Mode, Value, initial};
+use super::{Calls, InterpError, Mode, Undefined, Value, initial};
 use crate::nest::{BufId, Program, Role};
 use crate::types::{DType, Scalar};
 
@@ -59,7 +59,7 @@ pub fn interpret_rounded(
     inputs: &HashMap<BufId, Value>,
     calls: &Calls<'_>,
 ) -> Result<HashMap<BufId, Rounded>, InterpError> {
-    let bufs = program.buf_ids().map(|id| initial(program, id, inputs, Mode::Exact));
+    let bufs = program.buf_ids().map(|id| initial(program, id, inputs, Mode::Exact, Undefined::Marked));
     let values =
         super::resolve::State { vars: vec![0; program.vars.len()], bufs: bufs.collect::<Result<_, _>>()? };
     let mut state = resolve::State { values, radii: vec![Radii::default(); program.buffers.len()] };

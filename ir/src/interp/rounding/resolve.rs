@@ -10,7 +10,7 @@ use super::dot::dot;
 use super::{Radii, Rounded};
 use crate::interp::dot::Dot;
 use crate::interp::resolve::{self, IndexCode, Place, Position, Resolver, Result};
-use crate::interp::value::Value;
+use crate::interp::value::{Undefined, Value};
 use crate::interp::{Calls, InterpError, Mode};
 use crate::nest::{BufId, Call, Expr, For, Index, Load, Nest, Program, Stmt};
 use crate::ops::{BinOp, ReduceOp};
@@ -36,7 +36,8 @@ pub(super) fn nest<'a>(
     nest: &'a Nest,
     calls: &'a Calls<'a>,
 ) -> std::result::Result<Vec<Step<'a>>, InterpError> {
-    let base = Resolver { program, nest, mode: Mode::Exact, calls, extents: Extents::of(&nest.body) };
+    let (mode, undefined, extents) = (Mode::Exact, Undefined::Marked, Extents::of(&nest.body));
+    let base = Resolver { program, nest, mode, calls, undefined, extents };
     Rounding { base }.block(&nest.body).map_err(|e| *e)
 }
 
@@ -83,7 +84,7 @@ impl State {
     }
 
     fn forget(&mut self, buf: usize) {
-        self.values.bufs[buf].data.poison();
+        self.values.bufs[buf].data.poison(Undefined::Marked);
         self.radii[buf] = Radii::default();
     }
 

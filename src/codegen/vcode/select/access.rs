@@ -97,44 +97,54 @@ impl Selector<'_> {
     }
 
     /// `a * factor`, taken apart; its variables are those of loops, of counters, or [`LANE`].
-    pub(super) fn parts(&self, a: &Affine, factor: i64) -> Parts {
-        let constant = a.offset().saturating_mul(factor);
+    pub(super) fn parts(&self, a: &Affine, factor: i64) -> Result<Parts> {
+        match self.checked_parts(a, factor) {
+            Some(parts) if !parts.outer.is_overflow() => Ok(parts),
+            _ => unsupported("an index that leaves 64 bits"),
+        }
+    }
+
+    fn checked_parts(&self, a: &Affine, factor: i64) -> Option<Parts> {
+        if a.is_overflow() {
+            return None;
+        }
+        let constant = a.offset().checked_mul(factor)?;
         let mut parts = Parts { outer: Affine::default(), counters: SmallVec::new(), lane: 0, constant };
         for &(v, c) in a.terms() {
-            let c = c.saturating_mul(factor);
+            let c = c.checked_mul(factor)?;
             match self.bound.get(v) {
                 Some(value) => {
-                    parts.constant = parts.constant.saturating_add(value.offset().saturating_mul(c));
-                    value
-                        .terms()
-                        .iter()
-                        .for_each(|&(v, d)| self.add_part(&mut parts, v, c.saturating_mul(d)));
+                    parts.constant = parts.constant.checked_add(value.offset().checked_mul(c)?)?;
+                    for &(v, d) in value.terms() {
+                        self.add_part(&mut parts, v, c.checked_mul(d)?)?;
+                    }
                 }
-                None => self.add_part(&mut parts, v, c),
+                None => self.add_part(&mut parts, v, c)?,
             }
         }
         parts.counters.retain(|t| t.1 != 0);
-        parts
+        Some(parts)
     }
 
-    fn add_part(&self, parts: &mut Parts, v: Var, c: i64) {
+    fn add_part(&self, parts: &mut Parts, v: Var, c: i64) -> Option<()> {
         if v == LANE {
-            parts.lane = parts.lane.saturating_add(c);
+            parts.lane = parts.lane.checked_add(c)?;
         } else if let Some(counter) = self.counter_of(v) {
             match parts.counters.binary_search_by_key(&counter, |t| t.0) {
-                Ok(at) => parts.counters[at].1 = parts.counters[at].1.saturating_add(c),
+                Ok(at) => parts.counters[at].1 = parts.counters[at].1.checked_add(c)?,
                 Err(at) => parts.counters.insert(at, (counter, c)),
             }
         } else {
             parts.outer.add_term(v, c);
         }
+        Some(())
     }
 
     /// An integer, and how much it grows per lane.
-    pub(super) fn int(&mut self, a: &Affine) -> (Int, i64) {
-        let parts = self.parts(a, 1);
+    pub(super) fn int(&mut self, a: &Affine) -> Result<(Int, i64)> {
+        let parts = self.parts(a, 1)?;
         let arg = (!parts.outer.terms().is_empty()).then(|| self.b.arg(Arg::Int(parts.outer)));
-        (Int { arg, terms: self.b.terms(&parts.counters), offset: parts.constant }, parts.lane)
+        Ok((Int { arg, terms: self.b.terms(&parts.counters), offset: parts.constant }, parts.lane))
     }
 
     /// The offset of an access in elements; `None` if it is not affine. Its variables are those that [`Selector::parts`]
@@ -169,13 +179,20 @@ impl Selector<'_> {
     }
 
     /// The guard that an index needs, if it needs one.
-    fn guard(&mut self, buffer: &Buffer, dim: usize, i: &Affine, otherwise: Option<&Expr>) -> Option<Guard> {
+    fn guard(
+        &mut self,
+        buffer: &Buffer,
+        dim: usize,
+        i: &Affine,
+        otherwise: Option<&Expr>,
+    ) -> Result<Option<Guard>> {
         let (lo, hi) = allowed(buffer, dim, otherwise);
         if inside(i, (lo, hi), &self.extents) {
-            return None;
+            return Ok(None);
         }
-        let (value, step) = self.int(i);
-        Some(Guard { value, step, lo, hi })
+        let (value, step) = self.int(i)?;
+        let guard = Guard { value, step, lo, hi };
+        if guard.fits() { Ok(Some(guard)) } else { unsupported("a guard whose limits are too far apart") }
     }
 
     /// An access to memory and the guards it needs.
@@ -193,7 +210,7 @@ impl Selector<'_> {
         if e.form.affine {
             for &dim in &e.form.unsure {
                 let Some(i) = index[dim].as_affine().map(|i| self.in_counters(i)) else { continue };
-                guards.extend(self.guard(buffer, dim, &i, otherwise));
+                guards.extend(self.guard(buffer, dim, &i, otherwise)?);
             }
             let at = self.offset(e)?;
             return self.access_at(buf, Vec::new(), at.as_deref(), guards);
@@ -204,7 +221,7 @@ impl Selector<'_> {
         }
         let index = self.resolve(buf, &index)?;
         for (dim, i) in index.iter().enumerate() {
-            guards.extend(self.guard(buffer, dim, i, None));
+            guards.extend(self.guard(buffer, dim, i, None)?);
         }
         let at = offset(buffer, &index, &self.extents);
         // Where index 0 lies behind a halo is a part of the element's address already.
@@ -225,7 +242,7 @@ impl Selector<'_> {
         let Some(at) = at else {
             return unsupported("an address that is not affine");
         };
-        let mut parts = self.parts(at, ELEMENT);
+        let mut parts = self.parts(at, ELEMENT)?;
         let (base, start) = match self.locals.get(&buf) {
             // Only what the code around a kernel can find has an address with a checked index.
             Some(_) if !computed.is_empty() => {
@@ -239,7 +256,7 @@ impl Selector<'_> {
                     return unsupported("a local buffer that each lane indexes in its own way");
                 }
                 let (start, vl) = (*start as i64, self.b.lanes() as i64);
-                parts = self.parts(at, ELEMENT * vl * self.chunks() as i64);
+                parts = self.parts(at, ELEMENT * vl * self.chunks() as i64)?;
                 parts.lane = ELEMENT;
                 (self.b.arg(Arg::Scratch), start + ELEMENT * vl * self.chunk as i64)
             }

@@ -54,7 +54,7 @@ impl Selector<'_> {
                 let fits = |v: i64| i32::try_from(v).is_ok();
                 match self.extents.range(&a) {
                     Some((lo, hi)) if fits(lo) && fits(hi) => {
-                        let (value, step) = self.int(&a);
+                        let (value, step) = self.int(&a)?;
                         Ok(Val { reg: self.b.iota(value, step), varying: a.uses(LANE) })
                     }
                     _ => unsupported("a wide integer"),

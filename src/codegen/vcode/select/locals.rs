@@ -91,7 +91,7 @@ impl Selector<'_> {
         if !self.is_in_registers(buf) {
             return Ok(None);
         }
-        let at = self.offset(e)?.map(|at| self.parts(&at, 1));
+        let at = self.offset(e)?.map(|at| self.parts(&at, 1)).transpose()?;
         let (lanes, chunk) = (self.lanes(), self.chunk);
         let Some(Local::Registers { class, per_lane, cells, count }) = self.locals.get_mut(&buf) else {
             return Ok(None);

@@ -9,9 +9,8 @@ use super::needs::{by_lane, is_strided};
 use crate::codegen::vcode::{Access, Guard};
 
 /// Lane positions are compared in 32 bits. Values are cut to this magnitude before: the same condition
-/// holds, if limits and steps are well below.
-const REACH: i64 = 1 << 30;
-const LIMIT: i64 = 1 << 28;
+/// holds, because limits and steps are well below.
+const REACH: i64 = 4 * Guard::LIMIT;
 
 impl Emitter<'_, '_> {
     pub fn load_guarded(
@@ -61,7 +60,7 @@ impl Emitter<'_, '_> {
     /// How far each lane is from the lower limit, in a vector register.
     fn distances(&mut self, to: u8, guard: &Guard) -> Result<Operand, String> {
         let span = guard.hi - guard.lo;
-        if span >= LIMIT || guard.step.unsigned_abs() >= LIMIT as u64 / 16 {
+        if !guard.fits() {
             return Err("a guard whose limits are too far apart".into());
         }
         self.distance(guard)?;
