@@ -28,6 +28,17 @@ pub(super) struct Ball {
     /// The sum of the magnitudes of what was added up for it: other orders of adding round such partial sums. Finite for an
     /// infinity that is a result out of range.
     pub magnitude: f64,
+    /// Where the value is, or was picked from: of two values of one origin, both are off by the same.
+    pub origin: Option<Origin>,
+}
+
+/// An element of a buffer, as long as it lives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Origin {
+    /// A number for the element.
+    pub id: u64,
+    /// Whether the value was picked from there (a maximum), and is somewhere else.
+    pub is_picked: bool,
 }
 
 /// What a rounding may change at most, relative to the result, times [`ROOM`]; `None` for types that are exact.
@@ -49,7 +60,7 @@ pub(super) const fn unit(dtype: DType) -> Option<f64> {
 
 /// The largest finite value, the smallest normal one and the smallest of all; for a type that is not a float there are
 /// none.
-const fn range(dtype: DType) -> (f64, f64, f64) {
+pub(super) const fn range(dtype: DType) -> (f64, f64, f64) {
     match dtype {
         DType::F32 => (f32::MAX as f64, f32::MIN_POSITIVE as f64, 1.5e-45),
         DType::F64 => (f64::MAX, f64::MIN_POSITIVE, 5e-324),
@@ -84,14 +95,14 @@ impl Ball {
 
     pub fn new(value: Scalar, radius: f64) -> Ball {
         let radius = if radius.is_nan() { f64::INFINITY } else { radius };
-        Ball { value, radius, pending: 0.0, magnitude: value.as_f64().abs() }
+        Ball { value, radius, pending: 0.0, magnitude: value.as_f64().abs(), origin: None }
     }
 
-    fn mid(self) -> f64 {
+    pub fn mid(self) -> f64 {
         self.value.as_f64()
     }
 
-    fn is_uncertain(self) -> bool {
+    pub fn is_uncertain(self) -> bool {
         self.radius > 0.0
     }
 
@@ -101,8 +112,14 @@ impl Ball {
     }
 
     /// Whether it is infinite because a result left the range of its type.
-    fn is_out_of_range(self) -> bool {
+    pub fn is_out_of_range(self) -> bool {
         self.mid().is_infinite() && self.magnitude.is_finite()
+    }
+
+    /// Whether both are one value, so that they are equal however it is rounded.
+    fn is_same(self, other: Ball) -> bool {
+        let id = |ball: Ball| ball.origin.map(|origin| origin.id);
+        id(self).is_some() && id(self) == id(other) && self.value == other.value && !self.mid().is_nan()
     }
 
     /// How far other values are at most: one step where one decision is open.
@@ -141,7 +158,7 @@ fn rounded(value: Scalar, wide: f64, moved: f64, magnitude: f64) -> Ball {
     } else {
         (f64::INFINITY, 0.0)
     };
-    Ball { value, radius, pending, magnitude }
+    Ball { value, radius, pending, magnitude, origin: None }
 }
 
 /// What operands that are not finite make of a result; `None` if that is for the operation to say.
@@ -167,7 +184,7 @@ pub(super) fn unary(op: UnOp, a: Ball) -> Option<Ball> {
     let value = eval_unary(op, a.value)?;
     let dtype = a.value.dtype();
     Some(match op {
-        UnOp::Neg | UnOp::Abs => Ball { value, ..a },
+        UnOp::Neg | UnOp::Abs => Ball { value, origin: None, ..a },
         UnOp::Not | UnOp::BitNot => Ball::new(value, a.radius),
         UnOp::IsNan | UnOp::IsInf => Ball::new(value, if a.radius.is_infinite() { 1.0 } else { 0.0 }),
         UnOp::Sign if dtype.is_int() => Ball::new(value, a.radius.min(2.0)),
@@ -256,7 +273,7 @@ pub(super) fn binary(op: BinOp, a: Ball, b: Ball) -> Option<Ball> {
     Some(match op {
         BinOp::Eq | BinOp::Ne | BinOp::Lt | BinOp::Le | BinOp::Gt | BinOp::Ge => {
             let gap = (a.mid() - b.mid()).abs();
-            let decided = certain || gap > a.farthest() + b.farthest();
+            let decided = certain || a.is_same(b) || gap > a.farthest() + b.farthest();
             Ball::new(value, if decided { 0.0 } else { 1.0 })
         }
         BinOp::Max | BinOp::Min => extreme(op, value, a, b),
@@ -301,12 +318,20 @@ fn extreme(op: BinOp, value: Scalar, a: Ball, b: Ball) -> Ball {
         return Ball::new(value, if certain { 0.0 } else { f64::INFINITY });
     }
     let pick = |x: f64, y: f64| if op == BinOp::Max { x.max(y) } else { x.min(y) };
-    let lo = pick(a.mid() - a.radius, b.mid() - b.radius);
-    let hi = pick(a.mid() + a.radius, b.mid() + b.radius);
-    Ball { pending: a.pending.max(b.pending), ..Ball::new(value, farthest(value.as_f64(), lo, hi)) }
+    let lo = pick(a.mid() - a.farthest(), b.mid() - b.farthest());
+    let hi = pick(a.mid() + a.farthest(), b.mid() + b.farthest());
+    // Where both may be the one that is picked, it is not known to be the same as either.
+    let certain = !a.is_uncertain() && !b.is_uncertain();
+    let decided = certain || a.is_same(b) || (a.mid() - b.mid()).abs() > a.farthest() + b.farthest();
+    let picked = if value == a.value { a.origin } else { b.origin }.filter(|_| decided);
+    let origin = picked.map(|origin| Origin { is_picked: true, ..origin });
+    let distance = farthest(value.as_f64(), lo, hi);
+    let radius = if value.dtype().is_float() { distance / CONFIDENCE } else { steps(distance) };
+    Ball { pending: a.pending.max(b.pending), origin, ..Ball::new(value, radius) }
 }
 
-fn integer(op: BinOp, value: Scalar, a: Ball, b: Ball, certain: bool) -> Ball {
+/// An operation on integers.
+pub(super) fn integer(op: BinOp, value: Scalar, a: Ball, b: Ball, certain: bool) -> Ball {
     if certain {
         return Ball::exact(value);
     }
@@ -343,6 +368,7 @@ fn float(op: BinOp, value: Scalar, a: Ball, b: Ball, certain: bool) -> Ball {
     let dtype = value.dtype();
     let (x, y, v) = (a.mid(), b.mid(), value.as_f64());
     match op {
+        BinOp::Sub if a.is_same(b) => Ball::exact(value),
         BinOp::Add | BinOp::Sub => {
             let wide = if op == BinOp::Add { x + y } else { x - y };
             rounded(value, wide, a.radius.hypot(b.radius), a.magnitude + b.magnitude)
@@ -417,7 +443,7 @@ pub(super) fn select(c: Ball, a: Ball, b: Ball) -> Ball {
     }
     let jump = chosen.reach(other);
     let jump = if chosen.value.dtype().is_int() { steps(jump) } else { jump };
-    Ball { radius: chosen.radius.max(jump), ..chosen }
+    Ball { radius: chosen.radius.max(jump), origin: None, ..chosen }
 }
 
 /// A conversion.
@@ -447,52 +473,4 @@ pub(super) fn cast(to: DType, a: Ball) -> Ball {
         _ if wraps(value, a.farthest()) || value.as_f64() != a.mid() => Ball::new(value, f64::INFINITY),
         _ => Ball::new(value, a.radius),
     }
-}
-
-/// An accumulator after another term of a sum. Its radius leaves out what [`settle`] adds.
-pub(super) fn add(sum: Ball, term: Ball) -> Option<Ball> {
-    let (sum, term) = (sum.operand(), term.operand());
-    let value = eval_binary(BinOp::Add, sum.value, term.value)?;
-    let dtype = value.dtype();
-    let Some(unit) = unit(dtype) else {
-        return Some(Ball {
-            magnitude: 0.0,
-            ..integer(BinOp::Add, value, sum, term, !sum.is_uncertain() && !term.is_uncertain())
-        });
-    };
-    let (x, y, v) = (sum.mid(), term.mid(), value.as_f64());
-    let rounding = if v == x + y || !v.is_finite() { 0.0 } else { unit * v.abs() };
-    let radius = sum.radius.hypot(term.radius).hypot(rounding);
-    let magnitude = sum.magnitude + term.magnitude;
-    let finite = |ball: Ball| ball.mid().is_finite() || ball.is_out_of_range();
-    // A sum that only grows leaves the range in any order (its magnitude says so by being infinite); one that shrinks again
-    // may not have left it.
-    let grows = x * y >= 0.0 && (x.abs() - sum.magnitude).abs() <= 1e-6 * sum.magnitude;
-    let magnitude = if v.is_finite() {
-        magnitude
-    } else if x.is_finite() && finite(term) {
-        if grows { f64::INFINITY } else { magnitude }
-    } else if x.is_infinite() && x * y < 0.0 {
-        f64::MAX
-    } else {
-        magnitude.min(if sum.is_out_of_range() { f64::MAX } else { f64::INFINITY })
-    };
-    Some(Ball { value, radius, pending: 0.0, magnitude })
-}
-
-/// The finished sum: its terms may be added in any order, so that roundings are relative to the sum of magnitudes.
-pub(super) fn settle(sum: Ball) -> Ball {
-    let dtype = sum.value.dtype();
-    let Some(unit) = unit(dtype) else { return Ball::new(sum.value, sum.radius) };
-    let (max, ..) = range(dtype);
-    // Terms of one unit that add up to few of them are exact in any order.
-    let exact = sum.radius == 0.0 && Scalar::from_f64(dtype, sum.magnitude).as_f64() == sum.magnitude;
-    let radius = if sum.magnitude > max && (sum.magnitude.is_finite() && dtype == DType::F32) {
-        f64::INFINITY
-    } else if !exact && sum.value.as_f64().is_finite() {
-        sum.radius.hypot(unit * sum.magnitude)
-    } else {
-        sum.radius
-    };
-    Ball::new(sum.value, radius)
 }

@@ -3,6 +3,7 @@
 use super::Radii;
 use super::ball::{self, Ball};
 use super::resolve::State;
+use super::sum;
 use crate::interp::dot::Dot;
 use crate::interp::value::Stored;
 use crate::ops::BinOp;
@@ -21,7 +22,7 @@ impl Operand<'_> {
         match self.radii.magnitude.get(at) {
             Some(&magnitude) if magnitude != 0.0 => {
                 let held = Ball::new(Scalar::F32(value), radius);
-                Some((value, ball::settle(Ball { magnitude, ..held }).radius))
+                Some((value, sum::settle(Ball { magnitude, ..held }).radius))
             }
             _ => Some((value, radius)),
         }
@@ -45,7 +46,7 @@ pub(super) fn dot(sum: &Dot<f32>, state: &mut State) -> Option<()> {
 }
 
 fn run(sum: &Dot<f32>, state: &mut State, target: &mut [f32], radii: &mut Radii) -> Option<()> {
-    let State { values, radii: all } = state;
+    let State { values, radii: all, .. } = state;
     let operand =
         |buf: usize| Some(Operand { values: f32::slice(&values.bufs[buf].data)?, radii: &all[buf] });
     let (a, b) = (operand(sum.a.buf)?, operand(sum.b.buf)?);
@@ -74,6 +75,9 @@ fn run(sum: &Dot<f32>, state: &mut State, target: &mut [f32], radii: &mut Radii)
             };
             *value = end.total;
             (radii.radius[place], radii.magnitude[place]) = (end.radius, end.magnitude);
+            if let Some(picked) = radii.picked.get_mut(place) {
+                *picked = 0;
+            }
             i = terms.end;
         }
         Some(())
@@ -97,7 +101,7 @@ impl Sum {
         self.magnitude < f64::from(f32::MAX) && self.total.is_finite()
     }
 
-    /// Adds products, all of which are assumed to be finite, as [`ball::binary`] and [`ball::add`] do.
+    /// Adds products, all of which are assumed to be finite, as [`ball::binary`] and [`sum::add`] do.
     fn add_finite(self, terms: impl Iterator<Item = Option<Factors>>) -> Option<Sum> {
         let unit = ball::unit(DType::F32)?;
         let Sum { mut total, radius, mut magnitude } = self;
@@ -134,7 +138,7 @@ impl Sum {
         }
         for term in terms {
             let ((x, rx), (y, ry)) = term?;
-            sum = ball::add(sum, ball::binary(BinOp::Mul, ball(x, rx), ball(y, ry))?)?;
+            sum = sum::add(sum, ball::binary(BinOp::Mul, ball(x, rx), ball(y, ry))?)?;
         }
         let Scalar::F32(total) = sum.value else { return None };
         Some(Sum { total, radius: ball::held_radius(sum.radius), magnitude: sum.magnitude })

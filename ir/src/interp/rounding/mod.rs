@@ -12,6 +12,7 @@
 mod ball;
 mod dot;
 mod resolve;
+mod sum;
 #[cfg(test)]
 mod tests;
 
@@ -41,6 +42,10 @@ struct Radii {
     radius: Vec<f32>,
     /// For elements that are sums, the sum of the magnitudes of their terms; 0 for others. Empty if there are none.
     magnitude: Vec<f64>,
+    /// For elements that were picked from others, where from; 0 for others. Empty if there are none.
+    picked: Vec<u64>,
+    /// A number for the buffer as long as it lives; [`resolve::State::place`] tells those of its elements.
+    life: u32,
 }
 
 /// How far an element of this radius may be from another correct result. Of integers and truth values, one step where one
@@ -62,7 +67,9 @@ pub fn interpret_rounded(
     let bufs = program.buf_ids().map(|id| initial(program, id, inputs, Mode::Exact, Undefined::Marked));
     let values =
         super::resolve::State { vars: vec![0; program.vars.len()], bufs: bufs.collect::<Result<_, _>>()? };
-    let mut state = resolve::State { values, radii: vec![Radii::default(); program.buffers.len()] };
+    let lives = 1..=program.buffers.len() as u32;
+    let radii = lives.map(|life| Radii { life, ..Radii::default() }).collect();
+    let mut state = resolve::State { values, radii, lives: program.buffers.len() as u32 };
     for nest in &program.nests {
         for step in resolve::nest(program, nest, calls)? {
             step(&mut state).map_err(|e| *e)?;

@@ -5,8 +5,9 @@
 
 use std::sync::Arc;
 
-use super::ball::{self, Ball};
+use super::ball::{self, Ball, Origin};
 use super::dot::dot;
+use super::sum;
 use super::{Radii, Rounded};
 use crate::interp::dot::Dot;
 use crate::interp::resolve::{self, IndexCode, Place, Position, Resolver, Result};
@@ -20,10 +21,15 @@ use crate::visit::Extents;
 /// How many places an access whose index is uncertain may go to, before nothing is known of what it reads.
 const MAX_PLACES: usize = 1024;
 
+/// How many elements of a buffer are looked at for an access that may go anywhere.
+const MAX_ELEMENTS: usize = 1 << 16;
+
 /// The values of all variables and buffers, with radii.
 pub(super) struct State {
     pub values: resolve::State,
     pub radii: Vec<Radii>,
+    /// How many buffers have lived so far.
+    pub lives: u32,
 }
 
 type Eval<'a> = Box<dyn Fn(&State) -> Result<Ball> + 'a>;
@@ -42,23 +48,31 @@ pub(super) fn nest<'a>(
 }
 
 impl State {
-    /// The element as it is held: a sum without what [`ball::settle`] adds.
+    /// The element as it is held: a sum without what [`sum::settle`] adds.
     fn held(&self, buf: usize, at: usize) -> Option<Ball> {
         let value = self.values.bufs[buf].data.get(at)?;
         let radii = &self.radii[buf];
         let radius = radii.radius.get(at).map_or(0.0, |r| f64::from(*r));
         let ball = Ball { pending: (-radius).max(0.0), ..Ball::new(value, radius.max(0.0)) };
+        let picked = radii.picked.get(at).copied().filter(|id| *id != 0);
+        let id = picked.unwrap_or_else(|| self.place(buf, at));
+        let ball = Ball { origin: Some(Origin { id, is_picked: picked.is_some() }), ..ball };
         match radii.magnitude.get(at) {
             Some(&magnitude) if magnitude != 0.0 => Some(Ball { magnitude, ..ball }),
             _ => Some(ball),
         }
     }
 
+    /// A number for an element, as long as its buffer lives.
+    fn place(&self, buf: usize, at: usize) -> u64 {
+        (u64::from(self.radii[buf].life) << 32) | (at as u64 & u64::from(u32::MAX))
+    }
+
     /// The element as operands read it.
     fn element(&self, buf: usize, at: usize) -> Option<Ball> {
         let ball = self.held(buf, at)?;
         let is_sum = self.radii[buf].magnitude.get(at).is_some_and(|magnitude| *magnitude != 0.0);
-        Some(if is_sum { ball::settle(ball) } else { ball })
+        Some(if is_sum { Ball { origin: ball.origin, ..sum::settle(ball) } } else { ball })
     }
 
     /// Writes an element; `is_sum` if more terms may be added to it.
@@ -74,6 +88,13 @@ impl State {
             let held = ball::held_radius(ball.operand().radius);
             *radius = if ball.radius > 0.0 { held } else { -held };
         }
+        let picked = ball.origin.filter(|origin| origin.is_picked).map_or(0, |origin| origin.id);
+        if picked != 0 && radii.picked.is_empty() {
+            radii.picked = vec![0; n];
+        }
+        if let Some(place) = radii.picked.get_mut(at) {
+            *place = picked;
+        }
         if is_sum && radii.magnitude.is_empty() {
             radii.magnitude = vec![0.0; n];
         }
@@ -85,7 +106,8 @@ impl State {
 
     fn forget(&mut self, buf: usize) {
         self.values.bufs[buf].data.poison(Undefined::Marked);
-        self.radii[buf] = Radii::default();
+        self.lives = self.lives.wrapping_add(1);
+        self.radii[buf] = Radii { life: self.lives, ..Radii::default() };
     }
 
     /// A buffer that nothing reads any more.
@@ -264,7 +286,7 @@ impl<'a> Rounding<'a> {
         let (buf, is_sum) = (buf.0 as usize, op == Some(ReduceOp::Add) && dtype.is_float());
         let combine = move |old: Ball, new: Ball| match op {
             None => Some(new),
-            Some(ReduceOp::Add) => ball::add(old, new),
+            Some(ReduceOp::Add) => sum::add(old, new),
             Some(ReduceOp::Mul) => ball::binary(BinOp::Mul, old, new),
             Some(ReduceOp::Max) => ball::binary(BinOp::Max, old, new),
             Some(ReduceOp::Min) => ball::binary(BinOp::Min, old, new),
@@ -322,12 +344,13 @@ impl<'a> Rounding<'a> {
             let unknown = || {
                 let radii = |id: &BufId| {
                     let n = state.values.bufs[id.0 as usize].len();
-                    (id.0 as usize, Radii { radius: vec![f32::INFINITY; n], magnitude: Vec::new() })
+                    (id.0 as usize, Radii { radius: vec![f32::INFINITY; n], ..Radii::default() })
                 };
                 call.outputs.iter().map(radii).collect()
             };
             for (buf, radii) in radii.unwrap_or_else(unknown) {
-                state.radii[buf] = radii;
+                state.lives = state.lives.wrapping_add(1);
+                state.radii[buf] = Radii { life: state.lives, ..radii };
             }
             Ok(())
         }))
@@ -364,7 +387,15 @@ impl<'a> Rounding<'a> {
             let mut radius = chosen.radius;
             match &places {
                 Places::One(_) => return Ok(chosen),
-                Places::Anywhere(_) => radius = f64::INFINITY,
+                // Whatever it reads is one of the elements.
+                Places::Anywhere(_) => {
+                    let n = state.values.bufs[buf].len();
+                    let reach =
+                        |at| state.element(buf, at).map_or(f64::INFINITY, |other| chosen.reach(other));
+                    let any =
+                        if n <= MAX_ELEMENTS { (0..n).map(reach).fold(0.0, f64::max) } else { f64::INFINITY };
+                    radius = radius.max(any);
+                }
                 Places::Any(_, others) => {
                     for other in others {
                         if let Some(other) = read(state, *other)? {

@@ -138,6 +138,17 @@ fn writes_to_uncertain_places_may_be_in_either() {
 }
 
 #[test]
+fn what_was_picked_is_equal_to_where_it_was_picked_from() {
+    // The index of the largest: it is equal to the maximum however both are rounded, others are if they are close.
+    let body = "for i < 4 { %t[i] = %x[i] * 0.1 + 0.7 } \
+                temp %m: f32 %m = -inf for i < 4 { %m max= %t[i] } \
+                %y = 9i64 for i < 4 { %y min= select(%t[i] == %m, idx(i), 9i64) }";
+    let of = |x: [f32; 4]| radii(&run("temp %t: f32[4], out %y: i64", body, &x))[0];
+    assert_eq!(of([1.0, 2.0, 5.0, 3.0]), 0.0);
+    assert!(of([5.0, 2.0, 5.0, 3.0]) > 0.0);
+}
+
+#[test]
 fn an_uncertain_index_reads_either_place() {
     let x = Value::new(&[2], vec![3.0f32, 3.1]).unwrap();
     let table = Value::new(&[3], vec![10.0f32, 20.0, 50.0]).unwrap();
