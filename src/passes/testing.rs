@@ -13,8 +13,9 @@ use crate::unit::Unit;
 /// A unit with random constants.
 pub(super) fn unit(text: &str) -> Unit {
     let program = parse(text).unwrap_or_else(|e| panic!("{e}\n{text}"));
-    let consts: Vec<BufId> = program.buf_ids().filter(|b| program.buf(*b).role == Role::Const).collect();
-    let mut unit = Unit { program, ..Unit::default() };
+    let of = |role| program.buf_ids().filter(|b| program.buf(*b).role == role).collect::<Vec<BufId>>();
+    let (consts, inputs, outputs) = (of(Role::Const), of(Role::In), of(Role::Out));
+    let mut unit = Unit { program, inputs, outputs, ..Unit::default() };
     for (seed, b) in consts.into_iter().enumerate() {
         let shape = unit.program.buf(b).shape.clone();
         unit.consts.insert(b, Arc::new(Tensor::random(DType::F32, &shape, seed as u64).unwrap()));
