@@ -1,17 +1,17 @@
 //! Register tiles of matrix products, compiled like any nest, against the machine's multiply-add rate:
 //! `cargo bench --bench microkernels`. One tile is multiplied again and again, its operands in the caches. And what it
-//! costs to have the parts of a loop executed by several threads.
+//! costs to run a nest on several threads.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use nestjit::codegen::{CodegenOptions, NestCode, compile};
 use nestjit::ir::LoopKind::{Unrolled, Vector};
+use nestjit::ir::parse::parse;
 use nestjit::ir::{Buffer, DType, Expr, Layout, NestBuilder, Program, ReduceOp, Role, Var};
 use nestjit::runtime::machine;
-use nestjit::runtime::pool::Pool;
 use nestjit::target::{Isa, Target};
 use nestjit::unit::Unit;
+use nestjit::{Compiler, TensorView};
 
 /// How often a call multiplies the tile.
 const REPEATS: usize = 200;
@@ -92,27 +92,23 @@ fn measure(target: &Target, peak: f64, rows: usize, columns: usize) {
     );
 }
 
-/// How long it takes until all threads have begun a part of a job and the caller knows that they have finished, job
-/// after job without a pause, as nests follow each other.
+/// How long a run of one nest takes that does next to nothing, but on several threads.
 fn measure_dispatch(threads: usize) {
-    let pool = Pool::new(threads).expect("threads can be started");
+    let text =
+        format!("nest @one(out %y: f32[{threads}]) {{ for n < {threads} parallel {{ %y[n] = 1.0 }} }}");
+    let unit = Unit::from_program(parse(&text).expect("it parses"), []).expect("it is complete");
+    let executable = Compiler::new().threads(threads).compile_unit("dispatch", unit).expect("it compiles");
+    let mut outputs = executable.allocate_outputs().expect("memory");
     let mut times: Vec<Duration> = Vec::new();
     let begin = Instant::now();
     while begin.elapsed() < BUDGET {
-        let begun = AtomicUsize::new(0);
         let start = Instant::now();
-        pool.run(threads, &|_| {
-            begun.fetch_add(1, Ordering::AcqRel);
-            // Whoever is first must leave the next part to another thread.
-            while begun.load(Ordering::Acquire) < threads {
-                std::hint::spin_loop();
-            }
-        });
+        executable.run_into(&[] as &[TensorView<'_>], &mut outputs).expect("it runs");
         times.push(start.elapsed());
     }
     times.sort_unstable();
     let [best, median] = [times[0], times[times.len() / 2]];
-    println!("dispatch to {threads} threads: {best:?} at best, median {median:?}");
+    println!("one nest on {threads} threads: {best:?} at best, median {median:?}");
 }
 
 fn main() {

@@ -21,6 +21,7 @@ pub mod runtime;
 pub mod session;
 pub mod target;
 pub mod tensor;
+mod threads;
 pub mod unit;
 pub mod zoo;
 

@@ -140,12 +140,16 @@ impl References {
         let units = executables.iter().map(|(_, executable, _)| transformed(model, executable));
         let units = units.collect::<Result<Vec<_>>>()?;
         thread::scope(|scope| {
-            let running: Vec<_> =
-                units.iter().map(|unit| scope.spawn(|| interpret_rounded(unit, inputs))).collect();
+            let start = |unit| {
+                (unit, thread::Builder::new().spawn_scoped(scope, move || interpret_rounded(unit, inputs)))
+            };
+            let running: Vec<_> = units.iter().map(start).collect();
             let plain = interpret_rounded(&plain, inputs)?;
-            let joined = running
-                .into_iter()
-                .map(|thread| thread.join().map_err(|_| Error::internal("the interpreter panicked"))?);
+            let joined = running.into_iter().map(|(unit, thread)| match thread {
+                Ok(thread) => thread.join().map_err(|_| Error::internal("the interpreter panicked"))?,
+                // There was no thread left.
+                Err(_) => interpret_rounded(unit, inputs),
+            });
             Ok(References { plain, transformed: joined.collect::<Result<_>>()? })
         })
     }

@@ -254,6 +254,9 @@ pub(super) fn finish_isa(
         ("use_colocated_libcalls", "false"),
         // Loop alignment follows from function alignment: without it, timings depend on unrelated code.
         ("log2_min_function_alignment", "6"),
+        // Every page of a large frame is touched, so that a full stack ends at its guard page.
+        ("enable_probestack", "true"),
+        ("probestack_strategy", "inline"),
         ("enable_verifier", if options.verify { "true" } else { "false" }),
     ] {
         flags.set(name, value).map_err(|e| settings_error(&e))?;

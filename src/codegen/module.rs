@@ -21,6 +21,7 @@ use super::runtime_fns::TABLE;
 use super::sharing;
 use crate::error::{Error, ErrorKind, Result};
 use crate::target::Target;
+use crate::threads::on_threads;
 use crate::unit::Unit;
 
 /// The lanes of a vector register, for estimates.
@@ -354,12 +355,7 @@ fn compile_parallel(
         }
     };
     let threads = options.threads.clamp(1, unique.len().max(1));
-    std::thread::scope(|scope| {
-        for _ in 1..threads {
-            scope.spawn(work);
-        }
-        work();
-    });
+    on_threads(threads, work);
     if let Ok(times) = times.into_inner() {
         [stats.build, stats.cranelift, stats.kernels] = times;
     }

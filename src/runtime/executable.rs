@@ -17,8 +17,9 @@ use super::pool::Pool;
 use super::timing::CompileTimings;
 use super::trace::{Probe, Recorder, Trace};
 use super::view::TensorView;
+use super::workers::Workers;
 use crate::codegen::{Code, CodegenStats, Segment};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::graph::ModelOps;
 use crate::options::Options;
 use crate::target::{Isa, Target};
@@ -60,7 +61,7 @@ struct Inner {
     code: Code,
     bindings: Bindings,
     contexts: ContextPool,
-    pool: Option<Arc<Pool>>,
+    workers: Workers,
     inputs: Vec<TensorSpec>,
     outputs: Vec<TensorSpec>,
     /// For each output, the first output that is the same buffer: itself, unless a buffer is listed twice.
@@ -87,17 +88,15 @@ impl Executable {
     /// Packs constants, allocates the memory of a first run and gets threads.
     ///
     /// # Errors
-    /// [`ErrorKind::Limit`] if there is not enough memory or no thread, [`ErrorKind::Internal`] if the unit
+    /// [`crate::ErrorKind::Limit`] if there is not enough memory, [`crate::ErrorKind::Internal`] if the unit
     /// contradicts itself.
     pub(crate) fn new(parts: Parts, records: Records) -> Result<Executable> {
         let Parts { code, plan, mut unit, inputs, outputs, threads } = parts;
-        let no_threads = |e| {
-            Error::new(ErrorKind::Limit, format!("{threads} threads cannot be started: {e}")).caused_by(e)
-        };
-        let pool = Pool::shared(threads).map_err(no_threads)?;
+        let workers = Workers::new(threads);
         let used: BTreeSet<BufId> = code.nests().iter().flat_map(|n| n.params.iter().copied()).collect();
         let used: Vec<BufId> = used.into_iter().collect();
-        let consts: HashMap<_, _> = pack_all(&mut unit, &used, pool.as_deref())?.into_iter().collect();
+        let consts: HashMap<_, _> =
+            workers.with(|pool| pack_all(&mut unit, &used, pool))?.into_iter().collect();
         let bindings = Bindings::new(&unit, &plan, &code, &consts, threads)?;
         let contexts = ContextPool::new(RunContext::new(&bindings)?);
         let first = |id: &BufId| unit.outputs.iter().position(|other| other == id).unwrap_or_default();
@@ -107,7 +106,7 @@ impl Executable {
             code,
             bindings,
             contexts,
-            pool,
+            workers,
             inputs,
             outputs,
             first_mention,
@@ -130,7 +129,7 @@ impl Executable {
     /// Tensors for [`Executable::run_into`] to write to.
     ///
     /// # Errors
-    /// [`ErrorKind::Limit`] if there is not enough memory.
+    /// [`crate::ErrorKind::Limit`] if there is not enough memory.
     pub fn allocate_outputs(&self) -> Result<Vec<Tensor>> {
         self.inner.outputs.iter().map(|spec| Tensor::zeros(spec.dtype, &spec.shape)).collect()
     }
@@ -172,8 +171,10 @@ impl Executable {
                 let name = &inner.outputs[*output].name;
                 context.addresses[*entry] = output::bytes(name, &mut outputs.0[*output])?.as_mut_ptr();
             }
-            (0..inner.code.nests().len())
-                .try_for_each(|nest| probe.nest(nest, || inner.execute(nest, context, probe)))
+            inner.workers.with(|pool| {
+                (0..inner.code.nests().len())
+                    .try_for_each(|nest| probe.nest(nest, || inner.execute(nest, context, pool, probe)))
+            })
         })?;
         for (output, first) in inner.first_mention.iter().enumerate() {
             if *first < output {
@@ -206,7 +207,7 @@ impl Executable {
         &self.inner.outputs
     }
 
-    /// The threads of a run.
+    /// The threads of a run; where the system does not have so many, fewer do their work.
     pub fn threads(&self) -> usize {
         self.inner.threads
     }
@@ -284,7 +285,7 @@ impl Executable {
     /// The text of the program after a pass, if it was kept: see [`Options::keep_programs`].
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] if there is no such pass, it was switched off, or programs were not kept.
+    /// [`crate::ErrorKind::Usage`] if there is no such pass, it was switched off, or programs were not kept.
     pub fn program_after(&self, pass: &str) -> Result<&str> {
         let records = &self.inner.records;
         crate::passes::program_of(&records.programs, &records.options, pass)
@@ -322,7 +323,13 @@ impl std::fmt::Debug for Executable {
 
 impl Inner {
     /// Executes a nest.
-    fn execute(&self, index: usize, context: &RunContext, probe: &impl Probe) -> Result<()> {
+    fn execute(
+        &self,
+        index: usize,
+        context: &RunContext,
+        pool: Option<&Pool>,
+        probe: &impl Probe,
+    ) -> Result<()> {
         let (nest, table) = (&self.code.nests()[index], self.bindings.tables[index]);
         for segment in &nest.segments {
             let parts = if segment.parallel { self.threads.min(segment.extent).max(1) } else { 1 };
@@ -332,7 +339,7 @@ impl Inner {
                 probe.part(index, || self.call(segment, table, context, part, range))
             };
             // The first part that has an error, so that it does not depend on timing, and its status.
-            let failed = match &self.pool {
+            let failed = match pool {
                 Some(pool) if parts > 1 => {
                     let first_error = AtomicU64::new(u64::MAX);
                     pool.run(parts, &|p| {

@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::hint::black_box;
-use std::sync::Barrier;
+use std::sync::{Barrier, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::target::Isa;
@@ -59,10 +59,15 @@ struct Thread {
 pub fn measure(isa: Isa, l3_bytes: usize, threads: usize) -> Measurement {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = threads.clamp(1, cores);
-    let barrier = Barrier::new(threads);
+    // Made when it is known how many threads there are.
+    let barrier = OnceLock::new();
+    let one = || thread(isa, l3_bytes, barrier.wait());
     let measured: Vec<Thread> = std::thread::scope(|scope| {
-        let running: Vec<_> = (0..threads).map(|_| scope.spawn(|| thread(isa, l3_bytes, &barrier))).collect();
-        running.into_iter().filter_map(|thread| thread.join().ok()).collect()
+        let start = |_| std::thread::Builder::new().spawn_scoped(scope, one).ok();
+        let running: Vec<_> = (1..threads).map_while(start).collect();
+        barrier.get_or_init(|| Barrier::new(running.len() + 1));
+        let mine = one();
+        running.into_iter().filter_map(|thread| thread.join().ok()).chain([mine]).collect()
     });
     let waiting = measured.iter().map(|thread| thread.waiting).fold(0.0, f64::max);
     let sum = |of: fn(&Machine) -> f64| -> Vec<f64> {

@@ -3,16 +3,18 @@
 
 mod context;
 pub mod executable;
+mod fork;
 pub(crate) mod input;
 pub mod machine;
 pub(crate) mod output;
 mod pack;
-pub mod pool;
+mod pool;
 mod run;
 mod run_options;
 pub mod timing;
 pub mod trace;
 pub mod view;
+mod workers;
 
 pub use executable::{Executable, TensorSpec};
 pub use input::{AsInput, Input};

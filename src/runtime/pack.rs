@@ -199,7 +199,7 @@ mod tests {
         let bytes = buffer.storage_bytes();
         let id = unit.program.add_buffer(buffer);
         unit.consts.insert(id, Arc::new(tensor));
-        let pool = Pool::new(2).unwrap();
+        let pool = Pool::new(2);
         let mut all = pack_all(&mut unit, &[id], Some(&pool)).unwrap();
         let Storage::Packed(mut block) = all.remove(0).1 else { panic!("nothing was packed") };
         assert_eq!(block.size(), bytes);

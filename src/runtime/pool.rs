@@ -7,21 +7,24 @@
 //!
 //! Workers spin for a moment after each job, since the next nest follows soon, and sleep after that. While one
 //! caller dispatches, others (and jobs that dispatch themselves) execute their parts alone. What is executed
-//! is up to the caller.
+//! is up to the caller; who shares a pool is known to `workers`.
 
 use std::any::Any;
 use std::cell::UnsafeCell;
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
+
+use super::fork;
 
 /// How long an idle worker watches for the next job before it sleeps.
 const SPIN: Duration = Duration::from_micros(100);
 /// Checks between two looks at the clock.
 const CHECKS_PER_CLOCK: u32 = 64;
+/// Of a worker. Generated code keeps its buffers elsewhere; on the stack are registers that it is short of.
+const STACK_BYTES: usize = 2 << 20;
 /// The most parts of a job: what fits the claim word.
 const MAX_PARTS: usize = u16::MAX as usize;
 
@@ -32,6 +35,8 @@ type Job<'a> = dyn Fn(usize) + Sync + 'a;
 pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
+    /// Of the process that the workers belong to: see [`fork`].
+    generation: u64,
 }
 
 /// What the caller and the workers share. Each on a cache line of its own: the claim word is hot in all.
@@ -95,25 +100,8 @@ impl Claims {
 }
 
 impl Pool {
-    /// The pool of the process with this many threads, the caller included; `None` for one thread, which needs
-    /// no pool. Its workers end when the last user drops it.
-    pub fn shared(threads: usize) -> std::io::Result<Option<Arc<Pool>>> {
-        static POOLS: Mutex<Option<HashMap<usize, Weak<Pool>>>> = Mutex::new(None);
-        if threads <= 1 {
-            return Ok(None);
-        }
-        let mut pools = lock(&POOLS);
-        let pools = pools.get_or_insert_default();
-        if let Some(pool) = pools.get(&threads).and_then(Weak::upgrade) {
-            return Ok(Some(pool));
-        }
-        let pool = Arc::new(Pool::new(threads)?);
-        pools.insert(threads, Arc::downgrade(&pool));
-        Ok(Some(pool))
-    }
-
-    /// A pool of `threads - 1` workers, which execute jobs together with the caller.
-    pub fn new(threads: usize) -> std::io::Result<Pool> {
+    /// A pool of `threads - 1` workers, which execute jobs together with the caller; of fewer if the system has no more.
+    pub fn new(threads: usize) -> Pool {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let shared = Arc::new(Shared {
             claims: Line(AtomicU64::new(0)),
@@ -128,17 +116,27 @@ impl Pool {
             sleep: Mutex::new(()),
             wake: Condvar::new(),
         });
-        // Built up in the pool, so that an error drops it and with it the workers started so far.
-        let mut pool = Pool { shared, workers: Vec::new() };
+        fork::watch();
+        let generation = fork::generation();
+        let mut workers = Vec::new();
         for i in 1..threads {
-            let shared = Arc::clone(&pool.shared);
-            let worker = thread::Builder::new().name(format!("nestjit-{i}"));
-            pool.workers.push(worker.spawn(move || shared.work())?);
+            let shared = Arc::clone(&shared);
+            let worker = thread::Builder::new().name(format!("nestjit-{i}")).stack_size(STACK_BYTES);
+            match worker.spawn(move || shared.work()) {
+                Ok(worker) => workers.push(worker),
+                Err(_) => break,
+            }
         }
-        Ok(pool)
+        Pool { shared, workers, generation }
+    }
+
+    /// Whether its workers exist: they do not in a child of `fork`.
+    pub fn is_usable(&self) -> bool {
+        self.generation == fork::generation()
     }
 
     /// The threads that execute jobs, the caller included.
+    #[cfg(test)]
     pub fn threads(&self) -> usize {
         self.workers.len() + 1
     }
@@ -146,7 +144,7 @@ impl Pool {
     /// Calls `job` with each of `0..parts`, on several threads at once, and returns when all calls have
     /// returned. A panic of a part is passed on to the caller, after all other parts.
     pub fn run(&self, parts: usize, job: &Job<'_>) {
-        let alone = parts <= 1 || parts > MAX_PARTS || self.workers.is_empty();
+        let alone = parts <= 1 || parts > MAX_PARTS || self.workers.is_empty() || !self.is_usable();
         if alone || self.shared.busy.0.swap(true, Ordering::Acquire) {
             (0..parts).for_each(job);
             return;
@@ -162,6 +160,11 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
+        if !self.is_usable() {
+            // There is nobody to be told or waited for, and what the threads were made of is the system's again.
+            self.workers.drain(..).for_each(std::mem::forget);
+            return;
+        }
         self.shared.stop.store(true, Ordering::SeqCst);
         drop(lock(&self.shared.sleep));
         self.shared.wake.notify_all();
@@ -232,11 +235,26 @@ impl Shared {
         // SAFETY: the job lives until all its parts are finished, and this one is not.
         let job = unsafe { &*current.job };
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| job(part))) {
-            lock(&self.panic).get_or_insert(panic);
+            self.keep(panic);
         }
         let last = self.unfinished.0.fetch_sub(1, Ordering::SeqCst) == 1;
         if last && self.caller_sleeps.load(Ordering::SeqCst) {
             current.caller.unpark();
+        }
+    }
+
+    /// Keeps what a part panicked with, if it is the first of its job.
+    fn keep(&self, panic: Box<dyn Any + Send>) {
+        let mut kept = lock(&self.panic);
+        if kept.is_none() {
+            *kept = Some(panic);
+            return;
+        }
+        drop(kept);
+        // What it was given may panic again when it is dropped, which must not end this thread before the part is
+        // counted as finished.
+        if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+            std::mem::forget(again);
         }
     }
 
@@ -277,7 +295,7 @@ fn spin_until(limit: Duration, condition: impl Fn() -> bool) -> bool {
 }
 
 /// Locks; a panic elsewhere leaves nothing half-done here.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -297,7 +315,7 @@ mod tests {
     #[test]
     fn every_part_runs_once() {
         for threads in [1, 2, 3, 8] {
-            let pool = Pool::new(threads).unwrap();
+            let pool = Pool::new(threads);
             assert_eq!(pool.threads(), threads);
             for parts in [0, 1, 2, 3, 7, 64] {
                 run_and_count(&pool, parts);
@@ -308,7 +326,7 @@ mod tests {
 
     #[test]
     fn many_dispatches_from_many_callers() {
-        let pool = Pool::new(3).unwrap();
+        let pool = Pool::new(3);
         thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| (0..2000).for_each(|i| run_and_count(&pool, i % 5)));
@@ -318,7 +336,7 @@ mod tests {
 
     #[test]
     fn sleeping_workers_wake_up() {
-        let pool = Pool::new(2).unwrap();
+        let pool = Pool::new(2);
         for _ in 0..5 {
             // Longer than workers spin. The worker must take part: the caller's part waits for it.
             thread::sleep(SPIN * 5);
@@ -338,7 +356,7 @@ mod tests {
 
     #[test]
     fn the_caller_sleeps_while_a_worker_is_slow() {
-        let pool = Pool::new(2).unwrap();
+        let pool = Pool::new(2);
         let slow = AtomicUsize::new(0);
         pool.run(2, &|_| {
             // Whoever comes first waits for the second to start, so that both threads have a part.
@@ -356,7 +374,7 @@ mod tests {
 
     #[test]
     fn nested_jobs_run_alone() {
-        let pool = Pool::new(3).unwrap();
+        let pool = Pool::new(3);
         let count = AtomicUsize::new(0);
         pool.run(4, &|_| {
             pool.run(5, &|_| {
@@ -368,7 +386,7 @@ mod tests {
 
     #[test]
     fn a_panic_reaches_the_caller_and_the_pool_survives() {
-        let pool = Pool::new(2).unwrap();
+        let pool = Pool::new(2);
         for victim in 0..4 {
             let finished = AtomicUsize::new(0);
             let result = catch_unwind(AssertUnwindSafe(|| {
@@ -384,15 +402,39 @@ mod tests {
         }
     }
 
+    /// Panics again when it is dropped.
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            std::panic::panic_any(Bomb2);
+        }
+    }
+
+    struct Bomb2;
+
+    impl Drop for Bomb2 {
+        fn drop(&mut self) {
+            if !thread::panicking() {
+                panic!("for the third time");
+            }
+        }
+    }
+
     #[test]
-    fn pools_are_shared_by_size_and_end_with_their_last_user() {
-        assert!(Pool::shared(1).unwrap().is_none());
-        let a = Pool::shared(5).unwrap().unwrap();
-        let b = Pool::shared(5).unwrap().unwrap();
-        assert!(Arc::ptr_eq(&a, &b));
-        let weak = Arc::downgrade(&a);
-        drop((a, b));
-        assert!(weak.upgrade().is_none());
-        run_and_count(&Pool::shared(5).unwrap().unwrap(), 9);
+    fn what_panics_when_it_is_dropped_ends_no_worker() {
+        let pool = Pool::new(3);
+        for _ in 0..20 {
+            let begun = AtomicUsize::new(0);
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                pool.run(8, &|_| {
+                    begun.fetch_add(1, Ordering::Relaxed);
+                    std::panic::panic_any(Bomb);
+                })
+            }));
+            std::mem::forget(result.unwrap_err().downcast::<Bomb>().ok().unwrap());
+            assert_eq!(begun.into_inner(), 8);
+            run_and_count(&pool, 8);
+        }
     }
 }

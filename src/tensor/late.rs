@@ -10,7 +10,7 @@ use nestjit_ir::DType;
 use nestjit_ir::layout::scaled;
 
 use super::Tensor;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::memory::Block;
 
 /// Bytes that belong to somebody else, those of a file for one.
@@ -76,8 +76,10 @@ impl<'a> Raw<'a> {
         match self.place {
             Place::Memory(bytes) => Ok(&bytes[range]),
             Place::Foreign(foreign) => {
-                if scratch.len() < range.len() {
-                    *scratch = vec![0; range.len()];
+                if let Some(more) = range.len().checked_sub(scratch.len()) {
+                    let message = || format!("{} bytes of memory cannot be allocated", range.len());
+                    scratch.try_reserve(more).map_err(|_| Error::new(ErrorKind::Limit, message()))?;
+                    scratch.resize(range.len(), 0);
                 }
                 let part = &mut scratch[..range.len()];
                 foreign.read(range.start, part)?;

@@ -19,14 +19,38 @@ pub(crate) use self::late::{Factors, Foreign, Raw};
 use crate::error::{Error, Result};
 use crate::memory::Block;
 
-/// A Rust type that is the element of a tensor.
-pub trait Element: Copy + CheckedBitPattern + NoUninit + Send + Sync + 'static {
+mod sealed {
+    /// What the types of this crate have, and no other can get.
+    pub trait Sealed {}
+}
+
+/// A Rust type that is the element of a tensor: `f32`, `f64`, `bool` and the integers of 8 to 64 bits. Memory is read as
+/// what [`Element::DTYPE`] says, so there are no others:
+///
+/// ```compile_fail
+/// #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+/// #[repr(transparent)]
+/// struct Liar(u8);
+///
+/// impl nestjit::Element for Liar {
+///     const DTYPE: nestjit::DType = nestjit::DType::F64;
+/// }
+/// ```
+pub trait Element: sealed::Sealed + Copy + CheckedBitPattern + NoUninit + Send + Sync + 'static {
     /// The corresponding element type.
     const DTYPE: DType;
 }
 
 macro_rules! elements {
-    ($($t:ty => $d:ident),*) => { $(impl Element for $t { const DTYPE: DType = DType::$d; })* };
+    ($($t:ty => $d:ident),*) => { $(
+        impl sealed::Sealed for $t {}
+
+        impl Element for $t {
+            const DTYPE: DType = DType::$d;
+        }
+
+        const _: () = assert!(size_of::<$t>() == DType::$d.size());
+    )* };
 }
 elements!(f32 => F32, f64 => F64, i64 => I64, i32 => I32, i8 => I8, u8 => U8, i16 => I16, u16 => U16, u32 => U32,
     u64 => U64, bool => Bool);

@@ -38,6 +38,7 @@ use super::peel_borders::pad;
 use crate::error::Result;
 use crate::target::Target;
 use crate::tensor::{Factors, Tensor};
+use crate::threads::on_threads;
 use crate::unit::{Remark, Unit};
 
 /// The name of the pass.
@@ -212,12 +213,7 @@ fn transform_all(mut work: Vec<Transform>, threads: usize) -> Result<Vec<(BufId,
             done.lock().unwrap_or_else(PoisonError::into_inner).push(result);
         }
     };
-    std::thread::scope(|scope| {
-        for _ in 1..threads.min(work.len()) {
-            scope.spawn(execute);
-        }
-        execute();
-    });
+    on_threads(threads.min(work.len()), execute);
     done.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().collect()
 }
 
