@@ -7,8 +7,9 @@ use nestjit_ir::BufId;
 use nestjit_ir::interp::Mode;
 use nestjit_ir::verify::Stage;
 
+use crate::budget;
 use crate::codegen::{self, CodegenOptions};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::graph::{Graph, Model, ModelOps, ValueId};
 use crate::interpret;
 use crate::laps::Laps;
@@ -101,6 +102,18 @@ impl Compiler {
     pub fn verify_passes(self, verify: bool) -> Compiler {
         self.set(|o| {
             o.verify_passes = verify;
+            Ok(())
+        })
+    }
+
+    /// How much memory this process may take for models, in bytes: see [`Options::memory`].
+    #[must_use]
+    pub fn memory_limit(self, bytes: u64) -> Compiler {
+        self.set(|o| {
+            if bytes == 0 {
+                return Err(Error::usage("a memory limit of 0 bytes: the number must be at least 1"));
+            }
+            o.memory = Some(bytes);
             Ok(())
         })
     }
@@ -213,6 +226,7 @@ impl Compiler {
 
     fn setup(&self) -> Result<Setup> {
         let options = self.options.clone()?;
+        budget::set_limit(options.memory);
         let target = Target::host(options.isa)?;
         let threads = options.threads.unwrap_or(target.cores);
         Ok(Setup { options, target, threads })

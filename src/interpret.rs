@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use nestjit_ir::interp::{self, Data, InterpError, Mode, Undefined, Value};
 use nestjit_ir::{BufId, Call, DType, Program};
 
+use crate::budget;
 use crate::error::{Error, ErrorKind, Result};
 use crate::tensor::Tensor;
 use crate::unit::Unit;
@@ -26,7 +27,8 @@ pub struct Rounded {
 ///
 /// # Errors
 /// [`ErrorKind::Shape`] if inputs do not fit, [`ErrorKind::Index`] if an index is outside its buffer,
-/// [`ErrorKind::Invalid`] or [`ErrorKind::Unsupported`] for programs that [`crate::passes::verify`] refuses.
+/// [`ErrorKind::Invalid`] or [`ErrorKind::Unsupported`] for programs that [`crate::passes::verify`] refuses,
+/// [`ErrorKind::Limit`] if there is not enough memory for all values.
 pub fn interpret(unit: &Unit, inputs: &[Tensor], mode: Mode) -> Result<Vec<Tensor>> {
     interpret_from(unit, inputs, mode, Undefined::Marked)
 }
@@ -73,6 +75,10 @@ fn values(unit: &Unit, inputs: &[Tensor]) -> Result<HashMap<BufId, Value>> {
             inputs.len()
         )));
     }
+    // All values are there at once; floating-point numbers may be widened.
+    let bytes = |b: &nestjit_ir::Buffer| b.shape.iter().fold(8usize, |n, extent| n.saturating_mul(*extent));
+    let widest = unit.program.buffers.iter().map(bytes);
+    budget::check(widest.fold(0, usize::saturating_add)).map_err(|e| e.about("interpreting"))?;
     let given = unit.inputs.iter().zip(inputs).map(|(id, tensor)| (*id, tensor));
     let consts = unit.consts.iter().map(|(id, tensor)| (*id, tensor.as_ref()));
     given.chain(consts).map(|(id, t)| Ok((id, to_value(t)?))).collect()

@@ -4,6 +4,7 @@
 //! it; the executable runs, and tells what was done and what it cost. A [`Session`] calls an ONNX file for whatever shapes
 //! come. [`compiler`] is the place to start reading.
 
+mod budget;
 pub mod codegen;
 pub mod compiler;
 pub mod error;

@@ -18,6 +18,7 @@ use bytemuck::{CheckedBitPattern, NoUninit};
 use memmap2::Advice;
 use memmap2::MmapMut;
 
+use crate::budget::Reservation;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The alignment of everything that is allocated for generated code. What callers bring need not have it.
@@ -48,9 +49,9 @@ enum Owner {
     /// The block is empty.
     Nothing,
     /// This allocation of the block's own, initialised up to the block's end. It may have been that of a vector.
-    Allocated(NonNull<u8>, Layout),
+    Allocated(NonNull<u8>, Layout, Option<Reservation>),
     /// A map of the block's own, which frees itself.
-    Mapped(#[expect(dead_code, reason = "owned, not used")] MmapMut),
+    Mapped(#[expect(dead_code, reason = "owned, not used")] (MmapMut, Reservation)),
     /// Another block, of which this is a part that no other block overlaps.
     Part(#[expect(dead_code, reason = "kept alive, not used")] Arc<Block>),
 }
@@ -89,19 +90,21 @@ impl Block {
         // zeros and is not touched before it is used. So the alignment is made here.
         let size = (bytes + ALIGN - align).next_multiple_of(align);
         let layout = Layout::from_size_align(size, align).map_err(|_| fail())?;
+        let reservation = Some(Reservation::new(bytes)?);
         // SAFETY: the size is not 0.
         let memory = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(fail)?;
         let skip = memory.addr().get().next_multiple_of(ALIGN) - memory.addr().get();
         // SAFETY: `skip` is a multiple of `align` and less than `ALIGN`, so at most `ALIGN - align`: the place is within
         // the allocation, with `bytes` behind it.
         let start = unsafe { memory.add(skip) };
-        Ok(Block { start, size: bytes, owner: Owner::Allocated(memory, layout) })
+        Ok(Block { start, size: bytes, owner: Owner::Allocated(memory, layout, reservation) })
     }
 
     /// Maps a block of fresh memory, aligned to a huge page, of which the first `huge` bytes should be huge pages.
     fn mapped(bytes: usize, huge: usize) -> Result<Block> {
         let fail = || too_much(bytes);
         let size = bytes.max(huge).checked_add(HUGE_PAGE).filter(|size| *size <= isize::MAX as usize);
+        let reservation = Reservation::new(bytes)?;
         let mut map = MmapMut::map_anon(size.ok_or_else(fail)?).map_err(|_| fail())?;
         let address = map.as_ptr().addr();
         let skip = address.next_multiple_of(HUGE_PAGE) - address;
@@ -109,7 +112,7 @@ impl Block {
         ask_for_huge_pages(&mut map, skip, huge);
         // SAFETY: `skip` is less than `HUGE_PAGE`, so the place is within the map, with `bytes` behind it.
         let start = unsafe { NonNull::new(map.as_mut_ptr().add(skip)) }.ok_or_else(fail)?;
-        Ok(Block { start, size: bytes, owner: Owner::Mapped(map) })
+        Ok(Block { start, size: bytes, owner: Owner::Mapped((map, reservation)) })
     }
 
     /// Takes over the memory of a vector: the block is `len` of its elements from `first` on. It is aligned as they are.
@@ -126,14 +129,14 @@ impl Block {
             (NonNull::new_unchecked(memory.cast()), NonNull::new_unchecked(memory.add(first).cast()))
         };
         // What lies behind the block is of no use, and may not be initialised. A vector without memory frees nothing.
-        let owner = layout.map_or(Owner::Nothing, |layout| Owner::Allocated(memory, layout));
+        let owner = layout.map_or(Owner::Nothing, |layout| Owner::Allocated(memory, layout, None));
         Block { start, size, owner }
     }
 
     /// The memory as a vector, and the position of the block's first element in it. It is given back if it cannot be
     /// one: if it was not allocated for elements of this type, or holds others.
-    pub fn into_vec<T: CheckedBitPattern + NoUninit>(self) -> Result<(Vec<T>, usize), Block> {
-        let Owner::Allocated(memory, layout) = self.owner else { return Err(self) };
+    pub fn into_vec<T: CheckedBitPattern + NoUninit>(mut self) -> Result<(Vec<T>, usize), Block> {
+        let Owner::Allocated(memory, layout, _) = self.owner else { return Err(self) };
         let skip = self.start.addr().get() - memory.addr().get();
         let used = skip + self.size;
         let whole = |bytes: usize| bytes.is_multiple_of(size_of::<T>());
@@ -145,7 +148,10 @@ impl Block {
         if bytemuck::checked::try_cast_slice::<u8, T>(bytes).is_err() {
             return Err(self);
         }
-        // The vector frees the memory.
+        // The vector frees the memory, which is not this module's any more.
+        if let Owner::Allocated(_, _, reservation) = &mut self.owner {
+            drop(reservation.take());
+        }
         let _ = ManuallyDrop::new(self);
         let [len, capacity] = [used, layout.size()].map(|bytes| bytes / size_of::<T>());
         // SAFETY: the allocation is the global allocator's, with the layout of `capacity` elements of this type; the
@@ -211,7 +217,7 @@ fn too_much(bytes: usize) -> Error {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        if let Owner::Allocated(memory, layout) = self.owner {
+        if let Owner::Allocated(memory, layout, _) = self.owner {
             // SAFETY: allocated with this layout, and dropped once.
             unsafe { dealloc(memory.as_ptr(), layout) };
         }

@@ -38,6 +38,11 @@ pub const ENVIRONMENT: &[EnvVar] = &[
         values: "0|1",
         doc: "after each nest pass, interpret the program before and after on random inputs and compare (slow)",
     },
+    EnvVar {
+        name: MEMORY,
+        values: "BYTES",
+        doc: "memory that this process may take for models (default: what the system has available)",
+    },
     EnvVar { name: DUMP, values: "DIR", doc: "write the program after each pass that changed it into DIR" },
 ];
 
@@ -46,6 +51,7 @@ const DISABLE_PASS: &str = "NESTJIT_DISABLE_PASS";
 const ISA: &str = "NESTJIT_ISA";
 const VERIFY: &str = "NESTJIT_VERIFY";
 const CHECK: &str = "NESTJIT_CHECK";
+const MEMORY: &str = "NESTJIT_MEMORY";
 const DUMP: &str = "NESTJIT_DUMP";
 
 /// The most threads that can be asked for.
@@ -88,6 +94,9 @@ pub struct Options {
     pub verify_passes: bool,
     /// Whether to interpret the program before and after each nest pass and compare.
     pub check_passes: bool,
+    /// How much memory may be taken for models, their values and results, in bytes; `None` for what the system has
+    /// available. It is a limit for the whole process: the last compilation decides.
+    pub memory: Option<u64>,
     /// Where to write the program after each pass that changed it.
     pub dump: Option<PathBuf>,
     /// Whether to keep the text of the program after each pass.
@@ -109,6 +118,7 @@ impl Default for Options {
             isa: None,
             verify_passes: cfg!(debug_assertions),
             check_passes: false,
+            memory: None,
             dump: None,
             keep_programs: false,
             keep_code: false,
@@ -145,6 +155,10 @@ impl Options {
         }
         if let Some(value) = get(CHECK) {
             options.check_passes = parse_bool(CHECK, &value)?;
+        }
+        if let Some(value) = get(MEMORY) {
+            let bytes = value.parse().ok().filter(|bytes| *bytes > 0);
+            options.memory = Some(bytes.ok_or_else(|| bad(MEMORY, &value))?);
         }
         options.dump = get(DUMP).map(PathBuf::from);
         Ok(options)
@@ -205,6 +219,7 @@ mod tests {
                     }
                 }
                 CHECK => "1",
+                MEMORY => "1000000",
                 DUMP => "dir",
                 other => panic!("no test for {other}"),
             };
@@ -225,6 +240,8 @@ mod tests {
             (ISA, "mmx"),
             (VERIFY, "yes"),
             (CHECK, "2"),
+            (MEMORY, "1G"),
+            (MEMORY, "0"),
         ] {
             assert_eq!(with(name, value).unwrap_err().kind(), ErrorKind::Usage, "{name}={value}");
         }

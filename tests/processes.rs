@@ -148,6 +148,29 @@ fn memory_that_cannot_be_had_is_a_limit() {
     assert_eq!(in_child(child), 0);
 }
 
+/// What a model of a few bytes asks for is stated before it is taken, against a limit that is given here.
+#[test]
+fn memory_beyond_the_limit_is_stated() {
+    let (large, more) = ("nest @a(out %y: f32[805306368]) { for n < 805306368 { %y[n] = 1.0 } }", 8u64 << 30);
+    let compile = |limit: u64| {
+        let unit = Unit::from_program(parse(large).expect("it parses"), [])?;
+        Compiler::new().threads(1).memory_limit(limit).compile_unit("large", unit)
+    };
+    let child = || {
+        let error = compile(1 << 30).unwrap_err();
+        let expected = "a run takes 0 bytes for values between kernels, 0 for its threads, and 3221225472 for results, of \
+                        which the largest is 'y' f32[805306368]: 3221225472 bytes of memory are needed, but only ";
+        let stated = error.to_string().starts_with(expected) && error.kind() == ErrorKind::Limit;
+        let compiled = compile(more).is_ok();
+        // Tensors of the caller's count as well.
+        let tensor = Compiler::new().memory_limit(1 << 20).compile_unit("small", Unit::default());
+        let refused =
+            Tensor::zeros(nestjit::DType::U8, &[2 << 20]).is_err_and(|e| e.kind() == ErrorKind::Limit);
+        stated && compiled && tensor.is_ok() && refused
+    };
+    assert_eq!(in_child(child), 0);
+}
+
 /// Buffers of nests are not on the stack, however large they are.
 #[test]
 fn large_locals_need_no_stack() {

@@ -18,12 +18,13 @@ use super::timing::CompileTimings;
 use super::trace::{Probe, Recorder, Trace};
 use super::view::TensorView;
 use super::workers::Workers;
+use crate::budget;
 use crate::codegen::{Code, CodegenStats, Segment};
 use crate::error::{Error, Result};
 use crate::graph::ModelOps;
 use crate::options::Options;
 use crate::target::{Isa, Target};
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, checked_bytes};
 use crate::unit::{MemoryPlan, Remark, Unit};
 
 /// An input or an output of a model.
@@ -93,6 +94,7 @@ impl Executable {
     pub(crate) fn new(parts: Parts, records: Records) -> Result<Executable> {
         let Parts { code, plan, mut unit, inputs, outputs, threads } = parts;
         let workers = Workers::new(threads);
+        check_memory(&plan, &code, &outputs, threads)?;
         let used: BTreeSet<BufId> = code.nests().iter().flat_map(|n| n.params.iter().copied()).collect();
         let used: Vec<BufId> = used.into_iter().collect();
         let consts: HashMap<_, _> =
@@ -386,6 +388,26 @@ impl Inner {
             )
         }
     }
+}
+
+/// Whether there is the memory that a run needs besides constants.
+fn check_memory(plan: &MemoryPlan, code: &Code, outputs: &[TensorSpec], threads: usize) -> Result<()> {
+    let temps = plan.bytes;
+    let scratch = code.nests().iter().map(|n| n.scratch_bytes).max().unwrap_or(0).saturating_mul(threads);
+    let mut results = 0usize;
+    for spec in outputs {
+        results = results.saturating_add(checked_bytes(spec.dtype, &spec.shape)?);
+    }
+    let largest = outputs.iter().max_by_key(|spec| spec.shape.iter().product::<usize>());
+    budget::check(temps.saturating_add(scratch).saturating_add(results)).map_err(|e| {
+        let largest = largest.map_or(String::new(), |spec| {
+            format!(", of which the largest is '{}' {}{:?}", spec.name.escape_debug(), spec.dtype, spec.shape)
+        });
+        e.about(&format!(
+            "a run takes {temps} bytes for values between kernels, {scratch} for its threads, and {results} for \
+             results{largest}"
+        ))
+    })
 }
 
 /// Whether tensors are what a model takes.

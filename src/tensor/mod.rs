@@ -79,10 +79,8 @@ impl Tensor {
     /// # Errors
     /// [`crate::ErrorKind::Limit`] if the size overflows or there is no memory for it.
     pub fn zeros(dtype: DType, shape: &[usize]) -> Result<Tensor> {
-        let block = Block::zeroed_for(checked_bytes(dtype, shape)?, dtype.size()).map_err(|_| {
-            let message = format!("there is no memory for a tensor of shape {shape:?}");
-            Error::new(crate::ErrorKind::Limit, message)
-        })?;
+        let block = Block::zeroed_for(checked_bytes(dtype, shape)?, dtype.size())
+            .map_err(|e| e.about(&format!("a tensor {dtype}{shape:?}")))?;
         Ok(Tensor { dtype, shape: shape.to_vec(), elements: Arc::new(Elements::Made(block)) })
     }
 

@@ -14,6 +14,7 @@ use nestjit_ir::DType;
 
 use super::infer::Outputs;
 use super::{Graph, Op, ValueId};
+use crate::budget;
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
@@ -64,6 +65,7 @@ pub fn evaluate(graph: &Graph, inputs: &[Tensor], precision: Precision) -> Resul
         let types = node.outputs.iter().map(|id| graph.value(*id));
         let types: Outputs = types.map(|v| (v.dtype, v.shape.clone())).collect();
         let names: Vec<&str> = node.inputs.iter().map(|id| graph.value(*id).name.as_str()).collect();
+        check_memory(&types).map_err(at)?;
         let results = apply(&node.op, &operands, &names, &types, precision).map_err(at)?;
         for (id, result) in node.outputs.iter().zip(results) {
             values[id.0 as usize] = Some(Rc::new(result));
@@ -100,8 +102,16 @@ pub(crate) fn evaluate_named(op: &Op, inputs: &[(&str, &Tensor)]) -> Result<Vec<
     let arrays: Vec<Array> = inputs.iter().map(|(_, t)| Array::from_tensor(t)).collect::<Result<_>>()?;
     let arrays: Vec<&Array> = arrays.iter().collect();
     let names: Vec<&str> = inputs.iter().map(|(name, _)| *name).collect();
+    check_memory(&types)?;
     let results = apply(op, &arrays, &names, &types, Precision::F32)?;
     results.iter().map(|array| array.to_tensor(Precision::F32)).collect()
+}
+
+/// Whether there is memory for results, which are computed in 64 bits.
+fn check_memory(types: &Outputs) -> Result<()> {
+    let bytes =
+        types.iter().map(|(_, shape)| shape.iter().fold(8usize, |n, extent| n.saturating_mul(*extent)));
+    budget::check(bytes.fold(0, usize::saturating_add))
 }
 
 fn check_inputs(graph: &Graph, inputs: &[Tensor], precision: Precision) -> Result<()> {
