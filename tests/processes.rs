@@ -42,9 +42,10 @@ fn in_child(f: impl FnOnce() -> bool) -> i32 {
     let child = unsafe { libc::fork() };
     assert!(child >= 0, "no child");
     if child == 0 {
-        // SAFETY: both have no preconditions.
+        // SAFETY: it has no preconditions.
         unsafe { libc::alarm(120) };
         let code = catch_unwind(AssertUnwindSafe(f)).map_or(2, |right| i32::from(!right));
+        // SAFETY: ends this process, and touches nothing of the parent's.
         unsafe { libc::_exit(code) };
     }
     let mut status = 0;

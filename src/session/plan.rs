@@ -30,7 +30,7 @@ pub(super) struct Plan {
 #[derive(Debug)]
 pub(super) enum Code {
     Compiled(Executable),
-    Evaluated(Graph),
+    Evaluated(Box<Graph>),
 }
 
 /// A stage, compiled.

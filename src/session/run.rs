@@ -296,7 +296,7 @@ impl<'s> Run<'s> {
         self.programs.set(self.programs.get() + 1);
         match &self.session.engine {
             Engine::Compiler(compiler) => Ok(Code::Compiled(compiler.compile(&Model::from(graph))?)),
-            Engine::Evaluator => Ok(Code::Evaluated(graph)),
+            Engine::Evaluator => Ok(Code::Evaluated(Box::new(graph))),
         }
     }
 }
