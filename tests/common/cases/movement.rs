@@ -2,6 +2,7 @@
 
 use nestjit::DType;
 use nestjit::graph::{Op, PadMode};
+use nestjit::ir::CheckKind;
 
 use super::{Cases, tensor};
 
@@ -12,7 +13,23 @@ pub fn add(cases: &mut Cases) {
     pad(cases);
     concat_and_split(cases);
     gather(cases);
+    check(cases);
     expand(cases);
+}
+
+/// Values that are possible, by themselves and as the index of what is fused with them.
+fn check(cases: &mut Cases) {
+    for kind in CheckKind::ALL {
+        let name = format!("check/{kind:?}");
+        let op = Op::Check { kind, low: 0, high: 7, input: "positions".into() };
+        cases.add(name, |m| {
+            let (index, table) = (m.given(tensor(&[4], &[0i64, 6, 3, 5])), m.x(&[7, 19]));
+            let checked = m.one(op, &[index]);
+            let twice = m.g.add(table, table);
+            let rows = m.g.gather(twice, checked, 0);
+            vec![checked, m.g.relu(rows)]
+        });
+    }
 }
 
 fn reshape(cases: &mut Cases) {
