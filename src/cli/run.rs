@@ -71,16 +71,20 @@ struct Summary {
 
 impl Summary {
     fn new(output: &str, tensor: &Tensor, file: Option<String>) -> Result<Summary> {
-        let values = session::to_f64(tensor)?;
-        let fold = |f: fn(f64, f64) -> f64| values.iter().copied().reduce(f);
+        let (mut min, mut max, mut sum) = (None, None, 0.0);
+        // `f64::min` passes over NaN; a summary must not.
+        session::for_each_f64(tensor, |v| {
+            min = Some(min.map_or(v, |m: f64| if m.is_nan() || m < v { m } else { v }));
+            max = Some(max.map_or(v, |m: f64| if m.is_nan() || m > v { m } else { v }));
+            sum += v;
+        })?;
         Ok(Summary {
             name: output.to_owned(),
             r#type: tensor.dtype().to_string(),
             shape: tensor.shape().to_vec(),
-            // `f64::min` passes over NaN; a summary must not.
-            min: fold(|a, b| if a.is_nan() || a < b { a } else { b }),
-            max: fold(|a, b| if a.is_nan() || a > b { a } else { b }),
-            mean: fold(|a, b| a + b).map(|sum| sum / values.len() as f64),
+            min,
+            max,
+            mean: (!tensor.is_empty()).then(|| sum / tensor.len() as f64),
             file,
         })
     }

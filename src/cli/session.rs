@@ -127,19 +127,27 @@ pub(crate) fn random(port: &TensorSpec, seed: u64) -> Result<Tensor> {
 
 /// The elements as `f64`.
 pub(crate) fn to_f64(tensor: &Tensor) -> Result<Vec<f64>> {
-    Ok(match tensor.dtype() {
-        DType::F32 => tensor.values::<f32>()?.iter().map(|v| f64::from(*v)).collect(),
-        DType::F64 => tensor.values::<f64>()?.to_vec(),
-        DType::I64 => tensor.values::<i64>()?.iter().map(|v| *v as f64).collect(),
-        DType::I32 => tensor.values::<i32>()?.iter().map(|v| f64::from(*v)).collect(),
-        DType::I8 => tensor.values::<i8>()?.iter().map(|v| f64::from(*v)).collect(),
-        DType::U8 => tensor.values::<u8>()?.iter().map(|v| f64::from(*v)).collect(),
-        DType::I16 => tensor.values::<i16>()?.iter().map(|v| f64::from(*v)).collect(),
-        DType::U16 => tensor.values::<u16>()?.iter().map(|v| f64::from(*v)).collect(),
-        DType::U32 => tensor.values::<u32>()?.iter().map(|v| f64::from(*v)).collect(),
-        DType::U64 => tensor.values::<u64>()?.iter().map(|v| *v as f64).collect(),
-        DType::Bool => tensor.values::<bool>()?.iter().map(|v| f64::from(u8::from(*v))).collect(),
-    })
+    let mut values = Vec::with_capacity(tensor.len());
+    for_each_f64(tensor, |value| values.push(value))?;
+    Ok(values)
+}
+
+/// Calls `f` with each element, in order, without a copy of the tensor.
+pub(crate) fn for_each_f64(tensor: &Tensor, f: impl FnMut(f64)) -> Result<()> {
+    match tensor.dtype() {
+        DType::F32 => tensor.values::<f32>()?.iter().map(|v| f64::from(*v)).for_each(f),
+        DType::F64 => tensor.values::<f64>()?.iter().copied().for_each(f),
+        DType::I64 => tensor.values::<i64>()?.iter().map(|v| *v as f64).for_each(f),
+        DType::I32 => tensor.values::<i32>()?.iter().map(|v| f64::from(*v)).for_each(f),
+        DType::I8 => tensor.values::<i8>()?.iter().map(|v| f64::from(*v)).for_each(f),
+        DType::U8 => tensor.values::<u8>()?.iter().map(|v| f64::from(*v)).for_each(f),
+        DType::I16 => tensor.values::<i16>()?.iter().map(|v| f64::from(*v)).for_each(f),
+        DType::U16 => tensor.values::<u16>()?.iter().map(|v| f64::from(*v)).for_each(f),
+        DType::U32 => tensor.values::<u32>()?.iter().map(|v| f64::from(*v)).for_each(f),
+        DType::U64 => tensor.values::<u64>()?.iter().map(|v| *v as f64).for_each(f),
+        DType::Bool => tensor.values::<bool>()?.iter().map(|v| f64::from(u8::from(*v))).for_each(f),
+    }
+    Ok(())
 }
 
 /// The compiler for these options; what they leave open, the environment decides.

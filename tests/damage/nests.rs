@@ -270,12 +270,10 @@ fn unit(program: Program) -> Result<Unit, Error> {
 /// Small integers are indices that are sometimes wrong.
 fn data(program: &Program, buffer: u32) -> Result<Tensor, Error> {
     let b = &program.buffers[buffer as usize];
-    match b.dtype {
-        DType::I64 => {
-            Tensor::new(&b.shape, &(0..b.len()).map(|i| (i * 5 % 7) as i64 - 1).collect::<Vec<_>>())
-        }
-        dtype => Tensor::random(dtype, &b.shape, u64::from(buffer) + 1),
+    if b.dtype == DType::I64 {
+        return Tensor::new(&b.shape, &(0..b.len()).map(|i| (i * 5 % 7) as i64 - 1).collect::<Vec<_>>());
     }
+    Tensor::random(b.dtype, &b.shape, u64::from(buffer) + 1)
 }
 
 /// Whether compiled code computes what the interpreter does, wherever the program defines it. How far rounding may

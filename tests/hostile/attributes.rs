@@ -209,3 +209,27 @@ fn of_recurrent_layers_and_attention() {
         ],
     );
 }
+
+#[test]
+fn of_parts_classes_and_rates() {
+    let one_hot = || node("OneHot", &["i", "d", "v"], &["y"]);
+    let depth = |d: f32| vec![i64s("i", &[2], &[0, 1]), f32s("d", &[], &[d]), f32s("v", &[2], &[0.0, 1.0])];
+    let mel = || node("MelWeightMatrix", &["bins", "length", "rate", "low", "high"], &["y"]);
+    let rate = |r: i64| {
+        let numbers = [("bins", 4), ("length", 16), ("rate", r)].map(|(name, n)| i64s(name, &[], &[n]));
+        let edges = [("low", 0.0), ("high", 8.0)].map(|(name, hertz)| f32s(name, &[], &[hertz]));
+        numbers.into_iter().chain(edges).collect::<Vec<_>>()
+    };
+    assert_all_refused(
+        &["6"],
+        17,
+        vec![
+            (node("Split", &["x", "s"], &["y"]), vec![i64s("s", &[2], &[1, 5])], "there are 2 parts"),
+            (one_hot(), depth(f32::NAN), "the depth is NaN"),
+            (one_hot(), depth(-0.5), "the depth is -0.5"),
+            (one_hot(), depth(0.0), "the depth is 0"),
+            (mel(), rate(0), "sample_rate is 0"),
+            (mel(), rate(-8), "sample_rate is -8"),
+        ],
+    );
+}

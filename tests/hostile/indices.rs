@@ -60,17 +60,15 @@ impl Case {
 
     /// The inputs, with the last element of the one in question replaced.
     fn with(&self, value: i64) -> Vec<(&'static str, Tensor)> {
-        let replace = |tensor: &Tensor| match tensor.dtype() {
-            DType::I32 => {
+        let replace = |tensor: &Tensor| {
+            if tensor.dtype() == DType::I32 {
                 let mut values = tensor.values::<i32>().unwrap().to_vec();
                 *values.last_mut().unwrap() = i32::try_from(value).unwrap();
-                Tensor::new(tensor.shape(), &values).unwrap()
+                return Tensor::new(tensor.shape(), &values).unwrap();
             }
-            _ => {
-                let mut values = tensor.values::<i64>().unwrap().to_vec();
-                *values.last_mut().unwrap() = value;
-                Tensor::new(tensor.shape(), &values).unwrap()
-            }
+            let mut values = tensor.values::<i64>().unwrap().to_vec();
+            *values.last_mut().unwrap() = value;
+            Tensor::new(tensor.shape(), &values).unwrap()
         };
         let all = self.inputs.iter().cloned();
         all.map(|(name, t)| if name == self.checked { (name, replace(&t)) } else { (name, t) }).collect()
@@ -84,11 +82,8 @@ impl Case {
         let declared = given.map(|(name, t)| {
             let dims: Vec<String> = t.shape().iter().map(usize::to_string).collect();
             let dims: Vec<&str> = dims.iter().map(String::as_str).collect();
-            let dtype = match t.dtype() {
-                DType::I64 => Int64,
-                DType::I32 => Int32,
-                _ => Float,
-            };
+            let types = [(DType::I64, Int64), (DType::I32, Int32), (DType::F32, Float)];
+            let dtype = types.into_iter().find(|(of, _)| *of == t.dtype()).unwrap().1;
             declared(name, dtype, &dims)
         });
         let mut pick = self.node.clone();

@@ -94,7 +94,15 @@ fn clip(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let largest = match dtype {
         DType::F32 => Some(f64::from(f32::MAX)),
         DType::F64 => Some(f64::MAX),
-        _ => None,
+        DType::I64
+        | DType::I32
+        | DType::I16
+        | DType::I8
+        | DType::U64
+        | DType::U32
+        | DType::U16
+        | DType::U8
+        | DType::Bool => None,
     };
     let mut bounds = [None, None];
     for (i, name) in ["min", "max"].into_iter().enumerate() {

@@ -127,7 +127,16 @@ fn softmax_of_visible(cx: &mut NodeCx<'_, '_>, scores: ValueId) -> Result<ValueI
     // With a finite maximum hidden keys give exp(-inf) = 0, also where all are hidden; any other sum is at least 1.
     let (lowest, tiny) = match cx.dtype(scores) {
         DType::F64 => (f64::MIN, f64::MIN_POSITIVE),
-        _ => (f64::from(f32::MIN), f64::from(f32::MIN_POSITIVE)),
+        DType::F32 => (f64::from(f32::MIN), f64::from(f32::MIN_POSITIVE)),
+        DType::I64
+        | DType::I32
+        | DType::I16
+        | DType::I8
+        | DType::U64
+        | DType::U32
+        | DType::U16
+        | DType::U8
+        | DType::Bool => return Err(Error::internal("scores are floats")),
     };
     let max = cx.reduce(Reduction::Max, scores, &[3], true)?;
     let max = cx.binary_const(Binary::Max, max, lowest)?;
@@ -187,9 +196,10 @@ impl Mask {
         let mut masked = scores;
         if let Some(given) = self.given {
             let given = padded(cx, given, shape[3])?;
-            masked = match cx.dtype(given) {
-                DType::Bool => cx.select(given, scores, hidden)?,
-                _ => cx.binary(Binary::Add, scores, given)?,
+            masked = if cx.dtype(given) == DType::Bool {
+                cx.select(given, scores, hidden)?
+            } else {
+                cx.binary(Binary::Add, scores, given)?
             };
         }
         for seen in self.seen(cx, &shape)? {

@@ -203,6 +203,10 @@ fn scatter_nd(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
 fn one_hot(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let (indices, depth, values) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
     let depth = cx.known_scalar(depth, "the depth")?;
+    // Fractions are cut off; NaN is less than nothing.
+    if depth.is_nan() || depth < 1.0 {
+        return Err(Error::invalid(format!("the depth is {depth}, but there must be a class at least")));
+    }
     let depth = extent(depth as i64, "the depth")?;
     let shape = cx.shape(indices);
     let axis = cx.axis(-1, shape.len() + 1)?;

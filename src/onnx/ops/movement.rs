@@ -209,6 +209,13 @@ fn split(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let axis = cx.axis(0, shape.len())?;
     let extent_along = shape[axis];
     let sizes: Vec<usize> = match cx.ints_or_input("split", 1)? {
+        Some(sizes) if sizes.len() != cx.output_count() => {
+            return Err(Error::invalid(format!(
+                "there are {} parts, but {} outputs are listed",
+                sizes.len(),
+                cx.output_count()
+            )));
+        }
         Some(sizes) => sizes.iter().map(|n| extent(*n, "a part")).collect::<Result<_>>()?,
         None => {
             let count = cx.attributes.int("num_outputs")?.unwrap_or(cx.output_count() as i64);

@@ -47,6 +47,9 @@ fn mel_weight_matrix(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let bins = extent(cx.known_int(inputs[0], "num_mel_bins")?, "num_mel_bins")?;
     let length = extent(cx.known_int(inputs[1], "dft_length")?, "dft_length")?;
     let rate = cx.known_scalar(inputs[2], "sample_rate")?;
+    if rate.is_nan() || rate <= 0.0 {
+        return Err(Error::invalid(format!("sample_rate is {rate}, but must be positive")));
+    }
     let (low, high) =
         (cx.known_scalar(inputs[3], "lower_edge_hertz")?, cx.known_scalar(inputs[4], "upper_edge_hertz")?);
     let rows = length / 2 + 1;

@@ -466,11 +466,28 @@ pub(super) fn cast(to: DType, a: Ball) -> Ball {
             }
         }
         DType::F32 | DType::F64 => Ball::new(value, a.radius),
-        _ if !a.is_uncertain() => Ball::exact(value),
-        _ if a.radius.is_infinite() => Ball::new(value, f64::INFINITY),
-        DType::Bool => Ball::new(value, if a.mid().abs() <= a.farthest() { 1.0 } else { 0.0 }),
-        _ if from.is_float() => Ball::new(value, ends()),
-        _ if wraps(value, a.farthest()) || value.as_f64() != a.mid() => Ball::new(value, f64::INFINITY),
-        _ => Ball::new(value, a.radius),
+        DType::Bool
+        | DType::I64
+        | DType::I32
+        | DType::I16
+        | DType::I8
+        | DType::U64
+        | DType::U32
+        | DType::U16
+        | DType::U8 => {
+            if !a.is_uncertain() {
+                Ball::exact(value)
+            } else if a.radius.is_infinite() {
+                Ball::new(value, f64::INFINITY)
+            } else if to == DType::Bool {
+                Ball::new(value, if a.mid().abs() <= a.farthest() { 1.0 } else { 0.0 })
+            } else if from.is_float() {
+                Ball::new(value, ends())
+            } else if wraps(value, a.farthest()) || value.as_f64() != a.mid() {
+                Ball::new(value, f64::INFINITY)
+            } else {
+                Ball::new(value, a.radius)
+            }
+        }
     }
 }

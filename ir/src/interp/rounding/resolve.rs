@@ -208,10 +208,8 @@ fn undefined(ball: Ball) -> bool {
 }
 
 fn as_index(value: Scalar) -> i64 {
-    match crate::interp::eval_cast(DType::I64, value) {
-        Scalar::I64(i) => i,
-        _ => -1,
-    }
+    let Scalar::I64(index) = crate::interp::eval_cast(DType::I64, value) else { return -1 };
+    index
 }
 
 struct Rounding<'a> {
