@@ -163,6 +163,19 @@ fn neighbours_of_a_point_are_moved_and_not_the_point() {
 }
 
 #[test]
+fn the_only_element_of_pytorchs_half_pixels_is_the_first() {
+    let x = Tensor::new(&[1, 1, 1, 4], &[3.0f32, -5.0, 8.0, 1.0]).unwrap();
+    let y = Tensor::new(&[1, 1, 1, 1], &[3.0f32]).unwrap();
+    for mode in ["cubic", "linear"] {
+        let resize = with(node("Resize", &["x", "", "", "s"], &["y"]), string("mode", mode));
+        let resize = with(resize, string("coordinate_transformation_mode", "pytorch_half_pixel"));
+        let sizes = i64s("s", &[4], &[1, 1, 1, 1]);
+        let model = single(19, resize, &[("x", DataType::Float, &[1, 1, 1, 4])], vec![sizes]);
+        assert_gives(model, std::slice::from_ref(&x), std::slice::from_ref(&y), 1e-6);
+    }
+}
+
+#[test]
 fn resizing_by_nothing_leaves_large_integers_alone() {
     let x = Tensor::new(&[1, 1, 1, 2], &[i64::MAX, i64::MIN + 1]).unwrap();
     let resize = with(node("Resize", &["x", "", "", "s"], &["y"]), string("mode", "cubic"));

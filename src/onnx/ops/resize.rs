@@ -260,7 +260,7 @@ fn coordinate(
             let offset = input / 2.0 * (1.0 - size as f64 / length);
             offset + (i + 0.5) / scale - 0.5
         }
-        Coordinates::PytorchHalfPixel if length == 1.0 => -0.5,
+        Coordinates::PytorchHalfPixel if length <= 1.0 => 0.0,
         Coordinates::PytorchHalfPixel => (i + 0.5) / scale - 0.5,
         Coordinates::AlignCorners if length == 1.0 => 0.0,
         Coordinates::AlignCorners => i * (input - 1.0) / (length - 1.0),
