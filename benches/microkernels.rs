@@ -25,7 +25,7 @@ fn tile(rows: usize, columns: usize) -> Program {
     let x = p.add_buffer(Buffer::new("x", DType::F32, &[rows, DEPTH], Role::In));
     let w = p.add_buffer(Buffer::new("w", DType::F32, &[DEPTH, columns], Role::Const));
     let y = p.add_buffer(Buffer::new("y", DType::F32, &[rows, columns], Role::Out));
-    p.buf_mut(w).layout = Layout { order: vec![0, 1], panel: Some((1, columns)) };
+    p.buf_mut(w).layout = Layout { panel: Some((1, columns)), ..Layout::row_major(2) };
     let mut b = NestBuilder::new(&mut p, "tile");
     b.for_("r", REPEATS, |b, _| {
         let acc = b.temp("acc", DType::F32, &[rows, columns]);

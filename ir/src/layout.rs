@@ -1,6 +1,6 @@
 //! Where a buffer's elements lie: physical addresses from logical indices.
 //!
-//! All offsets are in elements from the start of the storage, halo and panels included. This module only
+//! All offsets are in elements from the start of the storage, halo, panels and groups included. This module only
 //! computes addresses; which layout is good is decided by passes, and nothing here changes what a program
 //! means.
 
@@ -11,29 +11,29 @@ mod pack;
 use smallvec::{SmallVec, smallvec};
 
 use crate::affine::Affine;
-use crate::nest::Buffer;
+use crate::nest::{Buffer, Layout};
 use crate::types::{DType, Scalar};
 use crate::visit::Extents;
 
 /// The geometry of a buffer's storage: element `i` lies at
-/// `sum(stride[d] * (i[d] + before[d]))`, where for the panelled dimension `stride * x` is replaced by
-/// `panel.stride * (x / panel.block) + x % panel.block`.
+/// `sum(stride[d] * (i[d] + before[d]))`, where for a dimension that is cut `stride * x` is replaced by
+/// `cut.stride * (x / cut.block) + stride * (x % cut.block)`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Geometry {
-    /// For each logical dimension, how far neighbours are apart (within a panel: 1).
+    /// For each logical dimension, how far neighbours are apart (within a block, if it is cut).
     pub strides: Dims,
     /// For each logical dimension, how many halo elements come first.
     pub before: Dims,
-    /// The panelled dimension, if there is one.
-    pub panel: Option<Panel>,
+    /// The dimensions that are cut: the panelled one first, then the interleaved one.
+    pub cuts: SmallVec<[Cut; 2]>,
 }
 
 /// A number for each dimension.
 pub type Dims = SmallVec<[usize; 6]>;
 
-/// A dimension that is cut into blocks.
+/// A dimension that is cut into blocks: panels or groups.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Panel {
+pub struct Cut {
     /// The logical dimension.
     pub dim: usize,
     /// How many elements a block holds.
@@ -46,18 +46,36 @@ impl Geometry {
     /// The geometry of a buffer that [`crate::verify`] accepts.
     pub fn of(buffer: &Buffer) -> Geometry {
         let rank = buffer.shape.len();
-        let panel = buffer.layout.panel;
+        let Layout { order, panel, interleave } = &buffer.layout;
         let mut strides: Dims = smallvec![1; rank];
-        let mut step = panel.map_or(1, |(_, block)| block);
-        for &d in buffer.layout.order.iter().rev().filter(|&&d| panel.is_none_or(|(p, _)| p != d)) {
-            strides[d] = step;
-            step *= buffer.padded_extent(d);
+        let mut cuts = SmallVec::new();
+        let mut step = interleave.map_or(1, |(_, group)| group);
+        if let Some((dim, block)) = *panel {
+            strides[dim] = step;
+            step *= block;
         }
-        Geometry {
-            strides,
-            before: (0..rank).map(|d| buffer.halo.get(d).map_or(0, |h| h.0)).collect(),
-            panel: panel.map(|(dim, block)| Panel { dim, block, stride: step }),
+        for &d in order.iter().rev().filter(|&&d| panel.is_none_or(|(p, _)| p != d)) {
+            match *interleave {
+                Some((dim, group)) if dim == d => {
+                    cuts.push(Cut { dim, block: group, stride: step });
+                    step *= buffer.padded_extent(d).div_ceil(group);
+                }
+                _ => {
+                    strides[d] = step;
+                    step *= buffer.padded_extent(d);
+                }
+            }
         }
+        if let Some((dim, block)) = *panel {
+            cuts.insert(0, Cut { dim, block, stride: step });
+        }
+        let before = (0..rank).map(|d| buffer.halo.get(d).map_or(0, |h| h.0)).collect();
+        Geometry { strides, before, cuts }
+    }
+
+    /// How a dimension is cut, if it is.
+    pub fn cut(&self, dim: usize) -> Option<Cut> {
+        self.cuts.iter().copied().find(|c| c.dim == dim)
     }
 
     /// The offset of a logical index.
@@ -68,21 +86,21 @@ impl Geometry {
     /// What dimension `d` contributes to the offset.
     fn part(&self, d: usize, i: usize) -> usize {
         let x = i + self.before[d];
-        match self.panel {
-            Some(p) if p.dim == d => p.stride * (x / p.block) + x % p.block,
-            _ => self.strides[d] * x,
+        match self.cut(d) {
+            Some(cut) => cut.stride * (x / cut.block) + self.strides[d] * (x % cut.block),
+            None => self.strides[d] * x,
         }
     }
 }
 
-/// The distances between neighbours in each logical dimension; `None` for panelled buffers, where they are
-/// not constant.
+/// The distances between neighbours in each logical dimension; `None` for panelled and interleaved buffers, where
+/// they are not constant.
 pub fn strides(buffer: &Buffer) -> Option<Vec<usize>> {
     let geometry = Geometry::of(buffer);
-    geometry.panel.is_none().then(|| geometry.strides.into_vec())
+    geometry.cuts.is_empty().then(|| geometry.strides.into_vec())
 }
 
-/// The offset of an element whose logical index is affine. `None` if the index of a panelled dimension
+/// The offset of an element whose logical index is affine. `None` if the index of a dimension that is cut
 /// cannot be split into a block and a place within the block, given the extents of the loops, or if the offset
 /// leaves 64 bits.
 pub fn offset<'a>(
@@ -94,14 +112,14 @@ pub fn offset<'a>(
     let mut sum = Affine::constant(0);
     for (d, i) in index.into_iter().enumerate() {
         let before = i64::try_from(geometry.before[d]).ok()?;
-        match geometry.panel {
-            Some(p) if p.dim == d => {
-                let (block, place) = split(&i.plus(before), i64::try_from(p.block).ok()?, extents)?;
-                sum.add_scaled(&block, i64::try_from(p.stride).ok()?);
-                sum.add_scaled(&place, 1);
+        let stride = i64::try_from(geometry.strides[d]).ok()?;
+        match geometry.cut(d) {
+            Some(cut) => {
+                let (block, place) = split(&i.plus(before), i64::try_from(cut.block).ok()?, extents)?;
+                sum.add_scaled(&block, i64::try_from(cut.stride).ok()?);
+                sum.add_scaled(&place, stride);
             }
-            _ => {
-                let stride = i64::try_from(geometry.strides[d]).ok()?;
+            None => {
                 sum.add_scaled(i, stride);
                 sum.add_scaled(&Affine::constant(before), stride);
             }
@@ -154,7 +172,7 @@ fn check_size(buffer: &Buffer, expected: usize, found: usize) -> Result<(), Size
 }
 
 /// The storage of a buffer whose elements in logical row-major order are `data`. The halo holds its fill
-/// value, and so does what pads the last panel.
+/// value, and so does what pads the last panel and the last group.
 pub fn pack(buffer: &Buffer, data: &[u8]) -> Result<Vec<u8>, SizeError> {
     check_size(buffer, buffer.logical_bytes(), data.len())?;
     let mut storage = vec![0; buffer.storage_bytes()];
@@ -319,16 +337,16 @@ fn each_run(buffer: &Buffer, mut f: impl FnMut(usize, usize, usize, usize)) {
     let mut logical = 0;
     loop {
         let base = geometry.at(&index);
-        match geometry.panel {
-            Some(p) if p.dim == d => {
+        match geometry.cut(d) {
+            Some(cut) => {
                 let mut i = 0;
                 while i < last {
-                    let run = (p.block - (i + geometry.before[d]) % p.block).min(last - i);
-                    f(logical + i, base + geometry.part(d, i), run, 1);
+                    let run = (cut.block - (i + geometry.before[d]) % cut.block).min(last - i);
+                    f(logical + i, base + geometry.part(d, i), run, geometry.strides[d]);
                     i += run;
                 }
             }
-            _ => f(logical, base + geometry.part(d, 0), last, geometry.strides[d]),
+            None => f(logical, base + geometry.part(d, 0), last, geometry.strides[d]),
         }
         logical += last;
         // The next index in row-major order.

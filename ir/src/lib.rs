@@ -39,7 +39,8 @@
 //! nest     = "nest" @name "(" [ role decl { "," role decl } ] ")" [ "ops" "(" string { "," string } ")" ] block
 //! role     = "in" | "out" | "const" | "temp"
 //! decl     = %name ":" type [ "[" int { "," int } "]" ] [ "layout" "(" int { "," int } ")" ]
-//!            [ "panel" "(" dim "," block ")" ] [ "halo" "(" before ":" after { "," before ":" after } "=" literal ")" ]
+//!            [ "panel" "(" dim "," block ")" ] [ "interleave" "(" dim "," group ")" ]
+//!            [ "halo" "(" before ":" after { "," before ":" after } "=" literal ")" ]
 //! type     = "f32" | "f64" | "i64" | "i32" | "i8" | "u8" | "bool"
 //! block    = "{" { stmt } "}"
 //! stmt     = "for" var "<" int [ "parallel" | "vector" | "unrolled" ] block

@@ -125,7 +125,7 @@ impl Buffer {
         self.len() == 0
     }
 
-    /// The bytes of the logical elements, without halo or panel padding.
+    /// The bytes of the logical elements, without halo or padding.
     pub fn logical_bytes(&self) -> usize {
         self.len() * self.dtype.size()
     }
@@ -135,15 +135,18 @@ impl Buffer {
         self.shape[dim] + self.halo.get(dim).map_or(0, |(lo, hi)| lo + hi)
     }
 
-    /// The extent of a dimension in memory: halo and panel padding included.
+    /// The extent of a dimension in memory: halo and the padding of panels and groups included.
     pub fn stored_extent(&self, dim: usize) -> usize {
         match self.layout.panel {
             Some((d, block)) if d == dim => self.padded_extent(dim).next_multiple_of(block),
-            _ => self.padded_extent(dim),
+            _ => match self.layout.interleave {
+                Some((d, group)) if d == dim => self.padded_extent(dim).next_multiple_of(group),
+                _ => self.padded_extent(dim),
+            },
         }
     }
 
-    /// The number of elements that the storage holds: halo and panel padding included.
+    /// The number of elements that the storage holds: halo and the padding of panels and groups included.
     pub fn storage_len(&self) -> usize {
         (0..self.shape.len()).map(|dim| self.stored_extent(dim)).product()
     }
@@ -160,23 +163,40 @@ impl Buffer {
 /// blocks: the block number becomes the outermost physical dimension and the place within the block the
 /// innermost, `[dim / block][order without dim ...][dim % block]`, the last block padded to full size. This is
 /// what register-tiled contractions read as packed weights (and NCHW16c, with `dim = 1, block = 16`).
+///
+/// With an `interleave`, the elements of another dimension are taken in groups: the number of the group takes the place
+/// of the dimension in `order`, and the place within the group lies innermost of all, inside the panel, the last group
+/// padded to full size. So a panel on `n` and an interleave on `k` make `[n / block][k / 4][n % block][k % 4]` of
+/// `[k, n]`: what instructions read that multiply four neighbouring bytes and add the products up.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Layout {
     /// A permutation of the dimensions, outermost first.
     pub order: Vec<usize>,
     /// The panelled dimension and its block size.
     pub panel: Option<(usize, usize)>,
+    /// The interleaved dimension, which is not the panelled one, and the size of its groups.
+    pub interleave: Option<(usize, usize)>,
 }
 
 impl Layout {
     /// Dimensions in their logical order.
     pub fn row_major(rank: usize) -> Layout {
-        Layout { order: (0..rank).collect(), panel: None }
+        Layout::ordered((0..rank).collect())
+    }
+
+    /// Dimensions in this order, outermost first.
+    pub fn ordered(order: Vec<usize>) -> Layout {
+        Layout { order, panel: None, interleave: None }
+    }
+
+    /// Whether there are panels or groups, so that neighbours are not equally far apart everywhere.
+    pub fn is_cut(&self) -> bool {
+        self.panel.is_some() || self.interleave.is_some()
     }
 
     /// Whether elements lie in logical order.
     pub fn is_row_major(&self) -> bool {
-        self.panel.is_none() && self.order.iter().enumerate().all(|(i, &d)| i == d)
+        !self.is_cut() && self.order.iter().enumerate().all(|(i, &d)| i == d)
     }
 }
 

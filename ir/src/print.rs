@@ -145,6 +145,9 @@ impl Printer<'_, '_, '_> {
         if let Some((dim, block)) = b.layout.panel {
             write!(self.f, " panel({dim},{block})")?;
         }
+        if let Some((dim, group)) = b.layout.interleave {
+            write!(self.f, " interleave({dim},{group})")?;
+        }
         if !b.halo.is_empty() {
             self.f.write_str(" halo(")?;
             for (i, (lo, hi)) in b.halo.iter().enumerate() {
@@ -433,7 +436,8 @@ mod tests {
     fn physical_properties_names_and_calls() {
         let mut p = Program::default();
         let mut x = Buffer::new("a b", DType::F32, &[1, 8, 4, 4], Role::Temp);
-        x.layout = Layout { order: vec![0, 2, 3, 1], panel: Some((1, 4)) };
+        x.layout =
+            Layout { panel: Some((1, 4)), interleave: Some((2, 3)), ..Layout::ordered(vec![0, 2, 3, 1]) };
         x.halo = vec![(0, 0), (0, 0), (1, 1), (1, 2)];
         x.halo_fill = Scalar::F32(f32::NEG_INFINITY);
         let x = p.add_buffer(x);
@@ -443,7 +447,7 @@ mod tests {
         b.finish();
         assert_eq!(
             p.to_string(),
-            "buffer in %idle: i64\n\nnest @\"sort/0\"(temp %\"a b\": f32[1,8,4,4] layout(0,2,3,1) panel(1,4) \
+            "buffer in %idle: i64\n\nnest @\"sort/0\"(temp %\"a b\": f32[1,8,4,4] layout(0,2,3,1) panel(1,4) interleave(2,3) \
              halo(0:0,0:0,1:1,1:2 = -inf)) {\n  call sort(%\"a b\") -> (%\"a b\", %\"a b\") attrs(-1,2)\n}\n"
         );
     }

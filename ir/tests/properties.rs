@@ -251,7 +251,7 @@ fn affine_offsets_are_addresses() {
         let index: Vec<Affine> =
             buffer.shape.iter().map(|&n| generate::affine_inside(&mut c, &vars, n)).collect();
         let Some(offset) = layout::offset(buffer, &index, &extents) else {
-            assert!(buffer.layout.panel.is_some(), "only panels can be crossed: {buffer:?}");
+            assert!(buffer.layout.is_cut(), "only panels and groups can be crossed: {buffer:?}");
             return unknown.set(unknown.get() + 1);
         };
         known.set(known.get() + 1);

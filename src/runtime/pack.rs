@@ -208,7 +208,7 @@ mod tests {
 
     fn buffer(shape: &[usize], order: &[usize], panel: Option<(usize, usize)>) -> Buffer {
         let mut b = Buffer::new("w", DType::I32, shape, Role::Const);
-        b.layout = Layout { order: order.to_vec(), panel };
+        b.layout = Layout { panel, ..Layout::ordered(order.to_vec()) };
         b
     }
 
@@ -218,6 +218,10 @@ mod tests {
         // Two blocks of two columns, the second padded.
         assert_eq!(packed(buffer(&[2, 3], &[0, 1], Some((1, 2)))), [1, 2, 4, 5, 3, 0, 6, 0]);
         assert!(packed(buffer(&[2, 0], &[1, 0], None)).is_empty());
+        // Groups of two rows in each panel, the last of both padded.
+        let mut grouped = buffer(&[3, 3], &[0, 1], Some((1, 2)));
+        grouped.layout.interleave = Some((0, 2));
+        assert_eq!(packed(grouped), [1, 4, 2, 5, 7, 0, 8, 0, 3, 6, 0, 0, 9, 0, 0, 0]);
         let mut haloed = buffer(&[1, 2], &[0, 1], None);
         (haloed.halo, haloed.halo_fill) = (vec![(1, 0), (1, 1)], Scalar::I32(-7));
         assert_eq!(packed(haloed), [-7, -7, -7, -7, -7, 1, 2, -7]);

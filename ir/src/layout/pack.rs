@@ -1,7 +1,9 @@
 //! The copy behind [`super::pack`]: all elements of a buffer from logical to physical order. Weights are packed
 //! whenever a model is compiled, so it goes through the storage in order and does no arithmetic per element.
 
-use super::{Dims, Geometry, Part, scaled};
+use smallvec::SmallVec;
+
+use super::{Cut, Dims, Geometry, Part, scaled};
 use crate::nest::Buffer;
 
 /// A loop of the copy: how often, and how far source, destination and the number of the factor advance.
@@ -101,40 +103,79 @@ pub(super) fn copy<const N: usize>(
     let geometry = Geometry::of(buffer);
     let logical = logical_strides(&part.extents);
     let factor = |d: usize| usize::from(along == Some(d));
-    let first_factor = along.map_or(0, |d| part.start[d]);
-    let panelled = geometry.panel.map(|p| p.dim);
-    let plain = || buffer.layout.order.iter().copied().filter(|d| panelled != Some(*d));
-    let start: usize = plain().map(|d| (geometry.before[d] + part.start[d]) * geometry.strides[d]).sum();
-    let dims = plain().map(|d| Dim {
-        extent: part.extents[d],
-        from: logical[d],
-        to: geometry.strides[d],
-        factor: factor(d),
-    });
-    let Some(panel) = geometry.panel else {
-        return nested(&joined(dims), element, from, to, At { from: 0, to: start, factor: first_factor });
+    let cut = |d: &usize| geometry.cut(*d);
+    let panelled = buffer.layout.panel.map(|p| p.0);
+    let order =
+        || panelled.into_iter().chain(buffer.layout.order.iter().copied().filter(|d| panelled != Some(*d)));
+    let plain = order().filter(|d| cut(d).is_none());
+    let start = At {
+        from: 0,
+        to: plain.map(|d| (geometry.before[d] + part.start[d]) * geometry.strides[d]).sum(),
+        factor: along.map_or(0, |d| part.start[d]),
     };
-    let (extent, step, factor) = (part.extents[panel.dim], logical[panel.dim], factor(panel.dim));
-    let mut i = 0;
-    while i < extent {
-        // All whole blocks at once; those that the border cuts one by one.
-        let at = part.start[panel.dim] + i + geometry.before[panel.dim];
-        let run = (panel.block - at % panel.block).min(extent - i);
-        let blocks = if run == panel.block { (extent - i) / panel.block } else { 1 };
-        let outer =
-            Dim { extent: blocks, from: panel.block * step, to: panel.stride, factor: panel.block * factor };
-        let inner = Dim { extent: run, from: step, to: 1, factor };
-        let all = joined([outer].into_iter().chain(dims.clone()).chain([inner]));
-        let to_start = start + at / panel.block * panel.stride + at % panel.block;
-        nested(
-            &all,
-            element,
-            from,
-            to,
-            At { from: i * step, to: to_start, factor: first_factor + i * factor },
-        );
-        i += blocks * run;
+    let pieces: SmallVec<[Vec<Piece>; 2]> = geometry
+        .cuts
+        .iter()
+        .map(|c| pieces(c, part.extents[c.dim], part.start[c.dim] + geometry.before[c.dim]))
+        .collect();
+    let mut copy = |chosen: &[Piece]| {
+        let mut at = start;
+        for (cut, piece) in geometry.cuts.iter().zip(chosen) {
+            let x = part.start[cut.dim] + piece.first + geometry.before[cut.dim];
+            at.from += piece.first * logical[cut.dim];
+            at.to += x / cut.block * cut.stride + x % cut.block * geometry.strides[cut.dim];
+            at.factor += piece.first * factor(cut.dim);
+        }
+        let whole = |d: usize| {
+            let (from, to, factor) = (logical[d], geometry.strides[d], factor(d));
+            match geometry.cuts.iter().zip(chosen).find(|(c, _)| c.dim == d) {
+                Some((cut, piece)) => Dim {
+                    extent: piece.blocks,
+                    from: cut.block * from,
+                    to: cut.stride,
+                    factor: cut.block * factor,
+                },
+                None => Dim { extent: part.extents[d], from, to, factor },
+            }
+        };
+        let within = geometry.cuts.iter().zip(chosen).map(|(cut, piece)| {
+            let d = cut.dim;
+            Dim { extent: piece.run, from: logical[d], to: geometry.strides[d], factor: factor(d) }
+        });
+        nested(&joined(order().map(whole).chain(within)), element, from, to, at);
+    };
+    match pieces.as_slice() {
+        [] => copy(&[]),
+        [all] => all.iter().for_each(|p| copy(&[*p])),
+        [all, others @ ..] => {
+            let inner = others.iter().flatten();
+            all.iter().for_each(|p| inner.clone().for_each(|q| copy(&[*p, *q])));
+        }
     }
+}
+
+/// Indices of a dimension that is cut: some whole blocks, or a part of one.
+#[derive(Clone, Copy)]
+struct Piece {
+    /// How many indices come before.
+    first: usize,
+    blocks: usize,
+    /// The indices in each block.
+    run: usize,
+}
+
+/// So many indices, the first of which has this place in the storage: all whole blocks at once, those that the border
+/// cuts one by one.
+fn pieces(cut: &Cut, extent: usize, start: usize) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    let mut first = 0;
+    while first < extent {
+        let run = (cut.block - (start + first) % cut.block).min(extent - first);
+        let blocks = if run == cut.block { (extent - first) / cut.block } else { 1 };
+        pieces.push(Piece { first, blocks, run });
+        first += blocks * run;
+    }
+    pieces
 }
 
 /// How far neighbours in each dimension are apart in logical order.
@@ -165,6 +206,9 @@ fn joined(dims: impl Iterator<Item = Dim>) -> Vec<Dim> {
     list
 }
 
+/// What the innermost loop must have for a call to be worth it.
+const SMALL: usize = 8;
+
 fn nested<const N: usize, E: Element<N>>(
     dims: &[Dim],
     element: &E,
@@ -185,6 +229,15 @@ fn nested<const N: usize, E: Element<N>>(
             let (from, to) = (&from[at.from..], &mut to[at.to..]);
             for i in 0..d.extent {
                 to[i * d.to] = element.element(from[i * d.from], at.factor + i * d.factor);
+            }
+        }
+        // Groups of a few elements: nothing is worth a call.
+        [d, group] if group.extent <= SMALL && !E::HAS_FACTORS => {
+            let (from, to) = (&from[at.from..], &mut to[at.to..]);
+            for i in 0..d.extent {
+                for j in 0..group.extent {
+                    to[i * d.to + j * group.to] = element.element(from[i * d.from + j * group.from], 0);
+                }
             }
         }
         [d, rest @ ..] => {

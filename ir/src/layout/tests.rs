@@ -10,7 +10,7 @@ fn buffer(
     halo: &[(usize, usize)],
 ) -> Buffer {
     let mut b = Buffer::new("x", DType::I32, shape, Role::Const);
-    b.layout = Layout { order: order.to_vec(), panel };
+    b.layout = Layout { panel, ..Layout::ordered(order.to_vec()) };
     b.halo = halo.to_vec();
     b.halo_fill = Scalar::I32(-1);
     b
@@ -33,8 +33,14 @@ fn every_element_type_is_packed_in_any_order() {
         let mut b = Buffer::new("x", dtype, &[2, 3, 5], Role::Const);
         let size = dtype.size();
         let data: Vec<u8> = (0..b.logical_bytes() as u8).collect();
-        for (order, panel) in [([2, 0, 1], None), ([0, 1, 2], Some((2, 4))), ([0, 1, 2], None)] {
-            b.layout = Layout { order: order.to_vec(), panel };
+        for (order, panel, interleave) in [
+            ([2, 0, 1], None, None),
+            ([0, 1, 2], Some((2, 4)), None),
+            ([0, 1, 2], None, None),
+            ([1, 0, 2], None, Some((1, 4))),
+            ([0, 1, 2], Some((1, 2)), Some((2, 4))),
+        ] {
+            b.layout = Layout { order: order.to_vec(), panel, interleave };
             let storage = pack(&b, &data).expect("the right size");
             assert_eq!(unpack(&b, &storage).expect("the right size"), data, "{b:?}");
             let place = Geometry::of(&b).at(&[1, 2, 4]) * size;
@@ -85,12 +91,47 @@ fn panels_are_padded() {
     assert_eq!(packed(&buffer(&[0, 2], &[0, 1], None, &[])), []);
 }
 
+/// What a panel and an interleave may be together, for three dimensions.
+const CUTS: [(Option<(usize, usize)>, Option<(usize, usize)>); 9] = [
+    (None, None),
+    (Some((0, 2)), None),
+    (Some((1, 2)), None),
+    (Some((2, 4)), None),
+    (None, Some((0, 2))),
+    (None, Some((2, 4))),
+    (Some((0, 2)), Some((1, 4))),
+    (Some((2, 4)), Some((0, 4))),
+    (Some((1, 3)), Some((2, 2))),
+];
+
+#[test]
+fn groups_lie_innermost_and_are_padded() {
+    // Without panels: the columns, of three rows each, the fourth missing.
+    let mut b = buffer(&[3, 2], &[0, 1], None, &[]);
+    b.layout.interleave = Some((0, 4));
+    assert_eq!(strides(&b), None);
+    assert_eq!(packed(&b), [0, 2, 4, -1, 1, 3, 5, -1]);
+    // Panels of two columns, groups of two rows.
+    let mut b = buffer(&[3, 3], &[0, 1], Some((1, 2)), &[]);
+    b.layout.interleave = Some((0, 2));
+    assert_eq!(packed(&b), [0, 3, 1, 4, 6, -1, 7, -1, 2, 5, -1, -1, 8, -1, -1, -1]);
+    // The dimension before takes part in the order: groups of the last one.
+    let mut b = buffer(&[2, 2, 3], &[1, 2, 0], None, &[]);
+    b.layout.interleave = Some((2, 2));
+    assert_eq!(packed(&b), [0, 1, 6, 7, 2, -1, 8, -1, 3, 4, 9, 10, 5, -1, 11, -1]);
+    // A halo shifts the groups.
+    let mut b = buffer(&[3], &[0], None, &[(1, 0)]);
+    b.layout.interleave = Some((0, 2));
+    assert_eq!(packed(&b), [-1, 0, 1, 2]);
+}
+
 #[test]
 fn factors_follow_their_dimension_through_every_layout() {
     for order in [[0, 1, 2], [2, 0, 1], [1, 2, 0]] {
-        for panel in [None, Some((0, 2)), Some((1, 2)), Some((2, 4))] {
+        for (panel, interleave) in CUTS {
             for halo in [&[][..], &[(0, 0), (2, 1), (0, 3)]] {
                 let mut b = buffer(&[3, 4, 5], &order, panel, halo);
+                b.layout.interleave = interleave;
                 (b.dtype, b.halo_fill) = (DType::F32, Scalar::F32(-1.0));
                 let values: Vec<f32> = (0..60).map(|i| i as f32).collect();
                 let bytes = |v: &[f32]| -> Vec<u8> { v.iter().flat_map(|v| v.to_ne_bytes()).collect() };
@@ -141,12 +182,29 @@ fn affine_offsets_through_panels() {
 }
 
 #[test]
+fn affine_offsets_through_panels_and_groups() {
+    let mut b = buffer(&[12, 128], &[0, 1], Some((1, 64)), &[]);
+    b.layout.interleave = Some((0, 4));
+    let (k, i, j, jj) = (Var(0), Var(1), Var(2), Var(3));
+    let mut extents = Extents::default();
+    for (v, n) in [(k, 3), (i, 4), (j, 2), (jj, 64)] {
+        extents.set(v, n);
+    }
+    let at = |row: Affine, column: Affine| offset(&b, &[row, column], &extents);
+    assert_eq!(at(k * 4 + i, j * 64 + jj), Some(k * 256 + i + j * 768 + jj * 4));
+    assert_eq!(at(k * 4 + 2, jj.into()), Some(k * 256 + 2 + jj * 4));
+    assert_eq!(at(k * 4 + i + 1, jj.into()), None, "crosses a group");
+    assert_eq!(at(k * 2 + i, jj.into()), None);
+}
+
+#[test]
 fn affine_offsets_agree_with_addresses() {
     let orders: [&[usize]; 3] = [&[0, 1, 2], &[2, 0, 1], &[1, 2, 0]];
     for order in orders {
-        for panel in [None, Some((0, 2)), Some((1, 2)), Some((2, 4))] {
+        for (panel, interleave) in CUTS {
             for halo in [&[][..], &[(0, 0), (2, 1), (0, 3)]] {
-                let b = buffer(&[3, 4, 5], order, panel, halo);
+                let mut b = buffer(&[3, 4, 5], order, panel, halo);
+                b.layout.interleave = interleave;
                 let geometry = Geometry::of(&b);
                 let mut seen = vec![false; b.storage_len()];
                 for i in 0..b.len() {

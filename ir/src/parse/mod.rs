@@ -238,7 +238,7 @@ impl Parser {
         Ok((name, id))
     }
 
-    /// `%name: f32[2,3] layout(1,0) panel(1,16) halo(0:0,1:1 = 0.0)`.
+    /// `%name: f32[2,3] layout(1,0) panel(1,16) interleave(0,4) halo(0:0,1:1 = 0.0)`.
     fn declaration(&mut self, role: Role) -> Result<Buffer, ParseError> {
         let Tok::Buf(name) = self.peek().clone() else { return self.expected("a buffer, such as %x") };
         self.advance();
@@ -253,14 +253,13 @@ impl Parser {
         let mut buffer = Buffer::new(name, dtype, &shape, role);
         if self.eat_ident("layout") {
             self.expect("(")?;
-            buffer.layout = Layout { order: self.list(")", Parser::size)?, panel: None };
+            buffer.layout = Layout::ordered(self.list(")", Parser::size)?);
         }
         if self.eat_ident("panel") {
-            self.expect("(")?;
-            let dim = self.size()?;
-            self.expect(",")?;
-            buffer.layout.panel = Some((dim, self.size()?));
-            self.expect(")")?;
+            buffer.layout.panel = Some(self.cut()?);
+        }
+        if self.eat_ident("interleave") {
+            buffer.layout.interleave = Some(self.cut()?);
         }
         if self.eat_ident("halo") {
             self.expect("(")?;
@@ -273,6 +272,16 @@ impl Parser {
             self.expect(")")?;
         }
         Ok(buffer)
+    }
+
+    /// `(dim,block)`.
+    fn cut(&mut self) -> Result<(usize, usize), ParseError> {
+        self.expect("(")?;
+        let dim = self.size()?;
+        self.expect(",")?;
+        let block = self.size()?;
+        self.expect(")")?;
+        Ok((dim, block))
     }
 
     fn needed_literal(&mut self) -> Result<Scalar, ParseError> {

@@ -31,7 +31,7 @@ fn value(expr: &str) -> Result<Expr, ParseError> {
 fn the_printed_form_of_everything_comes_back_unchanged() {
     let text = r#"buffer in %idle: i64
 
-nest @dense0(in %x: f32[64,512], const %w: f32[512,512] layout(1,0) panel(1,64), out %y: f32[64,512] halo(0:0,1:2 = -inf)) ops("Gemm", "Relu \"0\"\\\n\u{7f}é") {
+nest @dense0(in %x: f32[64,512], const %w: f32[512,512] layout(1,0) panel(1,64) interleave(0,4), out %y: f32[64,512] halo(0:0,1:2 = -inf)) ops("Gemm", "Relu \"0\"\\\n\u{7f}é") {
   for n < 64 parallel {
     for m < 512 vector {
       temp %t: f32

@@ -99,6 +99,14 @@ fn check_buffer(buffer: &Buffer) -> Result<(), String> {
     {
         return Err(format!("there is no panel of {block} elements of dimension {dim}"));
     }
+    if let Some((dim, group)) = buffer.layout.interleave {
+        if dim >= rank || group == 0 {
+            return Err(format!("there is no group of {group} elements of dimension {dim}"));
+        }
+        if buffer.layout.panel.is_some_and(|p| p.0 == dim) {
+            return Err(format!("dimension {dim} has both panels and groups"));
+        }
+    }
     if !buffer.halo.is_empty() && buffer.halo.len() != rank {
         return Err(format!("the halo has {} dimensions, the shape {rank}", buffer.halo.len()));
     }
@@ -120,9 +128,8 @@ fn checked_bytes(buffer: &Buffer) -> Option<usize> {
     for (dim, &extent) in buffer.shape.iter().enumerate() {
         let (before, after) = buffer.halo.get(dim).copied().unwrap_or_default();
         let mut extent = extent.checked_add(before)?.checked_add(after)?;
-        if let Some((panel, block)) = buffer.layout.panel
-            && panel == dim
-        {
+        let cuts = [buffer.layout.panel, buffer.layout.interleave];
+        if let Some((_, block)) = cuts.into_iter().flatten().find(|c| c.0 == dim) {
             extent = extent.checked_next_multiple_of(block)?;
         }
         bytes = bytes.checked_mul(extent.max(1))?;

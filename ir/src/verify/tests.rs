@@ -175,6 +175,18 @@ fn mistakes_in_buffers() {
         with(&|b| b.layout.panel = Some((1, 0))),
         "%x: there is no panel of 0 elements of dimension 1"
     );
+    assert_eq!(
+        with(&|b| b.layout.interleave = Some((2, 4))),
+        "%x: there is no group of 4 elements of dimension 2"
+    );
+    assert_eq!(
+        with(&|b| b.layout.interleave = Some((0, 0))),
+        "%x: there is no group of 0 elements of dimension 0"
+    );
+    assert_eq!(
+        with(&|b| (b.layout.panel, b.layout.interleave) = (Some((1, 16)), Some((1, 4)))),
+        "%x: dimension 1 has both panels and groups"
+    );
     assert_eq!(with(&|b| b.halo = vec![(1, 1)]), "%x: the halo has 1 dimensions, the shape 2");
     let halo = |b: &mut Buffer| (b.halo, b.halo_fill) = (vec![(1, 1); 2], Scalar::I64(0));
     assert_eq!(with(&halo), "%x: the halo holds i64, the buffer f32");
@@ -187,6 +199,10 @@ fn mistakes_in_buffers() {
     );
     assert_eq!(
         with(&|b| (b.shape[1], b.layout.panel) = (usize::MAX, Some((1, 16)))),
+        format!("%x: shape {:?} is too large", [4, usize::MAX])
+    );
+    assert_eq!(
+        with(&|b| (b.shape[1], b.layout.interleave) = (usize::MAX, Some((1, 4)))),
         format!("%x: shape {:?} is too large", [4, usize::MAX])
     );
 }

@@ -55,6 +55,9 @@ pub fn buffer(c: &mut Choices<'_>, p: &mut Program, role: Role) -> BufId {
         b.layout.order.reverse();
         if !shape.is_empty() {
             b.layout.panel = c.one_in(2).then_some((c.below(shape.len()), 1 + c.below(4)));
+            let (dim, group) = (c.below(shape.len()), 1 + c.below(4));
+            let free = b.layout.panel.is_none_or(|p| p.0 != dim);
+            b.layout.interleave = (free && c.one_in(2)).then_some((dim, group));
             let given = matches!(role, Role::In | Role::Const);
             b.halo = if given && c.one_in(2) {
                 shape.iter().map(|_| (c.below(3), c.below(3))).collect()

@@ -193,15 +193,16 @@ impl Emitter<'_, '_> {
                 0 => value,
                 halo => self.b.ins().iadd_imm_s(value, halo as i64),
             };
-            let bytes = match geometry.panel {
-                Some(panel) if panel.dim == dim => {
-                    let outer = self.b.ins().udiv_imm_u(value, panel.block as i64);
-                    let inner = self.b.ins().urem_imm_u(value, panel.block as i64);
-                    let outer = self.b.ins().imul_imm_s(outer, panel.stride as i64 * size);
-                    let inner = self.b.ins().imul_imm_s(inner, size);
+            let stride = geometry.strides[dim] as i64 * size;
+            let bytes = match geometry.cut(dim) {
+                Some(cut) => {
+                    let outer = self.b.ins().udiv_imm_u(value, cut.block as i64);
+                    let inner = self.b.ins().urem_imm_u(value, cut.block as i64);
+                    let outer = self.b.ins().imul_imm_s(outer, cut.stride as i64 * size);
+                    let inner = self.b.ins().imul_imm_s(inner, stride);
                     self.b.ins().iadd(outer, inner)
                 }
-                _ => self.b.ins().imul_imm_s(value, geometry.strides[dim] as i64 * size),
+                None => self.b.ins().imul_imm_s(value, stride),
             };
             sum = self.b.ins().iadd(sum, bytes);
         }

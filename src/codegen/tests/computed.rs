@@ -186,12 +186,19 @@ fn that_are_computed_in_the_nest_themselves() {
 #[test]
 fn into_buffers_with_halos_and_panels() {
     let n = 7;
-    for (halo, panel) in [(true, None), (false, Some((1, 4))), (false, Some((0, 2))), (true, Some((0, 2)))] {
+    for (halo, panel, interleave) in [
+        (true, None, None),
+        (false, Some((1, 4)), None),
+        (false, Some((0, 2)), None),
+        (true, Some((0, 2)), None),
+        (false, None, Some((0, 4))),
+        (true, Some((1, 4)), Some((0, 2))),
+    ] {
         let mut p = Program::default();
         let ids = p.add_buffer(Buffer::new("ids", DType::I64, &[ROWS], Role::In));
         let table = buffer(&mut p, "table", &[n, WIDTH], Role::Const);
         let y = buffer(&mut p, "y", &[ROWS, WIDTH], Role::Out);
-        p.buf_mut(table).layout = Layout { order: vec![0, 1], panel };
+        p.buf_mut(table).layout = Layout { panel, interleave, ..Layout::row_major(2) };
         if halo {
             p.buf_mut(table).halo = vec![(2, 1), (1, 3)];
             p.buf_mut(table).halo_fill = Scalar::F32(7.0);
@@ -204,6 +211,6 @@ fn into_buffers_with_halos_and_panels() {
             });
         });
         b.finish();
-        check_indices(&p, ids, n, &format!("halo {halo}, panel {panel:?}"));
+        check_indices(&p, ids, n, &format!("halo {halo}, panel {panel:?}, groups {interleave:?}"));
     }
 }

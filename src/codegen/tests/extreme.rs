@@ -75,6 +75,8 @@ impl Choices {
             layout.order.reverse();
         }
         layout.panel = (self.below(3) == 0).then(|| (self.below(rank), 1 + self.below(5)));
+        let free = (0..rank).find(|&d| layout.panel.is_none_or(|p| p.0 != d));
+        layout.interleave = free.filter(|_| self.below(4) == 0).map(|d| (d, 1 + self.below(5)));
         layout
     }
 }

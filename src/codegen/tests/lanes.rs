@@ -16,8 +16,8 @@ fn of_nested_vector_loops_one_has_the_lanes() {
             let x = buffer(&mut p, "x", &[channels, width + 2], Role::In);
             let y = buffer(&mut p, "y", &[channels, width], Role::Out);
             if channels_last {
-                p.buf_mut(x).layout = Layout { order: vec![1, 0], panel: None };
-                p.buf_mut(y).layout = Layout { order: vec![1, 0], panel: None };
+                p.buf_mut(x).layout = Layout::ordered(vec![1, 0]);
+                p.buf_mut(y).layout = Layout::ordered(vec![1, 0]);
             }
             let mut b = NestBuilder::new(&mut p, "nested");
             let sums = |b: &mut NestBuilder<'_>, acc: BufId, c: Affine, at: Affine| {

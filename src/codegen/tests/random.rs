@@ -220,6 +220,8 @@ fn layout(c: &mut Choices, rank: usize) -> Layout {
     if c.chance(20) {
         layout.panel = Some((c.below(rank), 1 + c.below(5)));
     }
+    let free = (0..rank).find(|&d| layout.panel.is_none_or(|p| p.0 != d));
+    layout.interleave = free.filter(|_| c.chance(15)).map(|d| (d, 1 + c.below(5)));
     layout
 }
 

@@ -180,9 +180,11 @@ fn parallel_loops_are_segments_unless_they_share_a_local() {
 fn padding_guards_layouts_and_halos() {
     let layouts = [
         Layout::row_major(2),
-        Layout { order: vec![1, 0], panel: None },
-        Layout { order: vec![0, 1], panel: Some((1, 4)) },
-        Layout { order: vec![0, 1], panel: Some((0, 3)) },
+        Layout::ordered(vec![1, 0]),
+        Layout { panel: Some((1, 4)), ..Layout::row_major(2) },
+        Layout { panel: Some((0, 3)), ..Layout::row_major(2) },
+        Layout { interleave: Some((0, 4)), ..Layout::row_major(2) },
+        Layout { panel: Some((1, 4)), interleave: Some((0, 2)), ..Layout::row_major(2) },
     ];
     for layout in layouts {
         for halo in [vec![], vec![(1, 1), (2, 0)]] {

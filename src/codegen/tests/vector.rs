@@ -168,7 +168,7 @@ pub(super) fn gemm_with(
     let residual = buffer(&mut p, "residual", &[n, m], Role::In);
     let y = buffer(&mut p, "y", &[n, m], Role::Out);
     if panel {
-        p.buf_mut(w).layout = Layout { order: vec![0, 1], panel: Some((1, mr)) };
+        p.buf_mut(w).layout = Layout { panel: Some((1, mr)), ..Layout::row_major(2) };
     }
     let mut b = NestBuilder::new(&mut p, "gemm");
     let tile = |b: &mut NestBuilder<'_>, rows: Affine, nr: usize, columns: Affine, mr: usize| {

@@ -39,7 +39,7 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
     let chosen = layouts.orders;
     for (buf, order) in &chosen {
         remarks.push(remark(&unit.program, *buf, order));
-        unit.program.buf_mut(*buf).layout = Layout { order: order.clone(), panel: None };
+        unit.program.buf_mut(*buf).layout = Layout::ordered(order.clone());
     }
     Ok(!chosen.is_empty())
 }

@@ -218,7 +218,7 @@ fn find(program: &Program, uses: &Uses, producer: usize, consumer: usize, buf: B
         (window.span > 1).then_some((dim, head.var, window))
     })?;
     let first = Stage { nest: producer, chain: chain1, body: body1, row };
-    if !writes_all(program, &first, buf) || program.buf(buf).layout.panel.is_some() {
+    if !writes_all(program, &first, buf) || program.buf(buf).layout.is_cut() {
         return None;
     }
     let link = Link { buf, dim, window, bytes: program.buf(buf).logical_bytes() };
@@ -290,7 +290,7 @@ fn following(program: &Program, uses: &Uses, ring: &Ring) -> Option<(Stage, Link
     let (buf, dim) = result(program, last)?;
     let (_, reader) = uses.private(program, buf)?;
     let buffer = program.buf(buf);
-    if !writes_all(program, last, buf) || buffer.layout.panel.is_some() {
+    if !writes_all(program, last, buf) || buffer.layout.is_cut() {
         return None;
     }
     let (chain, body) = chain_of(program, &program.nests[reader])?;

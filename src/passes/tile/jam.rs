@@ -248,7 +248,7 @@ impl Jam<'_> {
             let lanes = |d: &usize| points.get(*d).is_some_and(|p| p.kind == LoopKind::Vector);
             let (inner, mut order): (Vec<usize>, Vec<usize>) = (0..b.shape.len()).partition(lanes);
             order.extend(inner);
-            b.layout = Layout { order, panel: None };
+            b.layout = Layout::ordered(order);
             let prefix: Vec<Index> = points.iter().map(|p| Index::from(p.var)).collect();
             prefix_indices(stmts, buf, &prefix);
         }

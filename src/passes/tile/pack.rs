@@ -78,7 +78,7 @@ fn wanted(program: &Program, leaf: &Leaf, load: &Load, tile: &Tile, reduced: &[V
     let mut order: Vec<usize> = (0..load.index.len()).filter(|&d| d != dim).collect();
     order.sort_by_key(|&d| depth(d));
     order.push(dim);
-    Some(Layout { order, panel })
+    Some(Layout { order, panel, interleave: None })
 }
 
 /// Fulfils the wishes. A constant whose readers all wish for the same is laid out so; otherwise there will be
