@@ -18,16 +18,27 @@ use nestjit::{Compiler, DType, GraphBuilder, Options, Tensor, zoo};
 /// What is wrong with a case, if anything is. The outputs of each configuration must agree with the evaluator, and be
 /// the same bits for all these numbers of threads.
 fn check(case: &Case, configurations: &[Configuration], threads: &[usize]) -> Result<(), String> {
-    let expected =
-        evaluate(&case.graph, &case.inputs, Precision::F64).map_err(|e| format!("evaluator: {e}"))?;
+    let expected = reference(case)?;
     let model = case.graph.clone().into();
     for configuration in configurations {
         let (outputs, _) = configurations::run(*configuration, threads, &model, &case.inputs)?;
-        for (i, (actual, expected)) in outputs.iter().zip(&expected).enumerate() {
-            let dtype = case.graph.value(case.graph.outputs[i]).dtype;
-            if let Some(difference) = difference(actual, expected, dtype, case.tolerance) {
-                return Err(format!("{configuration:?}: output {i}: {difference}"));
-            }
+        compare(case, &outputs, &expected).map_err(|e| format!("{configuration:?}: {e}"))?;
+    }
+    Ok(())
+}
+
+/// The outputs by the evaluator, in `f64`.
+fn reference(case: &Case) -> Result<Vec<Tensor>, String> {
+    evaluate(&case.graph, &case.inputs, Precision::F64).map_err(|e| format!("evaluator: {e}"))
+}
+
+/// An error that says where outputs are not the expected ones within the tolerance of the case.
+fn compare(case: &Case, outputs: &[Tensor], expected: &[Tensor]) -> Result<(), String> {
+    assert_eq!(outputs.len(), expected.len(), "{}", case.name);
+    for (i, (actual, expected)) in outputs.iter().zip(expected).enumerate() {
+        let dtype = case.graph.value(case.graph.outputs[i]).dtype;
+        if let Some(difference) = difference(actual, expected, dtype, case.tolerance) {
+            return Err(format!("output {i}: {difference}"));
         }
     }
     Ok(())
@@ -68,14 +79,7 @@ fn without_any_pass() {
         let compiler = Compiler::with_options(options).threads(2).disable_passes(names());
         let executable = compiler.compile(&case.graph.clone().into()).map_err(|e| e.to_string())?;
         let outputs = executable.run(&case.inputs).map_err(|e| e.to_string())?;
-        let expected = evaluate(&case.graph, &case.inputs, Precision::F64).map_err(|e| e.to_string())?;
-        for (i, (actual, expected)) in outputs.iter().zip(&expected).enumerate() {
-            let dtype = case.graph.value(case.graph.outputs[i]).dtype;
-            if let Some(difference) = difference(actual, expected, dtype, case.tolerance) {
-                return Err(format!("output {i}: {difference}"));
-            }
-        }
-        Ok(())
+        compare(case, &outputs, &reference(case)?)
     });
 }
 

@@ -8,7 +8,7 @@ use nestjit_ir::{
     Scalar, Var,
 };
 
-use super::harness::{check_with, compile_program, inputs, run, target, wide_targets};
+use super::harness::{check_with, compile_program, inputs, run, targets};
 use super::vector::buffer;
 
 const ROWS: usize = 4;
@@ -124,7 +124,7 @@ fn check_indices(p: &Program, ids: BufId, extent: usize, what: &str) {
         (vec![99, 0, 0, 0], false),
         (vec![i64::MIN, 0, 0, 0], false),
     ];
-    for target in wide_targets().into_iter().chain([target()]) {
+    for target in targets() {
         for (found, inside) in &sets {
             given.insert(ids, Value::new(&[ROWS], found.clone()).expect("an index for each row"));
             if *inside {

@@ -7,7 +7,7 @@ use nestjit_ir::{
 };
 use proptest::prelude::*;
 
-use super::harness::{check, check_with, inputs, target, wide_targets};
+use super::harness::{Choices, check, check_with, inputs, targets};
 use crate::codegen::module::{CodegenOptions, compile};
 use crate::error::ErrorKind;
 use crate::unit::Unit;
@@ -34,20 +34,7 @@ const MAGNITUDES: [i64; 18] = [
     i64::MAX,
 ];
 
-struct Choices(u64);
-
 impl Choices {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 33) as usize % n
-    }
-
-    fn of<T: Copy>(&mut self, options: &[T]) -> T {
-        options[self.below(options.len())]
-    }
-
     fn magnitude(&mut self) -> i64 {
         // Most programs are to be accepted.
         let limit = self.of(&[4, 10, 14, 14, MAGNITUDES.len()]);
@@ -184,7 +171,7 @@ fn products_beyond_64_bits_are_refused_and_never_compiled() {
     let errors: Vec<String> = verify(&p, Stage::Scheduled).iter().map(ToString::to_string).collect();
     assert!(errors.len() == 1 && errors[0].contains("index 0 overflows"), "{errors:?}");
     let unit = Unit { program: p, ..Unit::default() };
-    for target in wide_targets().into_iter().chain([target()]) {
+    for target in targets() {
         let error = compile(&unit, &target, &CodegenOptions::default()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Limit, "{error}");
     }
@@ -198,7 +185,7 @@ fn guards_of_lanes_far_apart_are_compiled() {
                 let p = gather(kind, |n| [n * c - at * c + 2, Affine::from(n) - at]);
                 assert_eq!(verify(&p, Stage::Scheduled), []);
                 let inputs = inputs(&p);
-                for target in wide_targets().into_iter().chain([target()]) {
+                for target in targets() {
                     check_with(&p, &target, &inputs, 0.0);
                 }
             }

@@ -190,6 +190,27 @@ fn value_of(buffer: &Buffer, elements: &[Scalar]) -> Value {
     value!(F32, F64, I64, I32, I8, U8, I16, U16, U32, U64, Bool).expect("as many elements as the shape says")
 }
 
+/// A source of choices that a seed determines (xorshift; 0 chooses the first of everything).
+pub(in crate::codegen) struct Choices(pub u64);
+
+impl Choices {
+    /// A number below `n`, which must not be 0.
+    pub fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 33) as usize % n
+    }
+
+    pub fn of<T: Copy>(&mut self, options: &[T]) -> T {
+        options[self.below(options.len())]
+    }
+
+    pub fn chance(&mut self, percent: usize) -> bool {
+        self.below(100) < percent
+    }
+}
+
 /// Deterministic inputs: small numbers of both signs for every `in` and `const` buffer.
 pub(in crate::codegen) fn inputs(program: &Program) -> HashMap<BufId, Value> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
@@ -245,10 +266,16 @@ pub(in crate::codegen) fn check_with(
 /// [`target`].
 pub(in crate::codegen) fn check(program: &Program, tolerance: f64) -> Code {
     let inputs = inputs(program);
-    for target in wide_targets() {
-        check_with(program, &target, &inputs, tolerance);
+    let mut code = None;
+    for target in targets() {
+        code = Some(check_with(program, &target, &inputs, tolerance));
     }
-    check_with(program, &target(), &inputs, tolerance)
+    code.expect("there is a target")
+}
+
+/// Every tier of this machine, [`target`] last.
+pub(in crate::codegen) fn targets() -> Vec<Target> {
+    wide_targets().into_iter().chain([target()]).collect()
 }
 
 /// The tiers beyond [`target`] that this machine has and kernels are emitted for.

@@ -4,7 +4,7 @@ use nestjit_ir::LoopKind::{Parallel, Vector};
 use nestjit_ir::interp::Value;
 use nestjit_ir::{Affine, BufId, Buffer, DType, Expr, Index, Layout, NestBuilder, Program, ReduceOp, Role};
 
-use super::harness::{check_with, compile_program, inputs, run, target, wide_targets};
+use super::harness::{check_with, compile_program, inputs, run, targets};
 use super::vector::{buffer, check_both};
 
 #[test]
@@ -73,7 +73,7 @@ fn rows_are_gathered_by_indices_from_outside_the_lanes() {
         [(vec![6i64, 0, 3, 3, 1], true), (vec![0, 1, 7, 2, 3], false), (vec![-1, 0, 0, 0, 0], false)]
     {
         given.insert(ids, Value::new(&[n], found).expect("n indices"));
-        for target in wide_targets().into_iter().chain([target()]) {
+        for target in targets() {
             if expected {
                 let code = check_with(&p, &target, &given, 1e-6);
                 assert!(code.disassembly(0).contains("element of dimension 1"), "{}", code.disassembly(0));

@@ -6,28 +6,8 @@ use nestjit_ir::{
 };
 use proptest::prelude::*;
 
-use super::harness::{check, check_with, inputs, target};
+use super::harness::{Choices, check, check_with, inputs, target};
 use crate::target::Target;
-
-/// A source of choices that a seed determines.
-struct Choices(u64);
-
-impl Choices {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 33) as usize % n
-    }
-
-    fn of<T: Copy>(&mut self, options: &[T]) -> T {
-        options[self.below(options.len())]
-    }
-
-    fn chance(&mut self, percent: usize) -> bool {
-        self.below(100) < percent
-    }
-}
 
 /// How many whole numbers nests may compute indices from; more than they have rows.
 const NUMBERS: usize = 5;
