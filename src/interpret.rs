@@ -23,7 +23,8 @@ pub struct Rounded {
     pub radius: Vec<f32>,
 }
 
-/// Computes the outputs for inputs given in order. With [`Mode::F64`], `f32` outputs are `f64` tensors.
+/// Computes the outputs for inputs given in order. With [`Mode::F64`], outputs of any floating-point type are `f64`
+/// tensors.
 ///
 /// # Errors
 /// [`ErrorKind::Shape`] if inputs do not fit, [`ErrorKind::Index`] if an index is outside its buffer,
@@ -115,6 +116,8 @@ fn to_value(tensor: &Tensor) -> Result<Value> {
     let data = match tensor.dtype() {
         DType::F32 => Data::F32(tensor.values()?.to_vec()),
         DType::F64 => Data::F64(tensor.values()?.to_vec()),
+        DType::F16 => Data::F16(tensor.values()?.to_vec()),
+        DType::BF16 => Data::BF16(tensor.values()?.to_vec()),
         DType::I64 => Data::I64(tensor.values()?.to_vec()),
         DType::I32 => Data::I32(tensor.values()?.to_vec()),
         DType::I8 => Data::I8(tensor.values()?.to_vec()),
@@ -132,6 +135,8 @@ fn from_value(value: &Value) -> Result<Tensor> {
     match &value.data {
         Data::F32(v) => Tensor::new(&value.shape, v),
         Data::F64(v) => Tensor::new(&value.shape, v),
+        Data::F16(v) => Tensor::new(&value.shape, v),
+        Data::BF16(v) => Tensor::new(&value.shape, v),
         Data::I64(v) => Tensor::new(&value.shape, v),
         Data::I32(v) => Tensor::new(&value.shape, v),
         Data::I8(v) => Tensor::new(&value.shape, v),

@@ -153,6 +153,7 @@ fn write_npy(path: &std::path::Path, tensor: &Tensor) {
     match tensor.dtype() {
         DType::F32 => write!(f32),
         DType::F64 => write!(f64),
+        DType::F16 | DType::BF16 => panic!("no exported model takes or yields {}", tensor.dtype()),
         DType::I64 => write!(i64),
         DType::I32 => write!(i32),
         DType::I8 => write!(i8),

@@ -255,7 +255,9 @@ pub fn pack_part_into(
     if !part.is_empty() {
         match buffer.dtype {
             DType::I8 | DType::U8 | DType::Bool => pack::copy_bytes::<1>(buffer, part, data, storage),
-            DType::I16 | DType::U16 => pack::copy_bytes::<2>(buffer, part, data, storage),
+            DType::F16 | DType::BF16 | DType::I16 | DType::U16 => {
+                pack::copy_bytes::<2>(buffer, part, data, storage)
+            }
             DType::F32 | DType::I32 | DType::U32 => pack::copy_bytes::<4>(buffer, part, data, storage),
             DType::F64 | DType::I64 | DType::U64 => pack::copy_bytes::<8>(buffer, part, data, storage),
         }
@@ -360,6 +362,8 @@ fn scalar_bytes(s: Scalar) -> Vec<u8> {
     match s {
         Scalar::F32(v) => v.to_ne_bytes().to_vec(),
         Scalar::F64(v) => v.to_ne_bytes().to_vec(),
+        Scalar::F16(v) => v.to_ne_bytes().to_vec(),
+        Scalar::BF16(v) => v.to_ne_bytes().to_vec(),
         Scalar::I64(v) => v.to_ne_bytes().to_vec(),
         Scalar::I32(v) => v.to_ne_bytes().to_vec(),
         Scalar::I8(v) => v.to_ne_bytes().to_vec(),

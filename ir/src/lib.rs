@@ -41,7 +41,7 @@
 //! decl     = %name ":" type [ "[" int { "," int } "]" ] [ "layout" "(" int { "," int } ")" ]
 //!            [ "panel" "(" dim "," block ")" ] [ "interleave" "(" dim "," group ")" ]
 //!            [ "halo" "(" before ":" after { "," before ":" after } "=" literal ")" ]
-//! type     = "f32" | "f64" | "i64" | "i32" | "i8" | "u8" | "bool"
+//! type     = "f32" | "f64" | "f16" | "bf16" | "i64" | "i32" | "i16" | "i8" | "u64" | "u32" | "u16" | "u8" | "bool"
 //! block    = "{" { stmt } "}"
 //! stmt     = "for" var "<" int [ "parallel" | "vector" | "unrolled" ] block
 //!          | "temp" decl                                   a local, for the rest of the block
@@ -63,7 +63,7 @@
 //!          | "check" "(" expr "," low "," high "," kind "," string "," string "," string ")"
 //!                                                          kind: index, index_from_end, length, position; then
 //!                                                          the model's node, its operator, its input
-//! literal  = 0.5  1e-7  -inf  nan  (f32)   0.5f64  inf_f64  3i64  -1i32  7i8  255u8  true  false
+//! literal  = 0.5  1e-7  -inf  nan  (f32)   0.5f64  inf_f64  0.5f16  3i64  -1i32  7i8  255u8  true  false
 //!          | bits_f32(0x7fc00001)                          a NaN with its payload
 //! ```
 
@@ -72,6 +72,7 @@ pub mod affine;
 pub mod build;
 pub mod canon;
 pub mod expr;
+pub mod halves;
 pub mod hash;
 pub mod interp;
 pub mod layout;
@@ -87,6 +88,7 @@ pub mod visit;
 pub use affine::{Affine, Var};
 pub use build::NestBuilder;
 pub use expr::{SCALAR, indices};
+pub use half::{bf16, f16};
 pub use nest::*;
 pub use ops::{BinOp, ReduceOp, UnOp};
 pub use types::{DType, Kind, Scalar};

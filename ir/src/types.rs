@@ -5,6 +5,10 @@
 
 use std::fmt;
 
+use half::{bf16, f16};
+
+use crate::halves;
+
 /// Declares [`DType`], and with it the list of all its variants, which can so not miss one.
 macro_rules! element_types {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -29,6 +33,10 @@ element_types! {
     F32,
     /// IEEE 754 binary64.
     F64,
+    /// IEEE 754 binary16.
+    F16,
+    /// The upper half of a binary32: its exponent, and 7 bits of its fraction.
+    BF16,
     /// Two's complement, 64 bits.
     I64,
     /// Two's complement, 32 bits.
@@ -66,7 +74,7 @@ impl DType {
     /// What the values are.
     pub const fn kind(self) -> Kind {
         match self {
-            DType::F32 | DType::F64 => Kind::Float,
+            DType::F32 | DType::F64 | DType::F16 | DType::BF16 => Kind::Float,
             DType::I64 | DType::I32 | DType::I16 | DType::I8 => Kind::Signed,
             DType::U64 | DType::U32 | DType::U16 | DType::U8 => Kind::Unsigned,
             DType::Bool => Kind::Bool,
@@ -78,7 +86,7 @@ impl DType {
         match self {
             DType::F64 | DType::I64 | DType::U64 => 8,
             DType::F32 | DType::I32 | DType::U32 => 4,
-            DType::I16 | DType::U16 => 2,
+            DType::F16 | DType::BF16 | DType::I16 | DType::U16 => 2,
             DType::I8 | DType::U8 | DType::Bool => 1,
         }
     }
@@ -103,6 +111,8 @@ impl DType {
         match self {
             DType::F32 => "f32",
             DType::F64 => "f64",
+            DType::F16 => "f16",
+            DType::BF16 => "bf16",
             DType::I64 => "i64",
             DType::I32 => "i32",
             DType::I8 => "i8",
@@ -135,6 +145,10 @@ pub enum Scalar {
     F32(f32),
     /// A binary64 value.
     F64(f64),
+    /// A binary16 value.
+    F16(f16),
+    /// A bfloat16 value.
+    BF16(bf16),
     /// A 64-bit integer.
     I64(i64),
     /// A 32-bit integer.
@@ -161,6 +175,8 @@ impl Scalar {
         match self {
             Scalar::F32(_) => DType::F32,
             Scalar::F64(_) => DType::F64,
+            Scalar::F16(_) => DType::F16,
+            Scalar::BF16(_) => DType::BF16,
             Scalar::I64(_) => DType::I64,
             Scalar::I32(_) => DType::I32,
             Scalar::I8(_) => DType::I8,
@@ -178,6 +194,8 @@ impl Scalar {
         match dtype {
             DType::F32 => Scalar::F32(0.0),
             DType::F64 => Scalar::F64(0.0),
+            DType::F16 => Scalar::F16(f16::ZERO),
+            DType::BF16 => Scalar::BF16(bf16::ZERO),
             DType::I64 => Scalar::I64(0),
             DType::I32 => Scalar::I32(0),
             DType::I8 => Scalar::I8(0),
@@ -190,12 +208,14 @@ impl Scalar {
         }
     }
 
-    /// `value` in a type: rounded to nearest for `f32`; for integers saturating, truncating, NaN to 0; for
+    /// `value` in a type: rounded to nearest, once, for floats; for integers saturating, truncating, NaN to 0; for
     /// `bool`, whether it is not 0.
     pub fn from_f64(dtype: DType, value: f64) -> Scalar {
         match dtype {
             DType::F32 => Scalar::F32(value as f32),
             DType::F64 => Scalar::F64(value),
+            DType::F16 => Scalar::F16(halves::f16_from_f64(value)),
+            DType::BF16 => Scalar::BF16(halves::bf16_from_f64(value)),
             DType::I64 => Scalar::I64(value as i64),
             DType::I32 => Scalar::I32(value as i32),
             DType::I8 => Scalar::I8(value as i8),
@@ -213,6 +233,8 @@ impl Scalar {
         match dtype {
             DType::F32 => Scalar::F32(value as f32),
             DType::F64 => Scalar::F64(value as f64),
+            DType::F16 => Scalar::F16(halves::f16_from_f64(halves::f64_from_i64(value))),
+            DType::BF16 => Scalar::BF16(halves::bf16_from_f64(halves::f64_from_i64(value))),
             DType::I64 => Scalar::I64(value),
             DType::I32 => Scalar::I32(value as i32),
             DType::I8 => Scalar::I8(value as i8),
@@ -230,6 +252,8 @@ impl Scalar {
         match self {
             Scalar::F32(v) => v as f64,
             Scalar::F64(v) => v,
+            Scalar::F16(v) => v.to_f32_const() as f64,
+            Scalar::BF16(v) => v.to_f32_const() as f64,
             Scalar::I64(v) => v as f64,
             Scalar::I32(v) => v as f64,
             Scalar::I8(v) => v as f64,
@@ -247,6 +271,8 @@ impl Scalar {
         match self {
             Scalar::F32(v) => v.to_bits() as u64,
             Scalar::F64(v) => v.to_bits(),
+            Scalar::F16(v) => v.to_bits() as u64,
+            Scalar::BF16(v) => v.to_bits() as u64,
             Scalar::I64(v) => v as u64,
             Scalar::I32(v) => v as u32 as u64,
             Scalar::I8(v) => v as u8 as u64,

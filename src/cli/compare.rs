@@ -53,6 +53,9 @@ pub(crate) fn tolerance(dtype: DType) -> f64 {
     match dtype {
         DType::F32 => 1e-4,
         DType::F64 => 1e-11,
+        // About ten steps of the type.
+        DType::F16 => 5e-3,
+        DType::BF16 => 4e-2,
         DType::I64
         | DType::I32
         | DType::I8
@@ -141,6 +144,8 @@ fn wide_integers(tensor: &Tensor) -> Option<Vec<i128>> {
         DType::U64 => Some(tensor.values::<u64>().ok()?.iter().map(|v| i128::from(*v)).collect()),
         DType::F32
         | DType::F64
+        | DType::F16
+        | DType::BF16
         | DType::I32
         | DType::I8
         | DType::U8

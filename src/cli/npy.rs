@@ -1,5 +1,7 @@
 //! Tensors in `.npy` files.
 //!
+//! NumPy has no `bf16`: what `ml_dtypes` writes, and what is written and read here, are two bytes of no type (`V2`).
+//!
 //! Files are untrusted: they are read whole before their header is believed, so that a header can ask for no
 //! more than the file holds.
 
@@ -11,6 +13,12 @@ use ndarray::ArrayViewD;
 use ndarray_npy::{ViewElement, ViewNpyError, ViewNpyExt, WritableElement, WriteNpyExt};
 use nestjit::{DType, Element, Error, ErrorKind, Result, Tensor};
 
+/// The descriptors under which elements of a half type are found, the first of which is written.
+const F16: &[&str] = &["<f2"];
+const BF16: &[&str] = &["<V2", "|V2"];
+/// The one of integers of their size, as which they are read and written.
+const BITS: &str = "<u2";
+
 /// Reads a file that must hold elements of this type.
 pub(crate) fn read(path: &Path, dtype: DType) -> Result<Tensor> {
     let bytes = fs::read(path).map_err(|e| io_error(path, "read", e))?;
@@ -21,6 +29,8 @@ pub(crate) fn read(path: &Path, dtype: DType) -> Result<Tensor> {
     let tensor = match dtype {
         DType::F32 => view::<f32>(aligned),
         DType::F64 => view::<f64>(aligned),
+        DType::F16 => view_half(aligned, dtype, F16),
+        DType::BF16 => view_half(aligned, dtype, BF16),
         DType::I64 => view::<i64>(aligned),
         DType::I32 => view::<i32>(aligned),
         DType::I8 => view::<i8>(aligned),
@@ -46,6 +56,8 @@ pub(crate) fn write(path: &Path, tensor: &Tensor) -> Result<()> {
     match tensor.dtype() {
         DType::F32 => write_elements::<f32>(path, tensor),
         DType::F64 => write_elements::<f64>(path, tensor),
+        DType::F16 => write_half(path, tensor, F16),
+        DType::BF16 => write_half(path, tensor, BF16),
         DType::I64 => write_elements::<i64>(path, tensor),
         DType::I32 => write_elements::<i32>(path, tensor),
         DType::I8 => write_elements::<i8>(path, tensor),
@@ -60,6 +72,52 @@ pub(crate) fn write(path: &Path, tensor: &Tensor) -> Result<()> {
 
 fn view<T: Element + ViewElement>(bytes: &[u8]) -> std::result::Result<Tensor, ViewNpyError> {
     ArrayViewD::<T>::view_npy(bytes).map(|array| Tensor::from(&array))
+}
+
+/// The part of a file where its header says what the elements are.
+fn header(bytes: &mut [u8]) -> &mut [u8] {
+    let size = match bytes {
+        [_, _, _, _, _, _, 1, _, a, b, ..] => 10 + usize::from(u16::from_le_bytes([*a, *b])),
+        [_, _, _, _, _, _, _, _, a, b, c, d, ..] => {
+            12usize.saturating_add(u32::from_le_bytes([*a, *b, *c, *d]) as usize)
+        }
+        _ => 0,
+    };
+    let end = size.min(bytes.len());
+    &mut bytes[..end]
+}
+
+/// Replaces one descriptor in a header by another of the same length; false if it is not there.
+fn replace(header: &mut [u8], from: &str, to: &str) -> bool {
+    match header.windows(from.len()).position(|w| w == from.as_bytes()) {
+        Some(at) => {
+            header[at..at + to.len()].copy_from_slice(to.as_bytes());
+            true
+        }
+        None => false,
+    }
+}
+
+fn view_half(bytes: &mut [u8], dtype: DType, names: &[&str]) -> std::result::Result<Tensor, ViewNpyError> {
+    let is_half = names.iter().any(|name| replace(header(bytes), name, BITS));
+    if !is_half {
+        // Whatever else it holds is the wrong type: two of the types cannot both be in the file.
+        view::<u16>(bytes).err().map_or(Ok(()), Err)?;
+        view::<u8>(bytes)?;
+    }
+    let bits = view::<u16>(bytes)?;
+    let elements = bits.values::<u16>().expect("just read as such");
+    Ok(Tensor::from_bytes(dtype, bits.shape(), bytemuck::cast_slice(elements)).expect("as many bytes"))
+}
+
+fn write_half(path: &Path, tensor: &Tensor, names: &[&str]) -> Result<()> {
+    let bits = Tensor::from_bytes(DType::U16, tensor.shape(), tensor.bytes()?)?;
+    let mut file = Vec::with_capacity(128 + tensor.len() * 2);
+    let written = bits.view::<u16>()?.write_npy(&mut file);
+    written
+        .map_err(|e| Error::new(ErrorKind::Io, format!("cannot write {}: {e}", show(path))).caused_by(e))?;
+    replace(header(&mut file), BITS, names[0]);
+    fs::write(path, &file).map_err(|e| io_error(path, "write", e))
 }
 
 fn write_elements<T: Element + WritableElement>(path: &Path, tensor: &Tensor) -> Result<()> {
@@ -105,7 +163,35 @@ mod tests {
         round_trip(&Tensor::new(&[3], &[255u8, 2, 7]).unwrap());
         round_trip(&Tensor::new(&[3], &[true, false, true]).unwrap());
         round_trip(&Tensor::scalar(3.5f32));
+        let halves = [1.0, -0.0, 65504.0, 6e-8, f32::INFINITY, 0.1];
+        round_trip(&Tensor::new(&[2, 3], &halves.map(nestjit::f16::from_f32)).unwrap());
+        round_trip(&Tensor::new(&[6, 1], &halves.map(nestjit::bf16::from_f32)).unwrap());
         round_trip(&Tensor::zeros(DType::F32, &[0, 4]).unwrap());
+    }
+
+    #[test]
+    fn halves_are_what_numpy_and_ml_dtypes_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("h.npy");
+        let halves = Tensor::new(&[1], &[nestjit::f16::from_f32(1.5)]).unwrap();
+        write(&path, &halves).unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        assert!(bytes.starts_with(b"\x93NUMPY") && bytes.ends_with(&[0x00, 0x3e]));
+        assert!(bytes.windows(5).any(|w| w == b"'<f2'"), "{}", String::from_utf8_lossy(&bytes));
+        // What is another type of the same size is not one of them.
+        for (dtype, found) in [(DType::BF16, "<f2"), (DType::F32, "<f2"), (DType::U16, "<f2")] {
+            let error = read(&path, dtype).unwrap_err();
+            assert!(error.message().contains(found) && error.message().contains(dtype.name()), "{error}");
+        }
+        write(&path, &Tensor::new(&[1], &[7u16]).unwrap()).unwrap();
+        let error = read(&path, DType::F16).unwrap_err();
+        assert!(error.message().contains("<u2") && error.message().contains("f16"), "{error}");
+        // Versions 2 and 3 have four bytes for the length of the header.
+        bytes[6] = 2;
+        let length = u16::from_le_bytes([bytes[8], bytes[9]]);
+        bytes.splice(8..10, u32::from(length).to_le_bytes());
+        fs::write(&path, &bytes).unwrap();
+        assert_eq!(read(&path, DType::F16).unwrap(), halves);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Instant;
 use nestjit::graph::{ValueId, Weights};
 use nestjit::{
     Compiler, DType, Error, ErrorKind, Executable, GraphBuilder, Model, Result, RowRings, Tensor, TensorSpec,
-    TensorView,
+    TensorView, bf16, f16,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -118,6 +118,14 @@ pub(crate) fn random(port: &TensorSpec, seed: u64) -> Result<Tensor> {
         DType::U32 => Tensor::new(&port.shape, &bits(n).into_iter().map(u32::from).collect::<Vec<_>>()),
         DType::U64 => Tensor::new(&port.shape, &bits(n).into_iter().map(u64::from).collect::<Vec<_>>()),
         DType::F32 => Weights::new(seed).uniform(&port.shape, -1.0, 1.0),
+        DType::F16 => {
+            let values: Vec<f16> = (0..n).map(|_| f16::from_f32(rng.random_range(-1.0..1.0f32))).collect();
+            Tensor::new(&port.shape, &values)
+        }
+        DType::BF16 => {
+            let values: Vec<bf16> = (0..n).map(|_| bf16::from_f32(rng.random_range(-1.0..1.0f32))).collect();
+            Tensor::new(&port.shape, &values)
+        }
         DType::F64 => {
             let values: Vec<f64> = (0..n).map(|_| rng.random_range(-1.0..1.0f64)).collect();
             Tensor::new(&port.shape, &values)
@@ -137,6 +145,8 @@ pub(crate) fn for_each_f64(tensor: &Tensor, f: impl FnMut(f64)) -> Result<()> {
     match tensor.dtype() {
         DType::F32 => tensor.values::<f32>()?.iter().map(|v| f64::from(*v)).for_each(f),
         DType::F64 => tensor.values::<f64>()?.iter().copied().for_each(f),
+        DType::F16 => tensor.values::<f16>()?.iter().map(|v| v.to_f64()).for_each(f),
+        DType::BF16 => tensor.values::<bf16>()?.iter().map(|v| v.to_f64()).for_each(f),
         DType::I64 => tensor.values::<i64>()?.iter().map(|v| *v as f64).for_each(f),
         DType::I32 => tensor.values::<i32>()?.iter().map(|v| f64::from(*v)).for_each(f),
         DType::I8 => tensor.values::<i8>()?.iter().map(|v| f64::from(*v)).for_each(f),

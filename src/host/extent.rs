@@ -1,9 +1,9 @@
 //! Tensors whose shape is a value: [`reshape`], [`expand`], [`range`], [`constant_of_shape`].
 
-use nestjit_ir::DType;
+use nestjit_ir::{DType, bf16, f16, halves};
 
 use super::movement::{row_major, strided};
-use super::{by_type, extents, int, ints, zeros};
+use super::{extents, int, ints, zeros};
 use crate::error::{Error, ErrorKind, Result};
 use crate::tensor::Tensor;
 
@@ -88,7 +88,10 @@ pub(super) fn range(start: &Tensor, limit: &Tensor, delta: &Tensor) -> Result<Te
     let one = |x: &Tensor| match x.dtype() {
         DType::F32 if x.len() == 1 => Ok(f64::from(x.values::<f32>()?[0])),
         DType::F64 if x.len() == 1 => Ok(x.values::<f64>()?[0]),
-        DType::F32 | DType::F64 | DType::I64 | DType::I32 | DType::I16 | DType::I8 => Err(no_range(x)),
+        DType::F16 if x.len() == 1 => Ok(x.values::<f16>()?[0].to_f64()),
+        DType::BF16 if x.len() == 1 => Ok(x.values::<bf16>()?[0].to_f64()),
+        DType::F32 | DType::F64 | DType::F16 | DType::BF16 => Err(no_range(x)),
+        DType::I64 | DType::I32 | DType::I16 | DType::I8 => Err(no_range(x)),
         DType::U64 | DType::U32 | DType::U16 | DType::U8 | DType::Bool => Err(no_range(x)),
     };
     let (start, limit, delta) = (one(start)?, one(limit)?, one(delta)?);
@@ -100,7 +103,18 @@ pub(super) fn range(start: &Tensor, limit: &Tensor, delta: &Tensor) -> Result<Te
     let count = count.max(0.0) as usize;
     let mut result = zeros(dtype, &[count])?;
     let values = (0..count).map(|i| start + i as f64 * delta);
-    by_type!(dtype, T => fill(result.values_mut::<T>()?, values.map(|v| v as T)));
+    match dtype {
+        DType::F32 => fill(result.values_mut::<f32>()?, values.map(|v| v as f32)),
+        DType::F64 => fill(result.values_mut::<f64>()?, values),
+        DType::F16 => fill(result.values_mut::<f16>()?, values.map(halves::f16_from_f64)),
+        DType::BF16 => fill(result.values_mut::<bf16>()?, values.map(halves::bf16_from_f64)),
+        DType::I64 | DType::I32 | DType::I16 | DType::I8 | DType::Bool => {
+            return Err(Error::internal("a range of integers is counted"));
+        }
+        DType::U64 | DType::U32 | DType::U16 | DType::U8 => {
+            return Err(Error::internal("a range of integers is counted"));
+        }
+    }
     Ok(result)
 }
 

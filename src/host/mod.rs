@@ -253,6 +253,14 @@ macro_rules! by_type {
                 type $t = f64;
                 $body
             }
+            nestjit_ir::DType::F16 => {
+                type $t = nestjit_ir::f16;
+                $body
+            }
+            nestjit_ir::DType::BF16 => {
+                type $t = nestjit_ir::bf16;
+                $body
+            }
             nestjit_ir::DType::I64 => {
                 type $t = i64;
                 $body
@@ -297,6 +305,8 @@ fn ints(tensor: &Tensor, what: &str) -> Result<Vec<i64>> {
         DType::I32 => Ok(tensor.values::<i32>()?.iter().map(|v| i64::from(*v)).collect()),
         other @ (DType::F32
         | DType::F64
+        | DType::F16
+        | DType::BF16
         | DType::I16
         | DType::I8
         | DType::U64

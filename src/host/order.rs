@@ -4,7 +4,7 @@
 use std::cmp::Ordering;
 
 use bytemuck::AnyBitPattern;
-use nestjit_ir::{DType, Kind};
+use nestjit_ir::{DType, Kind, bf16, f16};
 
 use super::{around, axis, by_type, zeros};
 use crate::error::{Error, Result};
@@ -22,7 +22,7 @@ macro_rules! ordered {
         }
     })* };
 }
-ordered!(f32, f64, i64, i32, i8, u8, i16, u16, u32, u64);
+ordered!(f32, f64, f16, bf16, i64, i32, i8, u8, i16, u16, u32, u64);
 
 /// As bytes, so that truth values can be compared like numbers.
 fn numeric(x: &Tensor) -> Result<Tensor> {

@@ -1,6 +1,6 @@
 //! What a condition chooses: [`non_zero`], [`compress`].
 
-use nestjit_ir::DType;
+use nestjit_ir::{DType, bf16, f16};
 
 use super::{around, axis, zeros};
 use crate::error::{Error, Result};
@@ -14,6 +14,8 @@ fn positions(x: &Tensor) -> Result<Vec<usize>> {
     Ok(match x.dtype() {
         DType::F32 => found(x.values::<f32>()?, |v| v == 0.0),
         DType::F64 => found(x.values::<f64>()?, |v| v == 0.0),
+        DType::F16 => found(x.values::<f16>()?, |v| v == f16::ZERO),
+        DType::BF16 => found(x.values::<bf16>()?, |v| v == bf16::ZERO),
         DType::I64 => found(x.values::<i64>()?, |v| v == 0),
         DType::I32 => found(x.values::<i32>()?, |v| v == 0),
         DType::I8 | DType::U8 | DType::Bool => found(x.bytes()?, |v| v == 0),

@@ -4,13 +4,14 @@
 
 use std::sync::Arc;
 
+use nestjit_ir::interp::eval_cast;
 use nestjit_ir::{
     BufId, Buffer, CheckKind, DType, Expr, NestBuilder, ReduceOp, Role, SCALAR, Scalar, Site, Var,
 };
 
-use super::operand::{Array, Operand};
+use super::operand::{Array, Operand, computed_in};
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Node, ValueId};
+use crate::graph::{Graph, Node, Op, Unary, ValueId};
 use crate::tensor::{Tensor, checked_bytes};
 use crate::unit::Unit;
 
@@ -79,7 +80,7 @@ impl<'g> Lowering<'g> {
             }
             (None, None) => return Err(Error::internal(format!("'{}' has no buffer", value.name))),
         };
-        Ok(Array { buf, dtype: value.dtype, shape: value.shape.clone() })
+        Ok(Array::as_stored(buf, value.dtype, value.shape.clone()))
     }
 
     /// Adds the outputs; those that no node computes are copied.
@@ -142,7 +143,16 @@ impl<'l, 'g> Context<'l, 'g> {
 
     /// An operand as an array, even if it is a constant of one element.
     pub fn array(&mut self, input: usize) -> Result<Array> {
-        self.lowering.read(self.node.inputs[input])
+        self.view(self.node.inputs[input])
+    }
+
+    /// A value as the node's operation takes it.
+    fn view(&mut self, id: ValueId) -> Result<Array> {
+        let array = self.lowering.read(id)?;
+        Ok(match takes_as_stored(&self.node.op) {
+            true => array,
+            false => Array::computed(array.buf, array.dtype, array.shape),
+        })
     }
 
     /// An operand; constants of one element are literals.
@@ -152,7 +162,11 @@ impl<'l, 'g> Context<'l, 'g> {
             && value.shape.iter().all(|d| *d == 1)
             && let Some(literal) = only_element(data)
         {
-            return Ok(Operand::Literal(literal, value.shape.clone()));
+            let dtype = match takes_as_stored(&self.node.op) {
+                true => literal.dtype(),
+                false => computed_in(literal.dtype()),
+            };
+            return Ok(Operand::Literal(eval_cast(dtype, literal), value.shape.clone()));
         }
         self.array(input).map(Operand::Array)
     }
@@ -189,7 +203,7 @@ impl<'l, 'g> Context<'l, 'g> {
         let id = self.node.outputs[output];
         let role = if self.lowering.graph.outputs.contains(&id) { Role::Out } else { Role::Temp };
         self.lowering.define(id, role)?;
-        self.lowering.read(id)
+        self.view(id)
     }
 
     /// The shape of a result.
@@ -201,7 +215,7 @@ impl<'l, 'g> Context<'l, 'g> {
     pub fn temp(&mut self, part: &str, dtype: DType, shape: &[usize]) -> Result<Array> {
         let name = self.name(part);
         let buf = self.lowering.add_buffer(&name, dtype, shape, Role::Temp)?;
-        Ok(Array { buf, dtype, shape: shape.to_vec() })
+        Ok(Array::as_stored(buf, dtype, shape.to_vec()))
     }
 
     /// A constant `NODE.part` computed here.
@@ -209,7 +223,7 @@ impl<'l, 'g> Context<'l, 'g> {
         let name = self.name(part);
         let data = tensor_of(dtype, shape, values)?;
         let buf = self.lowering.add_const(&name, Arc::new(data))?;
-        Ok(Array { buf, dtype, shape: shape.to_vec() })
+        Ok(Array::as_stored(buf, dtype, shape.to_vec()))
     }
 
     /// Starts the nest of the node, or one of its steps (`NODE.part`).
@@ -235,10 +249,26 @@ impl<'l, 'g> Context<'l, 'g> {
         let results = used.into_iter().map(|i| self.define(i)).collect::<Result<Vec<_>>>()?;
         let mut b = self.nest("");
         for y in &results {
-            b.for_each("i", &y.shape, |b, i| b.store(y.buf, i, Scalar::zero(y.dtype).into()));
+            b.for_each("i", &y.shape, |b, i| y.store(b, i, Scalar::zero(y.dtype).into()));
         }
         b.finish();
         Ok(true)
+    }
+}
+
+/// Whether an operation only moves elements, or converts them: it does not compute with halves in another type.
+fn takes_as_stored(op: &Op) -> bool {
+    match op {
+        Op::Cast { .. } | Op::Where | Op::Dropout | Op::Unary(Unary::Identity) => true,
+        Op::Expand { .. } | Op::Reshape { .. } | Op::Transpose { .. } | Op::Slice { .. } => true,
+        Op::Pad { .. } | Op::Concat { .. } | Op::Split { .. } | Op::Gather { .. } | Op::Check { .. } => true,
+        Op::Scatter { reduction } => reduction.is_none(),
+        Op::Unary(_) | Op::Binary(_) | Op::Clip { .. } | Op::BiasAdd { .. } => false,
+        Op::MatMul | Op::Gemm { .. } | Op::Conv { .. } | Op::Recurrent { .. } => false,
+        Op::BatchNorm { .. } | Op::LayerNorm { .. } | Op::RmsNorm { .. } => false,
+        Op::InstanceNorm { .. } | Op::GroupNorm { .. } => false,
+        Op::Softmax { .. } | Op::LogSoftmax { .. } | Op::Reduce { .. } | Op::ArgReduce { .. } => false,
+        Op::Pool { .. } | Op::GlobalPool { .. } => false,
     }
 }
 
@@ -275,6 +305,8 @@ fn only_element(data: &Tensor) -> Option<Scalar> {
     match data.dtype() {
         DType::F32 => first(data, Scalar::F32),
         DType::F64 => first(data, Scalar::F64),
+        DType::F16 => first(data, Scalar::F16),
+        DType::BF16 => first(data, Scalar::BF16),
         DType::I64 => first(data, Scalar::I64),
         DType::I32 => first(data, Scalar::I32),
         DType::I8 => first(data, Scalar::I8),
@@ -287,12 +319,14 @@ fn only_element(data: &Tensor) -> Option<Scalar> {
     }
 }
 
-/// A floating-point tensor of these values.
+/// A tensor of these values, of a type that operations compute in.
 fn tensor_of(dtype: DType, shape: &[usize], values: &[f64]) -> Result<Tensor> {
     match dtype {
         DType::F64 => Tensor::new(shape, values),
         DType::F32 => Tensor::new(shape, &values.iter().map(|v| *v as f32).collect::<Vec<f32>>()),
-        other @ (DType::I64
+        other @ (DType::F16
+        | DType::BF16
+        | DType::I64
         | DType::I32
         | DType::I16
         | DType::I8

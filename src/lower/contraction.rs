@@ -38,7 +38,7 @@ pub(super) fn matmul(cx: &mut Context<'_, '_>) -> Result<()> {
             at_b.extend(column.map(Affine::var));
             a.at(at_a) * b.at(at_b)
         });
-        nest.store(y.buf, vars, product);
+        y.store(nest, vars, product);
     });
     nest.finish();
     Ok(())
@@ -71,7 +71,7 @@ pub(super) fn gemm(
             Some(c) => product + scaled(beta, c.broadcast(&affine(vars), &y.shape)),
             None => product,
         };
-        nest.store(y.buf, vars, value);
+        y.store(nest, vars, value);
     });
     nest.finish();
     Ok(())

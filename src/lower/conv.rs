@@ -1,7 +1,7 @@
 //! Convolution, directly as its definition: loops over the result, and inside them over the input channels of
 //! the group and the window.
 
-use nestjit_ir::{Affine, Expr, ReduceOp, Scalar, Var};
+use nestjit_ir::{Affine, ReduceOp, Scalar, Var};
 
 use super::context::{Context, Loop, accumulate, loops};
 use super::image::{ImageLoops, image_index, spatial_dims, spatial_loops, window_index, windows_inside};
@@ -95,8 +95,7 @@ pub(super) fn conv(cx: &mut Context<'_, '_>, window: &Window, groups: usize, for
         let sum = accumulate(b, &acc, ReduceOp::Add, y.dtype, &reduced, |inner| {
             let (ci, k) = if has_input_loop { (Some(inner[0]), &inner[1..]) } else { (None, inner) };
             let at = image_index(format, vars[0], grouping.input_channel(c, ci), window_index(window, o, k));
-            let element =
-                if padded { Expr::load_or(x.buf, at, Scalar::zero(x.dtype).into()) } else { x.at(at) };
+            let element = if padded { x.at_or(at, Scalar::zero(x.dtype)) } else { x.at(at) };
             let mut at = vec![co.clone(), ci.map_or(Affine::constant(0), Affine::var)];
             at.extend(k.iter().map(|k| Affine::var(*k)));
             element * weight.at(at)
@@ -105,7 +104,7 @@ pub(super) fn conv(cx: &mut Context<'_, '_>, window: &Window, groups: usize, for
             Some(bias) => sum + bias.at([co.clone()]),
             None => sum,
         };
-        b.store(y.buf, image_index(format, vars[0], co, o.iter().map(|o| Affine::var(*o))), value);
+        y.store(b, image_index(format, vars[0], co, o.iter().map(|o| Affine::var(*o))), value);
     });
     b.finish();
     Ok(())

@@ -20,7 +20,7 @@ fn elementwise(
         let at = affine(i);
         let values = operands.iter().map(|x| x.broadcast(&at, &y.shape)).collect();
         let value = value(b, values);
-        b.store(y.buf, i, value);
+        y.store(b, i, value);
     });
     b.finish();
     Ok(())
@@ -137,7 +137,7 @@ pub(super) fn bias_add(cx: &mut Context<'_, '_>, axis: usize) -> Result<()> {
     let (x, bias) = (cx.operand(0)?, cx.operand(1)?);
     let y = cx.result()?;
     let mut b = cx.nest("");
-    b.for_each("i", &y.shape, |b, i| b.store(y.buf, i, x.at(i) + bias.at([i[axis]])));
+    b.for_each("i", &y.shape, |b, i| y.store(b, i, x.at(i) + bias.at([i[axis]])));
     b.finish();
     Ok(())
 }

@@ -19,7 +19,7 @@ pub(super) fn transpose(cx: &mut Context<'_, '_>, perm: &[usize]) -> Result<()> 
         for (var, dim) in i.iter().zip(perm) {
             at[*dim] = *var;
         }
-        b.store(y.buf, i, x.at(at));
+        y.store(b, i, x.at(at));
     });
     b.finish();
     Ok(())
@@ -31,7 +31,7 @@ pub(super) fn slice(cx: &mut Context<'_, '_>, starts: &[usize], steps: &[i64]) -
     let mut b = cx.nest("");
     b.for_each("i", &y.shape, |b, i| {
         let at = (0..i.len()).map(|d| i[d] * steps[d] + starts[d] as i64);
-        b.store(y.buf, i, x.at(at));
+        y.store(b, i, x.at(at));
     });
     b.finish();
     Ok(())
@@ -49,7 +49,7 @@ pub(super) fn concat(cx: &mut Context<'_, '_>, axis: usize) -> Result<()> {
             b.for_each("i", shape, |b, i| {
                 let mut at = affine(i);
                 at[axis] = at[axis].plus(offset);
-                b.store(y.buf, at, x.at(i));
+                y.store(b, at, x.at(i));
             });
         }
         offset += shape[axis] as i64;
@@ -68,7 +68,7 @@ pub(super) fn split(cx: &mut Context<'_, '_>, axis: usize, sizes: &[usize]) -> R
             b.for_each("i", &y.shape, |b, i| {
                 let mut at = affine(i);
                 at[axis] = at[axis].plus(offset);
-                b.store(y.buf, i, x.at(at));
+                y.store(b, i, x.at(at));
             });
             b.finish();
         }
@@ -89,7 +89,7 @@ pub(super) fn gather(cx: &mut Context<'_, '_>, axis: usize) -> Result<()> {
         let mut at: Vec<Index> = i[..axis].iter().map(|v| Affine::var(*v).into()).collect();
         at.push(gather_index(&indices, &affine(&i[axis..axis + count]), extent, &site));
         at.extend(i[axis + count..].iter().map(|v| Index::from(Affine::var(*v))));
-        b.store(y.buf, i, Expr::load(data.buf, at));
+        y.store(b, i, data.at(at));
     });
     b.finish();
     Ok(())
@@ -108,15 +108,21 @@ pub(super) fn scatter(cx: &mut Context<'_, '_>, reduction: Option<Reduction>) ->
         Some(Reduction::Max) => Some(ReduceOp::Max),
         Some(_) => Some(ReduceOp::Min),
     };
+    // What is combined step by step is not rounded to a half in each of them.
+    let wide = y.is_rounded();
+    let to = if wide { cx.temp("sum", y.dtype, &y.shape)? } else { y.clone() };
     let mut b = cx.nest("");
-    b.for_each("i", &y.shape, |b, i| b.store(y.buf, i, x.at(i)));
+    b.for_each("i", &to.shape, |b, i| to.store(b, i, x.at(i)));
     b.for_each("u", updates.shape(), |b, i| {
         let at = [gather_index(&indices, &affine(&i[..1]), extent, &site), Affine::var(i[1]).into()];
         match op {
-            None => b.store(y.buf, at, updates.at(i)),
-            Some(op) => b.reduce(op, y.buf, at, updates.at(i)),
+            None => to.store(b, at, updates.at(i)),
+            Some(op) => b.reduce(op, to.buf, at, updates.at(i)),
         }
     });
+    if wide {
+        b.for_each("i", &y.shape, |b, i| y.store(b, i, to.at(i)));
+    }
     b.finish();
     Ok(())
 }

@@ -38,17 +38,23 @@ pub(super) fn batch_norm(cx: &mut Context<'_, '_>, epsilon: f64, format: Format)
             Ok(factor) => centred * factor.at(c),
             Err((scale, variance)) => centred * rsqrt(variance.at(c), y.dtype, epsilon) * scale.at(c),
         };
-        b.store(y.buf, i, scaled + bias.at(c));
+        y.store(b, i, scaled + bias.at(c));
     });
     b.finish();
     Ok(())
 }
 
 fn floats(tensor: &crate::tensor::Tensor) -> Vec<f64> {
-    match (tensor.values::<f32>(), tensor.values::<f64>()) {
-        (Ok(values), _) => values.iter().map(|v| f64::from(*v)).collect(),
-        (_, Ok(values)) => values.to_vec(),
-        _ => Vec::new(),
+    fn of<T: crate::tensor::Element>(tensor: &crate::tensor::Tensor, f: impl Fn(T) -> f64) -> Vec<f64> {
+        tensor.values::<T>().map(|values| values.iter().map(|v| f(*v)).collect()).unwrap_or_default()
+    }
+    match tensor.dtype() {
+        DType::F32 => of::<f32>(tensor, f64::from),
+        DType::F64 => of::<f64>(tensor, |v| v),
+        DType::F16 => of(tensor, nestjit_ir::f16::to_f64),
+        DType::BF16 => of(tensor, nestjit_ir::bf16::to_f64),
+        DType::I64 | DType::I32 | DType::I16 | DType::I8 | DType::Bool => Vec::new(),
+        DType::U64 | DType::U32 | DType::U16 | DType::U8 => Vec::new(),
     }
 }
 
@@ -90,7 +96,7 @@ impl Statistics<'_> {
             let total = accumulate(b, &acc, ReduceOp::Add, dtype, &self.inner, |inner| {
                 value(self.x.at((self.index)(outer, inner)), outer)
             });
-            b.store(result.buf, outer, last(total / self.count()));
+            result.store(b, outer, last(total / self.count()));
         });
         b.finish();
         Ok(result)
@@ -167,7 +173,7 @@ fn trailing(
             Some(bias) => value + bias.broadcast(&rest, inner),
             None => value,
         };
-        b.store(y.buf, i, value);
+        y.store(b, i, value);
     });
     b.finish();
     Ok(())
@@ -193,7 +199,7 @@ pub(super) fn instance_norm(cx: &mut Context<'_, '_>, epsilon: f64, format: Form
     loops(&mut b, &all.loops, |b, i| {
         let c = all.channels(i)[0];
         let value = (x.at(i) - mean.at([i[0], c])) * factor.at([i[0], c]);
-        b.store(y.buf, i, value * scale.at([c]) + bias.at([c]));
+        y.store(b, i, value * scale.at([c]) + bias.at([c]));
     });
     b.finish();
     Ok(())
@@ -232,7 +238,7 @@ pub(super) fn group_norm(
         let c = channel(group[1], all.channels(i)[1]);
         let at = image_index(format, i[0], c.clone(), affine(all.spatial(i)));
         let value = (x.at(at.clone()) - mean.at(group)) * factor.at(group);
-        b.store(y.buf, at, value * scale.at([c.clone()]) + bias.at([c]));
+        y.store(b, at, value * scale.at([c.clone()]) + bias.at([c]));
     });
     b.finish();
     Ok(())

@@ -1,19 +1,72 @@
 //! What an operation reads and writes: arrays, and constants of one element as literals.
+//!
+//! Half types are how elements are stored: an operation that computes reads them as `f32`, and what it stores is rounded
+//! ([`Array::at`], [`Array::store`]), so that no operation knows of them.
 
-use nestjit_ir::{Affine, BufId, DType, Expr, Index, Scalar, Var};
+use nestjit_ir::interp::eval_cast;
+use nestjit_ir::{Affine, BufId, DType, Expr, Index, NestBuilder, Scalar, Var};
 
 /// A buffer, with what lowering asks it most.
 #[derive(Clone, Debug)]
 pub(super) struct Array {
     pub buf: BufId,
+    /// The type of the buffer's elements.
+    stored: DType,
+    /// The type in which the operation computes with them.
     pub dtype: DType,
     pub shape: Vec<usize>,
 }
 
+/// The type in which operations compute with elements of a type.
+pub(super) const fn computed_in(stored: DType) -> DType {
+    match stored {
+        DType::F16 | DType::BF16 => DType::F32,
+        DType::F32 | DType::F64 | DType::Bool => stored,
+        DType::I64 | DType::I32 | DType::I16 | DType::I8 => stored,
+        DType::U64 | DType::U32 | DType::U16 | DType::U8 => stored,
+    }
+}
+
 impl Array {
+    /// A buffer whose elements the operation takes as they are stored.
+    pub fn as_stored(buf: BufId, stored: DType, shape: Vec<usize>) -> Array {
+        Array { buf, stored, dtype: stored, shape }
+    }
+
+    /// A buffer with whose elements the operation computes.
+    pub fn computed(buf: BufId, stored: DType, shape: Vec<usize>) -> Array {
+        Array { buf, stored, dtype: computed_in(stored), shape }
+    }
+
+    fn loaded(&self, load: Expr) -> Expr {
+        if self.dtype == self.stored { load } else { load.cast(self.dtype) }
+    }
+
     /// The element at an index.
     pub fn at<I: Into<Index>>(&self, index: impl IntoIterator<Item = I>) -> Expr {
-        Expr::load(self.buf, index)
+        self.loaded(Expr::load(self.buf, index))
+    }
+
+    /// Whether what is stored is rounded to another type than it is computed in.
+    pub fn is_rounded(&self) -> bool {
+        self.dtype != self.stored
+    }
+
+    /// The element at an index, or a value outside the array.
+    pub fn at_or<I: Into<Index>>(&self, index: impl IntoIterator<Item = I>, outside: Scalar) -> Expr {
+        let outside = eval_cast(self.stored, outside);
+        self.loaded(Expr::load_or(self.buf, index, outside.into()))
+    }
+
+    /// Stores an element.
+    pub fn store<I: Into<Index>>(
+        &self,
+        b: &mut NestBuilder<'_>,
+        index: impl IntoIterator<Item = I>,
+        value: Expr,
+    ) {
+        let value = if self.dtype == self.stored { value } else { value.cast(self.stored) };
+        b.store(self.buf, index, value);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Padding. A constant border is an access with `otherwise`; any other is a group of loops per part of the result,
 //! each with affine indices.
 
-use nestjit_ir::{Affine, Expr, Scalar, Var};
+use nestjit_ir::{Affine, Scalar, Var};
 
 use super::context::Context;
 use crate::error::Result;
@@ -18,12 +18,12 @@ fn constant(cx: &mut Context<'_, '_>, begin: &[i64], end: &[i64], value: f64) ->
     let x = cx.array(0)?;
     let y = cx.result()?;
     let border = begin.iter().chain(end).any(|p| *p > 0);
-    let outside = Expr::Const(Scalar::from_f64(x.dtype, value));
+    let outside = Scalar::from_f64(x.dtype, value);
     let mut b = cx.nest("");
     b.for_each("i", &y.shape, |b, i| {
         let at = i.iter().zip(begin).map(|(i, begin)| *i - *begin);
-        let value = if border { Expr::load_or(x.buf, at, outside) } else { x.at(at) };
-        b.store(y.buf, i, value);
+        let value = if border { x.at_or(at, outside) } else { x.at(at) };
+        y.store(b, i, value);
     });
     b.finish();
     Ok(())
@@ -149,7 +149,7 @@ fn parts(cx: &mut Context<'_, '_>, begin: &[i64], end: &[i64], mode: PadMode) ->
                 to.push(result);
                 from.push(operand);
             }
-            b.store(y.buf, to, x.at(from));
+            y.store(b, to, x.at(from));
         });
     }
     b.finish();

@@ -58,7 +58,7 @@ fn project(cx: &mut Context<'_, '_>, layer: &Layer<'_>) -> Result<Array> {
             Some(bias) => sum + bias.at([d, m]),
             None => sum,
         };
-        nest.store(y.buf, vars, value);
+        y.store(nest, vars, value);
     });
     nest.finish();
     Ok(y)
@@ -164,7 +164,7 @@ impl One<'_> {
         });
         for (to, from) in [(&cell.y_h, Some(h)), (&cell.y_c, c)] {
             if let (Some(to), Some(from)) = (to, from) {
-                self.each(b, |b, i, j| b.store(to.buf, self.at(i, j), Expr::load(from, [i, j])));
+                self.each(b, |b, i, j| to.store(b, self.at(i, j), Expr::load(from, [i, j])));
             }
         }
     }
@@ -245,7 +245,7 @@ impl One<'_> {
     fn emit(&self, b: &mut NestBuilder<'_>, h: BufId, step: &Affine, i: Var, j: Var, value: Expr) {
         b.store(h, [i, j], value);
         if let Some(y) = &self.cell.y {
-            b.store(y.buf, [step.clone(), self.d.into(), i.into(), j.into()], Expr::load(h, [i, j]));
+            y.store(b, [step.clone(), self.d.into(), i.into(), j.into()], Expr::load(h, [i, j]));
         }
     }
 

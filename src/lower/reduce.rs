@@ -72,7 +72,7 @@ impl Reduced {
         let mut b = b;
         loops(&mut b, &self.outer_loops(), |b, outer| {
             let total = accumulate(b, acc, op, to.dtype, &self.inner_loops(), |inner| value(outer, inner));
-            b.store(to.buf, index(outer), last(total, outer));
+            to.store(b, index(outer), last(total, outer));
         });
         b.finish();
     }

@@ -13,7 +13,7 @@ pub(super) fn reshape(cx: &mut Context<'_, '_>) -> Result<()> {
     match refined {
         Some(extents) => b.for_each("i", &extents, |b, i| {
             let at = coarse_index(&extents, i, &x.shape);
-            b.store(y.buf, coarse_index(&extents, i, &y.shape), x.at(at));
+            y.store(b, coarse_index(&extents, i, &y.shape), x.at(at));
         }),
         None => b.call("copy", &[x.buf], &[y.buf], &[]),
     }

@@ -42,7 +42,7 @@ impl Rows {
                 index.insert(self.axis, k[0]);
                 value(&index, outer)
             });
-            b.store(result.buf, outer, last(total));
+            result.store(b, outer, last(total));
         });
         b.finish();
         Ok(result)
@@ -53,7 +53,7 @@ impl Rows {
         let mut b = b;
         b.for_each("i", &self.y.shape, |b, index| {
             let outer = without(index, &[self.axis]);
-            b.store(to.buf, index, value(index, &outer));
+            to.store(b, index, value(index, &outer));
         });
         b.finish();
     }

@@ -29,7 +29,7 @@ pub(super) fn pool(cx: &mut Context<'_, '_>, kind: PoolKind, window: &Window, fo
     let (input, output) = (&x.shape[dims.clone()], &y.shape[dims]);
     let padded = !windows_inside(window, input, output);
     // Padding must change nothing: it is the identity of what combines.
-    let (op, outside) = (combine(kind), Expr::Const(combine(kind).identity(x.dtype)));
+    let (op, outside) = (combine(kind), combine(kind).identity(x.dtype));
     let count = match kind {
         PoolKind::Max => None,
         PoolKind::Average { count_include_pad } => Some(count(window, input, output, count_include_pad)),
@@ -48,14 +48,14 @@ pub(super) fn pool(cx: &mut Context<'_, '_>, kind: PoolKind, window: &Window, fo
         let (c, o) = (outer.channels(vars)[0], outer.spatial(vars));
         let total = accumulate(b, &acc, op, y.dtype, &reduced, |k| {
             let at = image_index(format, vars[0], c, window_index(window, o, k));
-            if padded { Expr::load_or(x.buf, at, outside) } else { x.at(at) }
+            if padded { x.at_or(at, outside) } else { x.at(at) }
         });
         let value = match (&table, &count) {
             (Some(table), _) => total / table.at(o),
             (None, Some(Count::Same(count))) => total / Expr::literal(y.dtype, *count as f64),
             (None, _) => total,
         };
-        b.store(y.buf, vars, value);
+        y.store(b, vars, value);
     });
     b.finish();
     Ok(())
@@ -111,7 +111,7 @@ pub(super) fn global_pool(cx: &mut Context<'_, '_>, kind: PoolKind, format: Form
             PoolKind::Average { .. } => total / Expr::literal(y.dtype, elements as f64),
         };
         let corner = vec![Affine::constant(0); spatial.len()];
-        b.store(y.buf, image_index(format, vars[0], vars[1], corner), value);
+        y.store(b, image_index(format, vars[0], vars[1], corner), value);
     });
     b.finish();
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use nestjit_ir::{CheckKind, DType, Scalar};
+use nestjit_ir::{CheckKind, DType, Scalar, bf16, f16};
 
 use super::attributes::Attributes;
 use super::import::Importer;
@@ -373,7 +373,7 @@ pub(super) fn ints(tensor: &Tensor, what: &str) -> Result<Vec<i64>> {
             tensor.values::<u64>()?.iter().map(|v| i64::try_from(*v).map_err(large)).collect()
         }
         DType::Bool => Ok(tensor.values::<bool>()?.iter().map(|v| i64::from(*v)).collect()),
-        other @ (DType::F32 | DType::F64) => {
+        other @ (DType::F32 | DType::F64 | DType::F16 | DType::BF16) => {
             Err(Error::shape(format!("{what} must be integers, not {other}")))
         }
     }
@@ -384,6 +384,8 @@ pub(super) fn floats(tensor: &Tensor, what: &str) -> Result<Vec<f64>> {
     match tensor.dtype() {
         DType::F32 => Ok(tensor.values::<f32>()?.iter().map(|v| f64::from(*v)).collect()),
         DType::F64 => Ok(tensor.values::<f64>()?.to_vec()),
+        DType::F16 => Ok(tensor.values::<f16>()?.iter().map(|v| v.to_f64()).collect()),
+        DType::BF16 => Ok(tensor.values::<bf16>()?.iter().map(|v| v.to_f64()).collect()),
         DType::U64 => Ok(tensor.values::<u64>()?.iter().map(|v| *v as f64).collect()),
         DType::I64
         | DType::I32

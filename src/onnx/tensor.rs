@@ -20,6 +20,8 @@ pub(super) fn dtype(number: i32) -> Result<DType> {
     Ok(match data_type {
         DataType::Float => DType::F32,
         DataType::Double => DType::F64,
+        DataType::Float16 => DType::F16,
+        DataType::Bfloat16 => DType::BF16,
         DataType::Int64 => DType::I64,
         DataType::Int32 => DType::I32,
         DataType::Int8 => DType::I8,
@@ -145,6 +147,11 @@ fn typed(proto: &TensorProto, dtype: DType, shape: &[usize]) -> Result<Tensor> {
         DType::F64 => Tensor::from_bytes(dtype, shape, cast_slice(&proto.double_data)),
         DType::I64 => Tensor::from_bytes(dtype, shape, cast_slice(&proto.int64_data)),
         DType::I32 => Tensor::from_bytes(dtype, shape, cast_slice(&proto.int32_data)),
+        // Their bits.
+        DType::F16 | DType::BF16 => {
+            let bits = narrow::<i32, u16>(&proto.int32_data, shape)?;
+            Tensor::from_bytes(dtype, shape, bits.bytes()?)
+        }
         DType::I8 => narrow::<i32, i8>(&proto.int32_data, shape),
         DType::U8 => narrow::<i32, u8>(&proto.int32_data, shape),
         DType::I16 => narrow::<i32, i16>(&proto.int32_data, shape),

@@ -2,7 +2,8 @@
 //! convolution or a matrix product with constant weights, `s` goes into the weights and `t` into the bias;
 //! anywhere else the BatchNorm becomes a multiplication and a bias, so that no root is left to compute.
 //!
-//! Factors are computed in `f64` and rounded once, with the weights: when these are packed.
+//! Factors are computed in `f64` and rounded once, with the weights: when these are packed. A BatchNorm on a half type stays
+//! as it is: it is computed in `f32` and rounded once, and factors and weights that are rounded to a half would be coarser.
 
 use nestjit_ir::DType;
 
@@ -237,11 +238,12 @@ fn add_constant(graph: &mut Graph, name: &str, tensor: Tensor) -> ValueId {
     graph.add_constant(name, tensor)
 }
 
-/// The values of a floating-point tensor.
+/// The values of a tensor of `f32` or `f64`.
 fn to_f64(tensor: &Tensor) -> Option<Vec<f64>> {
     match tensor.dtype() {
         DType::F32 => Some(tensor.values::<f32>().ok()?.iter().map(|v| f64::from(*v)).collect()),
         DType::F64 => Some(tensor.values::<f64>().ok()?.to_vec()),
+        DType::F16 | DType::BF16 => None,
         DType::I64
         | DType::I32
         | DType::I16
@@ -259,6 +261,7 @@ fn from_f64(dtype: DType, values: &[f64]) -> Result<Tensor> {
     match dtype {
         DType::F64 => Tensor::new(&[values.len()], values),
         DType::F32 => Tensor::new(&[values.len()], &values.iter().map(|v| *v as f32).collect::<Vec<f32>>()),
+        DType::F16 | DType::BF16 => Err(Error::internal("a norm of a half type is not folded")),
         DType::I64
         | DType::I32
         | DType::I16

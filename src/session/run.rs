@@ -331,7 +331,8 @@ pub(super) fn scalar(item: &Item, what: &str) -> Result<Option<i64>> {
             DType::Bool => Ok(i64::from(tensor.values::<bool>()?[0])),
             DType::I64 => Ok(tensor.values::<i64>()?[0]),
             DType::I32 => Ok(i64::from(tensor.values::<i32>()?[0])),
-            DType::F32 | DType::F64 | DType::I16 | DType::I8 => refused(),
+            DType::F32 | DType::F64 | DType::F16 | DType::BF16 => refused(),
+            DType::I16 | DType::I8 => refused(),
             DType::U64 | DType::U32 | DType::U16 | DType::U8 => refused(),
         }
     };

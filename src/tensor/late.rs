@@ -6,8 +6,8 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use nestjit_ir::DType;
 use nestjit_ir::layout::scaled;
+use nestjit_ir::{DType, bf16, f16, halves};
 
 use super::Tensor;
 use crate::error::{Error, ErrorKind, Result};
@@ -180,6 +180,12 @@ impl Late {
             DType::F32 => {
                 multiply(factors, to, |v, factor| scaled(f32::from_ne_bytes(v), factor).to_ne_bytes())
             }
+            DType::F16 => multiply(factors, to, |v, factor| {
+                halves::f16_from_f64(f16::from_ne_bytes(v).to_f64() * factor).to_ne_bytes()
+            }),
+            DType::BF16 => multiply(factors, to, |v, factor| {
+                halves::bf16_from_f64(bf16::from_ne_bytes(v).to_f64() * factor).to_ne_bytes()
+            }),
             DType::I64
             | DType::I32
             | DType::I16

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytemuck::{AnyBitPattern, CheckedBitPattern, NoUninit};
 use ndarray::{ArrayBase, ArrayD, ArrayViewD, Data, Dimension, IxDyn};
-use nestjit_ir::{DType, Scalar};
+use nestjit_ir::{DType, Scalar, bf16, f16};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -24,7 +24,7 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// A Rust type that is the element of a tensor: `f32`, `f64`, `bool` and the integers of 8 to 64 bits. Memory is read as
+/// A Rust type that is the element of a tensor: `f32`, `f64`, [`f16`], [`bf16`], `bool` and the integers of 8 to 64 bits. Memory is read as
 /// what [`Element::DTYPE`] says, so there are no others:
 ///
 /// ```compile_fail
@@ -52,8 +52,8 @@ macro_rules! elements {
         const _: () = assert!(size_of::<$t>() == DType::$d.size());
     )* };
 }
-elements!(f32 => F32, f64 => F64, i64 => I64, i32 => I32, i8 => I8, u8 => U8, i16 => I16, u16 => U16, u32 => U32,
-    u64 => U64, bool => Bool);
+elements!(f32 => F32, f64 => F64, f16 => F16, bf16 => BF16, i64 => I64, i32 => I32, i8 => I8, u8 => U8, i16 => I16,
+    u16 => U16, u32 => U32, u64 => U64, bool => Bool);
 
 /// A dense array of one element type, row-major. Cloning shares the storage.
 ///
@@ -160,6 +160,10 @@ impl Tensor {
         match dtype {
             DType::F32 => tensor.fill_with(|| rng.next_u32() as f32 / 2f32.powi(31) - 1.0)?,
             DType::F64 => tensor.fill_with(|| f64::from(rng.next_u32()) / 2f64.powi(31) - 1.0)?,
+            DType::F16 => tensor.fill_with(|| f16::from_f32(rng.next_u32() as f32 / 2f32.powi(31) - 1.0))?,
+            DType::BF16 => {
+                tensor.fill_with(|| bf16::from_f32(rng.next_u32() as f32 / 2f32.powi(31) - 1.0))?
+            }
             DType::I64 => tensor.fill_with(|| i64::from(rng.next_u32() % 3))?,
             DType::I32 => tensor.fill_with(|| (rng.next_u32() % 3) as i32)?,
             DType::I8 => tensor.fill_with(|| (rng.next_u32() % 3) as i8)?,
@@ -354,6 +358,8 @@ impl From<Scalar> for Tensor {
         match value {
             Scalar::F32(v) => Tensor::scalar(v),
             Scalar::F64(v) => Tensor::scalar(v),
+            Scalar::F16(v) => Tensor::scalar(v),
+            Scalar::BF16(v) => Tensor::scalar(v),
             Scalar::I64(v) => Tensor::scalar(v),
             Scalar::I32(v) => Tensor::scalar(v),
             Scalar::I8(v) => Tensor::scalar(v),

@@ -96,7 +96,7 @@ impl<T: Element, S: Data<Elem = T>, D: Dimension> From<ArrayBase<S, D>> for Tens
 #[cfg(test)]
 mod tests {
     use ndarray::{Array2, array};
-    use nestjit_ir::DType;
+    use nestjit_ir::{DType, bf16, f16};
 
     use super::*;
     use crate::error::ErrorKind;
@@ -158,8 +158,8 @@ mod tests {
                     })*
                 } };
             }
-            in_place!(f32 => F32, f64 => F64, i64 => I64, i32 => I32, i8 => I8, u8 => U8, i16 => I16, u16 => U16,
-                u32 => U32, u64 => U64, bool => Bool);
+            in_place!(f32 => F32, f64 => F64, f16 => F16, bf16 => BF16, i64 => I64, i32 => I32, i8 => I8, u8 => U8,
+                i16 => I16, u16 => U16, u32 => U32, u64 => U64, bool => Bool);
         }
         let values = Tensor::random(DType::F64, &[7], 1).unwrap();
         let expected = values.values::<f64>().unwrap().to_vec();

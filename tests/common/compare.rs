@@ -1,6 +1,6 @@
 //! Comparing tensors with a reference.
 
-use nestjit::{DType, Tensor};
+use nestjit::{DType, Tensor, bf16, f16};
 
 /// The elements as `f64`, whatever their type.
 pub fn to_f64(tensor: &Tensor) -> Vec<f64> {
@@ -12,6 +12,8 @@ pub fn to_f64(tensor: &Tensor) -> Vec<f64> {
     match tensor.dtype() {
         DType::F32 => convert!(f32),
         DType::F64 => convert!(f64),
+        DType::F16 => tensor.values::<f16>().unwrap().iter().map(|v| v.to_f64()).collect(),
+        DType::BF16 => tensor.values::<bf16>().unwrap().iter().map(|v| v.to_f64()).collect(),
         DType::I64 => convert!(i64),
         DType::I32 => convert!(i32),
         DType::I8 => convert!(i8),
@@ -26,7 +28,7 @@ pub fn to_f64(tensor: &Tensor) -> Vec<f64> {
 
 /// Where `actual` differs from `expected`, if it does. `dtype` is the type that the graph declares: floats may
 /// differ by `tolerance * (1 + |expected|)`, must be infinite or NaN together, and everything else must be
-/// equal. The tensors may hold `f64` where `f32` is declared.
+/// equal. Halves may differ by a step in any case. The tensors may hold `f64` where `f32` or a half is declared.
 pub fn difference(actual: &Tensor, expected: &Tensor, dtype: DType, tolerance: f64) -> Option<String> {
     if actual.shape() != expected.shape() {
         return Some(format!("the shape is {:?} instead of {:?}", actual.shape(), expected.shape()));
@@ -34,8 +36,15 @@ pub fn difference(actual: &Tensor, expected: &Tensor, dtype: DType, tolerance: f
     if actual.dtype().is_float() != dtype.is_float() || (!dtype.is_float() && actual.dtype() != dtype) {
         return Some(format!("the type is {} instead of {dtype}", actual.dtype()));
     }
-    // An f32 result overflows where the reference, in f64, does not.
-    let narrow = |v: f64| if actual.dtype() == DType::F32 { f64::from(v as f32) } else { v };
+    // A narrow result overflows where the reference, in f64, does not.
+    let (narrow, step): (fn(f64) -> f64, f64) = match actual.dtype() {
+        DType::F32 => (|v| f64::from(v as f32), 0.0),
+        DType::F16 => (|v| f16::from_f64(v).to_f64(), 1.0 / 1024.0),
+        DType::BF16 => (|v| bf16::from_f64(v).to_f64(), 1.0 / 128.0),
+        DType::F64 | DType::I64 | DType::I32 | DType::I16 | DType::I8 => (|v| v, 0.0),
+        DType::U64 | DType::U32 | DType::U16 | DType::U8 | DType::Bool => (|v| v, 0.0),
+    };
+    let tolerance = tolerance.max(step);
     let close =
         |a: f64, e: f64| a == e || (a.is_nan() && e.is_nan()) || (a - e).abs() <= tolerance * (1.0 + e.abs());
     let exact = !dtype.is_float();

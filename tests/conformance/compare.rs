@@ -1,6 +1,6 @@
 //! How close outputs are to what they must be.
 
-use nestjit::{DType, Item, Tensor};
+use nestjit::{DType, Item, Tensor, bf16, f16};
 
 /// A bound of `|value - expected|`: `absolute + relative * |expected|`.
 #[derive(Clone, Copy)]
@@ -14,6 +14,17 @@ const OFFICIAL: Tolerance = Tolerance { relative: 1e-3, absolute: 1e-7 };
 
 /// Ours, which fused and unfused code must keep to each other, too.
 const STRICT: Tolerance = Tolerance { relative: 1e-5, absolute: 1e-6 };
+
+/// A tolerance for a type: what is rounded to a half is a whole step off where it is near the middle between two.
+fn with_step(tolerance: Tolerance, dtype: DType) -> Tolerance {
+    let (step, smallest) = match dtype {
+        DType::F16 => (1.0 / 1024.0, 6e-8),
+        DType::BF16 => (1.0 / 128.0, 0.0),
+        DType::F32 | DType::F64 | DType::I64 | DType::I32 | DType::I16 | DType::I8 => return tolerance,
+        DType::U64 | DType::U32 | DType::U16 | DType::U8 | DType::Bool => return tolerance,
+    };
+    Tolerance { relative: tolerance.relative.max(step), absolute: tolerance.absolute.max(smallest) }
+}
 
 /// How close a list of tensors is to another.
 #[derive(Clone, PartialEq, Debug)]
@@ -75,7 +86,7 @@ pub fn difference(a: &[Item], b: &[Item]) -> Option<String> {
         if a.dtype() != b.dtype() || a.shape() != b.shape() {
             return Some(format!("output {i}: another type or shape"));
         }
-        worst(&values(a), &values(b), STRICT).map(|w| format!("output {i}{w}"))
+        worst(&values(a), &values(b), with_step(STRICT, a.dtype())).map(|w| format!("output {i}{w}"))
     })
 }
 
@@ -87,14 +98,16 @@ fn tensors(actual: &Tensor, expected: &Tensor) -> Closeness {
         return Closeness::Apart(format!(": shape {:?} instead of {:?}", actual.shape(), expected.shape()));
     }
     let (a, e) = (values(actual), values(expected));
-    if let Some(reason) = worst(&a, &e, OFFICIAL) {
+    if let Some(reason) = worst(&a, &e, with_step(OFFICIAL, actual.dtype())) {
         return Closeness::Apart(reason);
     }
     if actual.bytes() == expected.bytes() {
         return Closeness::Strict;
     }
     match actual.dtype().is_float() {
-        true => worst(&a, &e, STRICT).map_or(Closeness::Strict, Closeness::Official),
+        true => {
+            worst(&a, &e, with_step(STRICT, actual.dtype())).map_or(Closeness::Strict, Closeness::Official)
+        }
         false => Closeness::Official(": not equal".into()),
     }
 }
@@ -121,6 +134,8 @@ fn values(tensor: &Tensor) -> Vec<f64> {
     match tensor.dtype() {
         DType::F32 => list(tensor, |v: f32| f64::from(v)),
         DType::F64 => list(tensor, |v: f64| v),
+        DType::F16 => list(tensor, f16::to_f64),
+        DType::BF16 => list(tensor, bf16::to_f64),
         DType::I64 => list(tensor, |v: i64| v as f64),
         DType::I32 => list(tensor, |v: i32| f64::from(v)),
         DType::I8 => list(tensor, |v: i8| f64::from(v)),

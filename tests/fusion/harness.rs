@@ -158,6 +158,8 @@ fn values(t: &Tensor) -> String {
         }
         DType::I64 => format!("{:?}", t.values::<i64>()),
         other @ (DType::F64
+        | DType::F16
+        | DType::BF16
         | DType::I32
         | DType::I16
         | DType::I8
@@ -193,6 +195,8 @@ pub fn data(dtype: DType, shape: &[usize], seed: usize) -> Tensor {
             Tensor::new(shape, &(0..n).map(|i| (i % 3) as i64).collect::<Vec<i64>>()).expect("sizes agree")
         }
         other @ (DType::F64
+        | DType::F16
+        | DType::BF16
         | DType::I32
         | DType::I16
         | DType::I8

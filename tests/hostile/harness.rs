@@ -133,7 +133,7 @@ fn values(dtype: DType, shape: &[usize]) -> Result<Tensor, Error> {
         DType::I64 => Tensor::new(shape, &(0..n).map(|i| small(i) as i64 - 1).collect::<Vec<_>>()),
         DType::I32 => Tensor::new(shape, &(0..n).map(|i| small(i) as i32 - 1).collect::<Vec<_>>()),
         DType::Bool => Tensor::new(shape, &(0..n).map(|i| i % 2 == 0).collect::<Vec<_>>()),
-        DType::F32 | DType::F64 => Tensor::random(dtype, shape, 1),
+        DType::F32 | DType::F64 | DType::F16 | DType::BF16 => Tensor::random(dtype, shape, 1),
         DType::I16 | DType::I8 | DType::U64 | DType::U32 | DType::U16 | DType::U8 => {
             Tensor::random(dtype, shape, 1)
         }

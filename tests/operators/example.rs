@@ -8,7 +8,7 @@ use nestjit::onnx::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
     TypeProto, ValueInfoProto,
 };
-use nestjit::{DType, Tensor};
+use nestjit::{DType, Tensor, bf16, f16};
 
 /// A type: a particular one, or that which is tried.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -213,6 +213,8 @@ impl Operand {
         let bytes: Vec<u8> = match dtype {
             DType::F32 => elements.flat_map(|v| (v as f32).to_le_bytes()).collect(),
             DType::F64 => elements.flat_map(f64::to_le_bytes).collect(),
+            DType::F16 => elements.flat_map(|v| f16::from_f64(v).to_le_bytes()).collect(),
+            DType::BF16 => elements.flat_map(|v| bf16::from_f64(v).to_le_bytes()).collect(),
             DType::I64 => elements.flat_map(|v| (v as i64).to_le_bytes()).collect(),
             DType::I32 => elements.flat_map(|v| (v as i32).to_le_bytes()).collect(),
             DType::U32 => elements.flat_map(|v| (v as u32).to_le_bytes()).collect(),
@@ -316,6 +318,8 @@ fn number(dtype: DType) -> DataType {
     match dtype {
         DType::F32 => DataType::Float,
         DType::F64 => DataType::Double,
+        DType::F16 => DataType::Float16,
+        DType::BF16 => DataType::Bfloat16,
         DType::I64 => DataType::Int64,
         DType::I32 => DataType::Int32,
         DType::I8 => DataType::Int8,

@@ -28,10 +28,10 @@ use crate::types::DType;
 /// In which precision to compute.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Mode {
-    /// As the program says: `f32` operations in `f32`, in the order written.
+    /// As the program says: `f32` operations in `f32`, those on a half type rounded to it, in the order written.
     Exact,
-    /// Every `f32` value is held and computed in `f64`: the reference that rounding errors are measured
-    /// against. Results of `f32` buffers are `f64` values.
+    /// Every float is held and computed in `f64`: the reference that rounding errors are measured
+    /// against. Results of `f32`, `f16` and `bf16` buffers are `f64` values.
     F64,
 }
 
@@ -39,7 +39,7 @@ impl Mode {
     /// The type in which values of a type are held.
     pub const fn held(self, dtype: DType) -> DType {
         match (self, dtype) {
-            (Mode::F64, DType::F32) => DType::F64,
+            (Mode::F64, DType::F32 | DType::F16 | DType::BF16) => DType::F64,
             (_, dtype) => dtype,
         }
     }

@@ -31,6 +31,8 @@ pub(super) type Step<'a> = Box<dyn Fn(&mut State) -> Result<()> + 'a>;
 enum Code {
     F32(Eval<f32>),
     F64(Eval<f64>),
+    F16(Eval<half::f16>),
+    BF16(Eval<half::bf16>),
     I64(Eval<i64>),
     I32(Eval<i32>),
     I8(Eval<i8>),
@@ -75,7 +77,7 @@ macro_rules! typed {
         }
     };
 }
-typed! { f32, F32; f64, F64; i64, I64; i32, I32; i8, I8; u8, U8; i16, I16; u16, U16; u32, U32; u64, U64; bool, Bool; }
+typed! { f32, F32; f64, F64; half::f16, F16; half::bf16, BF16; i64, I64; i32, I32; i8, I8; u8, U8; i16, I16; u16, U16; u32, U32; u64, U64; bool, Bool; }
 
 /// Turns a nest into steps.
 pub(super) fn nest<'a>(

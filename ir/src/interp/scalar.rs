@@ -1,8 +1,9 @@
 //! What every operation computes, value by value.
 //!
 //! `f32` arithmetic is done in `f32`; transcendental functions on `f32` are computed in `f64` and rounded, so
-//! they are correctly rounded in all but a few cases.
+//! they are correctly rounded in all but a few cases. Half types are in `half`.
 
+mod half;
 #[cfg(test)]
 mod tests;
 
@@ -53,6 +54,8 @@ macro_rules! cast_from {
             match value {
                 Scalar::F32(v) => v as $t,
                 Scalar::F64(v) => v as $t,
+                Scalar::F16(v) => v.to_f32() as $t,
+                Scalar::BF16(v) => v.to_f32() as $t,
                 Scalar::I64(v) => v as $t,
                 Scalar::I32(v) => v as $t,
                 Scalar::I8(v) => v as $t,
@@ -315,6 +318,8 @@ impl Element for bool {
         match value {
             Scalar::F32(v) => v != 0.0,
             Scalar::F64(v) => v != 0.0,
+            Scalar::F16(v) => v.to_f32() != 0.0,
+            Scalar::BF16(v) => v.to_f32() != 0.0,
             Scalar::I64(v) => v != 0,
             Scalar::I32(v) => v != 0,
             Scalar::I8(v) => v != 0,
@@ -342,6 +347,14 @@ macro_rules! with_element {
             }
             $crate::DType::F64 => {
                 type $t = f64;
+                $body
+            }
+            $crate::DType::F16 => {
+                type $t = ::half::f16;
+                $body
+            }
+            $crate::DType::BF16 => {
+                type $t = ::half::bf16;
                 $body
             }
             $crate::DType::I64 => {

@@ -1,5 +1,7 @@
 //! The arrays that the interpreter reads and writes.
 
+use half::{bf16, f16};
+
 use super::scalar::{Element, with_element};
 use crate::types::{DType, Scalar};
 
@@ -30,6 +32,8 @@ impl Undefined {
 pub enum Data {
     F32(Vec<f32>),
     F64(Vec<f64>),
+    F16(Vec<f16>),
+    BF16(Vec<bf16>),
     I64(Vec<i64>),
     I32(Vec<i32>),
     I8(Vec<i8>),
@@ -114,7 +118,7 @@ macro_rules! stored {
         }
     };
 }
-stored! { f32, F32; f64, F64; i64, I64; i32, I32; i8, I8; u8, U8; i16, I16; u16, U16; u32, U32; u64, U64; bool, Bool; }
+stored! { f32, F32; f64, F64; f16, F16; bf16, BF16; i64, I64; i32, I32; i8, I8; u8, U8; i16, I16; u16, U16; u32, U32; u64, U64; bool, Bool; }
 
 impl Data {
     /// Whether there is no element.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use half::{bf16, f16};
+
 use super::lex::Tok;
 use super::{ParseError, Parser};
 use crate::affine::Affine;
@@ -223,7 +225,9 @@ impl Parser {
                 let sign = |v: Scalar| match v {
                     Scalar::F32(v) if negative => Scalar::F32(-v),
                     Scalar::F64(v) if negative => Scalar::F64(-v),
-                    Scalar::F32(_) | Scalar::F64(_) => v,
+                    Scalar::F16(v) if negative => Scalar::F16(-v),
+                    Scalar::BF16(v) if negative => Scalar::BF16(-v),
+                    Scalar::F32(_) | Scalar::F64(_) | Scalar::F16(_) | Scalar::BF16(_) => v,
                     Scalar::I64(_) | Scalar::I32(_) | Scalar::I16(_) | Scalar::I8(_) => v,
                     Scalar::U64(_) | Scalar::U32(_) | Scalar::U16(_) | Scalar::U8(_) => v,
                     Scalar::Bool(_) => v,
@@ -233,10 +237,16 @@ impl Parser {
                     "nan" => Scalar::F32(f32::NAN),
                     "inf_f64" => Scalar::F64(f64::INFINITY),
                     "nan_f64" => Scalar::F64(f64::NAN),
+                    "inf_f16" => Scalar::F16(f16::INFINITY),
+                    "nan_f16" => Scalar::F16(f16::NAN),
+                    "inf_bf16" => Scalar::BF16(bf16::INFINITY),
+                    "nan_bf16" => Scalar::BF16(bf16::NAN),
                     "true" if !negative => Scalar::Bool(true),
                     "false" if !negative => Scalar::Bool(false),
                     "bits_f32" if !negative => return self.bits(DType::F32).map(Some),
                     "bits_f64" if !negative => return self.bits(DType::F64).map(Some),
+                    "bits_f16" if !negative => return self.bits(DType::F16).map(Some),
+                    "bits_bf16" if !negative => return self.bits(DType::BF16).map(Some),
                     _ => return Ok(None),
                 };
                 self.skip(1 + usize::from(negative));
@@ -259,6 +269,7 @@ impl Parser {
         let scalar = match dtype {
             Some(DType::F32) => text.parse().ok().map(Scalar::F32),
             Some(DType::F64) => text.parse().ok().map(Scalar::F64),
+            Some(half @ (DType::F16 | DType::BF16)) => text.parse().ok().map(|v| Scalar::from_f64(half, v)),
             Some(DType::I64) => text.parse().ok().map(Scalar::I64),
             Some(DType::I32) => text.parse().ok().map(Scalar::I32),
             Some(DType::I8) => text.parse().ok().map(Scalar::I8),
@@ -286,11 +297,14 @@ impl Parser {
             return self.expected("a hexadecimal number");
         };
         let value = digits.strip_prefix("0x").and_then(|d| u64::from_str_radix(d, 16).ok());
-        let scalar = match (dtype, value.filter(|_| suffix.is_empty())) {
-            (DType::F64, Some(bits)) => Some(Scalar::F64(f64::from_bits(bits))),
-            (_, Some(bits)) => u32::try_from(bits).ok().map(|b| Scalar::F32(f32::from_bits(b))),
-            (_, None) => None,
-        };
+        let scalar = value.filter(|_| suffix.is_empty()).and_then(|bits| match dtype {
+            DType::F64 => Some(Scalar::F64(f64::from_bits(bits))),
+            DType::F32 => u32::try_from(bits).ok().map(|b| Scalar::F32(f32::from_bits(b))),
+            DType::F16 => u16::try_from(bits).ok().map(|b| Scalar::F16(f16::from_bits(b))),
+            DType::BF16 => u16::try_from(bits).ok().map(|b| Scalar::BF16(bf16::from_bits(b))),
+            DType::I64 | DType::I32 | DType::I16 | DType::I8 | DType::Bool => None,
+            DType::U64 | DType::U32 | DType::U16 | DType::U8 => None,
+        });
         let Some(scalar) = scalar else { return self.error(format!("these are not the bits of an {dtype}")) };
         self.advance();
         self.expect(")")?;

@@ -100,6 +100,12 @@ fn literals_keep_every_bit() {
     assert_eq!(bits("bits_f64(0xfff8000000000001)"), Some((DType::F64, 0xfff8_0000_0000_0001)));
     assert_eq!(bits("-inf_f64"), Some((DType::F64, f64::NEG_INFINITY.to_bits())));
     assert_eq!(bits("1e300f64"), Some((DType::F64, 1e300f64.to_bits())));
+    assert_eq!(bits("0.1f16"), Some((DType::F16, 0x2e66)));
+    assert_eq!(bits("-0.099975586f16"), Some((DType::F16, 0xae66)));
+    assert_eq!(bits("-inf_f16"), Some((DType::F16, 0xfc00)));
+    assert_eq!(bits("bits_f16(0xfe01)"), Some((DType::F16, 0xfe01)));
+    assert_eq!(bits("1.00025555e30bf16"), Some((DType::BF16, 0x714a)));
+    assert_eq!(bits("bits_bf16(0x7fc1)"), Some((DType::BF16, 0x7fc1)));
     assert_eq!(bits("5f32"), Some((DType::F32, 5f32.to_bits().into())));
     assert_eq!(bits("-9223372036854775808i64"), Some((DType::I64, 1 << 63)));
     assert_eq!(bits("-128i8"), Some((DType::I8, 128)));
@@ -120,7 +126,8 @@ fn wrong_expressions() {
         ("300u8", 1, "300 is not a value of type u8"),
         ("-1u8", 2, "-1 is not a value of type u8"),
         ("1.5i64", 1, "1.5 is not a value of type i64"),
-        ("1f16", 1, "there is no literal of type 'f16'"),
+        ("1f8", 1, "there is no literal of type 'f8'"),
+        ("bits_f16(0x10000)", 10, "these are not the bits of an f16"),
         ("%x[i]] ", 6, "expected a statement or '}', found ']'"),
         ("%x[i,q]", 6, "no loop around this binds 'q'"),
         (
@@ -157,7 +164,7 @@ fn wrong_programs() {
         ("nest @f() {}\nnest @f() {}", "2:6: there is already a nest @f"),
         ("nest @f(%x: f32) {}", "1:9: expected one of 'in', 'out', 'const' and 'temp', found '%x'"),
         ("nest @f(in x: f32) {}", "1:12: expected a buffer, such as %x, found 'x'"),
-        ("nest @f(in %x: f16) {}", "1:16: expected an element type, such as f32, found 'f16'"),
+        ("nest @f(in %x: f8) {}", "1:16: expected an element type, such as f32, found 'f8'"),
         ("nest @f(in %x: f32[-1]) {}", "1:20: expected a whole number, found '-'"),
         ("nest @f(in %x: f32[2 3]) {}", "1:22: expected ']', found '3'"),
         ("nest @f(in %x: f32, in %x: f32) {}", "1:21: %x is listed twice"),

@@ -39,6 +39,8 @@ pub fn buffer(c: &mut Choices<'_>, p: &mut Program, role: Role) -> BufId {
         DType::F32,
         DType::I64,
         DType::F64,
+        DType::F16,
+        DType::BF16,
         DType::I32,
         DType::I8,
         DType::U8,
@@ -77,8 +79,10 @@ fn scalar(c: &mut Choices<'_>, dtype: DType) -> Scalar {
     match dtype {
         DType::F32 if c.one_in(2) => Scalar::F32(f32::from_bits(bits as u32)),
         DType::F64 if c.one_in(2) => Scalar::F64(f64::from_bits(bits)),
+        DType::F16 if c.one_in(2) => Scalar::F16(f16::from_bits(bits as u16)),
+        DType::BF16 if c.one_in(2) => Scalar::BF16(bf16::from_bits(bits as u16)),
         DType::I64 => Scalar::I64(bits as i64),
-        DType::F32 | DType::F64 | DType::I32 | DType::I16 | DType::I8 => some(c),
+        DType::F32 | DType::F64 | DType::F16 | DType::BF16 | DType::I32 | DType::I16 | DType::I8 => some(c),
         DType::U64 | DType::U32 | DType::U16 | DType::U8 | DType::Bool => some(c),
     }
 }

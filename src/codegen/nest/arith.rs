@@ -10,6 +10,7 @@ use cranelift_codegen::ir::{InstBuilder, Type, Value, types};
 use nestjit_ir::{BinOp, DType, Kind, ReduceOp, UnOp};
 
 use super::Emitter;
+use super::half::Half;
 use crate::codegen::runtime_fns;
 use crate::error::{Error, Result};
 
@@ -20,7 +21,8 @@ pub(in crate::codegen) fn clif_type(dtype: DType) -> Type {
         DType::F64 => types::F64,
         DType::I64 | DType::U64 => types::I64,
         DType::I32 | DType::U32 => types::I32,
-        DType::I16 | DType::U16 => types::I16,
+        // Halves are held as their bits.
+        DType::I16 | DType::U16 | DType::F16 | DType::BF16 => types::I16,
         DType::I8 | DType::U8 | DType::Bool => types::I8,
     }
 }
@@ -53,6 +55,9 @@ impl Emitter<'_, '_> {
 
     pub(super) fn unary(&mut self, op: UnOp, dtype: DType, a: Value) -> Result<Value> {
         let bad = || undefined(op.name(), dtype);
+        if Half::of(dtype).is_some() {
+            return self.half_unary(op, dtype, a);
+        }
         if dtype.is_float() {
             let zero = self.zero(dtype);
             let b = &mut self.b;
@@ -107,7 +112,34 @@ impl Emitter<'_, '_> {
         }
     }
 
+    /// An operation on a half type, in the type that the interpreter does it in.
+    fn half_unary(&mut self, op: UnOp, dtype: DType, a: Value) -> Result<Value> {
+        match op {
+            UnOp::Neg => return Ok(self.b.ins().bxor_imm_u(a, 0x8000)),
+            UnOp::Abs => return Ok(self.b.ins().band_imm_u(a, 0x7fff)),
+            _ => {}
+        }
+        let is_call = runtime_fns::unary(op, DType::F32).is_some();
+        let wide = if is_call { DType::F64 } else { DType::F32 };
+        let x = self.cast(dtype, wide, a);
+        let y = self.unary(op, wide, x)?;
+        Ok(self.cast(op.result(wide), op.result(dtype), y))
+    }
+
+    fn half_binary(&mut self, op: BinOp, dtype: DType, a: Value, b: Value) -> Result<Value> {
+        let wide = match op {
+            BinOp::Pow | BinOp::Atan2 => DType::F64,
+            _ => DType::F32,
+        };
+        let (x, y) = (self.cast(dtype, wide, a), self.cast(dtype, wide, b));
+        let z = self.binary(op, wide, x, y)?;
+        Ok(self.cast(op.result(wide), op.result(dtype), z))
+    }
+
     pub(super) fn binary(&mut self, op: BinOp, dtype: DType, a: Value, b: Value) -> Result<Value> {
+        if Half::of(dtype).is_some() {
+            return self.half_binary(op, dtype, a, b);
+        }
         if op.is_comparison() {
             return Ok(self.compare(op, dtype, a, b));
         }
@@ -133,6 +165,11 @@ impl Emitter<'_, '_> {
     }
 
     pub(super) fn reduce(&mut self, op: ReduceOp, dtype: DType, a: Value, b: Value) -> Value {
+        if Half::of(dtype).is_some() {
+            let (x, y) = (self.cast(dtype, DType::F32, a), self.cast(dtype, DType::F32, b));
+            let z = self.reduce(op, DType::F32, x, y);
+            return self.cast(DType::F32, dtype, z);
+        }
         match (op, dtype) {
             (ReduceOp::Add | ReduceOp::Max, DType::Bool) => self.b.ins().bor(a, b),
             (ReduceOp::Mul | ReduceOp::Min, DType::Bool) => self.b.ins().band(a, b),
@@ -274,6 +311,17 @@ impl Emitter<'_, '_> {
     pub(super) fn cast(&mut self, from: DType, to: DType, a: Value) -> Value {
         if from == to {
             return a;
+        }
+        if let Some(half) = Half::of(from) {
+            let single = self.half_to_f32(half, a);
+            return self.cast(DType::F32, to, single);
+        }
+        if let Some(half) = Half::of(to) {
+            return match from.kind() {
+                Kind::Float if from == DType::F32 => self.f32_to_half(half, a),
+                Kind::Float => self.f64_to_half(half, a),
+                Kind::Signed | Kind::Unsigned | Kind::Bool => self.int_to_half(half, from, a),
+            };
         }
         let ty = clif_type(to);
         match (from.kind(), to.kind()) {

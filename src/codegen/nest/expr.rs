@@ -64,6 +64,8 @@ impl Emitter<'_, '_> {
         match value {
             Scalar::F32(v) => self.b.ins().f32const(v),
             Scalar::F64(v) => self.b.ins().f64const(v),
+            Scalar::F16(v) => self.b.ins().iconst(types::I16, i64::from(v.to_bits())),
+            Scalar::BF16(v) => self.b.ins().iconst(types::I16, i64::from(v.to_bits())),
             Scalar::I64(v) => self.b.ins().iconst(types::I64, v),
             // `iconst` wants the bits of narrow types without the sign's extension.
             Scalar::I32(v) => self.b.ins().iconst(types::I32, i64::from(v as u32)),

@@ -4,11 +4,12 @@
 //! the runtime can split it among threads; everything between two of them is one serial segment. A segment's
 //! function is `fn(buffers, scratch, begin, end) -> status`; see [`super::Entry`].
 //!
-//! `stmt` compiles statements, `access` addresses and bounds checks, `expr` and `arith` values.
+//! `stmt` compiles statements, `access` addresses and bounds checks, `expr` and `arith` values, `half` those of 16 bits.
 
 mod access;
 mod arith;
 mod expr;
+mod half;
 mod stmt;
 
 use std::sync::Arc;

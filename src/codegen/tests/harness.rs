@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use nestjit_ir::interp::{Mode, Value, interpret, no_calls};
 use nestjit_ir::layout::Geometry;
-use nestjit_ir::{BufId, Buffer, DType, Kind, Program, Role, Scalar};
+use nestjit_ir::{BufId, Buffer, DType, Kind, Program, Role, Scalar, bf16, f16};
 
 use crate::codegen::{Code, CodegenOptions, NestCode, compile};
 use crate::error::Result;
@@ -90,6 +90,8 @@ fn get(memory: &mut Memory, at: usize, dtype: DType) -> Scalar {
     match dtype {
         DType::F32 => Scalar::F32(f32::from_bits(bits as u32)),
         DType::F64 => Scalar::F64(f64::from_bits(bits)),
+        DType::F16 => Scalar::F16(f16::from_bits(bits as u16)),
+        DType::BF16 => Scalar::BF16(bf16::from_bits(bits as u16)),
         DType::I64 => Scalar::I64(bits as i64),
         DType::I32 => Scalar::I32(bits as i32),
         DType::I8 => Scalar::I8(bits as i8),
@@ -187,7 +189,8 @@ fn value_of(buffer: &Buffer, elements: &[Scalar]) -> Value {
             }
         };
     }
-    value!(F32, F64, I64, I32, I8, U8, I16, U16, U32, U64, Bool).expect("as many elements as the shape says")
+    value!(F32, F64, F16, BF16, I64, I32, I8, U8, I16, U16, U32, U64, Bool)
+        .expect("as many elements as the shape says")
 }
 
 /// A source of choices that a seed determines (xorshift; 0 chooses the first of everything).

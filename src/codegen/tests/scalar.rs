@@ -18,7 +18,7 @@ fn buffer(p: &mut Program, name: &str, dtype: DType, shape: &[usize], role: Role
 /// Numbers at which operations behave specially, in every type.
 fn special(dtype: DType) -> Vec<f64> {
     match dtype {
-        DType::F32 | DType::F64 => vec![
+        DType::F32 | DType::F64 | DType::F16 | DType::BF16 => vec![
             0.0,
             -0.0,
             1.0,
@@ -40,12 +40,28 @@ fn special(dtype: DType) -> Vec<f64> {
             -129.0,
             2147483648.0,
             9.3e18,
+            // Around the ends of halves: the largest, what rounds to it and what does not, denormals and ties among them.
+            65504.0,
+            65519.99,
+            65520.0,
+            3.39e38,
+            6.2e-5,
+            3.1e-8,
+            2.98e-8,
+            -8.9e-8,
+            1.0 + 1.0 / 2048.0,
+            1.0 + 3.0 / 2048.0,
+            1.0 + 1.0 / 2048.0 + 1e-12,
+            1.0 + 1.0 / 256.0,
+            1.0 + 3.0 / 256.0 - 1e-12,
         ],
         DType::Bool => vec![0.0, 1.0],
         DType::U8 => vec![0.0, 1.0, 2.0, 7.0, 8.0, 127.0, 128.0, 255.0],
         DType::U16 => vec![0.0, 1.0, 2.0, 15.0, 16.0, 7.0, 32767.0, 32768.0, 65535.0],
         DType::U32 => vec![0.0, 1.0, 2.0, 31.0, 32.0, 7.0, 2147483648.0, 4294967295.0],
-        DType::U64 => vec![0.0, 1.0, 2.0, 63.0, 64.0, 7.0, 9.223_372_036_854_776e18, 1.9e19],
+        DType::U64 => {
+            vec![0.0, 1.0, 2.0, 63.0, 64.0, 7.0, 9.223_372_036_854_776e18, 1.9e19, 65519.0, 65520.0]
+        }
         DType::I16 => vec![0.0, 1.0, -1.0, 2.0, 15.0, 16.0, -3.0, 32767.0, -32768.0],
         DType::I8 => vec![0.0, 1.0, -1.0, 2.0, 7.0, 8.0, -3.0, 127.0, -128.0],
         DType::I32 => vec![0.0, 1.0, -1.0, 2.0, 31.0, 32.0, -3.0, 7.0, 2147483647.0, -2147483648.0],

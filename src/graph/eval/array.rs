@@ -2,6 +2,7 @@
 //! with the same bits.
 
 use ndarray::ArrayD;
+use nestjit_ir::{bf16, f16, halves};
 
 use super::{DType, Precision};
 use crate::error::Result;
@@ -65,8 +66,14 @@ impl Array {
     }
 
     pub fn rounded(mut self, precision: Precision) -> Array {
-        if let (Precision::F32, DType::F32, Data::Float(values)) = (precision, self.dtype, &mut self.data) {
-            values.mapv_inplace(|v| f64::from(v as f32));
+        let (Precision::F32, Data::Float(values)) = (precision, &mut self.data) else { return self };
+        match self.dtype {
+            DType::F32 => values.mapv_inplace(|v| f64::from(v as f32)),
+            DType::F16 => values.mapv_inplace(|v| halves::f16_from_f64(v).to_f64()),
+            DType::BF16 => values.mapv_inplace(|v| halves::bf16_from_f64(v).to_f64()),
+            DType::F64 => {}
+            DType::I64 | DType::I32 | DType::I16 | DType::I8 | DType::Bool => {}
+            DType::U64 | DType::U32 | DType::U16 | DType::U8 => {}
         }
         self
     }
@@ -78,6 +85,8 @@ impl Array {
         let data = match tensor.dtype() {
             DType::F32 => Data::Float(tensor.view::<f32>()?.mapv(f64::from)),
             DType::F64 => Data::Float(tensor.to_array::<f64>()?),
+            DType::F16 => Data::Float(tensor.view::<f16>()?.mapv(f16::to_f64)),
+            DType::BF16 => Data::Float(tensor.view::<bf16>()?.mapv(bf16::to_f64)),
             DType::I64 => ints::<i64>(tensor)?,
             DType::I32 => ints::<i32>(tensor)?,
             DType::I8 => ints::<i8>(tensor)?,
@@ -93,10 +102,19 @@ impl Array {
 
     pub fn to_tensor(&self, precision: Precision) -> Result<Tensor> {
         Ok(match &self.data {
-            Data::Float(v) if self.dtype == DType::F32 && precision == Precision::F32 => {
-                Tensor::from(v.mapv(|v| v as f32))
-            }
-            Data::Float(v) => Tensor::from(v),
+            Data::Float(v) if precision == Precision::F64 => Tensor::from(v),
+            Data::Float(v) => match self.dtype {
+                DType::F32 => Tensor::from(v.mapv(|v| v as f32)),
+                DType::F64 => Tensor::from(v),
+                DType::F16 => Tensor::from(v.mapv(halves::f16_from_f64)),
+                DType::BF16 => Tensor::from(v.mapv(halves::bf16_from_f64)),
+                DType::I64 | DType::I32 | DType::I16 | DType::I8 | DType::Bool => {
+                    unreachable!("{} is not held as floats", self.dtype)
+                }
+                DType::U64 | DType::U32 | DType::U16 | DType::U8 => {
+                    unreachable!("{} is not held as floats", self.dtype)
+                }
+            },
             Data::Int(v) => match self.dtype {
                 DType::I32 => Tensor::from(v.mapv(|v| v as i32)),
                 DType::I8 => Tensor::from(v.mapv(|v| v as i8)),
@@ -107,7 +125,9 @@ impl Array {
                 DType::U64 => Tensor::from(v.mapv(|v| v as u64)),
                 DType::Bool => Tensor::from(v.mapv(|v| v != 0)),
                 DType::I64 => Tensor::from(v),
-                DType::F32 | DType::F64 => unreachable!("{} is not held as integers", self.dtype),
+                DType::F32 | DType::F64 | DType::F16 | DType::BF16 => {
+                    unreachable!("{} is not held as integers", self.dtype)
+                }
             },
         })
     }
@@ -123,7 +143,7 @@ pub(super) fn wrap(dtype: DType, value: i64) -> i64 {
         DType::U16 => i64::from(value as u16),
         DType::U32 => i64::from(value as u32),
         DType::Bool => i64::from(value != 0),
-        DType::I64 | DType::U64 | DType::F32 | DType::F64 => value,
+        DType::I64 | DType::U64 | DType::F32 | DType::F64 | DType::F16 | DType::BF16 => value,
     }
 }
 
@@ -138,7 +158,7 @@ pub(super) fn int_range(dtype: DType) -> (i64, i64) {
         DType::U32 => (0, i64::from(u32::MAX)),
         DType::U64 => (0, u64::MAX as i64),
         DType::Bool => (0, 1),
-        DType::I64 | DType::F32 | DType::F64 => (i64::MIN, i64::MAX),
+        DType::I64 | DType::F32 | DType::F64 | DType::F16 | DType::BF16 => (i64::MIN, i64::MAX),
     }
 }
 

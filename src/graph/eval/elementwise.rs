@@ -1,7 +1,7 @@
 //! Elementwise operations.
 
 use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, Zip};
-use nestjit_ir::{CheckKind, DType};
+use nestjit_ir::{CheckKind, DType, halves};
 
 use super::array::{order, wrap};
 use super::scalar::{
@@ -107,16 +107,20 @@ pub(super) fn cast(x: &Array, to: DType, precision: Precision) -> Array {
     match &x.data {
         Data::Float(values) if to.is_float() => Array::float(to, values.clone()),
         Data::Float(values) => Array::int(to, values.mapv(|v| float_to_int(to, v))),
-        Data::Int(values) if to.is_float() && x.dtype == DType::U64 => {
-            let single = to == DType::F32 && precision == Precision::F32;
-            let float = |v: i64| if single { f64::from(v as u64 as f32) } else { v as u64 as f64 };
+        Data::Int(values) if to.is_float() => {
+            let unsigned = x.dtype == DType::U64;
+            // What is rounded is rounded once: not to f64 first.
+            let target = if precision == Precision::F32 { to } else { DType::F64 };
+            let float = |v: i64| match (target, unsigned) {
+                (DType::F32, false) => f64::from(v as f32),
+                (DType::F32, true) => f64::from(v as u64 as f32),
+                (DType::F16 | DType::BF16, false) => halves::f64_from_i64(v),
+                (DType::F16 | DType::BF16, true) => halves::f64_from_u64(v as u64),
+                (_, false) => v as f64,
+                (_, true) => v as u64 as f64,
+            };
             Array::float(to, values.mapv(float))
         }
-        // Straight to f32: by way of f64 it would be rounded twice.
-        Data::Int(values) if to == DType::F32 && precision == Precision::F32 => {
-            Array::float(to, values.mapv(|v| f64::from(v as f32)))
-        }
-        Data::Int(values) if to.is_float() => Array::float(to, values.mapv(|v| v as f64)),
         Data::Int(values) => Array::int(to, values.mapv(|v| wrap(to, v))),
     }
 }

@@ -2,8 +2,8 @@
 //! code is tested against, so it shares nothing with lowering, the interpreter or code generation, and it is
 //! slow on purpose. One file per family of operations.
 //!
-//! Every float is held in `f64`; with [`Precision::F32`], `f32` values are rounded after each operation of the
-//! graph (inside an operation, such as a matrix product, they are not).
+//! Every float is held in `f64`; with [`Precision::F32`], values are rounded to their type (`f32`, `f16`, `bf16`) after
+//! each operation of the graph (inside an operation, such as a matrix product, they are not).
 //!
 //! NaN: every operation propagates NaN, maxima, minima, ReLU, clipping and max pooling included. Where
 //! elements are compared to find one ([`Op::ArgReduce`]), NaN is beyond every other value, as in NumPy.
@@ -36,7 +36,7 @@ use array::{Array, Data};
 /// How floats are rounded.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Precision {
-    /// `f32` values are rounded to `f32` after each operation, and `f32` outputs are `f32`.
+    /// Values are rounded to their type after each operation, and outputs are of their type.
     F32,
     /// Nothing is rounded, all float inputs may be `f64`, and all float outputs are: the reference.
     F64,

@@ -1,6 +1,6 @@
 //! Elementwise operations.
 
-use nestjit_ir::{CheckKind, DType};
+use nestjit_ir::{CheckKind, DType, bf16, f16};
 
 use super::attribute::{flag, float, int};
 use super::{Exporter, Site, data_type};
@@ -202,6 +202,8 @@ impl Exporter<'_> {
         let largest = match dtype {
             DType::F64 => f64::MAX,
             DType::F32 => f64::from(f32::MAX),
+            DType::F16 => f16::MAX.to_f64(),
+            DType::BF16 => bf16::MAX.to_f64(),
             DType::I64
             | DType::I32
             | DType::I16

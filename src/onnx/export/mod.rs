@@ -337,6 +337,8 @@ fn data_type(dtype: DType) -> i32 {
     (match dtype {
         DType::F32 => DataType::Float,
         DType::F64 => DataType::Double,
+        DType::F16 => DataType::Float16,
+        DType::BF16 => DataType::Bfloat16,
         DType::I64 => DataType::Int64,
         DType::I32 => DataType::Int32,
         DType::I8 => DataType::Int8,

@@ -1,7 +1,7 @@
 //! Matrix products, convolutions, pooling and normalisation. ONNX has images with the channels first: others are
 //! transposed before and after.
 
-use nestjit_ir::DType;
+use nestjit_ir::{DType, bf16, f16};
 
 use super::attribute::{flag, float, index, int, ints};
 use super::{Exporter, Site, signed};
@@ -164,6 +164,14 @@ impl Exporter<'_> {
                 crate::Tensor::new(&[values.len()], &values)?
             }
             DType::F32 => crate::Tensor::new(&[values.len()], values)?,
+            DType::F16 => {
+                let values: Vec<f16> = values.iter().map(|v| f16::from_f32(*v)).collect();
+                crate::Tensor::new(&[values.len()], &values)?
+            }
+            DType::BF16 => {
+                let values: Vec<bf16> = values.iter().map(|v| bf16::from_f32(*v)).collect();
+                crate::Tensor::new(&[values.len()], &values)?
+            }
             DType::I64
             | DType::I32
             | DType::I16

@@ -1,6 +1,6 @@
 //! Elementwise functions of one operand.
 
-use nestjit_ir::DType;
+use nestjit_ir::{DType, bf16, f16};
 
 use super::super::node::NodeCx;
 use super::{OpEntry, one, op};
@@ -94,6 +94,8 @@ fn clip(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let largest = match dtype {
         DType::F32 => Some(f64::from(f32::MAX)),
         DType::F64 => Some(f64::MAX),
+        DType::F16 => Some(f16::MAX.to_f64()),
+        DType::BF16 => Some(bf16::MAX.to_f64()),
         DType::I64
         | DType::I32
         | DType::I16

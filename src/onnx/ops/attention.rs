@@ -1,6 +1,6 @@
 //! Attention and what belongs to it.
 
-use nestjit_ir::{CheckKind, DType};
+use nestjit_ir::{CheckKind, DType, bf16, f16};
 
 use super::super::node::{NodeCx, extent};
 use super::super::tensor::dtype;
@@ -128,6 +128,8 @@ fn softmax_of_visible(cx: &mut NodeCx<'_, '_>, scores: ValueId) -> Result<ValueI
     let (lowest, tiny) = match cx.dtype(scores) {
         DType::F64 => (f64::MIN, f64::MIN_POSITIVE),
         DType::F32 => (f64::from(f32::MIN), f64::from(f32::MIN_POSITIVE)),
+        DType::F16 => (f16::MIN.to_f64(), f16::MIN_POSITIVE.to_f64()),
+        DType::BF16 => (bf16::MIN.to_f64(), bf16::MIN_POSITIVE.to_f64()),
         DType::I64
         | DType::I32
         | DType::I16

@@ -295,6 +295,8 @@ fn f64_holds(tensor: &Tensor) -> Result<bool> {
         DType::U64 => tensor.values::<u64>()?.iter().all(|v| *v as f64 as u64 == *v),
         DType::F32
         | DType::F64
+        | DType::F16
+        | DType::BF16
         | DType::I8
         | DType::U8
         | DType::I16

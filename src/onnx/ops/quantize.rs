@@ -28,6 +28,8 @@ fn range(dtype: DType) -> Result<(f64, f64)> {
         DType::I16 => Ok((-32_768.0, 32_767.0)),
         other @ (DType::F32
         | DType::F64
+        | DType::F16
+        | DType::BF16
         | DType::I64
         | DType::I32
         | DType::U64

@@ -1,7 +1,7 @@
 //! Elementwise operations of several operands, with broadcasting, and conversions.
 
 use nestjit::graph::{Binary, Op};
-use nestjit::{DType, Tensor};
+use nestjit::{DType, Tensor, bf16, f16};
 
 use super::{Cases, tensor};
 
@@ -168,6 +168,8 @@ fn casts(cases: &mut Cases) {
             let x = match from {
                 DType::F64 => tensor(&[13], &floats),
                 DType::F32 => tensor(&[13], &floats.map(|v| v as f32)),
+                DType::F16 => tensor(&[13], &floats.map(f16::from_f64)),
+                DType::BF16 => tensor(&[13], &floats.map(bf16::from_f64)),
                 DType::I64 => tensor(&[13], &integers),
                 DType::I32 => tensor(&[13], &integers.map(|v| v as i32)),
                 DType::I8 => tensor(&[13], &integers.map(|v| v as i8)),

@@ -14,7 +14,7 @@ mod reduce;
 mod window;
 
 use nestjit::graph::{Graph, GraphBuilder, Op, ValueId};
-use nestjit::{DType, Element, Tensor};
+use nestjit::{DType, Element, Tensor, bf16, f16};
 
 /// A graph, and inputs for it.
 #[derive(Clone, Debug)]
@@ -205,6 +205,8 @@ impl Random {
         match dtype {
             DType::F32 => tensor(shape, &fill(n).iter().map(|v| *v as f32).collect::<Vec<_>>()),
             DType::F64 => tensor(shape, &fill(n)),
+            DType::F16 => tensor(shape, &fill(n).into_iter().map(f16::from_f64).collect::<Vec<_>>()),
+            DType::BF16 => tensor(shape, &fill(n).into_iter().map(bf16::from_f64).collect::<Vec<_>>()),
             DType::I64 => tensor(shape, &(0..n).map(|_| self.below(19) - 9).collect::<Vec<_>>()),
             DType::I32 => tensor(shape, &(0..n).map(|_| self.below(19) as i32 - 9).collect::<Vec<_>>()),
             DType::I8 => tensor(shape, &(0..n).map(|_| self.below(19) as i8 - 9).collect::<Vec<_>>()),

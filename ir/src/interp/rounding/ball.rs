@@ -46,15 +46,10 @@ pub(super) const fn unit(dtype: DType) -> Option<f64> {
     match dtype {
         DType::F32 => Some(ROOM * f32::EPSILON as f64 / 2.0),
         DType::F64 => Some(ROOM * f64::EPSILON / 2.0),
-        DType::I64
-        | DType::I32
-        | DType::I8
-        | DType::U8
-        | DType::I16
-        | DType::U16
-        | DType::U32
-        | DType::U64
-        | DType::Bool => None,
+        DType::F16 => Some(ROOM / 2048.0),
+        DType::BF16 => Some(ROOM / 256.0),
+        DType::I64 | DType::I32 | DType::I16 | DType::I8 | DType::Bool => None,
+        DType::U64 | DType::U32 | DType::U16 | DType::U8 => None,
     }
 }
 
@@ -64,15 +59,10 @@ pub(super) const fn range(dtype: DType) -> (f64, f64, f64) {
     match dtype {
         DType::F32 => (f32::MAX as f64, f32::MIN_POSITIVE as f64, 1.5e-45),
         DType::F64 => (f64::MAX, f64::MIN_POSITIVE, 5e-324),
-        DType::I64
-        | DType::I32
-        | DType::I8
-        | DType::U8
-        | DType::I16
-        | DType::U16
-        | DType::U32
-        | DType::U64
-        | DType::Bool => (f64::INFINITY, 0.0, 0.0),
+        DType::F16 => (65504.0, 6.103515625e-5, 5.960464477539063e-8),
+        DType::BF16 => (3.3895313892515355e38, f32::MIN_POSITIVE as f64, 9.183549615799121e-41),
+        DType::I64 | DType::I32 | DType::I16 | DType::I8 | DType::Bool => (f64::INFINITY, 0.0, 0.0),
+        DType::U64 | DType::U32 | DType::U16 | DType::U8 => (f64::INFINITY, 0.0, 0.0),
     }
 }
 
@@ -358,7 +348,7 @@ fn wraps(value: Scalar, distance: f64) -> bool {
         DType::U32 => (0.0, f64::from(u32::MAX)),
         DType::U16 => (0.0, f64::from(u16::MAX)),
         DType::U8 => (0.0, f64::from(u8::MAX)),
-        DType::F32 | DType::F64 | DType::Bool => return false,
+        DType::F32 | DType::F64 | DType::F16 | DType::BF16 | DType::Bool => return false,
     };
     distance > 0.0 && (value.as_f64() - distance < lo || value.as_f64() + distance > hi)
 }
@@ -466,6 +456,19 @@ pub(super) fn cast(to: DType, a: Ball) -> Ball {
             }
         }
         DType::F32 | DType::F64 => Ball::new(value, a.radius),
+        // The result of an operation is rounded to a half type by every program: an error of the operand makes a
+        // difference where it reaches over the middle between two halves, and then it is a whole step.
+        DType::F16 | DType::BF16 => {
+            if !a.is_uncertain() {
+                Ball::exact(value)
+            } else if a.radius.is_infinite() || !a.mid().is_finite() {
+                Ball::new(value, f64::INFINITY)
+            } else {
+                let at = |x: f64| eval_cast(to, Scalar::F64(x)).as_f64();
+                let (lo, hi) = (at(a.mid() - a.farthest()), at(a.mid() + a.farthest()));
+                Ball::new(value, farthest(value.as_f64(), lo, hi) / CONFIDENCE)
+            }
+        }
         DType::Bool
         | DType::I64
         | DType::I32

@@ -43,7 +43,14 @@ pub(super) fn settle(sum: Ball) -> Ball {
     let (max, ..) = range(dtype);
     // Terms of one unit that add up to few of them are exact in any order.
     let exact = sum.radius == 0.0 && Scalar::from_f64(dtype, sum.magnitude).as_f64() == sum.magnitude;
-    let radius = if sum.magnitude > max && (sum.magnitude.is_finite() && dtype == DType::F32) {
+    let leaves = match dtype {
+        DType::F32 | DType::F16 | DType::BF16 => sum.magnitude > max && sum.magnitude.is_finite(),
+        // Magnitudes are held in it.
+        DType::F64 => false,
+        DType::I64 | DType::I32 | DType::I16 | DType::I8 | DType::Bool => false,
+        DType::U64 | DType::U32 | DType::U16 | DType::U8 => false,
+    };
+    let radius = if leaves {
         f64::INFINITY
     } else if !exact && sum.value.as_f64().is_finite() {
         sum.radius.hypot(unit * sum.magnitude)

@@ -149,6 +149,17 @@ fn what_was_picked_is_equal_to_where_it_was_picked_from() {
 }
 
 #[test]
+fn a_half_is_certain_unless_rounding_reaches_over_the_middle_between_two() {
+    let of = |x: f32| radii(&run("out %y: f16[1]", "%y[0] = f16(%x[0] * 0.1 + 0.7 - 0.7)", &[x]))[0];
+    assert_eq!(of(3.0), 0.0);
+    // 1 + 1/2048, the middle between 1 and the next half, is within rounding of the sum.
+    let radius = of(10.0 * (1.0 + 1.0 / 2048.0));
+    assert!(radius > 0.0 && radius < 1.0 / 1024.0, "{radius}");
+    // What is certain stays so, however coarsely it is rounded.
+    assert_eq!(radii(&run("out %y: bf16[1]", "%y[0] = bf16(%x[0] * 3.0)", &[0.1]))[0], 0.0);
+}
+
+#[test]
 fn an_uncertain_index_reads_either_place() {
     let x = Value::new(&[2], vec![3.0f32, 3.1]).unwrap();
     let table = Value::new(&[3], vec![10.0f32, 20.0, 50.0]).unwrap();

@@ -1,5 +1,7 @@
 //! Special values of every kind of operation.
 
+use ::half::{bf16, f16};
+
 use super::*;
 
 fn bin(op: BinOp, a: Scalar, b: Scalar) -> Scalar {
@@ -73,6 +75,45 @@ fn casts_saturate_from_float_and_wrap_between_integers() {
     assert_eq!(eval_cast(DType::Bool, Scalar::F32(f32::NAN)), Scalar::Bool(true));
     assert_eq!(eval_cast(DType::F32, Scalar::Bool(true)), Scalar::F32(1.0));
     assert_eq!(eval_cast(DType::F32, Scalar::I64(16_777_217)), Scalar::F32(16_777_216.0));
+}
+
+#[test]
+fn operations_on_halves_are_rounded_one_by_one() {
+    let half = |v: f32| Scalar::F16(f16::from_f32(v));
+    assert_eq!(bin(BinOp::Add, half(2048.0), half(1.0)), half(2048.0));
+    assert_eq!(bin(BinOp::Add, half(2048.0), half(3.0)), half(2052.0));
+    assert_eq!(bin(BinOp::Mul, half(256.0), half(256.0)), half(f32::INFINITY));
+    assert_eq!(bin(BinOp::Mul, half(1e-4), half(1e-4)), half(0.0));
+    assert_eq!(bin(BinOp::Div, half(1.0), half(3.0)), Scalar::F16(f16::from_bits(0x3555)));
+    assert_eq!(bin(BinOp::Max, half(-0.0), half(0.0)), half(0.0));
+    assert_eq!(eval_unary(UnOp::Neg, half(f32::NAN)).map(|v| v.to_bits()), Some(0xfe00));
+    assert_eq!(eval_unary(UnOp::Exp, half(12.0)), Some(half(f32::INFINITY)));
+    assert_eq!(eval_unary(UnOp::IsInf, half(-70000.0)), Some(Scalar::Bool(true)));
+    let brain = |v: f32| Scalar::BF16(bf16::from_f32(v));
+    assert_eq!(bin(BinOp::Add, brain(256.0), brain(1.0)), brain(256.0));
+    assert_eq!(bin(BinOp::Lt, brain(-1.0), brain(1.0)), Scalar::Bool(true));
+    assert_eq!(eval_binary(BinOp::And, brain(1.0), brain(1.0)), None);
+    assert_eq!(eval_binary(BinOp::Add, brain(1.0), half(1.0)), None);
+}
+
+#[test]
+fn casts_to_halves_round_once() {
+    let f16_bits = |v: Scalar| eval_cast(DType::F16, v).to_bits();
+    assert_eq!([f16_bits(Scalar::F32(65519.996)), f16_bits(Scalar::F32(65520.0))], [0x7bff, 0x7c00]);
+    assert_eq!([f16_bits(Scalar::I32(65519)), f16_bits(Scalar::I32(-65520))], [0x7bff, 0xfc00]);
+    // Half a step above 1, and a little more: nearest to f32 first, it would be a tie.
+    assert_eq!(f16_bits(Scalar::F64(1.0 + 1.0 / 2048.0 + 1e-12)), 0x3c01);
+    assert_eq!(f16_bits(Scalar::F64(1.0 + 1.0 / 2048.0)), 0x3c00);
+    let bf16_bits = |v: Scalar| eval_cast(DType::BF16, v).to_bits();
+    assert_eq!(bf16_bits(Scalar::I32((1 << 30) + (1 << 22) + 1)), 0x4e81);
+    assert_eq!(bf16_bits(Scalar::U64((1 << 63) + (1 << 55) + 1)), 0x5f01);
+    assert_eq!(bf16_bits(Scalar::F16(f16::from_f32(1.0 + 1.0 / 1024.0))), 0x3f80);
+    // From halves as from what they are.
+    let half = |v: f32| Scalar::F16(f16::from_f32(v));
+    assert_eq!(eval_cast(DType::I8, half(-300.5)), Scalar::I8(-128));
+    assert_eq!(eval_cast(DType::U8, half(f32::NAN)), Scalar::U8(0));
+    assert_eq!(eval_cast(DType::Bool, half(6e-8)), Scalar::Bool(true));
+    assert_eq!(eval_cast(DType::F64, Scalar::F16(f16::from_bits(1))), Scalar::F64(2.0f64.powi(-24)));
 }
 
 #[test]

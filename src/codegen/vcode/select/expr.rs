@@ -39,6 +39,8 @@ impl Selector<'_> {
                         Err(_) => return unsupported("a wide integer"),
                     },
                     Scalar::F64(_)
+                    | Scalar::F16(_)
+                    | Scalar::BF16(_)
                     | Scalar::I16(_)
                     | Scalar::I8(_)
                     | Scalar::U64(_)
@@ -86,7 +88,7 @@ impl Selector<'_> {
                     }
                     (Class::F32 | Class::Mask, DType::I64 | DType::I32)
                     | (Class::I32, DType::Bool)
-                    | (_, DType::F64 | DType::I16 | DType::I8)
+                    | (_, DType::F64 | DType::F16 | DType::BF16 | DType::I16 | DType::I8)
                     | (_, DType::U64 | DType::U32 | DType::U16 | DType::U8) => {
                         return unsupported("a conversion");
                     }

@@ -66,6 +66,8 @@ impl Selector<'_> {
                 DType::F32 => Class::F32,
                 DType::Bool => Class::Mask,
                 DType::F64
+                | DType::F16
+                | DType::BF16
                 | DType::I64
                 | DType::I32
                 | DType::I16
