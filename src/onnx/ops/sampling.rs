@@ -237,12 +237,13 @@ fn grid_sample(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     // Between elements both are of the wider type; the result is narrowed once, integers rounded.
     cx.expect_float(grid)?;
     let dtype = cx.dtype(x);
+    let single = |dtype: DType| if dtype == DType::F64 { DType::F64 } else { DType::F32 };
     let wider = match dtype {
-        DType::F32 => cx.dtype(grid),
+        DType::F32 | DType::F16 | DType::BF16 => single(cx.dtype(grid)),
         DType::F64 | DType::I64 | DType::I32 | DType::I16 | DType::I8 => DType::F64,
         DType::U64 | DType::U32 | DType::U16 | DType::U8 | DType::Bool => DType::F64,
     };
-    let between = if mode == Mode::Nearest { cx.dtype(grid) } else { wider };
+    let between = if mode == Mode::Nearest { single(cx.dtype(grid)) } else { wider };
     let grid = cx.cast(grid, between)?;
     let image = if mode == Mode::Nearest { x } else { cx.cast(x, between)? };
     let points = cx.reshape(grid, &[extents[0], count, k])?;
