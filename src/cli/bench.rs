@@ -17,6 +17,9 @@ use super::onnx::{self, Loaded};
 use super::parts;
 use super::session::{self, FUSION, Ready};
 
+/// From which ratio of times on one program counts as slower than another.
+const SLOWER: f64 = 1.03;
+
 /// All figures; serialised, the object that `--json` prints.
 #[derive(Serialize)]
 struct Bench {
@@ -204,6 +207,11 @@ fn speedup(runs: &[Run]) -> Option<f64> {
     Some(unfused.warm_ms.median / fused.warm_ms.median)
 }
 
+/// Whether fused code took longer, by more than runs differ anyway: by medians as well as at best.
+fn slower(fused: &Run, unfused: &Run) -> bool {
+    fused.warm_ms.median > SLOWER * unfused.warm_ms.median && fused.warm_ms.min > SLOWER * unfused.warm_ms.min
+}
+
 fn payback(runs: &[Run]) -> Option<u64> {
     let (fused, unfused) = pair(runs)?;
     let compile = |run: &Run| run.cold_ms.passes + run.cold_ms.codegen + run.cold_ms.pack;
@@ -300,6 +308,13 @@ impl Bench {
                 Some(n) => writeln!(text, "fusion has paid for its compile time after {n} runs"),
                 None => writeln!(text, "fusion does not pay for its compile time here"),
             }?;
+            if slower(fused, unfused) {
+                writeln!(
+                    text,
+                    "FUSION MADE THIS MODEL SLOWER: fused code takes {:.2} times as long; `nestjit report` names scalar loops and what was fused",
+                    1.0 / speedup
+                )?;
+            }
         }
         Ok(())
     }

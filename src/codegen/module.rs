@@ -16,7 +16,7 @@ use nestjit_ir::{BufId, LoopKind, Program, Site, Stmt};
 
 use super::function::{Env, FunctionCompiler, KERNEL, RUNTIME, make_isa};
 use super::hash::FastMap;
-use super::nest::{Check, CompiledNest, compile_nest};
+use super::nest::{Check, CompiledNest, ScalarLoop, compile_nest};
 use super::runtime_fns::TABLE;
 use super::sharing;
 use crate::error::{Error, ErrorKind, Result};
@@ -97,9 +97,8 @@ pub struct NestCode {
     pub segments: Vec<Segment>,
     /// Scratch memory that a thread needs to execute any segment.
     pub scratch_bytes: usize,
-    /// Loops that are not parts of vector kernels: their variables (of an equal nest, if code is shared), and
-    /// why.
-    pub scalar_loops: Vec<(String, &'static str)>,
+    /// Loops that are not parts of vector kernels.
+    pub scalar_loops: Vec<ScalarLoop>,
     /// The meaning of nonzero statuses.
     checks: Vec<FailedCheck>,
 }

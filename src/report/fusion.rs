@@ -12,6 +12,7 @@ use super::refusal;
 use super::roofline::{Balance, Beyond, Figures, Measured, NestTime, Roofline};
 use super::traffic::{self, Traffic};
 use super::{compare::Variant, flops};
+use crate::codegen;
 use crate::graph::{ModelOp, ModelOps};
 use crate::runtime::executable::Executable;
 use crate::runtime::trace::Trace;
@@ -122,6 +123,12 @@ pub struct Group {
     /// Loops that are not part of vector code, `variable: reason`; absent if there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub scalar_loops: Vec<String>,
+    /// How often innermost statements run in each of these, in one run.
+    #[serde(skip)]
+    pub scalar_steps: Vec<f64>,
+    /// How often innermost statements run in the whole nest, in one run.
+    #[serde(skip)]
+    pub steps: f64,
     /// What limits it on this machine; absent if the machine was not measured, or was busy.
     #[serde(rename = "class", skip_serializing_if = "Option::is_none")]
     pub balance: Option<Balance>,
@@ -198,8 +205,9 @@ impl Executable {
         };
         let mut report = FusionReport { isa: self.isa().name().to_owned(), ..FusionReport::new(&subject) };
         for (i, group) in report.groups.iter_mut().enumerate() {
-            let loops = self.scalar_loops(i).iter();
-            group.scalar_loops = loops.map(|(var, why)| format!("{var}: {why}")).collect();
+            let loops = self.scalar_loops(i);
+            group.scalar_loops = loops.iter().map(|l| format!("{}: {}", l.var, l.why)).collect();
+            group.scalar_steps = loops.iter().map(|l| l.steps).collect();
         }
         report
     }
@@ -362,6 +370,8 @@ fn groups(subject: &Subject<'_>, members: &[Vec<usize>], traffic: &[Traffic]) ->
                 read_bytes: read,
                 written_bytes: written,
                 scalar_loops: Vec::new(),
+                scalar_steps: Vec::new(),
+                steps: codegen::steps(&nest.body),
                 weight_bytes: traffic.weights,
                 bytes_saved: if known { alone[at] as i64 - moved } else { 0 },
                 intensity: ratio(flops, (read + written + traffic.weights) as f64),

@@ -30,6 +30,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("reshape", "elements are counted differently on both sides"),
     ("ring-cost", "a ring of rows between them is estimated not to pay"),
     ("row-too-large", "what lies between them would not fit the second-level cache"),
+    ("scalar", "one of them computes what vector lanes cannot, and the other would lose its vector loops"),
     ("schedule", "one of the nests was made after OpFusion, by a pass that schedules"),
     ("scheduled", "one of them came with a schedule"),
     ("second-contraction", "the consumer would read its weights once per row of the producer"),

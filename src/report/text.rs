@@ -11,6 +11,9 @@ use super::roofline::{Balance, Figures, Roofline};
 
 /// The widest column of operations in the listing; longer names are cut.
 const MAX_NAME: usize = 48;
+/// The shares of the steps of a nest and of the model from which on scalar loops are named.
+const SCALAR_OF_NEST: f64 = 0.05;
+const SCALAR_OF_MODEL: f64 = 0.001;
 
 impl FusionReport {
     /// The report as text, at most `limit` nests and `limit` refusals.
@@ -122,7 +125,8 @@ impl FusionReport {
         let shown = &self.groups[..self.groups.len().min(limit)];
         let ops: Vec<Vec<String>> = shown.iter().map(op_lines).collect();
         let roofline = self.measured.as_ref().map(|measured| &measured.roofline);
-        let boxes: Vec<Vec<String>> = shown.iter().map(|group| box_lines(group, roofline)).collect();
+        let steps = self.groups.iter().map(|group| group.steps).sum();
+        let boxes: Vec<Vec<String>> = shown.iter().map(|group| box_lines(group, roofline, steps)).collect();
         let widest = |lines: &[Vec<String>]| lines.iter().flatten().map(|l| l.chars().count()).max();
         let (left, right) = (widest(&ops).unwrap_or(0), widest(&boxes).unwrap_or(0));
         let mut text = String::new();
@@ -184,8 +188,8 @@ fn op_lines(group: &Group) -> Vec<String> {
     }
 }
 
-/// The title of a box, and its lines.
-fn box_lines(group: &Group, roofline: Option<&Roofline>) -> Vec<String> {
+/// The title of a box, and its lines. All nests together run so many innermost statements.
+fn box_lines(group: &Group, roofline: Option<&Roofline>, steps: f64) -> Vec<String> {
     let mut lines = vec![name(&group.pattern)];
     let (macs, flops) = (count(group.macs), count(group.flops));
     lines.push(format!("{macs} MAC  {flops} FLOP  {:.1} FLOP/byte", group.intensity));
@@ -204,7 +208,16 @@ fn box_lines(group: &Group, roofline: Option<&Roofline>) -> Vec<String> {
     if !last.is_empty() {
         lines.push(last.trim_start().to_owned());
     }
+    lines.extend(scalar_line(group, steps));
     lines
+}
+
+/// The loops of a nest that are scalar code, if they are much of what the nest or the model does: the largest of them.
+fn scalar_line(group: &Group, steps: f64) -> Option<String> {
+    let loops = group.scalar_loops.iter().zip(&group.scalar_steps);
+    let (text, most) = loops.max_by(|a, b| a.1.total_cmp(b.1))?;
+    let matters = *most >= SCALAR_OF_NEST * group.steps && *most >= SCALAR_OF_MODEL * steps;
+    matters.then(|| format!("scalar loop {text} ({} of the nest's steps)", percent(most / group.steps)))
 }
 
 fn omitted(n: usize, limit: usize) -> String {

@@ -19,7 +19,7 @@ use super::trace::{Probe, Recorder, Trace};
 use super::view::TensorView;
 use super::workers::Workers;
 use crate::budget;
-use crate::codegen::{Code, CodegenStats, Segment};
+use crate::codegen::{Code, CodegenStats, ScalarLoop, Segment};
 use crate::error::{Error, Result};
 use crate::graph::ModelOps;
 use crate::options::Options;
@@ -263,9 +263,8 @@ impl Executable {
         self.inner.code.stats()
     }
 
-    /// The loops of a nest that are not parts of vector kernels: their variables, and why. Empty if there is no
-    /// such nest.
-    pub fn scalar_loops(&self, nest: usize) -> &[(String, &'static str)] {
+    /// The loops of a nest that are not parts of vector kernels. Empty if there is no such nest.
+    pub fn scalar_loops(&self, nest: usize) -> &[ScalarLoop] {
         self.inner.code.nests().get(nest).map_or(&[], |n| &n.scalar_loops)
     }
 

@@ -29,6 +29,17 @@ use super::vcode::select::plan::{Plan, accessed, plan};
 use super::vcode::{clif, prefetch, x86};
 use crate::error::{Error, ErrorKind, Result};
 
+/// A loop that is not a part of a vector kernel.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ScalarLoop {
+    /// Its variable (of an equal nest, if code is shared).
+    pub var: String,
+    /// Why.
+    pub why: &'static str,
+    /// How often innermost statements run in it that are not parts of kernels either, in one run of the nest.
+    pub steps: f64,
+}
+
 /// The machine code of a nest, not yet placed in memory.
 pub(super) struct CompiledNest {
     /// The buffers that the nest accesses, in the order of the pointer table.
@@ -43,7 +54,7 @@ pub(super) struct CompiledNest {
     /// compiled.
     pub checks: Vec<Check>,
     /// Loops that are not parts of kernels, and why.
-    pub scalar_loops: Vec<(String, &'static str)>,
+    pub scalar_loops: Vec<ScalarLoop>,
 }
 
 impl CompiledNest {
@@ -188,7 +199,11 @@ pub(super) fn compile_nest(
     };
     for (i, segment) in segments(&nest.body).into_iter().enumerate() {
         let mut plan = plan(program, &extents, &nest.body, (segment.stmts, segment.parallel), machine);
-        let refused = plan.refusals.iter().map(|r| (program.var_name(r.var).to_owned(), r.why));
+        let refused = plan.refusals.iter().map(|r| ScalarLoop {
+            var: program.var_name(r.var).to_owned(),
+            why: r.why,
+            steps: scalar_steps(&nest.body, Some(r.var), &plan),
+        });
         compiled.scalar_loops.extend(refused);
         let first_kernel = compiled.kernels.len();
         if tier.is_some() && streams_constants(program, &compiled.params, env.target.l2_bytes) {
@@ -231,6 +246,36 @@ pub(super) fn compile_nest(
         });
     }
     Ok(compiled)
+}
+
+/// How often innermost statements that are not parts of kernels run in one execution of `body`; those in the loop of a
+/// variable only, if there is one.
+fn scalar_steps(body: &[Stmt], within: Option<Var>, plan: &Plan) -> f64 {
+    let (mut at, mut sum) = (0, 0.0);
+    while let Some(stmt) = body.get(at) {
+        if let Some(region) = plan.region(stmt) {
+            at += plan.regions[region].len;
+            continue;
+        }
+        sum += match stmt {
+            Stmt::For(l) => l.extent as f64 * scalar_steps(&l.body, within.filter(|var| l.var != *var), plan),
+            Stmt::Store(_) | Stmt::Reduce(_) | Stmt::Call(_) if within.is_none() => 1.0,
+            Stmt::Temp(_) | Stmt::Store(_) | Stmt::Reduce(_) | Stmt::Call(_) => 0.0,
+        };
+        at += 1;
+    }
+    sum
+}
+
+/// How often innermost statements run in one execution of `body`.
+pub fn steps(body: &[Stmt]) -> f64 {
+    body.iter()
+        .map(|s| match s {
+            Stmt::For(l) => l.extent as f64 * steps(&l.body),
+            Stmt::Temp(_) => 0.0,
+            Stmt::Store(_) | Stmt::Reduce(_) | Stmt::Call(_) => 1.0,
+        })
+        .sum()
 }
 
 /// `fn(buffers, scratch, begin, end) -> status`.

@@ -24,7 +24,7 @@
 //!
 //! Nests are visited in execution order, each with its producers, the one that hands over most bytes first. A
 //! merge needs matching loops ([`align`]), no dependence that it would turn round ([`legal`]), no other nest on a path
-//! between the two ([`order`]), and a profit ([`profit`]). Every merge leaves a remark, and so does every
+//! between the two ([`order`]), a profit ([`profit`]), and the vector loops that there were ([`lanes`]). Every merge leaves a remark, and so does every
 //! buffer that stays in memory between two nests. Requested outputs are always stored.
 //!
 //! The buffers in between become registers and rows in ContractTemps.
@@ -32,6 +32,7 @@
 mod align;
 mod blocks;
 mod inline;
+mod lanes;
 mod legal;
 mod merge;
 mod order;
@@ -183,7 +184,9 @@ impl Fusion<'_> {
             let called = node.nest.body.iter().any(|s| matches!(s, Stmt::Call(_)));
             let result = match called {
                 true => Err(Refusal::new("call", "the consumer is a call of a runtime function")),
-                false => pointwise.inline(self.program, &node.nest.body),
+                false => pointwise.inline(self.program, &node.nest.body).and_then(|body| {
+                    lanes::keeps(self.program, [node.nest.body.as_slice()], &body).map(|()| body)
+                }),
             };
             match result {
                 Ok(body) => bodies.push((reader, body)),
@@ -289,6 +292,7 @@ impl Fusion<'_> {
                 }
                 let blocks = Some(Blocks::of_many_rows(self.program, self.ctx.target));
                 if let Ok(merged) = merge::merge(self.program, self.ctx.target, first, second, &flow, blocks)
+                    && lanes::keeps(self.program, [first.as_slice(), second.as_slice()], &merged.0).is_ok()
                 {
                     self.join(producer, id, &flow, merged);
                 }
@@ -304,6 +308,7 @@ impl Fusion<'_> {
         merged: (Vec<Stmt>, Depth),
     ) -> Result<(Vec<Stmt>, Depth), Refusal> {
         let epilogue = merged.1 == Depth::All && Pointwise::of(self.program, second).is_some();
+        lanes::keeps(self.program, [first, second], &merged.0)?;
         let filtered = |body: &[Stmt]| winograd::expected(self.program, body, self.ctx.target);
         if merged.1 != Depth::All && filtered(first) + filtered(second) > filtered(&merged.0) {
             let message = "row by row, the convolution could not be computed by minimal filtering";

@@ -1,0 +1,61 @@
+//! Whether a merge keeps vector code. A block that holds one statement which lanes cannot compute is scalar as a
+//! whole, so that a contraction beside it would lose its tile and a reduction its lanes: that costs more than any
+//! merge saves. What lanes can compute is what [`crate::passes::loops::vectorizable`] says.
+
+use nestjit_ir::{BinOp, BufId, Expr, Program, ReduceOp, Stmt};
+
+use super::Refusal;
+use super::profit::work;
+use crate::passes::loops::vectorizable;
+
+/// The share of the work that may leave vector code: borders and the like.
+const SLACK: f64 = 1.0 / 16.0;
+
+/// Refuses statements `after` of which much less is computed in lanes than of those `before` from which they were made.
+pub(super) fn keeps<'a>(
+    program: &Program,
+    before: impl IntoIterator<Item = &'a [Stmt]>,
+    after: &[Stmt],
+) -> Result<(), Refusal> {
+    if vectorizable(program, after) {
+        return Ok(());
+    }
+    let was: f64 = before.into_iter().map(|body| in_lanes(program, body)).sum();
+    if in_lanes(program, after) >= (1.0 - SLACK) * was {
+        return Ok(());
+    }
+    let message = "one of them computes what lanes cannot, and the other would lose its vector loops by it";
+    Err(Refusal::new("scalar", message))
+}
+
+/// How often innermost statements run in loops that can be vector code, or that register tiles can be made of.
+fn in_lanes(program: &Program, body: &[Stmt]) -> f64 {
+    let accumulators: Vec<BufId> = body
+        .iter()
+        .filter_map(|s| match s {
+            Stmt::Temp(b) if program.buf(*b).shape.is_empty() => Some(*b),
+            _ => None,
+        })
+        .collect();
+    let of = |s: &Stmt| match s {
+        Stmt::For(l) if vectorizable(program, &l.body) => l.extent as f64 * work(&l.body) as f64,
+        Stmt::For(l) => l.extent as f64 * in_lanes(program, &l.body),
+        Stmt::Store(_) | Stmt::Reduce(_) | Stmt::Temp(_) | Stmt::Call(_) => 0.0,
+    };
+    // A sum of products has its lanes along loops around the block that declares the accumulator.
+    let whole = vectorizable(program, body);
+    body.iter().filter(|s| whole || !contracts(s, &accumulators)).map(of).sum()
+}
+
+/// Whether a statement is a loop that sums products into one of these.
+fn contracts(stmt: &Stmt, accumulators: &[BufId]) -> bool {
+    match stmt {
+        Stmt::For(l) => l.body.iter().any(|s| contracts(s, accumulators)),
+        Stmt::Reduce(r) => {
+            r.op == ReduceOp::Add
+                && accumulators.contains(&r.buf)
+                && matches!(r.value, Expr::Binary(BinOp::Mul, ..))
+        }
+        Stmt::Store(_) | Stmt::Temp(_) | Stmt::Call(_) => false,
+    }
+}
