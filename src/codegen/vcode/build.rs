@@ -10,8 +10,8 @@ use super::hoist::hoist;
 use super::select::Machine;
 use super::split::split;
 use super::{
-    Access, Arg, ArgId, BinaryOp, Bound, Class, Cmp, Combine, Counter, Guard, Inst, Int, Kernel, Reg,
-    ShiftOp, Shuffle, Terms, UnaryOp,
+    Access, Arg, ArgId, BinaryOp, Bound, Class, Cmp, Combine, Counter, Guard, Inst, Int, Kernel, Narrowing,
+    Reg, ShiftOp, Shuffle, Terms, UnaryOp, Widening,
 };
 use crate::codegen::hash::FastMap;
 
@@ -21,7 +21,7 @@ type Version = (Reg, u32);
 /// What identifies a computed value within a block.
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Key {
-    Const(Class, u32),
+    Const(Class, u64),
     Load(Access),
     /// Rare and large.
     Guarded(Box<(Access, Vec<Guard>, Version)>),
@@ -30,6 +30,9 @@ enum Key {
     Shift(ShiftOp, Version, u8),
     Shuffle(Shuffle, Version, Version),
     Fma(Version, Version, Version),
+    Dot(Version, Version, Version),
+    Widen(Widening, Version, bool),
+    Narrow(Narrowing, Version, Version),
     Compare(Cmp, Version, Version),
     Select(Version, Version, Version),
     Iota(Int, i64),
@@ -212,17 +215,19 @@ impl Builder {
         self.kernel.written.iter().position(|b| *b == buf).map_or(0, |at| self.stored[at])
     }
 
-    pub fn constant(&mut self, class: Class, bits: u32) -> Reg {
+    /// A constant: its low 32 bits unless lanes are wide, and for masks all ones or none.
+    pub fn constant(&mut self, class: Class, bits: impl Into<u64>) -> Reg {
+        let bits = bits.into();
         self.value(class, Key::Const(class, bits), |dst| Inst::Const { dst, bits })
     }
 
     pub fn load(&mut self, from: Access) -> Reg {
-        self.value(Class::F32, Key::Load(from.clone()), |dst| Inst::Load { dst, from })
+        self.value(from.ty.class(), Key::Load(from.clone()), |dst| Inst::Load { dst, from })
     }
 
     pub fn load_guarded(&mut self, from: Access, guards: Vec<Guard>, otherwise: Reg) -> Reg {
         let key = Key::Guarded(Box::new((from.clone(), guards.clone(), self.version(otherwise))));
-        self.value(Class::F32, key, |dst| Inst::LoadGuarded { dst, from, guards, otherwise })
+        self.value(from.ty.class(), key, |dst| Inst::LoadGuarded { dst, from, guards, otherwise })
     }
 
     pub fn store(&mut self, src: Reg, to: Access) {
@@ -238,10 +243,21 @@ impl Builder {
     }
 
     pub fn unary(&mut self, op: UnaryOp, a: Reg) -> Reg {
+        let class = self.kernel.class(a);
         let class = match op {
-            UnaryOp::Bits => Class::I32,
+            UnaryOp::Bits | UnaryOp::ToInt if class.is_wide() => Class::I64,
+            UnaryOp::Bits | UnaryOp::ToInt => Class::I32,
+            UnaryOp::ToFloat | UnaryOp::FromBits if class.is_wide() => Class::F64,
             UnaryOp::ToFloat | UnaryOp::FromBits => Class::F32,
-            _ => self.kernel.class(a),
+            UnaryOp::Neg
+            | UnaryOp::Abs
+            | UnaryOp::Sqrt
+            | UnaryOp::Floor
+            | UnaryOp::Ceil
+            | UnaryOp::Round
+            | UnaryOp::Trunc
+            | UnaryOp::Not
+            | UnaryOp::Exchange { .. } => class,
         };
         let key = Key::Unary(op, self.version(a));
         self.value(class, key, |dst| Inst::Unary { op, dst, a })
@@ -254,7 +270,7 @@ impl Builder {
 
     pub fn shift(&mut self, op: ShiftOp, a: Reg, amount: u8) -> Reg {
         let key = Key::Shift(op, self.version(a), amount);
-        self.value(Class::I32, key, |dst| Inst::Shift { op, dst, a, amount })
+        self.value(self.kernel.class(a), key, |dst| Inst::Shift { op, dst, a, amount })
     }
 
     pub fn shuffle(&mut self, op: Shuffle, a: Reg, b: Reg) -> Reg {
@@ -269,12 +285,31 @@ impl Builder {
             return self.binary(BinaryOp::Add, product, c);
         }
         let key = Key::Fma(self.version(a), self.version(b), self.version(c));
-        self.value(Class::F32, key, |dst| Inst::Fma { dst, a, b, c })
+        self.value(self.kernel.class(a), key, |dst| Inst::Fma { dst, a, b, c })
+    }
+
+    /// `c` plus the dot product of four bytes in each lane.
+    pub fn dot(&mut self, a: Reg, b: Reg, c: Reg) -> Reg {
+        let key = Key::Dot(self.version(a), self.version(b), self.version(c));
+        self.value(Class::I32, key, |dst| Inst::Dot { dst, a, b, c })
+    }
+
+    /// Half of the lanes, twice as wide.
+    pub fn widen(&mut self, op: Widening, a: Reg, upper: bool) -> Reg {
+        let key = Key::Widen(op, self.version(a), upper);
+        self.value(op.class(), key, |dst| Inst::Widen { op, dst, a, upper })
+    }
+
+    /// The lanes of two registers in one.
+    pub fn narrow(&mut self, op: Narrowing, a: Reg, b: Reg) -> Reg {
+        let key = Key::Narrow(op, self.version(a), self.version(b));
+        self.value(op.class(), key, |dst| Inst::Narrow { op, dst, a, b })
     }
 
     pub fn compare(&mut self, op: Cmp, a: Reg, b: Reg) -> Reg {
         let key = Key::Compare(op, self.version(a), self.version(b));
-        self.value(Class::Mask, key, |dst| Inst::Compare { op, dst, a, b })
+        let class = if self.kernel.class(a).is_wide() { Class::Mask64 } else { Class::Mask };
+        self.value(class, key, |dst| Inst::Compare { op, dst, a, b })
     }
 
     pub fn select(&mut self, mask: Reg, a: Reg, b: Reg) -> Reg {
@@ -292,8 +327,10 @@ impl Builder {
         self.value(Class::I32, Key::Iota(value.clone(), step), |dst| Inst::Iota { dst, value, step })
     }
 
+    /// Calls a function for each lane; its result is of the class of its operands.
     pub fn call(&mut self, function: usize, args: Vec<Reg>) -> Reg {
-        let dst = self.variable(Class::F32);
+        let class = args.first().map_or(Class::F32, |a| self.kernel.class(*a));
+        let dst = self.variable(class);
         self.push(Inst::Call { function, dst, args });
         dst
     }
@@ -315,6 +352,12 @@ impl Builder {
             let product = self.binary(BinaryOp::Mul, a, b);
             self.update(BinaryOp::Add, dst, product);
         }
+    }
+
+    /// `dst = dst + dot(a, b)` for a variable.
+    pub fn dot_accumulate(&mut self, dst: Reg, a: Reg, b: Reg) {
+        self.push(Inst::Dot { dst, a, b, c: dst });
+        self.changed(dst);
     }
 
     /// `dst = dst op b` for a variable.
@@ -373,18 +416,18 @@ impl Builder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codegen::vcode::Address;
+    use crate::codegen::vcode::{Address, MemType};
 
     #[test]
     fn what_is_known_holds_until_stores_loops_and_assignments() {
         let mut b = Builder::new(Machine { lanes: 4, registers: 16, fma: true, scale: false });
         let at = |b: &mut Builder, buf: u32| {
             let address = Address { base: ArgId(buf), terms: b.terms(&[(Counter(0), 16)]), offset: 0 };
-            Access { address, stride: 4, lanes: 4, buf: BufId(buf) }
+            Access { address, stride: 4, ty: MemType::F32, lanes: 4, buf: BufId(buf) }
         };
         let (x, y) = (at(&mut b, 0), at(&mut b, 1));
         assert!(std::ptr::eq(&*x.address.terms, &*y.address.terms));
-        let (one, first) = (b.constant(Class::F32, 1), b.load(x.clone()));
+        let (one, first) = (b.constant(Class::F32, 1u64), b.load(x.clone()));
         let sum = b.binary(BinaryOp::Add, one, first);
         b.store(sum, y.clone());
         assert_eq!(b.load(x.clone()), first, "another buffer was stored to");
@@ -395,11 +438,11 @@ mod tests {
         b.abandon_loop();
         let second = b.load(x.clone());
         assert_ne!(second, first, "a store in an inner block counts");
-        assert_eq!((b.load(x), b.load(y), b.constant(Class::F32, 1)), (second, stored, one));
+        assert_eq!((b.load(x), b.load(y), b.constant(Class::F32, 1u64)), (second, stored, one));
         let counter = b.new_counter();
         b.begin_loop();
         b.end_loop(counter, Bound::Const(0), Bound::Const(2));
-        assert_ne!(b.constant(Class::F32, 1), one, "a constant from before a loop");
+        assert_ne!(b.constant(Class::F32, 1u64), one, "a constant from before a loop");
         assert_eq!(b.binary(BinaryOp::Add, one, first), sum);
         b.assign(first, one);
         assert_ne!(b.binary(BinaryOp::Add, one, first), sum, "an operand was assigned");

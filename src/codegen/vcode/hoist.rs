@@ -141,13 +141,14 @@ impl Hoister {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codegen::vcode::{Access, Address, ArgId};
+    use crate::codegen::vcode::{Access, Address, ArgId, MemType};
 
     #[test]
     fn invariants_move_in_front_of_the_innermost_loop_only() {
         let access = |buf: u32, terms: &[(Counter, i64)]| Access {
             address: Address { base: ArgId(0), terms: terms.into(), offset: 0 },
             stride: 4,
+            ty: MemType::F32,
             lanes: 4,
             buf: BufId(buf),
         };

@@ -1,7 +1,9 @@
 //! `vcode`: code at the level of SIMD registers, between nests and machine code.
 //!
 //! A [`Kernel`] is structured code (counted loops, no jumps) on virtual registers that are mutable and hold
-//! [`Kernel::lanes`] lanes each; addresses are a kernel argument plus an affine expression of loop counters.
+//! [`Kernel::lanes`] lanes of 32 bits each, or half as many of 64 bits (see [`Class`]); what is narrower in memory is
+//! widened when it is loaded and narrowed when it is stored (see [`MemType`]). Addresses are a kernel argument plus an
+//! affine expression of loop counters.
 //! `select` makes kernels from nests, once for all instruction sets; an emitter (`clif`: Cranelift, 4 lanes)
 //! turns them into machine code. A new instruction set is a new emitter, and nothing else.
 
@@ -38,15 +40,82 @@ pub(super) struct Counter(pub u32);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub(super) struct ArgId(pub u32);
 
-/// What the lanes of a register are.
+/// What the lanes of a register are. A value of 64-bit lanes takes two registers: the lower half of the lanes is in the
+/// first, the upper half in the second.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Class {
     /// Floating-point numbers of 32 bits.
     F32,
-    /// Integers of 32 bits.
+    /// Integers of 32 bits, or narrower ones extended to 32 bits by their sign or by zeros.
     I32,
-    /// Truth values.
+    /// Truth values of lanes of 32 bits.
     Mask,
+    /// Floating-point numbers of 64 bits.
+    F64,
+    /// Integers of 64 bits.
+    I64,
+    /// Truth values of lanes of 64 bits.
+    Mask64,
+}
+
+impl Class {
+    /// Whether a register has half as many lanes.
+    pub fn is_wide(self) -> bool {
+        match self {
+            Class::F32 | Class::I32 | Class::Mask => false,
+            Class::F64 | Class::I64 | Class::Mask64 => true,
+        }
+    }
+
+    /// Whether lanes are truth values.
+    pub fn is_mask(self) -> bool {
+        match self {
+            Class::Mask | Class::Mask64 => true,
+            Class::F32 | Class::I32 | Class::F64 | Class::I64 => false,
+        }
+    }
+}
+
+/// How an element lies in memory, and with that what becomes of it in a register.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum MemType {
+    F32,
+    F64,
+    /// 32 bits of any integer, or four bytes at once for [`Inst::Dot`].
+    I32,
+    /// 64 bits of any integer.
+    I64,
+    /// Extended by its sign to [`Class::I32`]; the low bits are stored. So are the next three.
+    I8,
+    /// Extended by zeros.
+    U8,
+    I16,
+    U16,
+    /// A byte that is 0 or 1, as a mask.
+    Bool,
+}
+
+impl MemType {
+    /// Bytes in memory.
+    pub fn bytes(self) -> i64 {
+        match self {
+            MemType::I8 | MemType::U8 | MemType::Bool => 1,
+            MemType::I16 | MemType::U16 => 2,
+            MemType::F32 | MemType::I32 => 4,
+            MemType::F64 | MemType::I64 => 8,
+        }
+    }
+
+    /// The class of a register that it is loaded into.
+    pub fn class(self) -> Class {
+        match self {
+            MemType::F32 => Class::F32,
+            MemType::I32 | MemType::I8 | MemType::U8 | MemType::I16 | MemType::U16 => Class::I32,
+            MemType::F64 => Class::F64,
+            MemType::I64 => Class::I64,
+            MemType::Bool => Class::Mask,
+        }
+    }
 }
 
 /// Indices that are computed at run time, by dimension.
@@ -108,16 +177,24 @@ impl Guard {
 }
 
 /// Where the lanes of an access lie: the first at `address`, each `stride` bytes after the one before; only
-/// the first `lanes` exist. Stride 4 is contiguous; stride 0 is one element for all lanes (which guards may
-/// still tell apart).
+/// the first `lanes` exist. A stride of the element's size is contiguous; stride 0 is one element for all lanes (which
+/// guards may still tell apart).
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Access {
     pub address: Address,
     pub stride: i64,
+    pub ty: MemType,
     pub lanes: usize,
     /// The buffer accessed, for alias analysis. Different buffers
     /// do not overlap.
     pub buf: BufId,
+}
+
+impl Access {
+    /// Whether lanes are neighbours.
+    pub fn is_contiguous(&self) -> bool {
+        self.stride == self.ty.bytes()
+    }
 }
 
 /// Operations on one register.
@@ -130,17 +207,78 @@ pub(super) enum UnaryOp {
     Ceil,
     Round,
     Trunc,
-    /// `i32` to `f32`.
+    /// Signed integers to floating-point numbers of the same width, rounded to nearest even.
     ToFloat,
-    /// The bits of `f32` as `i32`.
+    /// Floating-point numbers to signed integers of the same width, towards zero. What is NaN or does not fit becomes
+    /// any integer.
+    ToInt,
+    /// The bits of floating-point numbers as integers.
     Bits,
-    /// The bits of `i32` as `f32`.
+    /// The bits of integers as floating-point numbers.
     FromBits,
     /// On masks.
     Not,
+    /// Lane `l` is lane `l ^ distance` of the operand: `distance` is a power of two and less than the lanes of the
+    /// register. Not on masks.
+    Exchange {
+        distance: u8,
+    },
 }
 
-/// Operations on two registers of one class.
+/// Conversions of half of the lanes of a register to twice their width.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Widening {
+    /// `f32` to `f64`.
+    Float,
+    /// `i32` to `i64`.
+    Signed,
+    /// `u32` to `i64`.
+    Unsigned,
+    /// `i32` to `f64`.
+    ToFloat,
+    /// [`Class::Mask`] to [`Class::Mask64`].
+    Mask,
+}
+
+impl Widening {
+    /// The class of the result.
+    pub fn class(self) -> Class {
+        match self {
+            Widening::Float | Widening::ToFloat => Class::F64,
+            Widening::Signed | Widening::Unsigned => Class::I64,
+            Widening::Mask => Class::Mask64,
+        }
+    }
+}
+
+/// Conversions of two registers to one with lanes of half their width.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Narrowing {
+    /// `f64` to `f32`, rounded to nearest even.
+    Float,
+    /// The low 32 bits of `i64`.
+    Int,
+    /// `f64` to `i32`, towards zero. What is NaN or does not fit becomes any integer.
+    ToInt,
+    /// `i64` to `f32`, rounded once.
+    ToFloat,
+    /// [`Class::Mask64`] to [`Class::Mask`].
+    Mask,
+}
+
+impl Narrowing {
+    /// The class of the result.
+    pub fn class(self) -> Class {
+        match self {
+            Narrowing::Float | Narrowing::ToFloat => Class::F32,
+            Narrowing::Int | Narrowing::ToInt => Class::I32,
+            Narrowing::Mask => Class::Mask,
+        }
+    }
+}
+
+/// Operations on two registers of one class. Those on floating-point numbers are on `f32` and `f64`, those on integers on
+/// both widths where they do not say otherwise.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum BinaryOp {
     Add,
@@ -154,15 +292,27 @@ pub(super) enum BinaryOp {
     /// `a * 2^b` for a whole number `b` of at most 250 either way, rounded once. Only where
     /// [`select::Machine::scale`] says so.
     Scale,
-    /// On `i32`, wrapping.
+    /// On integers, wrapping.
     IntAdd,
-    /// On `i32`, wrapping.
+    /// On integers, wrapping.
     IntSub,
-    /// Bitwise, on `i32` and masks.
+    /// On integers, wrapping.
+    IntMul,
+    /// Of signed integers of 32 bits.
+    IntMax,
+    /// Of signed integers of 32 bits.
+    IntMin,
+    /// `a << b`; 0 if `b`, taken as unsigned, is not less than the width.
+    ShiftLeft,
+    /// `a >> b`, zeros come in; 0 if `b`, taken as unsigned, is not less than the width.
+    ShiftRight,
+    /// The same where the sign comes in. On integers of 32 bits.
+    ShiftRightSigned,
+    /// Bitwise, on integers and masks.
     And,
-    /// Bitwise, on `i32` and masks.
+    /// Bitwise, on integers and masks.
     Or,
-    /// Bitwise, on `i32` and masks.
+    /// Bitwise, on integers and masks.
     Xor,
 }
 
@@ -194,12 +344,14 @@ impl Shuffle {
     }
 }
 
-/// Shifts of `i32` lanes by a constant.
+/// Shifts of integers by a constant that is less than their width.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum ShiftOp {
     Left,
-    /// The sign comes in.
+    /// The sign comes in. On integers of 32 bits.
     SignedRight,
+    /// Zeros come in.
+    UnsignedRight,
 }
 
 /// Comparisons; false if an operand is NaN, except `Ne` and `Unordered`.
@@ -241,10 +393,10 @@ pub(super) enum Cache {
 /// An instruction.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Inst {
-    /// All lanes are this constant, given by its bits.
+    /// All lanes are this constant, given by its bits: the low 32 of them unless lanes are wide. All ones are true.
     Const {
         dst: Reg,
-        bits: u32,
+        bits: u64,
     },
     /// Lanes that do not exist are 0 (with stride 0, all lanes exist).
     Load {
@@ -303,7 +455,29 @@ pub(super) enum Inst {
         b: Reg,
         c: Reg,
     },
-    /// Compares `f32` lanes, or `i32` lanes as signed.
+    /// `c` plus the sum of the products of the four bytes of `a`, which are unsigned, with those of `b`, which are signed;
+    /// on integers of 32 bits, wrapping.
+    Dot {
+        dst: Reg,
+        a: Reg,
+        b: Reg,
+        c: Reg,
+    },
+    /// Converts the lower half of the lanes of `a`, or the upper one.
+    Widen {
+        op: Widening,
+        dst: Reg,
+        a: Reg,
+        upper: bool,
+    },
+    /// Converts the lanes of `a`, which become the lower half, and of `b`.
+    Narrow {
+        op: Narrowing,
+        dst: Reg,
+        a: Reg,
+        b: Reg,
+    },
+    /// Compares floating-point lanes, or integer lanes as signed.
     Compare {
         op: Cmp,
         dst: Reg,
@@ -317,7 +491,7 @@ pub(super) enum Inst {
         a: Reg,
         b: Reg,
     },
-    /// All lanes of the result are the combination of the first `lanes` of `a`.
+    /// All lanes of the result are the combination of the first `lanes` of `a`. On `f32`.
     Reduce {
         op: Combine,
         dst: Reg,
@@ -330,7 +504,7 @@ pub(super) enum Inst {
         value: Int,
         step: i64,
     },
-    /// Applies a function of the runtime table to each lane.
+    /// Applies a function of the runtime table to each lane. Operands and result are of the class that its signature says.
     Call {
         function: usize,
         dst: Reg,
@@ -365,6 +539,9 @@ impl Inst {
             | Inst::Shift { dst, .. }
             | Inst::Shuffle { dst, .. }
             | Inst::Fma { dst, .. }
+            | Inst::Dot { dst, .. }
+            | Inst::Widen { dst, .. }
+            | Inst::Narrow { dst, .. }
             | Inst::Compare { dst, .. }
             | Inst::Select { dst, .. }
             | Inst::Reduce { dst, .. }
@@ -395,11 +572,15 @@ impl Inst {
             | Inst::Unary { a, .. }
             | Inst::Shift { a, .. }
             | Inst::Reduce { a, .. }
+            | Inst::Widen { a, .. }
             | Inst::IfAny { mask: a, .. } => f(*a),
-            Inst::Binary { a, b, .. } | Inst::Compare { a, b, .. } | Inst::Shuffle { a, b, .. } => {
+            Inst::Binary { a, b, .. }
+            | Inst::Compare { a, b, .. }
+            | Inst::Shuffle { a, b, .. }
+            | Inst::Narrow { a, b, .. } => {
                 [*a, *b].into_iter().for_each(f);
             }
-            Inst::Fma { a, b, c, .. } => [*a, *b, *c].into_iter().for_each(f),
+            Inst::Fma { a, b, c, .. } | Inst::Dot { a, b, c, .. } => [*a, *b, *c].into_iter().for_each(f),
             Inst::Select { mask, a, b, .. } => [*mask, *a, *b].into_iter().for_each(f),
             Inst::Call { args, .. } => args.iter().copied().for_each(f),
         }
@@ -421,11 +602,15 @@ impl Inst {
             | Inst::Unary { a, .. }
             | Inst::Shift { a, .. }
             | Inst::Reduce { a, .. }
+            | Inst::Widen { a, .. }
             | Inst::IfAny { mask: a, .. } => f(a),
-            Inst::Binary { a, b, .. } | Inst::Compare { a, b, .. } | Inst::Shuffle { a, b, .. } => {
+            Inst::Binary { a, b, .. }
+            | Inst::Compare { a, b, .. }
+            | Inst::Shuffle { a, b, .. }
+            | Inst::Narrow { a, b, .. } => {
                 [a, b].into_iter().for_each(f);
             }
-            Inst::Fma { a, b, c, .. } => [a, b, c].into_iter().for_each(f),
+            Inst::Fma { a, b, c, .. } | Inst::Dot { a, b, c, .. } => [a, b, c].into_iter().for_each(f),
             Inst::Select { mask, a, b, .. } => [mask, a, b].into_iter().for_each(f),
             Inst::Call { args, .. } => args.iter_mut().for_each(f),
         }
@@ -435,7 +620,7 @@ impl Inst {
 /// A function at the SIMD level.
 #[derive(Clone, PartialEq, Default, Debug)]
 pub(super) struct Kernel {
-    /// Lanes of a register.
+    /// Lanes of a register whose lanes have 32 bits.
     pub lanes: usize,
     pub args: Vec<Arg>,
     /// The class of each register.

@@ -6,7 +6,7 @@
 
 use nestjit_ir::BufId;
 
-use super::{Access, Address, ArgId, Bound, Cache, Counter, Inst, Kernel, Terms};
+use super::{Access, Address, ArgId, Bound, Cache, Counter, Inst, Kernel, MemType, Terms};
 
 /// Bytes of a cache line.
 const LINE: i64 = 64;
@@ -62,10 +62,10 @@ fn streams(body: &[Inst], constant: &dyn Fn(BufId) -> bool) -> Vec<Stream> {
     for inst in body {
         let Inst::Load { from, .. } = inst else { continue };
         let Address { base, terms, offset } = &from.address;
-        if from.stride != 4 || !constant(from.buf) {
+        if !from.is_contiguous() || !constant(from.buf) {
             continue;
         }
-        let bytes = 4 * from.lanes as i64;
+        let bytes = from.stride * from.lanes as i64;
         let (first, last) = (*offset, offset + bytes - 1);
         match found.iter_mut().find(|s| s.base == *base && s.terms == *terms) {
             Some(s) => {
@@ -139,7 +139,7 @@ impl Stream {
 
     fn prefetch(&self, terms: Terms, offset: i64, to: Cache) -> Inst {
         let address = Address { base: self.base, terms, offset };
-        Inst::Prefetch { at: Access { address, stride: 4, lanes: 1, buf: self.buf }, to }
+        Inst::Prefetch { at: Access { address, stride: 4, ty: MemType::F32, lanes: 1, buf: self.buf }, to }
     }
 }
 
@@ -170,7 +170,10 @@ mod tests {
         let terms: Terms = [(PANEL, 128 * steps), (STEP, 128)].into();
         let load = |i: u32| {
             let address = Address { base: ArgId(0), terms: terms.clone(), offset: 64 * i64::from(i) };
-            Inst::Load { dst: Reg(i), from: Access { address, stride: 4, lanes: 16, buf: BufId(0) } }
+            Inst::Load {
+                dst: Reg(i),
+                from: Access { address, stride: 4, ty: MemType::F32, lanes: 16, buf: BufId(0) },
+            }
         };
         let repeat = |counter, trips, body| {
             vec![Inst::Loop { counter, begin: Bound::Const(0), end: Bound::Const(trips), body }]

@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Formatter, Result, Write};
 
-use super::{Access, Arg, ArgId, Bound, Class, Counter, Guard, Inst, Int, Kernel, Reg, Shuffle};
+use super::{Access, Arg, ArgId, Bound, Class, Counter, Guard, Inst, Int, Kernel, MemType, Reg, Shuffle};
 
 impl Display for Reg {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
@@ -58,9 +58,12 @@ impl Display for Access {
         f.write_char('[')?;
         sum(f, Some(self.address.base), &self.address.terms, self.address.offset)?;
         f.write_char(']')?;
+        if self.ty != MemType::F32 {
+            write!(f, " {:?}", self.ty)?;
+        }
         match self.stride {
             0 => write!(f, " x1"),
-            4 => write!(f, " x{}", self.lanes),
+            _ if self.is_contiguous() => write!(f, " x{}", self.lanes),
             stride => write!(f, " x{} by {stride}", self.lanes),
         }
     }
@@ -117,8 +120,9 @@ fn block(f: &mut Formatter<'_>, kernel: &Kernel, body: &[Inst], depth: usize) ->
         write!(f, "{:width$}", "", width = depth * 2)?;
         match inst {
             Inst::Const { dst, bits } => match kernel.class(*dst) {
-                Class::F32 => writeln!(f, "{dst} = {:?}", f32::from_bits(*bits))?,
-                Class::I32 | Class::Mask => writeln!(f, "{dst} = {bits:#x}")?,
+                Class::F32 => writeln!(f, "{dst} = {:?}", f32::from_bits(*bits as u32))?,
+                Class::F64 => writeln!(f, "{dst} = {:?}", f64::from_bits(*bits))?,
+                Class::I32 | Class::I64 | Class::Mask | Class::Mask64 => writeln!(f, "{dst} = {bits:#x}")?,
             },
             Inst::Load { dst, from } => writeln!(f, "{dst} = load {from}")?,
             Inst::LoadGuarded { dst, from, guards, otherwise } => {
@@ -144,6 +148,12 @@ fn block(f: &mut Formatter<'_>, kernel: &Kernel, body: &[Inst], depth: usize) ->
                 writeln!(f, "{dst} = {name} {a}, {b}")?;
             }
             Inst::Fma { dst, a, b, c } => writeln!(f, "{dst} = Fma {a}, {b}, {c}")?,
+            Inst::Dot { dst, a, b, c } => writeln!(f, "{dst} = Dot {a}, {b}, {c}")?,
+            Inst::Widen { op, dst, a, upper } => {
+                let half = if *upper { "Upper" } else { "Lower" };
+                writeln!(f, "{dst} = Widen{op:?}{half} {a}")?;
+            }
+            Inst::Narrow { op, dst, a, b } => writeln!(f, "{dst} = Narrow{op:?} {a}, {b}")?,
             Inst::Compare { op, dst, a, b } => writeln!(f, "{dst} = {op:?} {a}, {b}")?,
             Inst::Select { dst, mask, a, b } => writeln!(f, "{dst} = Select {mask}, {a}, {b}")?,
             Inst::Reduce { op, dst, a, lanes } => writeln!(f, "{dst} = Reduce{op:?} {a} x{lanes}")?,

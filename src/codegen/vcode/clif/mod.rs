@@ -110,6 +110,8 @@ fn vector_type(class: Class) -> Type {
     match class {
         Class::F32 => types::F32X4,
         Class::I32 | Class::Mask => types::I32X4,
+        Class::F64 => types::F64X2,
+        Class::I64 | Class::Mask64 => types::I64X2,
     }
 }
 
@@ -186,7 +188,7 @@ impl<'a> Emitter<'a, '_> {
             Inst::Prefetch { .. } => return,
             Inst::IfAny { mask, body } => return self.if_any(*mask, body),
             Inst::Loop { counter, begin, end, body } => return self.for_loop(*counter, *begin, *end, body),
-            Inst::Const { dst, bits } => (dst, self.vector_const(*dst, [*bits; LANES])),
+            Inst::Const { dst, bits } => (dst, self.vector_const(*dst, [*bits as u32; LANES])),
             Inst::Load { dst, from } if from.stride == 0 && self.is_constant(from) => {
                 self.broadcasts.insert(*dst, from);
                 return;
@@ -208,6 +210,7 @@ impl<'a> Emitter<'a, '_> {
                 let value = match op {
                     ShiftOp::Left => self.b.ins().ishl(a, amount),
                     ShiftOp::SignedRight => self.b.ins().sshr(a, amount),
+                    ShiftOp::UnsignedRight => self.b.ins().ushr(a, amount),
                 };
                 (dst, value)
             }
@@ -220,6 +223,7 @@ impl<'a> Emitter<'a, '_> {
                 let (a, b, c) = (self.multiplicand(*a), self.get(*b), self.get(*c));
                 (dst, self.b.ins().fma(a, b, c))
             }
+            Inst::Dot { .. } | Inst::Widen { .. } | Inst::Narrow { .. } => todo!(),
             Inst::Compare { op, dst, a, b } => (dst, self.compare(*op, *a, *b)),
             Inst::Select { dst, mask, a, b } => {
                 let float = self.kernel.class(*a) == Class::F32;
@@ -274,6 +278,7 @@ impl<'a> Emitter<'a, '_> {
             UnaryOp::Bits => self.as_int(a),
             UnaryOp::FromBits => self.as_float(a),
             UnaryOp::Not => self.b.ins().bnot(a),
+            UnaryOp::ToInt | UnaryOp::Exchange { .. } => todo!(),
         }
     }
 
@@ -297,6 +302,8 @@ impl<'a> Emitter<'a, '_> {
             BinaryOp::Scale => self.scale(a, b),
             BinaryOp::IntAdd => self.b.ins().iadd(a, b),
             BinaryOp::IntSub => self.b.ins().isub(a, b),
+            BinaryOp::IntMul | BinaryOp::IntMax | BinaryOp::IntMin => todo!(),
+            BinaryOp::ShiftLeft | BinaryOp::ShiftRight | BinaryOp::ShiftRightSigned => todo!(),
             BinaryOp::And => self.b.ins().band(a, b),
             BinaryOp::Or => self.b.ins().bor(a, b),
             BinaryOp::Xor => self.b.ins().bxor(a, b),

@@ -11,7 +11,7 @@ use super::facts::Element;
 use super::locals::Local;
 use super::{LANE, Result, Selector, unsupported};
 use crate::codegen::address::{allowed, inside};
-use crate::codegen::vcode::{Access, Address, Arg, Computed, Counter, Guard, Int};
+use crate::codegen::vcode::{Access, Address, Arg, Computed, Counter, Guard, Int, MemType};
 
 const ELEMENT: i64 = 4;
 
@@ -269,7 +269,7 @@ impl Selector<'_> {
         // One element for all lanes is the same access whatever the lanes, unless guards tell them apart.
         let differ = parts.lane != 0 || guards.iter().any(|g| g.step != 0);
         let lanes = if differ { self.lanes() } else { 1 };
-        Ok((Access { address, stride: parts.lane, lanes, buf }, guards))
+        Ok((Access { address, stride: parts.lane, ty: MemType::F32, lanes, buf }, guards))
     }
 
     /// An access that must be known to be inside its buffer.

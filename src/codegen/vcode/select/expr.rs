@@ -9,7 +9,7 @@ use crate::codegen::math;
 use crate::codegen::runtime_fns;
 use crate::codegen::vcode::{BinaryOp, Class, Cmp, Reg, UnaryOp};
 
-const TRUE: u32 = u32::MAX;
+const TRUE: u64 = u64::MAX;
 
 impl Selector<'_> {
     /// The value of an `f32` expression.
@@ -86,7 +86,8 @@ impl Selector<'_> {
                         let zero = self.number(0.0);
                         self.b.compare(Cmp::Ne, a.reg, zero)
                     }
-                    (Class::F32 | Class::Mask, DType::I64 | DType::I32)
+                    (Class::F64 | Class::I64 | Class::Mask64, _)
+                    | (Class::F32 | Class::Mask, DType::I64 | DType::I32)
                     | (Class::I32, DType::Bool)
                     | (_, DType::F64 | DType::F16 | DType::BF16 | DType::I16 | DType::I8)
                     | (_, DType::U64 | DType::U32 | DType::U16 | DType::U8) => {
@@ -200,6 +201,7 @@ impl Selector<'_> {
                 }
                 _ => return unsupported("an operation on truth values"),
             },
+            Class::F64 | Class::I64 | Class::Mask64 => return unsupported("wide lanes"),
         };
         Ok(Val { reg, varying: a.varying || b.varying })
     }

@@ -252,7 +252,7 @@ impl Selector<'_> {
             }
         }
         result.truncate(wanted);
-        let zero = self.b.constant(Class::F32, 0);
+        let zero = self.b.constant(Class::F32, 0u32);
         result.into_iter().map(|r| r.unwrap_or(zero)).collect()
     }
 
@@ -283,7 +283,7 @@ impl Selector<'_> {
         if a.is_none() && b.is_none() {
             return None;
         }
-        let zero = |s: &mut Self| s.b.constant(Class::F32, 0);
+        let zero = |s: &mut Self| s.b.constant(Class::F32, 0u32);
         let a = a.unwrap_or_else(|| zero(self));
         let b = b.unwrap_or_else(|| zero(self));
         Some(self.b.shuffle(op, a, b))

@@ -65,6 +65,8 @@ pub(super) fn binary(op: BinaryOp) -> Pair {
         BinaryOp::Scale => Pair(Code::INVALID, Code::EVEX_Vscalefps_zmm_k1z_zmm_zmmm512b32_er),
         BinaryOp::IntAdd => ADD_INT,
         BinaryOp::IntSub => Pair(Code::VEX_Vpsubd_ymm_ymm_ymmm256, Code::EVEX_Vpsubd_zmm_k1z_zmm_zmmm512b32),
+        BinaryOp::IntMul | BinaryOp::IntMax | BinaryOp::IntMin => todo!(),
+        BinaryOp::ShiftLeft | BinaryOp::ShiftRight | BinaryOp::ShiftRightSigned => todo!(),
         BinaryOp::And => AND,
         BinaryOp::Or => OR,
         BinaryOp::Xor => XOR,
@@ -85,6 +87,7 @@ pub(super) fn mask_binary(op: BinaryOp) -> Option<Code> {
 pub(super) fn shift(op: ShiftOp) -> Pair {
     match op {
         ShiftOp::Left => Pair(Code::VEX_Vpslld_ymm_ymm_imm8, Code::EVEX_Vpslld_zmm_k1z_zmmm512b32_imm8),
+        ShiftOp::UnsignedRight => todo!(),
         ShiftOp::SignedRight => {
             Pair(Code::VEX_Vpsrad_ymm_ymm_imm8, Code::EVEX_Vpsrad_zmm_k1z_zmmm512b32_imm8)
         }

@@ -128,7 +128,7 @@ impl<'k> Flat<'k> {
                     if let Inst::Const { dst, bits } = inst
                         && counts[dst.0 as usize].defs == 1
                     {
-                        self.sources[dst.0 as usize] = Source::Constant(*bits);
+                        self.sources[dst.0 as usize] = Source::Constant(*bits as u32);
                     }
                     self.push(Node::Inst(inst, inst.dst()), around);
                 }

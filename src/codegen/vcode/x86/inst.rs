@@ -28,7 +28,7 @@ impl<'k> Emitter<'_, 'k> {
                 Err("a nested instruction".into())
             }
             Inst::Const { bits, .. } => {
-                self.constant(dst, to, *bits);
+                self.constant(dst, to, *bits as u32);
                 Ok(())
             }
             Inst::Load { from, .. } => self.load(to, from),
@@ -63,6 +63,7 @@ impl<'k> Emitter<'_, 'k> {
                 Ok(())
             }
             Inst::Fma { a, b, c, .. } => self.fma(to, *a, *b, *c),
+            Inst::Dot { .. } | Inst::Widen { .. } | Inst::Narrow { .. } => todo!(),
             Inst::Compare { op, a, b, .. } => self.compare(*op, to, *a, *b),
             Inst::Select { mask, a, b, .. } => self.select(dst, *mask, *a, *b),
             Inst::Reduce { op, a, lanes, .. } => {
@@ -139,6 +140,7 @@ impl<'k> Emitter<'_, 'k> {
                 let a = self.number(a)?;
                 self.move_vector(to, a);
             }
+            UnaryOp::ToInt | UnaryOp::Exchange { .. } => todo!(),
             UnaryOp::Not if self.in_mask_register(dst) => {
                 let a = self.number(a)?;
                 self.asm.op(Code::VEX_Knotw_kr_kr, &[mask(to).into(), mask(a).into()]);

@@ -83,7 +83,7 @@ impl Generator {
         };
         let terms = terms.iter().map(|(c, k)| (*c, 4 * k)).collect();
         let address = Address { base: ArgId(buf), terms, offset: 4 * (at - lo) };
-        Access { address, stride: 4 * step, lanes, buf: BufId(buf) }
+        Access { address, stride: 4 * step, ty: MemType::F32, lanes, buf: BufId(buf) }
     }
 
     /// An access that guards keep inside a buffer.
@@ -104,7 +104,7 @@ impl Generator {
             let step = if step == 0 { 0 } else { self.random.pick(&[0, 0, 1, 3]) };
             guards.push(Guard { value: Int { arg: Some(INT_ARG), terms, offset: 1 }, step, lo, hi });
         }
-        (Access { address, stride: 4 * step, lanes, buf: BufId(buf) }, guards)
+        (Access { address, stride: 4 * step, ty: MemType::F32, lanes, buf: BufId(buf) }, guards)
     }
 
     fn inst(&mut self, body: &mut Vec<Inst>) {
@@ -327,7 +327,10 @@ impl Generator {
             }
             let offset = (4 * i * lanes) as i64;
             let address = Address { base: ArgId(BUFFERS + 3), terms: [].into(), offset };
-            body.push(Inst::Store { src, to: Access { address, stride: 4, lanes, buf: BufId(BUFFERS) } });
+            body.push(Inst::Store {
+                src,
+                to: Access { address, stride: 4, ty: MemType::F32, lanes, buf: BufId(BUFFERS) },
+            });
         }
         self.known.len() * lanes
     }
