@@ -97,6 +97,15 @@ impl Compiler {
         })
     }
 
+    /// Whether to use dot products of bytes (VNNI) where the vector instructions have them.
+    #[must_use]
+    pub fn vnni(self, vnni: bool) -> Compiler {
+        self.set(|o| {
+            o.vnni = vnni;
+            Ok(())
+        })
+    }
+
     /// Whether to verify the program after each pass.
     #[must_use]
     pub fn verify_passes(self, verify: bool) -> Compiler {
@@ -227,7 +236,8 @@ impl Compiler {
     fn setup(&self) -> Result<Setup> {
         let options = self.options.clone()?;
         budget::set_limit(options.memory);
-        let target = Target::host(options.isa)?;
+        let mut target = Target::host(options.isa)?;
+        target.vnni &= options.vnni;
         let threads = options.threads.unwrap_or(target.cores);
         Ok(Setup { options, target, threads })
     }

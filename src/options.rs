@@ -29,6 +29,11 @@ pub const ENVIRONMENT: &[EnvVar] = &[
         doc: "the widest vector instructions to use; the CPU must have them (sse is simd128)",
     },
     EnvVar {
+        name: VNNI,
+        values: "0|1",
+        doc: "use dot products of bytes where the vector instructions have them (default: 1)",
+    },
+    EnvVar {
         name: VERIFY,
         values: "0|1",
         doc: "verify the program after each pass (default: 1 in debug builds)",
@@ -49,6 +54,7 @@ pub const ENVIRONMENT: &[EnvVar] = &[
 const THREADS: &str = "NESTJIT_THREADS";
 const DISABLE_PASS: &str = "NESTJIT_DISABLE_PASS";
 const ISA: &str = "NESTJIT_ISA";
+const VNNI: &str = "NESTJIT_VNNI";
 const VERIFY: &str = "NESTJIT_VERIFY";
 const CHECK: &str = "NESTJIT_CHECK";
 const MEMORY: &str = "NESTJIT_MEMORY";
@@ -90,6 +96,9 @@ pub struct Options {
     pub disabled_passes: Vec<String>,
     /// The widest vector tier to use; `None` for whatever the machine has.
     pub isa: Option<Isa>,
+    /// Whether to use dot products of bytes, VNNI, where the vector tier has them; without, products of 16-bit numbers
+    /// give the same results.
+    pub vnni: bool,
     /// Whether to verify the program after each pass.
     pub verify_passes: bool,
     /// Whether to interpret the program before and after each nest pass and compare.
@@ -116,6 +125,7 @@ impl Default for Options {
             threads: None,
             disabled_passes: Vec::new(),
             isa: None,
+            vnni: true,
             verify_passes: cfg!(debug_assertions),
             check_passes: false,
             memory: None,
@@ -149,6 +159,9 @@ impl Options {
         }
         if let Some(value) = get(ISA) {
             options.isa = Some(Isa::from_name(&value).ok_or_else(|| bad(ISA, &value))?);
+        }
+        if let Some(value) = get(VNNI) {
+            options.vnni = parse_bool(VNNI, &value)?;
         }
         if let Some(value) = get(VERIFY) {
             options.verify_passes = parse_bool(VERIFY, &value)?;
@@ -211,6 +224,7 @@ mod tests {
                 THREADS => "3",
                 DISABLE_PASS => "Tile, OpFusion",
                 ISA => "sse",
+                VNNI => "0",
                 VERIFY => {
                     if defaults.verify_passes {
                         "0"

@@ -32,6 +32,7 @@ const SEPARATOR: &str = "// ---\n";
 const TARGET: Target = Target {
     isa: Isa::Simd128,
     fma: true,
+    vnni: false,
     l1_bytes: 32 << 10,
     l2_bytes: 1 << 20,
     l3_bytes: 32 << 20,

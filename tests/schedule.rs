@@ -13,7 +13,15 @@ use nestjit_ir::{BufId, Program, Role, parse::parse};
 const PASSES: [&str; 6] = ["ChooseLayout", "PeelBorders", "Tile", "Vectorize", "BlockSums", "Parallelize"];
 
 fn target(isa: Isa) -> Target {
-    Target { isa, fma: true, l1_bytes: 32 << 10, l2_bytes: 1 << 20, l3_bytes: 16 << 20, cores: 2 }
+    Target {
+        isa,
+        fma: true,
+        vnni: false,
+        l1_bytes: 32 << 10,
+        l2_bytes: 1 << 20,
+        l3_bytes: 16 << 20,
+        cores: 2,
+    }
 }
 
 /// Values that depend on the name (a packed copy has its original's) and are not symmetric.

@@ -29,6 +29,23 @@ pub(super) fn isa() -> Isa {
     Isa::Simd128
 }
 
+/// Whether vectors of a tier have dot products of bytes.
+pub(super) fn vnni(isa: Isa) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        match isa {
+            Isa::Simd128 => false,
+            Isa::Avx2 => is_x86_feature_detected!("avxvnni"),
+            Isa::Avx512 => is_x86_feature_detected!("avx512vnni"),
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = isa;
+        false
+    }
+}
+
 /// Whether 128-bit vectors have a fused multiply-add.
 pub(super) fn fma() -> bool {
     #[cfg(target_arch = "x86_64")]

@@ -47,6 +47,11 @@ impl Isa {
         detect::isa()
     }
 
+    /// Whether the CPU has dot products of bytes in vectors of this tier.
+    pub fn host_has_vnni(self) -> bool {
+        self <= Isa::host() && detect::vnni(self)
+    }
+
     /// `f32` elements of a vector register.
     pub const fn f32_lanes(self) -> usize {
         match self {
@@ -72,6 +77,8 @@ pub struct Target {
     pub isa: Isa,
     /// Whether 128-bit code may use fused multiply-add.
     pub fma: bool,
+    /// Whether code of the tier may use dot products of bytes: AVX-VNNI with 256 bits, AVX512_VNNI with 512.
+    pub vnni: bool,
     /// Bytes of the first-level data cache of a core.
     pub l1_bytes: usize,
     /// Bytes of the second-level cache of a core.
@@ -102,8 +109,10 @@ impl Target {
             )));
         }
         let [l1_bytes, l2_bytes, l3_bytes] = detect::caches();
+        let isa = cap.min(Isa::WIDEST_EMITTED);
         Ok(Target {
-            isa: cap.min(Isa::WIDEST_EMITTED),
+            isa,
+            vnni: detect::vnni(isa),
             fma: detect::fma(),
             l1_bytes,
             l2_bytes,

@@ -192,10 +192,16 @@ pub(super) fn compile_nest(
         scalar_loops: Vec::new(),
     };
     let (extents, env, sites) = (Extents::of(&nest.body), compiler.env, check_sites(&nest.body));
-    let tier = x86::Tier::of(env.target.isa);
+    let tier = x86::Tier::of(env.target.isa, env.target.vnni);
     let machine = match tier {
         Some(tier) => tier.machine(),
-        None => Machine { lanes: clif::LANES, registers: clif::REGISTERS, fma: env.fma(), scale: false },
+        None => Machine {
+            lanes: clif::LANES,
+            registers: clif::REGISTERS,
+            fma: env.fma(),
+            scale: false,
+            dot: false,
+        },
     };
     for (i, segment) in segments(&nest.body).into_iter().enumerate() {
         let mut plan = plan(program, &extents, &nest.body, (segment.stmts, segment.parallel), machine);

@@ -14,7 +14,15 @@ use crate::unit::Unit;
 /// The machine that tests compile for.
 pub(in crate::codegen) fn target() -> Target {
     let fma = std::is_x86_feature_detected!("fma");
-    Target { isa: Isa::Simd128, fma, l1_bytes: 32 << 10, l2_bytes: 1 << 20, l3_bytes: 8 << 20, cores: 1 }
+    Target {
+        isa: Isa::Simd128,
+        fma,
+        vnni: false,
+        l1_bytes: 32 << 10,
+        l2_bytes: 1 << 20,
+        l3_bytes: 8 << 20,
+        cores: 1,
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -286,7 +294,7 @@ pub(in crate::codegen) fn wide_targets() -> Vec<Target> {
     let has = Isa::host();
     [Isa::Avx2, Isa::Avx512]
         .into_iter()
-        .filter(|isa| *isa <= has && crate::codegen::vcode::x86::Tier::of(*isa).is_some())
-        .map(|isa| Target { isa, ..target() })
+        .filter(|isa| *isa <= has && crate::codegen::vcode::x86::Tier::of(*isa, false).is_some())
+        .map(|isa| Target { isa, vnni: isa.host_has_vnni(), ..target() })
         .collect()
 }

@@ -420,7 +420,7 @@ mod tests {
 
     #[test]
     fn what_is_known_holds_until_stores_loops_and_assignments() {
-        let mut b = Builder::new(Machine { lanes: 4, registers: 16, fma: true, scale: false });
+        let mut b = Builder::new(Machine { lanes: 4, registers: 16, fma: true, scale: false, dot: false });
         let at = |b: &mut Builder, buf: u32| {
             let address = Address { base: ArgId(buf), terms: b.terms(&[(Counter(0), 16)]), offset: 0 };
             Access { address, stride: 4, ty: MemType::F32, lanes: 4, buf: BufId(buf) }

@@ -14,6 +14,7 @@ fn run_on(unit: &mut Unit) -> bool {
     let target = Target {
         isa: Isa::Avx2,
         fma: true,
+        vnni: false,
         l1_bytes: 32 << 10,
         l2_bytes: 1 << 20,
         l3_bytes: 8 << 20,

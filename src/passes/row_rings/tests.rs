@@ -11,6 +11,7 @@ use crate::target::{Isa, Target};
 const TARGET: Target = Target {
     isa: Isa::Avx512,
     fma: true,
+    vnni: false,
     l1_bytes: 32 << 10,
     l2_bytes: 1 << 20,
     l3_bytes: 32 << 20,

@@ -135,6 +135,7 @@ fn only_what_pays_is_rewritten() {
     let target = Target {
         isa: Isa::Avx512,
         fma: true,
+        vnni: false,
         l1_bytes: 32 << 10,
         l2_bytes: 1 << 20,
         l3_bytes: 32 << 20,

@@ -69,6 +69,8 @@ pub(in crate::codegen) struct Machine {
     pub fma: bool,
     /// Whether there is [`BinaryOp::Scale`].
     pub scale: bool,
+    /// Whether [`super::Inst::Dot`] is one instruction.
+    pub dot: bool,
 }
 
 /// The statements to select, and what surrounds them.

@@ -2,17 +2,56 @@
 //! afterwards goes through the stack.
 
 use iced_x86::{Code, Instruction, MemoryOperand, Register};
+use nestjit_ir::DType;
 
 use super::assembler::{Operand, Place};
 use super::codes::{self, INTEGERS, VOLATILE, mask, xmm};
 use super::emit::{Emitter, SCRATCH, TABLE};
 use super::pointers::Home;
-use crate::codegen::runtime_fns;
+use crate::codegen::runtime_fns::{self, Signature};
 use crate::codegen::vcode::Reg;
+
+/// What a function takes and returns.
+#[derive(Clone, Copy)]
+enum Element {
+    Float,
+    Double,
+    /// Of 64 bits.
+    Integer,
+}
+
+impl Element {
+    /// `None` if the function has other operands.
+    fn of(signature: Signature) -> Option<Element> {
+        let dtype = match signature {
+            Signature::Unary(dtype) | Signature::Binary(dtype) => dtype,
+            Signature::Copy => return None,
+        };
+        if dtype == DType::F32 {
+            Some(Element::Float)
+        } else if dtype == DType::F64 {
+            Some(Element::Double)
+        } else {
+            (dtype == DType::I64 || dtype == DType::U64).then_some(Element::Integer)
+        }
+    }
+
+    fn bytes(self) -> usize {
+        match self {
+            Element::Float => 4,
+            Element::Double | Element::Integer => 8,
+        }
+    }
+}
+
+/// Where integer operands are passed.
+const INTEGER_ARGUMENTS: [Register; 2] = [Register::RDI, Register::RSI];
 
 impl Emitter<'_, '_> {
     pub fn call(&mut self, function: usize, dst: Reg, args: &[Reg]) -> Result<(), String> {
-        let address = runtime_fns::TABLE.get(function).ok_or("an unknown function")?.address.0 as u64;
+        let runtime_fn = runtime_fns::TABLE.get(function).ok_or("an unknown function")?;
+        let address = runtime_fn.address.0 as u64;
+        let element = Element::of(runtime_fn.signature).ok_or("a function that is not for lanes")?;
         let tier = self.tier;
         let vector = tier.lanes() * 4;
         let result = args.len() * vector;
@@ -50,15 +89,27 @@ impl Emitter<'_, '_> {
             self.asm.put(Instruction::with2(Code::Mov_rm64_r64, *place, *register));
         }
         self.asm.op(Code::VEX_Vzeroupper, &[]);
-        for lane in 0..tier.lanes() {
+        let bytes = element.bytes();
+        for lane in 0..vector / bytes {
             for i in 0..args.len() {
-                let place = self.working_place(i * vector + 4 * lane);
-                self.asm.op(Code::VEX_Vmovss_xmm_m32, &[xmm(i as u8).into(), place.into()]);
+                let place = self.working_place(i * vector + bytes * lane);
+                let (code, register) = match element {
+                    Element::Float => (Code::VEX_Vmovss_xmm_m32, xmm(i as u8)),
+                    Element::Double => (Code::VEX_Vmovsd_xmm_m64, xmm(i as u8)),
+                    Element::Integer => {
+                        (Code::Mov_r64_rm64, *INTEGER_ARGUMENTS.get(i).ok_or("too many operands")?)
+                    }
+                };
+                self.asm.op(code, &[register.into(), place.into()]);
             }
             self.asm.put(Instruction::with2(Code::Mov_r64_imm64, SCRATCH, address));
             self.asm.put(Instruction::with1(Code::Call_rm64, SCRATCH));
-            let place = self.working_place(result + 4 * lane);
-            self.asm.op(Code::VEX_Vmovss_m32_xmm, &[place.into(), xmm(0).into()]);
+            let place: Operand = self.working_place(result + bytes * lane).into();
+            match element {
+                Element::Float => self.asm.op(Code::VEX_Vmovss_m32_xmm, &[place, xmm(0).into()]),
+                Element::Double => self.asm.op(Code::VEX_Vmovsd_m64_xmm, &[place, xmm(0).into()]),
+                Element::Integer => self.asm.op(Code::Mov_rm64_r64, &[place, SCRATCH.into()]),
+            }
         }
         for (register, place) in kept {
             self.asm.put(Instruction::with2(Code::Mov_r64_rm64, register, place));

@@ -1,15 +1,16 @@
-//! The frame of the function, loops, integers, and where operands are.
+//! The frame of the function and loops.
 
 use iced_x86::{Code, Instruction, MemoryOperand, Register};
 
 use super::Tier;
-use super::assembler::{Assembler, Jump, Label, Mem, Operand, Place};
-use super::codes::{self, INTEGERS, VOLATILE, mask, xmm, ymm, zmm};
+use super::assembler::{Assembler, Jump, Label};
+use super::codes::{self, INTEGERS, VOLATILE, mask};
 use super::flatten::{Flat, Node};
 use super::liveness::{Allocation, allocate};
 use super::needs::{lane_masks, working_bytes};
+use super::operands::MASKS;
 use super::pointers::{Count, Home, Integers};
-use crate::codegen::vcode::{Bound, Class, Inst, Kernel, Operands, Reg};
+use crate::codegen::vcode::{Bound, Inst, Kernel, Operands, Reg};
 
 /// Holds the table of arguments throughout.
 pub(super) const TABLE: Register = Register::RDI;
@@ -21,12 +22,7 @@ pub(super) const SCRATCH_LOW: Register = Register::EAX;
 pub(super) const SCRATCH_2: Register = Register::RCX;
 
 const PAGE: usize = 4096;
-/// Mask registers for values; the others are [`LANE_MASK`] and [`LANE_MASK_2`].
-const MASKS: usize = 5;
-/// Holds the most important lane mask.
-const LANE_MASK: Register = Register::K7;
-/// Holds the second one, or whichever is needed if there are more than two.
-const LANE_MASK_2: Register = Register::K6;
+
 pub(super) fn emit(kernel: &Kernel, tier: Tier, keep_text: bool) -> Result<(Vec<u8>, String), String> {
     let flat = Flat::new(kernel, tier);
     let masks = if tier.is_512() { MASKS } else { 0 };
@@ -75,7 +71,7 @@ pub(super) struct Emitter<'a, 'k> {
     /// Registers that the caller keeps values in.
     saved: Vec<Register>,
     /// The lanes of the masks that instructions use, the most important first.
-    lane_masks: Vec<usize>,
+    pub lane_masks: Vec<usize>,
     /// Offsets in the frame: of the memory that instructions work with, and of integer slots. Slots of
     /// vector registers are at its start.
     pub working: usize,
@@ -206,128 +202,6 @@ impl<'k> Emitter<'_, 'k> {
             return Err(format!("{reg} is nowhere"));
         }
         Ok(())
-    }
-
-    fn vector_slot(&self, slot: usize) -> Place {
-        Place::At(Register::RSP, (slot * self.tier.lanes() * 4) as i32)
-    }
-
-    /// The memory that instructions work with, plus `offset` bytes.
-    pub fn working_place(&self, offset: usize) -> Place {
-        Place::At(Register::RSP, (self.working + offset) as i32)
-    }
-
-    /// Whether a register is in a mask register, if it is in one at all.
-    pub fn in_mask_register(&self, reg: Reg) -> bool {
-        self.tier.is_512() && self.flat.kernel.class(reg) == Class::Mask
-    }
-
-    /// The number of the machine register that a register has at the current node.
-    pub fn number(&self, reg: Reg) -> Result<u8, String> {
-        self.placed(reg).ok_or_else(|| format!("{reg} has no machine register at {}", self.at))
-    }
-
-    /// The same, if it has one.
-    fn placed(&self, reg: Reg) -> Option<u8> {
-        let number = match self.allocation.whole[reg.0 as usize] {
-            Some(number) => number,
-            None => *self.allocation.brief.get(&(reg, self.at))?,
-        };
-        // Mask register 0 means that there is no mask.
-        Some(if self.in_mask_register(reg) { number + 1 } else { number })
-    }
-
-    /// A whole vector register.
-    pub fn v(&self, number: u8) -> Register {
-        if self.tier.is_512() { zmm(number) } else { ymm(number) }
-    }
-
-    /// The low 128 bits of a vector register.
-    pub fn x(&self, number: u8) -> Register {
-        xmm(number)
-    }
-
-    /// The vector register of an operand.
-    pub fn vector(&self, reg: Reg) -> Result<Register, String> {
-        Ok(self.v(self.number(reg)?))
-    }
-
-    /// A temporary vector register of the current node.
-    pub fn temporary(&self, which: usize) -> Result<u8, String> {
-        let list = self.allocation.temporaries.get(&self.at);
-        list.and_then(|l| l.get(which)).copied().ok_or_else(|| "a temporary is missing".into())
-    }
-
-    /// A temporary mask register of the current node.
-    pub fn mask_temporary(&self) -> Result<Register, String> {
-        let list = self.allocation.mask_temporaries.get(&self.at);
-        list.and_then(|l| l.first()).map(|k| mask(k + 1)).ok_or_else(|| "a temporary is missing".into())
-    }
-
-    /// An operand that may be in memory.
-    pub fn operand(&mut self, reg: Reg) -> Result<Operand, String> {
-        if let Some(access) = self.flat.folded(reg) {
-            let place = self.place(access, 0)?;
-            return Ok(Operand::Mem(Mem { place, broadcast: access.stride == 0 }));
-        }
-        if let Some(number) = self.placed(reg) {
-            return Ok(self.v(number).into());
-        }
-        if let Some(bits) = self.flat.constant(reg) {
-            return Ok(self.constant_operand(bits));
-        }
-        if let Some(access) = self.flat.reloadable(reg) {
-            return Ok(self.place(access, 0)?.into());
-        }
-        match self.allocation.slots.get(&reg) {
-            Some(&slot) => Ok(self.vector_slot(slot).into()),
-            None => Err(format!("{reg} is nowhere")),
-        }
-    }
-
-    /// A constant in all lanes, as a memory operand.
-    pub fn constant_operand(&mut self, bits: u32) -> Operand {
-        if self.tier.is_512() {
-            let place = Place::Constant(self.asm.constant(&[bits]));
-            Operand::Mem(Mem { place, broadcast: true })
-        } else {
-            Place::Constant(self.asm.constant(&[bits; 8])).into()
-        }
-    }
-
-    /// A constant that differs between lanes, as a memory operand.
-    pub fn lanes_operand(&mut self, value: impl Fn(usize) -> u32) -> Operand {
-        let words: Vec<u32> = (0..self.tier.lanes()).map(value).collect();
-        Place::Constant(self.asm.constant(&words)).into()
-    }
-
-    /// The mask of the first lanes. Only for 512 bits.
-    pub fn lane_mask(&mut self, lanes: usize) -> Register {
-        match self.lane_masks.iter().position(|l| *l == lanes) {
-            Some(0) => LANE_MASK,
-            Some(1) if self.lane_masks.len() == 2 => LANE_MASK_2,
-            _ => {
-                self.set_lane_mask(LANE_MASK_2, lanes);
-                LANE_MASK_2
-            }
-        }
-    }
-
-    /// Sets the mask registers that keep their value throughout.
-    pub fn set_lane_masks(&mut self) {
-        match *self.lane_masks {
-            [] => {}
-            [first, second] => {
-                self.set_lane_mask(LANE_MASK, first);
-                self.set_lane_mask(LANE_MASK_2, second);
-            }
-            [first, ..] => self.set_lane_mask(LANE_MASK, first),
-        }
-    }
-
-    fn set_lane_mask(&mut self, register: Register, lanes: usize) {
-        self.asm.put(Instruction::with2(Code::Mov_r32_imm32, Register::EAX, (1u32 << lanes) - 1));
-        self.asm.op(Code::VEX_Kmovw_kr_r32, &[register.into(), Register::EAX.into()]);
     }
 
     fn if_begin(&mut self, reg: Reg) -> Result<(), String> {

@@ -5,8 +5,10 @@
 use nestjit_ir::BufId;
 
 use super::Tier;
-use super::needs::{commutes, is_strided};
-use crate::codegen::vcode::{Access, Arg, Bound, Class, Cmp, Counter, Inst, Kernel, Operands, Reg, UnaryOp};
+use super::needs::{commutes, is_plain, is_strided, is_whole, needs};
+use crate::codegen::vcode::{
+    Access, Arg, BinaryOp, Bound, Class, Cmp, Counter, Inst, Kernel, Operands, Reg, UnaryOp,
+};
 use smallvec::smallvec;
 
 /// An element of the list.
@@ -67,8 +69,8 @@ enum Source<'k> {
     Computed,
     /// A load that is a memory operand.
     Folded(&'k Access),
-    /// Always the same constant.
-    Constant(u32),
+    /// Always the same constant: 32 bits unless lanes are wide, all ones or none for masks.
+    Constant(u64),
     /// Loaded once, from memory that is not written meanwhile, and only used where the address is known: it can be
     /// loaded again instead of being kept.
     Reloadable(&'k Access),
@@ -77,6 +79,7 @@ enum Source<'k> {
 /// A kernel in this form.
 pub(super) struct Flat<'k> {
     pub kernel: &'k Kernel,
+    pub tier: Tier,
     pub nodes: Vec<Node<'k>>,
     pub around: Vec<Around>,
     pub loops: Vec<LoopInfo>,
@@ -88,6 +91,7 @@ impl<'k> Flat<'k> {
     pub fn new(kernel: &'k Kernel, tier: Tier) -> Flat<'k> {
         let mut flat = Flat {
             kernel,
+            tier,
             nodes: Vec::new(),
             around: Vec::new(),
             loops: Vec::new(),
@@ -101,7 +105,7 @@ impl<'k> Flat<'k> {
         let around = Around { in_loop: None, conditional: 0 };
         flat.push(Node::Gone, around);
         flat.block(&kernel.body, around, &counts);
-        flat.fold_loads(tier, &counts);
+        flat.fold_loads(&counts);
         flat.find_reloadable(&counts);
         flat
     }
@@ -128,7 +132,8 @@ impl<'k> Flat<'k> {
                     if let Inst::Const { dst, bits } = inst
                         && counts[dst.0 as usize].defs == 1
                     {
-                        self.sources[dst.0 as usize] = Source::Constant(*bits as u32);
+                        let bits = constant_bits(self.kernel.class(*dst), *bits);
+                        self.sources[dst.0 as usize] = Source::Constant(bits);
                     }
                     self.push(Node::Inst(inst, inst.dst()), around);
                 }
@@ -182,14 +187,15 @@ impl<'k> Flat<'k> {
             && (count.defs, count.uses) == (1, 1)
             && !matches!(inst, Inst::Const { .. })
             && (!inst.operands().contains(&variable)
-                || matches!(inst, Inst::Binary { .. } | Inst::Fma { .. }));
+                || matches!(inst, Inst::Binary { .. } | Inst::Fma { .. } | Inst::Dot { .. }));
         if possible {
             *dst = Some(variable);
         }
         possible
     }
 
-    fn fold_loads(&mut self, tier: Tier, counts: &[Count]) {
+    fn fold_loads(&mut self, counts: &[Count]) {
+        let tier = self.tier;
         // The last load of each register, jump or label, and store to each buffer and to any local.
         let mut loads: Vec<usize> = vec![0; self.sources.len()];
         let mut stores: Vec<(BufId, usize)> = Vec::new();
@@ -203,9 +209,9 @@ impl<'k> Flat<'k> {
             };
             match inst {
                 Inst::Load { from, .. } => {
-                    let whole = from.stride == 4 && from.lanes == self.kernel.lanes;
+                    let broadcast = from.stride == 0 && is_plain(from.ty) && tier.is_512();
                     if let Some(dst) = dst
-                        && (whole || (from.stride == 0 && tier.is_512()))
+                        && (is_whole(from, self.kernel.lanes) || broadcast)
                         && (counts[dst.0 as usize].defs, counts[dst.0 as usize].uses) == (1, 1)
                     {
                         loads[dst.0 as usize] = at;
@@ -221,7 +227,7 @@ impl<'k> Flat<'k> {
                     }
                 }
                 inst => {
-                    for operand in memory_operands(self.kernel, inst) {
+                    for operand in self.memory_operands(inst) {
                         let load = loads[operand.0 as usize];
                         if load <= boundary {
                             continue;
@@ -229,7 +235,8 @@ impl<'k> Flat<'k> {
                         let Node::Inst(Inst::Load { from, .. }, _) = self.nodes[load] else { continue };
                         let stored = stores.iter().any(|s| s.0 == from.buf && s.1 > load)
                             || (self.is_scratch(from) && scratch_store > load);
-                        let broadcast_product = from.stride == 0 && matches!(inst, Inst::Fma { .. });
+                        let broadcast_product =
+                            from.stride == 0 && matches!(inst, Inst::Fma { .. } | Inst::Dot { .. });
                         if !stored && !broadcast_product {
                             self.sources[operand.0 as usize] = Source::Folded(from);
                             self.nodes[load] = Node::Gone;
@@ -280,6 +287,7 @@ impl<'k> Flat<'k> {
                 && *dst == Some(*loaded)
                 && counts[loaded.0 as usize].defs == 1
                 && !is_strided(from)
+                && needs(self.kernel, inst, *dst, self.tier).vectors == 0
                 && stays(at, from)
             {
                 found[loaded.0 as usize] = Some((at, from));
@@ -298,7 +306,7 @@ impl<'k> Flat<'k> {
     }
 
     /// The constant that a register always is.
-    pub fn constant(&self, reg: Reg) -> Option<u32> {
+    pub fn constant(&self, reg: Reg) -> Option<u64> {
         if let Source::Constant(bits) = self.sources[reg.0 as usize] { Some(bits) } else { None }
     }
 
@@ -310,6 +318,48 @@ impl<'k> Flat<'k> {
     /// Whether a register that is nowhere can be made again: a constant, or a load.
     pub fn can_be_remade(&self, reg: Reg) -> bool {
         matches!(self.sources[reg.0 as usize], Source::Constant(_) | Source::Reloadable(_))
+    }
+
+    /// The operands that an instruction can read from memory, one at a time, the best first.
+    pub fn memory_operands(&self, inst: &Inst) -> Operands {
+        let (kernel, wide) = (self.kernel, self.tier.is_512());
+        let is_wide = |r: &Reg| kernel.class(*r).is_wide();
+        match inst {
+            // Composed of others.
+            Inst::Binary { op: BinaryOp::IntMul, a, .. } if !wide && is_wide(a) => Operands::new(),
+            Inst::Unary { op: UnaryOp::ToFloat | UnaryOp::ToInt, a, .. } if !wide && is_wide(a) => {
+                Operands::new()
+            }
+            Inst::Binary { op, a, b, .. } if !kernel.class(*a).is_mask() && a != b => {
+                if commutes(*op) {
+                    smallvec![*b, *a]
+                } else {
+                    smallvec![*b]
+                }
+            }
+            Inst::Fma { a, b, c, .. } if a != b && a != c && b != c => smallvec![*b, *a, *c],
+            Inst::Dot { a, b, c, .. } if self.tier.has_dot() && a != b && b != c => smallvec![*b],
+            // Integers of 256 bits are only compared for "greater": the operands may be exchanged.
+            Inst::Compare { op: Cmp::Lt | Cmp::Ge, a, b, .. }
+                if a != b && matches!(kernel.class(*a), Class::I32 | Class::I64) && !wide =>
+            {
+                smallvec![*a]
+            }
+            Inst::Compare { a, b, .. } if a != b => smallvec![*b],
+            Inst::Unary {
+                op:
+                    UnaryOp::Sqrt
+                    | UnaryOp::Floor
+                    | UnaryOp::Ceil
+                    | UnaryOp::Round
+                    | UnaryOp::Trunc
+                    | UnaryOp::ToFloat
+                    | UnaryOp::ToInt,
+                a,
+                ..
+            } => smallvec![*a],
+            _ => Operands::new(),
+        }
     }
 
     fn is_scratch(&self, access: &Access) -> bool {
@@ -332,37 +382,13 @@ impl<'k> Flat<'k> {
     }
 }
 
-/// The operands that an instruction can read from memory, one at a time, the best first.
-pub(super) fn memory_operands(kernel: &Kernel, inst: &Inst) -> Operands {
-    let vector = |r: &Reg| kernel.class(*r) != Class::Mask;
-    match inst {
-        Inst::Binary { op, a, b, .. } if vector(a) && a != b => {
-            if commutes(*op) {
-                smallvec![*b, *a]
-            } else {
-                smallvec![*b]
-            }
-        }
-        Inst::Fma { a, b, c, .. } if a != b && a != c && b != c => smallvec![*b, *a, *c],
-        // Integers of 256 bits are only compared for "greater": the operands may be exchanged.
-        Inst::Compare { op: Cmp::Lt | Cmp::Ge, a, b, .. }
-            if a != b && kernel.class(*a) == Class::I32 && kernel.lanes == Tier::Avx2.lanes() =>
-        {
-            smallvec![*a]
-        }
-        Inst::Compare { a, b, .. } if a != b => smallvec![*b],
-        Inst::Unary {
-            op:
-                UnaryOp::Sqrt
-                | UnaryOp::Floor
-                | UnaryOp::Ceil
-                | UnaryOp::Round
-                | UnaryOp::Trunc
-                | UnaryOp::ToFloat,
-            a,
-            ..
-        } => smallvec![*a],
-        _ => Operands::new(),
+/// The bits of a constant in lanes of a class.
+pub(super) fn constant_bits(class: Class, bits: u64) -> u64 {
+    match class {
+        Class::F32 | Class::I32 => bits & u64::from(u32::MAX),
+        Class::F64 | Class::I64 => bits,
+        Class::Mask | Class::Mask64 if bits == 0 => 0,
+        Class::Mask | Class::Mask64 => u64::MAX,
     }
 }
 

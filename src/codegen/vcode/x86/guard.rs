@@ -1,12 +1,12 @@
 //! Loads of which lanes may not exist, decided at run time. Nothing is read for lanes that do not.
 
-use iced_x86::{Code, Instruction, MemoryOperand, Register};
+use iced_x86::{Code, Instruction, MemoryOperand};
 
 use super::assembler::{Jump, Label, Operand, Place};
-use super::codes;
+use super::codes::{self, mask, xmm, ymm};
 use super::emit::{Emitter, SCRATCH, SCRATCH_2, SCRATCH_LOW};
-use super::needs::{by_lane, is_strided};
-use crate::codegen::vcode::{Access, Guard};
+use super::needs::{by_lane, existing_lanes, is_plain, lane_by_lane};
+use crate::codegen::vcode::{Access, Class, Guard, MemType};
 
 /// Lane positions are compared in 32 bits. Values are cut to this magnitude before: the same condition
 /// holds, because limits and steps are well below.
@@ -20,7 +20,7 @@ impl Emitter<'_, '_> {
         guards: &[Guard],
         otherwise: u8,
     ) -> Result<(), String> {
-        self.move_vector(to, otherwise);
+        self.copy_as(from.ty.class(), to, otherwise);
         let done = self.asm.label();
         if guards.iter().any(|g| g.lo > g.hi) {
             // Never.
@@ -72,15 +72,14 @@ impl Emitter<'_, '_> {
         self.broadcast_scratch(to);
         let v: Operand = self.v(to).into();
         let steps = self.lanes_operand(|l| (l as i64 * guard.step) as u32);
-        self.asm.op(codes::ADD_INT.of(self.tier), &[v, v, steps]);
+        self.asm.op(codes::ADD_INT.of(self.tier, false), &[v, v, steps]);
         Ok(self.constant_operand(span as u32))
     }
 
     /// Lanes decided by a mask register; see [`Emitter::load_by_vector`] for 256 bits.
     fn load_by_mask(&mut self, to: u8, from: &Access, guards: &[Guard], done: Label) -> Result<(), String> {
-        let (k, t) = (self.mask_temporary()?, self.temporary(0)?);
-        let all = from.stride == 0 || from.lanes == self.tier.lanes();
-        let mut before = if all { None } else { Some(self.lane_mask(from.lanes)) };
+        let (k, t, tier) = (self.mask_temporary()?, self.temporary(0)?, self.tier);
+        let mut before = existing_lanes(from, tier).map(|lanes| self.lane_mask(lanes));
         for guard in guards.iter().filter(|g| g.step != 0) {
             let span = self.distances(t, guard)?;
             // Unsigned "less or equal".
@@ -88,13 +87,32 @@ impl Emitter<'_, '_> {
             self.asm.masked(Code::EVEX_Vpcmpud_kr_k1_zmm_zmmm512b32_imm8, &operands, before, false);
             before = Some(k);
         }
-        if is_strided(from) {
+        if lane_by_lane(from, tier) {
             self.asm.op(Code::VEX_Kmovw_r32_kr, &[SCRATCH_LOW.into(), k.into()]);
-            return self.load_strided_by_bits(to, from, done);
+            return self.load_by_bits(to, from, done);
         }
-        let place = self.place(from, 0)?;
-        let load = if from.stride == 0 { codes::BROADCAST } else { codes::LOAD };
-        self.asm.masked(load.of(self.tier), &[self.v(to).into(), place.into()], Some(k), false);
+        if from.stride == 0 && !is_plain(from.ty) {
+            // Not read by an instruction that takes a mask.
+            self.asm.op(Code::VEX_Kortestw_kr_kr, &[k.into(), k.into()]);
+            self.asm.jump(Jump::Zero, done);
+        }
+        match from.ty {
+            MemType::F32 | MemType::F64 | MemType::I32 | MemType::I64 => {
+                let place = self.place(from, 0)?;
+                let load = if from.stride == 0 { codes::BROADCAST } else { codes::LOAD_LANES };
+                let code = load.of(tier, from.ty.class().is_wide());
+                self.asm.masked(code, &[self.v(to).into(), place.into()], Some(k), false);
+            }
+            MemType::I8 | MemType::U8 | MemType::I16 | MemType::U16 => {
+                self.load_narrow_by_mask(to, from, k)?
+            }
+            MemType::Bool => {
+                let to: Operand = mask(to).into();
+                self.asm.op(Code::VEX_Kandnw_kr_kr_kr, &[to, k.into(), to]);
+                self.load_bools_by_mask(k, from, Some(k))?;
+                self.asm.op(Code::VEX_Korw_kr_kr_kr, &[to, to, k.into()]);
+            }
+        }
         Ok(())
     }
 
@@ -108,7 +126,7 @@ impl Emitter<'_, '_> {
         done: Label,
     ) -> Result<(), String> {
         let (t, m, other) = (self.temporary(0)?, self.temporary(1)?, self.temporary(2)?);
-        let v = |number: u8| Operand::Reg(codes::ymm(number));
+        let v = |number: u8| Operand::Reg(ymm(number));
         let mut first = true;
         for guard in guards.iter().filter(|g| g.step != 0) {
             let span = self.distances(t, guard)?;
@@ -117,27 +135,38 @@ impl Emitter<'_, '_> {
             self.asm.op(Code::VEX_Vpminud_ymm_ymm_ymmm256, &[v(result), v(t), span]);
             self.asm.op(Code::VEX_Vpcmpeqd_ymm_ymm_ymmm256, &[v(result), v(result), v(t)]);
             if !first {
-                self.asm.op(codes::AND.of(self.tier), &[v(m), v(m), v(other)]);
+                self.asm.op(codes::AND.of(self.tier, false), &[v(m), v(m), v(other)]);
             }
             first = false;
         }
-        if from.stride != 0 && from.lanes < self.tier.lanes() {
-            let existing = self.lanes_operand(|l| if l < from.lanes { u32::MAX } else { 0 });
-            self.asm.op(codes::AND.of(self.tier), &[v(m), v(m), existing]);
+        if let Some(lanes) = existing_lanes(from, self.tier) {
+            let existing = self.lanes_operand(|l| if l < lanes { u32::MAX } else { 0 });
+            self.asm.op(codes::AND.of(self.tier, false), &[v(m), v(m), existing]);
         }
+        let wide = from.ty.class().is_wide();
         let bits = SCRATCH_LOW;
-        if is_strided(from) {
+        if from.stride == 0 || lane_by_lane(from, self.tier) {
             self.asm.op(Code::VEX_Vmovmskps_r32_ymm, &[bits.into(), v(m)]);
-            return self.load_strided_by_bits(to, from, done);
-        }
-        if from.stride == 0 {
-            self.asm.op(Code::VEX_Vmovmskps_r32_ymm, &[bits.into(), v(m)]);
+            if from.stride != 0 {
+                return self.load_by_bits(to, from, done);
+            }
+            if wide {
+                // The upper lanes stand for none.
+                self.asm.put(Instruction::with2(Code::And_rm32_imm8, bits, 0xf));
+            }
             self.asm.put(Instruction::with2(Code::Test_rm32_r32, bits, bits));
             self.asm.jump(Jump::Zero, done);
+        }
+        if wide {
+            self.asm.op(codes::EXTEND_SIGNED.of(self.tier), &[v(m), xmm(m).into()]);
+        }
+        if from.stride == 0 {
             self.load(t, from)?;
         } else {
             let place = self.place(from, 0)?;
-            self.asm.op(Code::VEX_Vmaskmovps_ymm_ymm_m256, &[v(t), v(m), place.into()]);
+            let code =
+                if wide { Code::VEX_Vmaskmovpd_ymm_ymm_m256 } else { Code::VEX_Vmaskmovps_ymm_ymm_m256 };
+            self.asm.op(code, &[v(t), v(m), place.into()]);
         }
         self.blend_by_sign(to, m, t, otherwise);
         Ok(())
@@ -145,9 +174,10 @@ impl Emitter<'_, '_> {
 
     /// Loads the lanes whose bits are set in [`SCRATCH`]: all in one way if all are, else one by one into
     /// memory that holds the other lanes.
-    fn load_strided_by_bits(&mut self, to: u8, from: &Access, done: Label) -> Result<(), String> {
+    fn load_by_bits(&mut self, to: u8, from: &Access, done: Label) -> Result<(), String> {
         let bits = SCRATCH_LOW;
         let vector = self.tier.lanes() * 4;
+        let wide = from.ty.class().is_wide();
         let Place::At(stack, offset) = self.working_place(0) else { return Err("no stack".into()) };
         let memory = |at: usize| MemoryOperand::with_base_displ(stack, i64::from(offset) + at as i64);
         let some = self.asm.label();
@@ -155,20 +185,40 @@ impl Emitter<'_, '_> {
         let all = ((1u64 << from.lanes) - 1) as i32;
         self.asm.put(Instruction::with2(Code::Cmp_rm32_imm32, bits, all));
         self.asm.jump(Jump::NotZero, some);
-        self.load_strided(to, from, from.lanes)?;
+        self.load(to, from)?;
         self.asm.jump(Jump::Always, done);
         self.asm.bind(some);
-        self.asm.op(codes::STORE.of(self.tier), &[self.working_place(0).into(), self.v(to).into()]);
+        // A mask register is a vector meanwhile.
+        let in_mask = from.ty.class() == Class::Mask && self.tier.is_512();
+        let lanes = if in_mask { self.temporary(0)? } else { to };
+        let v: Operand = self.v(lanes).into();
+        if in_mask {
+            self.asm.op(Code::EVEX_Vpmovm2d_zmm_kr, &[v, mask(to).into()]);
+        }
+        self.asm.op(codes::STORE.of(self.tier), &[self.working_place(0).into(), v]);
         for lane in 0..from.lanes {
             let next = self.asm.label();
             self.asm.put(Instruction::with2(Code::Bt_rm32_imm8, memory(vector), lane as i32));
             self.asm.jump(Jump::NotCarry, next);
-            let place = self.place(from, lane)?;
-            self.asm.op(Code::Mov_r32_rm32, &[Register::ECX.into(), place.into()]);
-            self.asm.put(Instruction::with2(Code::Mov_rm32_r32, memory(4 * lane), Register::ECX));
+            if wide {
+                let place = self.place(from, lane)?;
+                self.asm.op(Code::Mov_r64_rm64, &[SCRATCH.into(), place.into()]);
+                self.asm.put(Instruction::with2(Code::Mov_rm64_r64, memory(8 * lane), SCRATCH));
+            } else {
+                self.load_one(from, lane, from.ty)?;
+                if from.ty == MemType::Bool {
+                    // All bits of what is not 0.
+                    self.asm.put(Instruction::with1(Code::Neg_rm32, bits));
+                    self.asm.put(Instruction::with2(Code::Sbb_rm32_r32, bits, bits));
+                }
+                self.asm.put(Instruction::with2(Code::Mov_rm32_r32, memory(4 * lane), bits));
+            }
             self.asm.bind(next);
         }
-        self.asm.op(codes::LOAD.of(self.tier), &[self.v(to).into(), self.working_place(0).into()]);
+        self.asm.op(codes::LOAD.of(self.tier), &[v, self.working_place(0).into()]);
+        if in_mask {
+            self.asm.op(Code::EVEX_Vpmovd2m_kr_zmm, &[mask(to).into(), v]);
+        }
         Ok(())
     }
 }

@@ -2,12 +2,14 @@
 
 use iced_x86::{Code, Register};
 
-use super::assembler::Operand;
+use super::assembler::{Operand, Place};
 use super::codes::{self, mask};
 use super::emit::{Emitter, SCRATCH_LOW};
+use super::flatten::constant_bits;
 use crate::codegen::vcode::{BinaryOp, Class, Cmp, Inst, Int, Reg, UnaryOp};
 
 const SIGN: u32 = 1 << 31;
+const WIDE_SIGN: u64 = 1 << 63;
 const ALL: u32 = u32::MAX;
 
 impl<'k> Emitter<'_, 'k> {
@@ -28,7 +30,7 @@ impl<'k> Emitter<'_, 'k> {
                 Err("a nested instruction".into())
             }
             Inst::Const { bits, .. } => {
-                self.constant(dst, to, *bits as u32);
+                self.constant(dst, to, constant_bits(self.flat.kernel.class(dst), *bits));
                 Ok(())
             }
             Inst::Load { from, .. } => self.load(to, from),
@@ -38,14 +40,15 @@ impl<'k> Emitter<'_, 'k> {
             }
             Inst::Copy { a, .. } => {
                 let from = self.number(*a)?;
-                self.copy(dst, to, from);
+                self.copy_as(self.flat.kernel.class(dst), to, from);
                 Ok(())
             }
             Inst::Unary { op, a, .. } => self.unary(*op, dst, *a),
             Inst::Binary { op, a, b, .. } => self.binary(*op, dst, *a, *b),
             Inst::Shift { op, a, amount, .. } => {
+                let wide = self.is_wide(*a);
                 let a = self.vector(*a)?;
-                let code = codes::shift(*op).of(self.tier);
+                let code = codes::shift(*op, self.tier, wide).ok_or("a shift of this width")?;
                 self.asm.op(code, &[self.v(to).into(), a.into(), Operand::Imm(*amount)]);
                 Ok(())
             }
@@ -63,7 +66,9 @@ impl<'k> Emitter<'_, 'k> {
                 Ok(())
             }
             Inst::Fma { a, b, c, .. } => self.fma(to, *a, *b, *c),
-            Inst::Dot { .. } | Inst::Widen { .. } | Inst::Narrow { .. } => todo!(),
+            Inst::Dot { a, b, c, .. } => self.dot(to, *a, *b, *c),
+            Inst::Widen { op, a, upper, .. } => self.widen(*op, to, *a, *upper),
+            Inst::Narrow { op, a, b, .. } => self.narrow(*op, to, *a, *b),
             Inst::Compare { op, a, b, .. } => self.compare(*op, to, *a, *b),
             Inst::Select { mask, a, b, .. } => self.select(dst, *mask, *a, *b),
             Inst::Reduce { op, a, lanes, .. } => {
@@ -75,27 +80,35 @@ impl<'k> Emitter<'_, 'k> {
         }
     }
 
-    /// Sets a register to a constant; for masks, any bit means true.
-    pub fn constant(&mut self, reg: Reg, to: u8, bits: u32) {
+    /// Whether the lanes of a register have 64 bits.
+    pub fn is_wide(&self, reg: Reg) -> bool {
+        self.flat.kernel.class(reg).is_wide()
+    }
+
+    /// Sets a register to a constant.
+    pub fn constant(&mut self, reg: Reg, to: u8, bits: u64) {
         if self.in_mask_register(reg) {
             let code = if bits == 0 { Code::VEX_Kxorw_kr_kr_kr } else { Code::VEX_Kxnorw_kr_kr_kr };
             self.asm.op(code, &[mask(to).into(); 3]);
             return;
         }
-        let v = self.v(to);
-        if bits == 0 {
-            self.asm.op(codes::XOR.of(self.tier), &[v.into(); 3]);
+        let (v, wide) = (self.v(to), self.is_wide(reg));
+        let words = [bits as u32, (bits >> 32) as u32];
+        let words = if wide { &words[..] } else { &words[..1] };
+        if words.iter().all(|w| *w == 0) {
+            self.asm.op(codes::XOR.of(self.tier, false), &[v.into(); 3]);
         } else {
-            let place = super::assembler::Place::Constant(self.asm.constant(&[bits]));
-            self.asm.op(codes::BROADCAST.of(self.tier), &[v.into(), place.into()]);
+            let place = Place::Constant(self.asm.constant(words));
+            self.asm.op(codes::BROADCAST.of(self.tier, wide), &[v.into(), place.into()]);
         }
     }
 
-    /// Copies a register of the class of `reg`.
-    fn copy(&mut self, reg: Reg, to: u8, from: u8) {
-        if to == from {
-        } else if self.in_mask_register(reg) {
-            self.asm.op(Code::VEX_Kmovw_kr_km16, &[mask(to).into(), mask(from).into()]);
+    /// Copies a register of a class.
+    pub fn copy_as(&mut self, class: Class, to: u8, from: u8) {
+        if class.is_mask() && self.tier.is_512() {
+            if to != from {
+                self.asm.op(Code::VEX_Kmovw_kr_km16, &[mask(to).into(), mask(from).into()]);
+            }
         } else {
             self.move_vector(to, from);
         }
@@ -109,68 +122,128 @@ impl<'k> Emitter<'_, 'k> {
     }
 
     fn unary(&mut self, op: UnaryOp, dst: Reg, a: Reg) -> Result<(), String> {
-        let to = self.number(dst)?;
+        let (to, wide, tier) = (self.number(dst)?, self.is_wide(a), self.tier);
         let v: Operand = self.v(to).into();
-        let rounding = match op {
-            UnaryOp::Round => 8,
-            UnaryOp::Floor => 9,
-            UnaryOp::Ceil => 10,
-            UnaryOp::Trunc => 11,
-            _ => 0,
-        };
         match op {
             UnaryOp::Neg | UnaryOp::Abs => {
-                let (pair, bits) = if op == UnaryOp::Neg { (codes::XOR, SIGN) } else { (codes::AND, !SIGN) };
-                let (a, bits) = (self.vector(a)?, self.constant_operand(bits));
-                self.asm.op(pair.of(self.tier), &[v, a.into(), bits]);
+                let neg = op == UnaryOp::Neg;
+                let a = self.vector(a)?;
+                let bits = if wide {
+                    self.wide_constant_operand(if neg { WIDE_SIGN } else { !WIDE_SIGN })
+                } else {
+                    self.constant_operand(if neg { SIGN } else { !SIGN })
+                };
+                let widths = if neg { codes::XOR } else { codes::AND };
+                self.asm.op(widths.of(tier, wide), &[v, a.into(), bits]);
             }
             UnaryOp::Floor | UnaryOp::Ceil | UnaryOp::Round | UnaryOp::Trunc => {
+                let rounding = match op {
+                    UnaryOp::Round => 8,
+                    UnaryOp::Floor => 9,
+                    UnaryOp::Ceil => 10,
+                    _ => 11,
+                };
                 let a = self.operand(a)?;
-                self.asm.op(codes::ROUND.of(self.tier), &[v, a, Operand::Imm(rounding)]);
+                self.asm.op(codes::ROUND.of(tier, wide), &[v, a, Operand::Imm(rounding)]);
             }
             UnaryOp::Sqrt => {
                 let a = self.operand(a)?;
-                self.asm.op(codes::SQRT.of(self.tier), &[v, a]);
+                self.asm.op(codes::SQRT.of(tier, wide), &[v, a]);
+            }
+            UnaryOp::ToFloat if wide && !tier.is_512() => {
+                let a = self.vector(a)?;
+                self.wide_to_float(to, a)?;
+            }
+            UnaryOp::ToInt if wide && !tier.is_512() => {
+                let a = self.vector(a)?;
+                self.wide_to_int(to, a)?;
             }
             UnaryOp::ToFloat => {
                 let a = self.operand(a)?;
-                self.asm.op(codes::TO_FLOAT.of(self.tier), &[v, a]);
+                self.asm.op(codes::TO_FLOAT.of(tier, wide), &[v, a]);
+            }
+            UnaryOp::ToInt => {
+                let a = self.operand(a)?;
+                self.asm.op(codes::TO_INT.of(tier, wide), &[v, a]);
             }
             UnaryOp::Bits | UnaryOp::FromBits => {
                 let a = self.number(a)?;
                 self.move_vector(to, a);
             }
-            UnaryOp::ToInt | UnaryOp::Exchange { .. } => todo!(),
+            UnaryOp::Exchange { distance } => {
+                let a = self.vector(a)?;
+                self.exchange(v, a.into(), usize::from(distance), wide)?;
+            }
             UnaryOp::Not if self.in_mask_register(dst) => {
                 let a = self.number(a)?;
                 self.asm.op(Code::VEX_Knotw_kr_kr, &[mask(to).into(), mask(a).into()]);
             }
             UnaryOp::Not => {
                 let (a, all) = (self.vector(a)?, self.constant_operand(ALL));
-                self.asm.op(codes::XOR.of(self.tier), &[v, a.into(), all]);
+                self.asm.op(codes::XOR.of(tier, false), &[v, a.into(), all]);
             }
         }
         Ok(())
     }
 
+    /// Exchanges lanes that are `distance` apart.
+    fn exchange(&mut self, to: Operand, a: Operand, distance: usize, wide: bool) -> Result<(), String> {
+        let tier = self.tier;
+        // In lanes of 32 bits.
+        match if wide { 2 * distance } else { distance } {
+            2 if wide => self.asm.op(codes::PERMUTE.of(tier, true), &[to, a, Operand::Imm(0x55)]),
+            1 => self.asm.op(codes::PERMUTE.of(tier, false), &[to, a, Operand::Imm(0xb1)]),
+            2 => self.asm.op(codes::PERMUTE.of(tier, false), &[to, a, Operand::Imm(0x4e)]),
+            4 => {
+                let order = if tier.is_512() { 0xb1 } else { 0x01 };
+                self.asm.op(codes::SHUFFLE_QUARTERS.of(tier), &[to, a, a, Operand::Imm(order)]);
+            }
+            8 if tier.is_512() => {
+                self.asm.op(codes::SHUFFLE_QUARTERS.of(tier), &[to, a, a, Operand::Imm(0x4e)]);
+            }
+            _ => return Err(format!("an exchange of lanes {distance} apart")),
+        }
+        Ok(())
+    }
+
     fn binary(&mut self, op: BinaryOp, dst: Reg, a: Reg, b: Reg) -> Result<(), String> {
-        let to = self.number(dst)?;
+        let (to, wide) = (self.number(dst)?, self.is_wide(a));
         if self.in_mask_register(dst) {
             let code = codes::mask_binary(op).ok_or("arithmetic on masks")?;
             let (a, b) = (mask(self.number(a)?), mask(self.number(b)?));
             self.asm.op(code, &[mask(to).into(), a.into(), b.into()]);
             return Ok(());
         }
+        if op == BinaryOp::IntMul && wide && !self.tier.is_512() {
+            let (a, b) = (self.vector(a)?, self.vector(b)?);
+            return self.multiply_wide(to, a.into(), b.into());
+        }
         let (mut a, mut b) = (self.operand(a)?, self.operand(b)?);
         if matches!(a, Operand::Mem(_)) && super::needs::commutes(op) {
             (a, b) = (b, a);
         }
-        self.asm.op(codes::binary(op).of(self.tier), &[self.v(to).into(), a, b]);
+        let code = codes::binary(op, self.tier, wide).ok_or_else(|| format!("{op:?} of this width"))?;
+        self.asm.op(code, &[self.v(to).into(), a, b]);
+        Ok(())
+    }
+
+    /// The low 64 bits of products, for 256 bits: those of the low halves, plus the mixed ones in the upper half.
+    fn multiply_wide(&mut self, to: u8, a: Operand, b: Operand) -> Result<(), String> {
+        let (v, t, u) = (self.v(to).into(), self.temporary(0)?, self.temporary(1)?);
+        let (t, u): (Operand, Operand) = (self.v(t).into(), self.v(u).into());
+        self.asm.op(Code::VEX_Vpshufd_ymm_ymmm256_imm8, &[t, b, Operand::Imm(0xb1)]);
+        self.asm.op(Code::VEX_Vpmulld_ymm_ymm_ymmm256, &[t, t, a]);
+        self.asm.op(Code::VEX_Vpsrlq_ymm_ymm_imm8, &[u, t, Operand::Imm(32)]);
+        self.asm.op(Code::VEX_Vpaddd_ymm_ymm_ymmm256, &[t, t, u]);
+        self.asm.op(Code::VEX_Vpsllq_ymm_ymm_imm8, &[t, t, Operand::Imm(32)]);
+        self.asm.op(Code::VEX_Vpmuludq_ymm_ymm_ymmm256, &[v, a, b]);
+        self.asm.op(Code::VEX_Vpaddq_ymm_ymm_ymmm256, &[v, v, t]);
         Ok(())
     }
 
     /// `a * b + c` in the form that needs no copy, if there is one.
     fn fma(&mut self, to: u8, a: Reg, b: Reg, c: Reg) -> Result<(), String> {
+        let wide = self.is_wide(c);
         let (mut a, mut b, c) = (self.operand(a)?, self.operand(b)?, self.operand(c)?);
         if matches!(a, Operand::Mem(_)) {
             (a, b) = (b, a);
@@ -179,30 +252,31 @@ impl<'k> Emitter<'_, 'k> {
         let dst: Operand = self.v(to).into();
         let tier = self.tier;
         if dst == c {
-            self.asm.op(codes::FMA_231.of(tier), &[dst, a, b]);
+            self.asm.op(codes::FMA_231.of(tier, wide), &[dst, a, b]);
         } else if dst == a {
             match c {
-                Operand::Mem(_) => self.asm.op(codes::FMA_213.of(tier), &[dst, b, c]),
-                _ => self.asm.op(codes::FMA_132.of(tier), &[dst, c, b]),
+                Operand::Mem(_) => self.asm.op(codes::FMA_213.of(tier, wide), &[dst, b, c]),
+                _ => self.asm.op(codes::FMA_132.of(tier, wide), &[dst, c, b]),
             }
         } else if dst == b {
-            self.asm.op(codes::FMA_213.of(tier), &[dst, a, c]);
+            self.asm.op(codes::FMA_213.of(tier, wide), &[dst, a, c]);
         } else if matches!(c, Operand::Mem(_)) {
             self.asm.op(codes::MOVE.of(tier), &[dst, a]);
-            self.asm.op(codes::FMA_213.of(tier), &[dst, b, c]);
+            self.asm.op(codes::FMA_213.of(tier, wide), &[dst, b, c]);
         } else {
             self.asm.op(codes::MOVE.of(tier), &[dst, c]);
-            self.asm.op(codes::FMA_231.of(tier), &[dst, a, b]);
+            self.asm.op(codes::FMA_231.of(tier, wide), &[dst, a, b]);
         }
         Ok(())
     }
 
     fn compare(&mut self, op: Cmp, to: u8, a: Reg, b: Reg) -> Result<(), String> {
-        let float = self.flat.kernel.class(a) == Class::F32;
+        let class = self.flat.kernel.class(a);
+        let lanes_64 = class.is_wide();
         let (a, b) = (self.operand(a)?, self.operand(b)?);
         let wide = self.tier.is_512();
         let dst: Operand = if wide { mask(to).into() } else { self.v(to).into() };
-        if float {
+        if matches!(class, Class::F32 | Class::F64) {
             // The predicates that do not signal.
             let predicate = match op {
                 Cmp::Eq => 0x00,
@@ -213,7 +287,7 @@ impl<'k> Emitter<'_, 'k> {
                 Cmp::Ge => 0x1d,
                 Cmp::Unordered => 0x03,
             };
-            self.asm.op(codes::COMPARE.of(self.tier), &[dst, a, b, Operand::Imm(predicate)]);
+            self.asm.op(codes::COMPARE.of(self.tier, lanes_64), &[dst, a, b, Operand::Imm(predicate)]);
             return Ok(());
         }
         if wide {
@@ -225,30 +299,33 @@ impl<'k> Emitter<'_, 'k> {
                 Cmp::Ge => 5,
                 Cmp::Gt => 6,
             };
-            let code = Code::EVEX_Vpcmpd_kr_k1_zmm_zmmm512b32_imm8;
+            let code = codes::COMPARE_INT.of(self.tier, lanes_64);
             self.asm.op(code, &[dst, a, b, Operand::Imm(predicate)]);
             return Ok(());
         }
         // There is only "equal" and "greater", whose first operand is in a register.
+        let equal = codes::COMPARE_INT.of(self.tier, lanes_64);
+        let greater =
+            if lanes_64 { Code::VEX_Vpcmpgtq_ymm_ymm_ymmm256 } else { Code::VEX_Vpcmpgtd_ymm_ymm_ymmm256 };
         let (code, exchanged, negated) = match op {
-            Cmp::Eq => (Code::VEX_Vpcmpeqd_ymm_ymm_ymmm256, false, false),
-            Cmp::Ne | Cmp::Unordered => (Code::VEX_Vpcmpeqd_ymm_ymm_ymmm256, false, true),
-            Cmp::Gt => (Code::VEX_Vpcmpgtd_ymm_ymm_ymmm256, false, false),
-            Cmp::Le => (Code::VEX_Vpcmpgtd_ymm_ymm_ymmm256, false, true),
-            Cmp::Lt => (Code::VEX_Vpcmpgtd_ymm_ymm_ymmm256, true, false),
-            Cmp::Ge => (Code::VEX_Vpcmpgtd_ymm_ymm_ymmm256, true, true),
+            Cmp::Eq => (equal, false, false),
+            Cmp::Ne | Cmp::Unordered => (equal, false, true),
+            Cmp::Gt => (greater, false, false),
+            Cmp::Le => (greater, false, true),
+            Cmp::Lt => (greater, true, false),
+            Cmp::Ge => (greater, true, true),
         };
         let (first, second) = if exchanged { (b, a) } else { (a, b) };
         self.asm.op(code, &[dst, first, second]);
         if negated {
             let all = self.constant_operand(ALL);
-            self.asm.op(codes::XOR.of(self.tier), &[dst, dst, all]);
+            self.asm.op(codes::XOR.of(self.tier, false), &[dst, dst, all]);
         }
         Ok(())
     }
 
     fn select(&mut self, dst: Reg, condition: Reg, a: Reg, b: Reg) -> Result<(), String> {
-        let (to, condition) = (self.number(dst)?, self.number(condition)?);
+        let (to, condition, wide) = (self.number(dst)?, self.number(condition)?, self.is_wide(dst));
         let (a, b) = (self.number(a)?, self.number(b)?);
         if self.in_mask_register(dst) {
             let t = self.mask_temporary()?;
@@ -257,7 +334,7 @@ impl<'k> Emitter<'_, 'k> {
             self.asm.op(Code::VEX_Kandw_kr_kr_kr, &[to.into(), k.into(), mask(a).into()]);
             self.asm.op(Code::VEX_Korw_kr_kr_kr, &[to.into(), to.into(), t.into()]);
         } else if self.tier.is_512() {
-            self.blend(to, mask(condition), a, b);
+            self.blend(to, mask(condition), a, b, wide);
         } else {
             self.blend_by_sign(to, condition, a, b);
         }
@@ -265,15 +342,15 @@ impl<'k> Emitter<'_, 'k> {
     }
 
     /// `k ? a : b`, for 512 bits.
-    pub fn blend(&mut self, to: u8, k: Register, a: u8, b: u8) {
+    pub fn blend(&mut self, to: u8, k: Register, a: u8, b: u8, wide: bool) {
         let operands = [self.v(to).into(), self.v(b).into(), self.v(a).into()];
-        self.asm.masked(Code::EVEX_Vblendmps_zmm_k1z_zmm_zmmm512b32, &operands, Some(k), false);
+        self.asm.masked(codes::BLEND.of(self.tier, wide), &operands, Some(k), false);
     }
 
-    /// `condition ? a : b`, for 256 bits.
+    /// `condition ? a : b`, for 256 bits: conditions of 64 bits are those of both halves.
     pub fn blend_by_sign(&mut self, to: u8, condition: u8, a: u8, b: u8) {
         let operands = [self.v(to).into(), self.v(b).into(), self.v(a).into(), self.v(condition).into()];
-        self.asm.op(Code::VEX_Vblendvps_ymm_ymm_ymmm256_ymm, &operands);
+        self.asm.op(codes::BLEND.of(self.tier, false), &operands);
     }
 
     fn iota(&mut self, to: u8, value: &Int, step: i64) -> Result<(), String> {
@@ -282,7 +359,7 @@ impl<'k> Emitter<'_, 'k> {
         if step != 0 {
             let steps = self.lanes_operand(|l| (l as i64 * step) as u32);
             let v: Operand = self.v(to).into();
-            self.asm.op(codes::ADD_INT.of(self.tier), &[v, v, steps]);
+            self.asm.op(codes::ADD_INT.of(self.tier, false), &[v, v, steps]);
         }
         Ok(())
     }
@@ -293,7 +370,7 @@ impl<'k> Emitter<'_, 'k> {
         if self.tier.is_512() {
             self.asm.op(Code::EVEX_Vpbroadcastd_zmm_k1z_r32, &[self.v(to).into(), low.into()]);
         } else {
-            self.asm.op(Code::VEX_Vmovd_xmm_rm32, &[self.x(to).into(), low.into()]);
+            self.asm.op(codes::FROM_INTEGER.of(self.tier), &[self.x(to).into(), low.into()]);
             self.asm.op(Code::VEX_Vpbroadcastd_ymm_xmmm32, &[self.v(to).into(), self.x(to).into()]);
         }
     }

@@ -5,9 +5,11 @@ use iced_x86::{Code, Instruction, MemoryOperand, Register};
 use super::assembler::Place;
 use super::codes::INTEGERS;
 use super::emit::{Emitter, SCRATCH, SCRATCH_2, TABLE};
-use super::needs::ELEMENT;
 use super::pointers::{Home, Value};
 use crate::codegen::vcode::{Access, ArgId, Int};
+
+/// Bytes behind an element that accesses may reach from its place.
+const ROOM: i32 = 256;
 
 impl Emitter<'_, '_> {
     /// The memory of an integer that is not in a register.
@@ -107,7 +109,7 @@ impl Emitter<'_, '_> {
         };
         // Room for the elements behind.
         match i32::try_from(offset) {
-            Ok(near) if near < i32::MAX - 64 * ELEMENT as i32 => Ok(Place::At(register, near)),
+            Ok(near) if near < i32::MAX - ROOM => Ok(Place::At(register, near)),
             _ => {
                 if register != SCRATCH {
                     self.load_integer(SCRATCH, home);

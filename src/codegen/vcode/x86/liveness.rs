@@ -5,11 +5,11 @@
 //! and has a short interval of its own at each place that uses it.
 
 use super::Tier;
-use super::flatten::{Flat, Node, memory_operands};
-use super::needs::{ELEMENT, needs};
+use super::flatten::{Flat, Node};
+use super::needs::{is_whole, needs};
 use super::regalloc::{Interval, scan};
 use crate::codegen::hash::FastMap;
-use crate::codegen::vcode::{Class, Inst, Reg};
+use crate::codegen::vcode::{Inst, Reg};
 
 /// Where registers are.
 #[derive(Default)]
@@ -151,7 +151,7 @@ fn occurrences(flat: &Flat<'_>, tier: Tier) -> Occurrences {
                 if let Some(dst) = dst {
                     // Read and written: the reading came first.
                     let early =
-                        last[dst.0 as usize] != at && needs(inst, class_of_first(flat, inst), tier).early;
+                        last[dst.0 as usize] != at && needs(flat.kernel, inst, Some(*dst), tier).early;
                     list.push((*dst, Occurrence { node: at as u32, def: true, early }));
                     last[dst.0 as usize] = at;
                 }
@@ -160,16 +160,6 @@ fn occurrences(flat: &Flat<'_>, tier: Tier) -> Occurrences {
         }
     }
     Occurrences::by_register(&list, registers)
-}
-
-/// The class of the first operand that is not a selecting mask.
-pub(super) fn class_of_first(flat: &Flat<'_>, inst: &Inst) -> Option<Class> {
-    match inst {
-        Inst::Select { a, .. } | Inst::Binary { a, .. } | Inst::Compare { a, .. } => {
-            Some(flat.kernel.class(*a))
-        }
-        _ => None,
-    }
 }
 
 fn whole_interval(flat: &Flat<'_>, occurrences: &[Occurrence]) -> Option<(usize, usize)> {
@@ -232,7 +222,7 @@ impl<'a, 'k> Pool<'a, 'k> {
         occurrences: &'a Occurrences,
         whole: &[Option<(usize, usize)>],
     ) -> Pool<'a, 'k> {
-        let contains = |reg: Reg| (flat.kernel.class(reg) == Class::Mask && tier.is_512()) == in_masks;
+        let contains = |reg: Reg| (flat.kernel.class(reg).is_mask() && tier.is_512()) == in_masks;
         let mut candidates = Vec::new();
         for (i, interval) in whole.iter().enumerate() {
             let reg = Reg(i as u32);
@@ -246,11 +236,12 @@ impl<'a, 'k> Pool<'a, 'k> {
         let (mut temporaries, mut hints) = (Vec::new(), Vec::new());
         for (at, node) in flat.nodes.iter().enumerate() {
             let Node::Inst(inst, dst) = node else { continue };
-            let needs = needs(inst, class_of_first(flat, inst), tier);
+            let needs = needs(flat.kernel, inst, *dst, tier);
             let count = if in_masks { needs.masks } else { needs.vectors };
             temporaries.extend(std::iter::repeat_n(at, count));
             let hint = match inst {
                 Inst::Fma { a, c, .. } => [Some(*c), Some(*a)],
+                Inst::Dot { c, .. } => [Some(*c), None],
                 Inst::Copy { a, .. } | Inst::LoadGuarded { otherwise: a, .. } => [Some(*a), None],
                 _ => continue,
             };
@@ -354,11 +345,10 @@ impl Flat<'_> {
     /// The operand that a node reads from memory: a folded load, else the first that is not in a register.
     pub fn memory_operand(&self, at: usize, spilled: impl Fn(Reg) -> bool) -> Option<Reg> {
         let Node::Inst(inst, dst) = self.nodes[at] else { return None };
-        let candidates = memory_operands(self.kernel, inst);
+        let candidates = self.memory_operands(inst);
         let folded = candidates.iter().find(|r| self.folded(**r).is_some());
         // A load again only of a whole register.
-        let whole =
-            |r: &Reg| self.reloadable(*r).is_none_or(|a| a.stride == ELEMENT && a.lanes == self.kernel.lanes);
+        let whole = |r: &Reg| self.reloadable(*r).is_none_or(|a| is_whole(a, self.kernel.lanes));
         folded.or_else(|| candidates.iter().find(|r| Some(**r) != dst && spilled(**r) && whole(r))).copied()
     }
 }

@@ -2,13 +2,15 @@
 //!
 //! The function is called like the one that `clif` emits: its only argument points to the kernel's
 //! arguments. `flatten` makes the kernel a list of nodes, `liveness` and `regalloc` assign vector registers,
-//! `pointers` integer ones, `emit` (loops, the frame) with `integer`, `inst`, `memory`, `guard`, `reduce` and `call` writes the
-//! instructions of `codes`, and `assembler` turns them into bytes. `needs` says what instructions take beside
-//! their operands.
+//! `pointers` integer ones, `emit` (loops, the frame) with `operands`, `integer`, `inst`, `convert`, `dot`, `memory`, `guard`,
+//! `reduce` and `call` writes the instructions of `codes`, and `assembler` turns them into bytes. `needs` says what
+//! instructions take beside their operands.
 
 mod assembler;
 mod call;
 mod codes;
+mod convert;
+mod dot;
 mod emit;
 mod flatten;
 mod guard;
@@ -17,6 +19,7 @@ mod integer;
 mod liveness;
 mod memory;
 mod needs;
+mod operands;
 mod pointers;
 mod reduce;
 mod regalloc;
@@ -33,21 +36,37 @@ use crate::target::Isa;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::codegen) enum Tier {
     Avx2,
+    /// With dot products of bytes of 256 bits, AVX-VNNI.
+    Avx2Vnni,
     Avx512,
+    /// With dot products of bytes, AVX512_VNNI.
+    Avx512Vnni,
 }
 
 impl Tier {
-    /// The tier for an instruction set; `None` if its kernels are emitted by Cranelift.
-    pub fn of(isa: Isa) -> Option<Tier> {
+    /// The tier for an instruction set, with or without dot products of bytes; `None` if its kernels are emitted by
+    /// Cranelift.
+    pub fn of(isa: Isa, vnni: bool) -> Option<Tier> {
         match isa.min(Isa::WIDEST_EMITTED) {
             Isa::Simd128 => None,
-            Isa::Avx2 => Some(Tier::Avx2),
-            Isa::Avx512 => Some(Tier::Avx512),
+            Isa::Avx2 => Some(if vnni { Tier::Avx2Vnni } else { Tier::Avx2 }),
+            Isa::Avx512 => Some(if vnni { Tier::Avx512Vnni } else { Tier::Avx512 }),
         }
     }
 
     fn is_512(self) -> bool {
-        self == Tier::Avx512
+        match self {
+            Tier::Avx2 | Tier::Avx2Vnni => false,
+            Tier::Avx512 | Tier::Avx512Vnni => true,
+        }
+    }
+
+    /// Whether [`super::Inst::Dot`] is one instruction.
+    fn has_dot(self) -> bool {
+        match self {
+            Tier::Avx2 | Tier::Avx512 => false,
+            Tier::Avx2Vnni | Tier::Avx512Vnni => true,
+        }
     }
 
     /// Lanes of the kernels that are emitted.
@@ -62,7 +81,13 @@ impl Tier {
 
     /// What kernels are selected for.
     pub fn machine(self) -> Machine {
-        Machine { lanes: self.lanes(), registers: self.registers(), fma: true, scale: self.is_512() }
+        Machine {
+            lanes: self.lanes(),
+            registers: self.registers(),
+            fma: true,
+            scale: self.is_512(),
+            dot: self.has_dot(),
+        }
     }
 }
 

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use super::Tier;
 use super::flatten::{Flat, Node};
-use crate::codegen::vcode::{Access, BinaryOp, Class, Combine, Guard, Inst};
+use crate::codegen::vcode::{
+    Access, BinaryOp, Class, Combine, Guard, Inst, Kernel, MemType, Narrowing, Reg, UnaryOp,
+};
 
 /// Temporaries of an instruction.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -16,14 +18,30 @@ pub(super) struct Needs {
     pub early: bool,
 }
 
-/// Bytes of an element.
-pub(super) const ELEMENT: i64 = 4;
-/// Lanes of a 128-bit register.
-pub(super) const QUARTER: usize = 4;
+/// Bytes of a register of 128 bits.
+pub(super) const X_BYTES: i64 = 16;
+
+/// Lanes of a register of this class, in kernels of `lanes` lanes of 32 bits.
+fn class_lanes(class: Class, lanes: usize) -> usize {
+    if class.is_wide() { lanes / 2 } else { lanes }
+}
+
+/// Whether an access is the content of a whole register as it is.
+pub(super) fn is_whole(access: &Access, lanes: usize) -> bool {
+    access.is_contiguous() && is_plain(access.ty) && access.lanes == class_lanes(access.ty.class(), lanes)
+}
+
+/// Whether elements are in memory as they are in registers.
+pub(super) fn is_plain(ty: MemType) -> bool {
+    match ty {
+        MemType::F32 | MemType::F64 | MemType::I32 | MemType::I64 => true,
+        MemType::I8 | MemType::U8 | MemType::I16 | MemType::U16 | MemType::Bool => false,
+    }
+}
 
 /// Whether the elements of an access are neither one nor adjacent.
 pub(super) fn is_strided(access: &Access) -> bool {
-    access.stride != 0 && access.stride != ELEMENT && access.lanes > 1
+    access.stride != 0 && !access.is_contiguous() && access.lanes > 1
 }
 
 /// Whether the guards differ between lanes.
@@ -31,50 +49,121 @@ pub(super) fn by_lane(guards: &[Guard]) -> bool {
     guards.iter().any(|g| g.step != 0)
 }
 
-/// Whether the lanes of a contiguous access are as many as a move of its own has.
-pub(super) fn has_own_move(lanes: usize, tier: Tier) -> bool {
-    lanes == tier.lanes() || matches!(lanes, 1 | 2 | 4) || (tier.is_512() && lanes == 8)
+/// How many lanes the mask has with which 512-bit code does an access, if it needs one: there are moves for some
+/// numbers of bytes.
+pub(super) fn masked_lanes(access: &Access, store: bool) -> Option<usize> {
+    let lanes = access.lanes;
+    let has_own_move = match access.ty {
+        MemType::F32 | MemType::I32 => matches!(lanes, 1 | 2 | 4 | 8 | 16),
+        MemType::F64 | MemType::I64 => matches!(lanes, 1 | 2 | 4 | 8),
+        MemType::I8 | MemType::U8 | MemType::I16 | MemType::U16 => matches!(lanes, 1 | 4 | 8 | 16),
+        MemType::Bool if store => matches!(lanes, 1 | 4 | 8 | 16),
+        MemType::Bool => lanes == 16,
+    };
+    (access.stride != 0 && !is_strided(access) && !has_own_move).then_some(lanes)
 }
 
-/// What an instruction needs.
-pub(super) fn needs(inst: &Inst, class_of_a: Option<Class>, tier: Tier) -> Needs {
+/// What an instruction needs that writes `dst`.
+pub(super) fn needs(kernel: &Kernel, inst: &Inst, dst: Option<Reg>, tier: Tier) -> Needs {
     let wide = tier.is_512();
-    let strided = |a: &Access| usize::from(is_strided(a) && a.lanes > QUARTER);
+    let vectors = |vectors: usize| Needs { vectors, ..Needs::default() };
     match inst {
-        Inst::Load { from, .. } => Needs { vectors: strided(from), ..Needs::default() },
-        Inst::Store { to, .. } => {
-            let high = !wide && to.stride == ELEMENT && to.lanes > QUARTER && to.lanes < tier.lanes();
-            Needs { vectors: strided(to).max(usize::from(high)), ..Needs::default() }
-        }
+        Inst::Load { from, .. } => vectors(to_load(from, tier)),
+        Inst::Store { to, .. } => vectors(to_store(to, tier)),
         Inst::LoadGuarded { guards, .. } if by_lane(guards) => {
             Needs { vectors: if wide { 1 } else { 3 }, masks: 1, early: true }
         }
-        Inst::LoadGuarded { from, .. } => Needs { vectors: strided(from), masks: 0, early: true },
+        Inst::LoadGuarded { from, .. } => Needs { vectors: to_load(from, tier), masks: 0, early: true },
         Inst::Reduce { op, .. } => {
             Needs { vectors: 2, masks: usize::from(matches!(op, Combine::Max | Combine::Min)), early: true }
         }
-        Inst::Select { .. } if class_of_a == Some(Class::Mask) => {
-            Needs { vectors: usize::from(!wide), masks: 1, early: false }
+        Inst::Select { a, .. } if kernel.class(*a).is_mask() => {
+            Needs { masks: usize::from(wide), ..Needs::default() }
+        }
+        Inst::Unary { op: UnaryOp::ToFloat | UnaryOp::ToInt, a, .. }
+            if kernel.class(*a).is_wide() && !wide =>
+        {
+            vectors(1)
+        }
+        Inst::Binary { op: BinaryOp::IntMul, a, .. } if kernel.class(*a).is_wide() && !wide => vectors(2),
+        Inst::Narrow { op, .. } => vectors(match op {
+            Narrowing::Float | Narrowing::ToInt => 1,
+            Narrowing::Int => usize::from(wide),
+            Narrowing::ToFloat if wide => 1,
+            Narrowing::ToFloat => 2,
+            Narrowing::Mask => 0,
+        }),
+        Inst::Dot { a, b, c, .. } => {
+            let accumulates = dst == Some(*c) && a != c && b != c;
+            vectors(match (tier.has_dot(), accumulates) {
+                (true, true) => 0,
+                (true, false) => 1,
+                (false, true) => 2,
+                (false, false) => 3,
+            })
         }
         _ => Needs::default(),
+    }
+}
+
+/// Temporary vector registers of a load.
+fn to_load(from: &Access, tier: Tier) -> usize {
+    // Bytes that become a mask register.
+    let to_mask = from.ty == MemType::Bool && tier.is_512();
+    let strided = is_strided(from) && from.lanes as i64 * from.ty.bytes() > X_BYTES;
+    usize::from(to_mask || strided)
+}
+
+/// Temporary vector registers of a store.
+fn to_store(to: &Access, tier: Tier) -> usize {
+    let in_register = if to.ty.class().is_wide() { 8 } else { 4 };
+    // Whether lanes are above the low 128 bits.
+    let high = to.lanes * in_register > X_BYTES as usize;
+    if to.stride == 0 || to.lanes == 1 {
+        return 0;
+    }
+    if to.ty != MemType::Bool && (is_strided(to) || tier.is_512()) {
+        return usize::from(high && is_strided(to));
+    }
+    match to.ty {
+        MemType::F32 | MemType::F64 | MemType::I32 | MemType::I64 => {
+            usize::from(high && to.lanes * in_register < 4 * tier.lanes())
+        }
+        MemType::I16 | MemType::U16 => 1,
+        MemType::I8 | MemType::U8 => 1 + usize::from(high),
+        // The bytes.
+        MemType::Bool => 1,
     }
 }
 
 /// Bytes of stack memory that instructions use while they execute.
 pub(super) fn working_bytes(flat: &Flat<'_>, tier: Tier) -> usize {
     let vector = tier.lanes() * 4;
+    let is_wide = |reg: Reg| flat.kernel.class(reg).is_wide();
     flat.nodes
         .iter()
         .map(|node| match node {
             // The operands and the result; live vector registers; masks; integer registers.
             Node::Inst(Inst::Call { args, .. }, _) => (args.len() + 1 + tier.registers()) * vector + 64 + 128,
-            Node::Inst(Inst::LoadGuarded { from, guards, .. }, _) if by_lane(guards) && is_strided(from) => {
+            Node::Inst(Inst::LoadGuarded { from, guards, .. }, _)
+                if by_lane(guards) && lane_by_lane(from, tier) =>
+            {
                 vector + 8
+            }
+            // Two operands, or one.
+            Node::Inst(Inst::Narrow { op: Narrowing::ToFloat, .. }, _) if !tier.is_512() => 2 * vector,
+            Node::Inst(Inst::Unary { op: UnaryOp::ToInt, a, .. }, _) if is_wide(*a) && !tier.is_512() => {
+                vector
             }
             _ => 0,
         })
         .max()
         .unwrap_or(0)
+}
+
+/// Whether a load of which some lanes may not exist is done one by one.
+pub(super) fn lane_by_lane(from: &Access, tier: Tier) -> bool {
+    from.stride != 0 && (is_strided(from) || (!tier.is_512() && !is_plain(from.ty)))
 }
 
 /// How many lanes the masks have that instructions need, the most important first.
@@ -83,12 +172,13 @@ pub(super) fn lane_masks(flat: &Flat<'_>, tier: Tier) -> Vec<usize> {
     for (at, node) in flat.nodes.iter().enumerate() {
         let Node::Inst(inst, _) = node else { continue };
         let lanes = match inst {
-            Inst::Load { from: a, .. } | Inst::Store { to: a, .. } if a.stride == ELEMENT => a.lanes,
-            Inst::LoadGuarded { from, guards, .. } if from.stride == ELEMENT || by_lane(guards) => from.lanes,
-            Inst::Reduce { lanes, .. } => *lanes,
-            _ => continue,
+            Inst::LoadGuarded { from, guards, .. } if by_lane(guards) => existing_lanes(from, tier),
+            Inst::Load { from, .. } | Inst::LoadGuarded { from, .. } => masked_lanes(from, false),
+            Inst::Store { to, .. } => masked_lanes(to, true),
+            Inst::Reduce { lanes, .. } => (*lanes < tier.lanes()).then_some(*lanes),
+            _ => None,
         };
-        if lanes < tier.lanes() {
+        if let Some(lanes) = lanes {
             *weights.entry(lanes).or_default() += flat.weight(at);
         }
     }
@@ -97,10 +187,23 @@ pub(super) fn lane_masks(flat: &Flat<'_>, tier: Tier) -> Vec<usize> {
     lanes.into_iter().map(|l| l.0).collect()
 }
 
+/// How many lanes of a mask of lanes of 32 bits exist in a guarded load, if not all.
+pub(super) fn existing_lanes(from: &Access, tier: Tier) -> Option<usize> {
+    (from.stride != 0 && from.lanes < tier.lanes()).then_some(from.lanes)
+}
+
 /// Whether the operands of an operation can be exchanged.
 pub(super) fn commutes(op: BinaryOp) -> bool {
     !matches!(
         op,
-        BinaryOp::Sub | BinaryOp::Div | BinaryOp::Max | BinaryOp::Min | BinaryOp::Scale | BinaryOp::IntSub
+        BinaryOp::Sub
+            | BinaryOp::Div
+            | BinaryOp::Max
+            | BinaryOp::Min
+            | BinaryOp::Scale
+            | BinaryOp::IntSub
+            | BinaryOp::ShiftLeft
+            | BinaryOp::ShiftRight
+            | BinaryOp::ShiftRightSigned
     )
 }

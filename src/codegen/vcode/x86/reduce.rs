@@ -31,7 +31,7 @@ impl Emitter<'_, '_> {
             self.broadcast_constant(sum, identity(op));
             if tier.is_512() {
                 let k = self.lane_mask(lanes);
-                self.blend(sum, k, a, sum);
+                self.blend(sum, k, a, sum, false);
             } else {
                 let existing = self.existing(lanes);
                 self.asm.op(codes::LOAD.of(tier), &[self.v(part).into(), existing]);
@@ -57,7 +57,7 @@ impl Emitter<'_, '_> {
             self.asm.op(codes::SHUFFLE_X.of(tier), &[x(self, part), x(self, sum), Operand::Imm(order)]);
             self.asm.op(narrow, &[x(self, sum), x(self, sum), x(self, part)]);
         }
-        self.asm.op(codes::BROADCAST_X.of(tier), &[self.v(to).into(), x(self, sum)]);
+        self.asm.op(codes::BROADCAST_X.of(tier, false), &[self.v(to).into(), x(self, sum)]);
         if matches!(op, Combine::Max | Combine::Min) {
             self.nan_if_any(to, a, lanes, part)?;
         }
@@ -73,14 +73,19 @@ impl Emitter<'_, '_> {
         if self.tier.is_512() {
             let k = self.mask_temporary()?;
             let existing = if all { None } else { Some(self.lane_mask(lanes)) };
-            self.asm.masked(codes::COMPARE.of(self.tier), &[k.into(), a, a, unordered], existing, false);
+            self.asm.masked(
+                codes::COMPARE.of(self.tier, false),
+                &[k.into(), a, a, unordered],
+                existing,
+                false,
+            );
             self.asm.op(Code::VEX_Kortestw_kr_kr, &[k.into(), k.into()]);
         } else {
             let v: Operand = self.v(part).into();
-            self.asm.op(codes::COMPARE.of(self.tier), &[v, a, a, unordered]);
+            self.asm.op(codes::COMPARE.of(self.tier, false), &[v, a, a, unordered]);
             if !all {
                 let existing = self.existing(lanes);
-                self.asm.op(codes::AND.of(self.tier), &[v, v, existing]);
+                self.asm.op(codes::AND.of(self.tier, false), &[v, v, existing]);
             }
             let bits = SCRATCH_LOW;
             self.asm.op(Code::VEX_Vmovmskps_r32_ymm, &[bits.into(), v]);
@@ -99,6 +104,6 @@ impl Emitter<'_, '_> {
 
     fn broadcast_constant(&mut self, to: u8, value: f32) {
         let place = Place::Constant(self.asm.constant(&[value.to_bits()]));
-        self.asm.op(codes::BROADCAST.of(self.tier), &[self.v(to).into(), place.into()]);
+        self.asm.op(codes::BROADCAST.of(self.tier, false), &[self.v(to).into(), place.into()]);
     }
 }

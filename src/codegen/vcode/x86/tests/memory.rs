@@ -11,8 +11,8 @@ pub(super) struct Guarded {
 
 impl Guarded {
     /// A buffer that ends at (or starts after) an inaccessible page.
-    pub fn new(contents: &[f32], at_end: bool) -> Guarded {
-        let inner = (contents.len() * 4).next_multiple_of(PAGE);
+    pub fn new(contents: &[u8], at_end: bool) -> Guarded {
+        let inner = contents.len().next_multiple_of(PAGE);
         let bytes = inner + 2 * PAGE;
         // SAFETY: a new mapping, of which the inner part is made accessible.
         let base = unsafe {
@@ -23,11 +23,10 @@ impl Guarded {
             assert_eq!(libc::mprotect(base.add(PAGE).cast(), inner, access), 0);
             base
         };
-        let start = PAGE + if at_end { inner - contents.len() * 4 } else { 0 };
+        let start = PAGE + if at_end { inner - contents.len() } else { 0 };
         let guarded = Guarded { base, bytes, start, len: contents.len() };
         // SAFETY: within the accessible part, which nothing else refers to yet.
-        unsafe { std::slice::from_raw_parts_mut(guarded.pointer().cast(), guarded.len) }
-            .copy_from_slice(contents);
+        unsafe { std::slice::from_raw_parts_mut(guarded.pointer(), guarded.len) }.copy_from_slice(contents);
         guarded
     }
 
@@ -35,9 +34,9 @@ impl Guarded {
         self.base.wrapping_add(self.start)
     }
 
-    pub fn contents(&self) -> &[f32] {
+    pub fn contents(&self) -> &[u8] {
         // SAFETY: the accessible part, initialised, and not written while it is borrowed.
-        unsafe { std::slice::from_raw_parts(self.pointer().cast(), self.len) }
+        unsafe { std::slice::from_raw_parts(self.pointer(), self.len) }
     }
 }
 

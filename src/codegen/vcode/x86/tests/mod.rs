@@ -1,39 +1,109 @@
 //! Kernels as machine code against an interpreter of them, with memory that ends at inaccessible pages.
 
+mod generate;
 mod interpreter;
 mod memory;
+mod operations;
 mod random;
 mod shapes;
+mod values;
 
 use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::{Module, default_libcall_names};
 
+use nestjit_ir::{Affine, BufId};
+
 use self::interpreter::Machine;
 use self::memory::Guarded;
 use super::{ALIGN, Tier, emit};
-use crate::codegen::vcode::{Arg, Kernel};
+use crate::codegen::vcode::{Access, Address, Arg, ArgId, Kernel, MemType, Terms};
 use crate::target::Isa;
 
 /// The tiers that this machine can execute.
 fn tiers() -> Vec<Tier> {
-    [Isa::Avx2, Isa::Avx512].into_iter().filter(|i| *i <= Isa::host()).filter_map(Tier::of).collect()
+    let all = [(Isa::Avx2, false), (Isa::Avx2, true), (Isa::Avx512, false), (Isa::Avx512, true)];
+    all.into_iter()
+        .filter(|(isa, vnni)| *isa <= Isa::host() && (!vnni || isa.host_has_vnni()))
+        .filter_map(|(isa, vnni)| Tier::of(isa, vnni))
+        .collect()
+}
+
+/// Those that differ in more than dot products.
+fn widths() -> Vec<Tier> {
+    tiers().into_iter().filter(|t| !t.has_dot()).collect()
 }
 
 #[test]
 fn wide_code_is_for_the_tiers_that_have_it() {
-    assert_eq!(Tier::of(Isa::Simd128), None);
-    assert_eq!(Tier::of(Isa::Avx2), Some(Tier::Avx2));
-    assert_eq!(Tier::of(Isa::Avx512), Some(Tier::Avx512));
+    for vnni in [false, true] {
+        assert_eq!(Tier::of(Isa::Simd128, vnni), None);
+        for isa in [Isa::Avx2, Isa::Avx512] {
+            let tier = Tier::of(isa, vnni).expect("emitted here");
+            assert_eq!((tier.lanes(), tier.machine().dot), (isa.f32_lanes(), vnni));
+        }
+    }
     let machine = Tier::Avx2.machine();
     assert_eq!((machine.lanes, machine.registers, machine.scale), (8, 16, false));
     let kernel = Kernel { lanes: 16, ..Kernel::default() };
     assert!(emit(&kernel, Tier::Avx2, false).is_err(), "16 lanes are not 256 bits");
 }
 
+/// What a buffer holds.
+#[derive(Clone)]
+struct Contents {
+    ty: MemType,
+    bytes: Vec<u8>,
+}
+
+impl Contents {
+    /// Of the low bits of these.
+    fn new(ty: MemType, elements: impl IntoIterator<Item = u64>) -> Contents {
+        let size = ty.bytes() as usize;
+        let bytes = elements.into_iter().flat_map(|e| e.to_le_bytes().into_iter().take(size)).collect();
+        Contents { ty, bytes }
+    }
+
+    fn zeros(ty: MemType, len: usize) -> Contents {
+        Contents::new(ty, vec![0; len])
+    }
+}
+
+/// Elements of memory, as the low bits.
+fn elements(ty: MemType, bytes: &[u8]) -> Vec<u64> {
+    let element = |e: &[u8]| e.iter().rev().fold(0, |bits, byte| bits << 8 | u64::from(*byte));
+    bytes.chunks(ty.bytes() as usize).map(element).collect()
+}
+
+/// An argument that is a buffer.
+fn pointer(buf: u32) -> Arg {
+    Arg::Pointer(BufId(buf), Affine::constant(0))
+}
+
+/// An access whose offset, terms and stride are in elements. Argument and buffer have the same number.
+fn access(ty: MemType, base: u32, offset: i64, terms: &Terms, step: i64, lanes: usize) -> Access {
+    let bytes = ty.bytes();
+    let terms = terms.iter().map(|(counter, c)| (*counter, c * bytes)).collect();
+    let address = Address { base: ArgId(base), terms, offset: offset * bytes };
+    Access { address, stride: step * bytes, ty, lanes, buf: BufId(base) }
+}
+
+/// Every type of elements.
+const TYPES: [MemType; 9] = [
+    MemType::F32,
+    MemType::F64,
+    MemType::I32,
+    MemType::I64,
+    MemType::I8,
+    MemType::U8,
+    MemType::I16,
+    MemType::U16,
+    MemType::Bool,
+];
+
 /// The contents of each buffer, and the values of arguments that are integers.
 #[derive(Clone)]
 struct Input {
-    buffers: Vec<Vec<f32>>,
+    buffers: Vec<Contents>,
     int: i64,
     range: (i64, i64),
 }
@@ -51,14 +121,14 @@ impl Input {
 
 /// Executes a kernel; every buffer lies between two inaccessible pages, and touches the one behind it, or
 /// the one before.
-fn execute(kernel: &Kernel, tier: Tier, input: &Input, at_end: bool) -> (Vec<Vec<f32>>, String) {
+fn execute(kernel: &Kernel, tier: Tier, input: &Input, at_end: bool) -> (Vec<Vec<u8>>, String) {
     let (bytes, text) = emit(kernel, tier, true).expect("the kernel is emitted");
     let mut module = JITModule::new(JITBuilder::new(default_libcall_names()).expect("a JIT"));
     let signature = module.make_signature();
     let id = module.declare_anonymous_function(&signature).expect("declared");
     module.define_function_bytes(id, ALIGN, &bytes, &[]).expect("defined");
     module.finalize_definitions().expect("placed");
-    let buffers: Vec<Guarded> = input.buffers.iter().map(|b| Guarded::new(b, at_end)).collect();
+    let buffers: Vec<Guarded> = input.buffers.iter().map(|b| Guarded::new(&b.bytes, at_end)).collect();
     let mut scratch = vec![0u64; kernel.scratch_bytes / 8 + 16];
     let table: Vec<i64> = kernel
         .args
@@ -85,13 +155,29 @@ fn check(kernel: &Kernel, tier: Tier, input: &Input) {
     for at_end in [true, false] {
         let (found, text) = execute(kernel, tier, input, at_end);
         for (b, (expected, found)) in machine.buffers.iter().zip(&found).enumerate() {
-            for (i, (e, f)) in expected.iter().zip(found).enumerate() {
+            let ty = expected.ty;
+            let (expected, found) = (elements(ty, &expected.bytes), elements(ty, found));
+            for (i, (e, f)) in expected.into_iter().zip(found).enumerate() {
                 assert!(
-                    e.to_bits() == f.to_bits() || (e.is_nan() && f.is_nan()),
-                    "{tier:?}, buffer {b}, element {i}: expected {e:?}, found {f:?}\n{kernel}\n{text}"
+                    e == f || (is_nan(ty, e) && is_nan(ty, f)),
+                    "{tier:?}, buffer {b}, element {i}: expected {e:#x}, found {f:#x}\n{kernel}\n{text}"
                 );
             }
         }
+    }
+}
+
+fn is_nan(ty: MemType, bits: u64) -> bool {
+    match ty {
+        MemType::F32 => f32::from_bits(bits as u32).is_nan(),
+        MemType::F64 => f64::from_bits(bits).is_nan(),
+        MemType::I32
+        | MemType::I64
+        | MemType::I8
+        | MemType::U8
+        | MemType::I16
+        | MemType::U16
+        | MemType::Bool => false,
     }
 }
 
@@ -123,5 +209,22 @@ impl Random {
             return self.pick(&[0.0, -0.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e-40, 3e38]);
         }
         self.below(4000) as f32 / 500.0 - 4.0
+    }
+
+    /// The bits of an element.
+    fn element(&mut self, ty: MemType) -> u64 {
+        match ty {
+            MemType::F32 => u64::from(self.float().to_bits()),
+            MemType::F64 => (f64::from(self.float()) * if self.chance(20) { 1e300 } else { 1.1 }).to_bits(),
+            MemType::Bool => self.pick(&[0, 0, 0, 1, 1, 7]),
+            MemType::I32 | MemType::I64 | MemType::I8 | MemType::U8 | MemType::I16 | MemType::U16 => {
+                self.bits()
+            }
+        }
+    }
+
+    /// Any 64 bits.
+    fn bits(&mut self) -> u64 {
+        self.next() << 32 ^ self.next()
     }
 }

@@ -1,22 +1,25 @@
 //! Random kernels: every instruction, nested loops, more values than there are registers.
 
-use nestjit_ir::{Affine, BufId};
+use nestjit_ir::Affine;
 
-use super::{Input, Random, check, tiers};
-use crate::codegen::runtime_fns;
+use super::{Contents, Input, Random, TYPES, access, check, pointer, tiers};
 use crate::codegen::vcode::{
-    Access, Address, Arg, ArgId, BinaryOp, Bound, Class, Cmp, Combine, Counter, Guard, Inst, Int, Kernel,
-    Reg, ShiftOp, Shuffle, Terms, UnaryOp,
+    Access, Arg, ArgId, Bound, Class, Counter, Guard, Inst, Int, Kernel, MemType, Narrowing, Reg, Terms,
 };
 
-/// Elements of the buffers that kernels read and write at random; one more holds the final values.
+/// Elements of the buffers that kernels read and write at random.
 const LEN: i64 = 700;
-const BUFFERS: u32 = 4;
-const INT_ARG: ArgId = ArgId(BUFFERS + 2);
+/// A buffer of each type that is only read, then as many that are also written.
+const BUFFERS: u32 = 2 * TYPES.len() as u32;
+const BEGIN: ArgId = ArgId(BUFFERS + RESULTS.len() as u32);
+const END: ArgId = ArgId(BEGIN.0 + 1);
+pub(super) const INT_ARG: ArgId = ArgId(BEGIN.0 + 2);
+/// The buffers behind them hold the final values.
+const RESULTS: [MemType; 5] = [MemType::F32, MemType::F64, MemType::I32, MemType::I64, MemType::Bool];
 
-struct Generator {
-    random: Random,
-    kernel: Kernel,
+pub(super) struct Generator {
+    pub random: Random,
+    pub kernel: Kernel,
     range: (i64, i64),
     /// The counters of the loops around, and the smallest and largest value of each.
     loops: Vec<(Counter, i64, i64)>,
@@ -27,21 +30,24 @@ struct Generator {
 }
 
 impl Generator {
-    fn reg(&mut self, class: Class) -> Reg {
+    pub fn reg(&mut self, class: Class) -> Reg {
         self.kernel.regs.push(class);
         Reg(self.kernel.regs.len() as u32 - 1)
     }
 
-    fn of(&mut self, class: Class, body: &mut Vec<Inst>) -> Reg {
+    /// A register of this class that has a value.
+    pub fn of(&mut self, class: Class, body: &mut Vec<Inst>) -> Reg {
         let list: Vec<Reg> = self.known.iter().copied().filter(|r| self.kernel.class(*r) == class).collect();
         if !list.is_empty() && !self.random.chance(5) {
             return self.random.pick(&list);
         }
         let dst = self.reg(class);
         let bits = match class {
-            Class::F32 => self.random.float().to_bits(),
-            Class::I32 => self.random.next() as u32,
-            Class::Mask => [0, u32::MAX][self.random.below(2)],
+            Class::F32 => self.random.element(MemType::F32),
+            Class::F64 => self.random.element(MemType::F64),
+            Class::I32 => self.random.bits() & u64::from(u32::MAX),
+            Class::I64 => self.random.bits(),
+            Class::Mask | Class::Mask64 => [0, u64::MAX][self.random.below(2)],
         };
         body.push(Inst::Const { dst, bits });
         self.known.push(dst);
@@ -49,7 +55,7 @@ impl Generator {
     }
 
     /// A sum of multiples of the counters, and its smallest and largest value.
-    fn terms(&mut self) -> (Terms, i64, i64) {
+    pub fn terms(&mut self) -> (Terms, i64, i64) {
         let (mut terms, mut lo, mut hi) = (Vec::new(), 0, 0);
         for (counter, first, last) in self.loops.clone() {
             let c = self.random.below(28) as i64 - 6;
@@ -62,16 +68,25 @@ impl Generator {
         (terms.into(), lo, hi)
     }
 
-    fn lanes(&mut self) -> usize {
-        let all = self.kernel.lanes;
+    /// Some of the lanes of a class, mostly all.
+    pub fn lanes(&mut self, class: Class) -> usize {
+        let all = if class.is_wide() { self.kernel.lanes / 2 } else { self.kernel.lanes };
         if self.random.chance(50) { all } else { 1 + self.random.below(all) }
     }
 
+    /// The type of an element that is loaded into this class, and a buffer of it, which can be written or not.
+    pub fn buffer(&mut self, class: Class, written: bool) -> (MemType, u32) {
+        let types: Vec<usize> = (0..TYPES.len()).filter(|i| TYPES[*i].class() == class).collect();
+        let ty = self.random.pick(&types);
+        let second = written || self.random.chance(50);
+        (TYPES[ty], if second { ty + TYPES.len() } else { ty } as u32)
+    }
+
     /// An access inside a buffer.
-    fn access(&mut self, buf: u32) -> Access {
+    pub fn access(&mut self, (ty, buf): (MemType, u32)) -> Access {
         let (terms, lo, hi) = self.terms();
         let step = self.random.pick(&[1, 1, 1, 1, 0, 2, 3, -1, 21]);
-        let lanes = if step == 0 { 1 } else { self.lanes() };
+        let lanes = if step == 0 { 1 } else { self.lanes(ty.class()) };
         let reach = step * (lanes as i64 - 1);
         let (lo, hi) = (lo + reach.min(0), hi + reach.max(0));
         let room = LEN - 1 - (hi - lo);
@@ -81,168 +96,34 @@ impl Generator {
             1 => room,
             _ => self.random.below(room as usize + 1) as i64,
         };
-        let terms = terms.iter().map(|(c, k)| (*c, 4 * k)).collect();
-        let address = Address { base: ArgId(buf), terms, offset: 4 * (at - lo) };
-        Access { address, stride: 4 * step, ty: MemType::F32, lanes, buf: BufId(buf) }
+        access(ty, buf, at - lo, &terms, step, lanes)
     }
 
     /// An access that guards keep inside a buffer.
-    fn guarded(&mut self, buf: u32) -> (Access, Vec<Guard>) {
+    pub fn guarded(&mut self, (ty, buf): (MemType, u32)) -> (Access, Vec<Guard>) {
         let (terms, ..) = self.terms();
         let step = self.random.pick(&[1, 1, 1, 0, 2, -1]);
         // Lanes that do not exist are not defined.
-        let lanes = if step == 0 { 1 } else { self.kernel.lanes };
+        let all = if ty.class().is_wide() { self.kernel.lanes / 2 } else { self.kernel.lanes };
+        let lanes = if step == 0 { 1 } else { all };
         let near = self.random.pick(&[0, LEN - 1]);
         let offset = near + self.random.below(80) as i64 - 40;
-        let bytes = terms.iter().map(|(c, k)| (*c, 4 * k)).collect();
-        let address = Address { base: ArgId(buf), terms: bytes, offset: 4 * offset };
+        let from = access(ty, buf, offset, &terms, step, lanes);
         let mut guards = vec![Guard { value: Int { arg: None, terms, offset }, step, lo: 0, hi: LEN - 1 }];
         if self.random.chance(30) {
             let (terms, ..) = self.terms();
             let lo = self.random.below(20) as i64 - 10;
             let hi = lo + self.random.below(40) as i64 - 1;
-            let step = if step == 0 { 0 } else { self.random.pick(&[0, 0, 1, 3]) };
+            let step = self.random.pick(&[0, 0, 1, 3]);
             guards.push(Guard { value: Int { arg: Some(INT_ARG), terms, offset: 1 }, step, lo, hi });
         }
-        (Access { address, stride: 4 * step, ty: MemType::F32, lanes, buf: BufId(buf) }, guards)
+        (from, guards)
     }
 
     fn inst(&mut self, body: &mut Vec<Inst>) {
-        let float = |g: &mut Self, body: &mut Vec<Inst>| g.of(Class::F32, body);
-        let kind = self.random.below(100);
-        let class = match kind {
-            0..60 => Class::F32,
-            60..80 => Class::I32,
-            _ => Class::Mask,
-        };
+        let class = self.class();
         let dst = self.reg(class);
-        let inst = match kind {
-            0..14 => {
-                let buf = self.random.below(BUFFERS as usize) as u32;
-                Inst::Load { dst, from: self.access(buf) }
-            }
-            14..20 => {
-                let otherwise = float(self, body);
-                let buf = self.random.below(BUFFERS as usize) as u32;
-                let (from, guards) = self.guarded(buf);
-                Inst::LoadGuarded { dst, from, guards, otherwise }
-            }
-            20..26 => {
-                let (a, b) = (float(self, body), float(self, body));
-                let mut ops = vec![BinaryOp::Max, BinaryOp::Min, BinaryOp::Div];
-                if self.kernel.lanes == 16 {
-                    ops.push(BinaryOp::Scale);
-                }
-                let op = self.random.pick(&ops);
-                Inst::Binary { op, dst, a, b }
-            }
-            26..29 => {
-                let (a, b) = (float(self, body), float(self, body));
-                let op = self.random.pick(&[
-                    Shuffle::Interleave { unit: 1, upper: false },
-                    Shuffle::Interleave { unit: 1, upper: true },
-                    Shuffle::Interleave { unit: 2, upper: false },
-                    Shuffle::Interleave { unit: 2, upper: true },
-                    Shuffle::Blocks { odd: false },
-                    Shuffle::Blocks { odd: true },
-                ]);
-                Inst::Shuffle { op, dst, a, b }
-            }
-            29..36 => {
-                let (a, b) = (float(self, body), float(self, body));
-                let op = self.random.pick(&[BinaryOp::Add, BinaryOp::Sub, BinaryOp::Mul]);
-                Inst::Binary { op, dst, a, b }
-            }
-            36..46 => {
-                let (a, b, c) = (float(self, body), float(self, body), float(self, body));
-                Inst::Fma { dst, a, b, c }
-            }
-            46..51 => {
-                let a = float(self, body);
-                let op = self.random.pick(&[
-                    UnaryOp::Neg,
-                    UnaryOp::Abs,
-                    UnaryOp::Sqrt,
-                    UnaryOp::Floor,
-                    UnaryOp::Ceil,
-                    UnaryOp::Round,
-                    UnaryOp::Trunc,
-                ]);
-                Inst::Unary { op, dst, a }
-            }
-            51..54 => {
-                let (mask, a, b) = (self.of(Class::Mask, body), float(self, body), float(self, body));
-                Inst::Select { dst, mask, a, b }
-            }
-            54..56 => {
-                let op = self.random.pick(&[Combine::Add, Combine::Mul, Combine::Max, Combine::Min]);
-                let (a, lanes) = (float(self, body), self.lanes());
-                Inst::Reduce { op, dst, a, lanes }
-            }
-            56 => {
-                let name = self.random.pick(&["exp_f32", "pow_f32"]);
-                let function = runtime_fns::find(name).expect("in the table");
-                let args = (0..if name == "pow_f32" { 2 } else { 1 }).map(|_| float(self, body)).collect();
-                Inst::Call { function, dst, args }
-            }
-            57 => Inst::Unary { op: UnaryOp::ToFloat, dst, a: self.of(Class::I32, body) },
-            58..60 => Inst::Unary { op: UnaryOp::FromBits, dst, a: self.of(Class::I32, body) },
-            60..63 => {
-                // The bits of NaN are not defined.
-                let a = float(self, body);
-                let (nan, number) = (self.reg(Class::Mask), self.reg(Class::F32));
-                let zero = self.reg(Class::F32);
-                body.push(Inst::Const { dst: zero, bits: 0 });
-                body.push(Inst::Compare { op: Cmp::Unordered, dst: nan, a, b: a });
-                body.push(Inst::Select { dst: number, mask: nan, a: zero, b: a });
-                Inst::Unary { op: UnaryOp::Bits, dst, a: number }
-            }
-            63..68 => {
-                let (terms, ..) = self.terms();
-                let arg = self.random.chance(40).then_some(INT_ARG);
-                let step = self.random.pick(&[0, 1, -2]);
-                Inst::Iota { dst, value: Int { arg, terms, offset: 3 }, step }
-            }
-            68..76 => {
-                let (a, b) = (self.of(Class::I32, body), self.of(Class::I32, body));
-                let op = self.random.pick(&[
-                    BinaryOp::IntAdd,
-                    BinaryOp::IntSub,
-                    BinaryOp::And,
-                    BinaryOp::Or,
-                    BinaryOp::Xor,
-                ]);
-                Inst::Binary { op, dst, a, b }
-            }
-            76..78 => {
-                let (op, a) =
-                    (self.random.pick(&[ShiftOp::Left, ShiftOp::SignedRight]), self.of(Class::I32, body));
-                Inst::Shift { op, dst, a, amount: self.random.below(32) as u8 }
-            }
-            78..80 => {
-                let (mask, a) = (self.of(Class::Mask, body), self.of(Class::I32, body));
-                let b = self.of(Class::I32, body);
-                Inst::Select { dst, mask, a, b }
-            }
-            80..90 => {
-                let class = self.random.pick(&[Class::F32, Class::F32, Class::I32]);
-                let (a, b) = (self.of(class, body), self.of(class, body));
-                let op =
-                    self.random.pick(&[Cmp::Eq, Cmp::Ne, Cmp::Lt, Cmp::Le, Cmp::Gt, Cmp::Ge, Cmp::Unordered]);
-                Inst::Compare { op, dst, a, b }
-            }
-            90..95 => {
-                let (a, b) = (self.of(Class::Mask, body), self.of(Class::Mask, body));
-                let op = self.random.pick(&[BinaryOp::And, BinaryOp::Or, BinaryOp::Xor]);
-                Inst::Binary { op, dst, a, b }
-            }
-            95..97 => Inst::Unary { op: UnaryOp::Not, dst, a: self.of(Class::Mask, body) },
-            _ => {
-                let (mask, a) = (self.of(Class::Mask, body), self.of(Class::Mask, body));
-                let b = self.of(Class::Mask, body);
-                Inst::Select { dst, mask, a, b }
-            }
-        };
+        let inst = self.of_class(class, dst, body);
         body.push(inst);
         let changed: Vec<Reg> =
             self.variables.iter().copied().filter(|v| self.kernel.class(*v) == class).collect();
@@ -252,10 +133,25 @@ impl Generator {
         if self.random.chance(90) {
             self.known.push(dst);
         }
-        if !changed.is_empty() && class == Class::F32 && self.random.chance(25) {
+        if !changed.is_empty() && self.random.chance(25) {
             let c = self.random.pick(&changed);
             let (a, b) = (self.of(class, body), self.of(class, body));
-            body.push(Inst::Fma { dst: c, a, b, c });
+            match class {
+                Class::F32 | Class::F64 => body.push(Inst::Fma { dst: c, a, b, c }),
+                Class::I32 => body.push(Inst::Dot { dst: c, a, b, c }),
+                Class::I64 | Class::Mask | Class::Mask64 => {}
+            }
+        }
+    }
+
+    fn class(&mut self) -> Class {
+        match self.random.below(100) {
+            0..40 => Class::F32,
+            40..60 => Class::I32,
+            60..70 => Class::F64,
+            70..80 => Class::I64,
+            80..93 => Class::Mask,
+            _ => Class::Mask64,
         }
     }
 
@@ -263,7 +159,7 @@ impl Generator {
         let (known, variables) = (self.known.len(), self.variables.len());
         let mut body = Vec::new();
         for _ in 0..self.random.below(4) {
-            let class = self.random.pick(&[Class::F32, Class::F32, Class::I32, Class::Mask]);
+            let class = self.class();
             let (a, dst) = (self.of(class, &mut body), self.reg(class));
             body.push(Inst::Copy { dst, a });
             self.known.push(dst);
@@ -277,7 +173,7 @@ impl Generator {
                     self.kernel.counters += 1;
                     let (begin, end, first, last) = if ranged {
                         let (first, last) = self.range;
-                        (Bound::Arg(ArgId(BUFFERS)), Bound::Arg(ArgId(BUFFERS + 1)), first, last - 1)
+                        (Bound::Arg(BEGIN), Bound::Arg(END), first, last - 1)
                     } else {
                         let first = self.random.below(3) as i64;
                         let end = first + 1 + self.random.below(3) as i64;
@@ -294,10 +190,13 @@ impl Generator {
                     body.push(Inst::IfAny { mask, body: inner });
                 }
                 2..6 => {
-                    let src = self.of(Class::F32, &mut body);
-                    let buf = 2 + self.random.below(BUFFERS as usize - 2) as u32;
-                    let to = self.access(buf);
-                    body.push(Inst::Store { src, to });
+                    let class = self.class();
+                    if class != Class::Mask64 {
+                        let src = self.of(class, &mut body);
+                        let buffer = self.buffer(class, true);
+                        let to = self.access(buffer);
+                        body.push(Inst::Store { src, to });
+                    }
                 }
                 _ => self.inst(&mut body),
             }
@@ -311,28 +210,22 @@ impl Generator {
     }
 
     /// Stores everything that is known at the end.
-    fn results(&mut self, body: &mut Vec<Inst>) -> usize {
-        let lanes = self.kernel.lanes;
-        for (i, reg) in self.known.clone().into_iter().enumerate() {
-            let src = self.reg(Class::F32);
-            match self.kernel.class(reg) {
-                Class::F32 => body.push(Inst::Copy { dst: src, a: reg }),
-                Class::I32 => body.push(Inst::Unary { op: UnaryOp::FromBits, dst: src, a: reg }),
-                Class::Mask => {
-                    let (one, zero) = (self.reg(Class::F32), self.reg(Class::F32));
-                    body.push(Inst::Const { dst: one, bits: 1f32.to_bits() });
-                    body.push(Inst::Const { dst: zero, bits: 0 });
-                    body.push(Inst::Select { dst: src, mask: reg, a: one, b: zero });
-                }
+    fn results(&mut self, body: &mut Vec<Inst>) -> Vec<Contents> {
+        let mut lengths = [0; RESULTS.len()];
+        for reg in self.known.clone() {
+            let mut src = reg;
+            if self.kernel.class(reg) == Class::Mask64 {
+                src = self.reg(Class::Mask);
+                body.push(Inst::Narrow { op: Narrowing::Mask, dst: src, a: reg, b: reg });
             }
-            let offset = (4 * i * lanes) as i64;
-            let address = Address { base: ArgId(BUFFERS + 3), terms: [].into(), offset };
-            body.push(Inst::Store {
-                src,
-                to: Access { address, stride: 4, ty: MemType::F32, lanes, buf: BufId(BUFFERS) },
-            });
+            let class = self.kernel.class(src);
+            let lanes = if class.is_wide() { self.kernel.lanes / 2 } else { self.kernel.lanes };
+            let buf = RESULTS.iter().position(|ty| ty.class() == class).expect("a buffer for each class");
+            let to = access(RESULTS[buf], BUFFERS + buf as u32, lengths[buf], &[].into(), 1, lanes);
+            body.push(Inst::Store { src, to });
+            lengths[buf] += lanes as i64;
         }
-        self.known.len() * lanes
+        RESULTS.iter().zip(lengths).map(|(ty, len)| Contents::zeros(*ty, len as usize)).collect()
     }
 }
 
@@ -340,19 +233,20 @@ fn generate(seed: u64, lanes: usize, size: usize) -> (Kernel, Input) {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let range = random.pick(&[(0, 3), (1, 2), (2, 5), (3, 3)]);
     let int = random.below(9) as i64 - 4;
-    let pointer = |b: u32| Arg::Pointer(BufId(b), Affine::constant(0));
-    let mut args: Vec<Arg> = (0..BUFFERS).map(pointer).collect();
-    args.extend([Arg::Begin, Arg::End, Arg::Int(Affine::constant(0)), pointer(BUFFERS)]);
-    let written = (2..=BUFFERS).map(BufId).collect();
+    let mut args: Vec<Arg> = (0..BEGIN.0).map(pointer).collect();
+    args.extend([Arg::Begin, Arg::End, Arg::Int(Affine::constant(0))]);
+    let written = (TYPES.len() as u32..BEGIN.0).map(nestjit_ir::BufId).collect();
     let kernel = Kernel { lanes, args, written, ..Kernel::default() };
     let mut g =
         Generator { random, kernel, range, loops: Vec::new(), known: Vec::new(), variables: Vec::new() };
     let mut body = g.block(size, true);
     let results = g.results(&mut body);
     g.kernel.body = body;
-    let mut buffers: Vec<Vec<f32>> =
-        (0..BUFFERS).map(|_| (0..LEN).map(|_| g.random.float()).collect()).collect();
-    buffers.push(vec![0.0; results]);
+    let mut buffers: Vec<Contents> = (0..BUFFERS as usize)
+        .map(|b| TYPES[b % TYPES.len()])
+        .map(|ty| Contents::new(ty, (0..LEN).map(|_| g.random.element(ty)).collect::<Vec<u64>>()))
+        .collect();
+    buffers.extend(results);
     (g.kernel, Input { buffers, int, range })
 }
 

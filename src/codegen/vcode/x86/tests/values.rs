@@ -1,0 +1,375 @@
+//! Every operation and conversion on pairs of special values: NaN, infinities, signed zeros, denormals, limits of integers,
+//! and values around them.
+
+use super::{Contents, Input, Random, access, check, pointer, tiers, widths};
+use crate::codegen::runtime_fns;
+use crate::codegen::vcode::x86::Tier;
+use crate::codegen::vcode::{
+    BinaryOp, Bound, Class, Cmp, Counter, Inst, Kernel, MemType, Narrowing, Reg, ShiftOp, Terms, UnaryOp,
+    Widening,
+};
+
+const COMPARISONS: [Cmp; 7] = [Cmp::Eq, Cmp::Ne, Cmp::Lt, Cmp::Le, Cmp::Gt, Cmp::Ge, Cmp::Unordered];
+const CLASSES: [Class; 4] = [Class::F32, Class::F64, Class::I32, Class::I64];
+
+fn floats() -> Vec<f64> {
+    let positive = [
+        0.0,
+        f64::from(f32::from_bits(1)),
+        5e-324,
+        1e-40,
+        1e-310,
+        f64::from(f32::MIN_POSITIVE),
+        f64::MIN_POSITIVE,
+        0.3,
+        0.5,
+        0.999_999_97,
+        1.0,
+        1.5,
+        2.5,
+        3.999,
+        8_388_607.5,
+        16_777_217.0,
+        2_147_483_520.0,
+        2_147_483_647.5,
+        4.3e9,
+        9.007_199_254_740_993e15,
+        9.2e18,
+        3.4e38,
+        1e300,
+        f64::MAX,
+        f64::INFINITY,
+        f64::NAN,
+    ];
+    positive.into_iter().flat_map(|x| [x, -x]).collect()
+}
+
+fn integers() -> Vec<i64> {
+    let mut all: Vec<i64> =
+        [0, 1, 7, 31, 32, 33, 63, 64, 127, 128, 255, 256, 32_767, 65_535, 65_536, 16_777_217]
+            .into_iter()
+            .flat_map(|x: i64| [x, -x])
+            .collect();
+    for limit in [i64::from(i32::MAX), i64::from(u32::MAX), i64::MAX, 1 << 53, (1 << 54) + 3, 1 << 24] {
+        all.extend([limit, limit.wrapping_add(1), limit - 1, -limit, (-limit).wrapping_sub(1)]);
+    }
+    // Between two f32 numbers, and a little off: rounding twice would show.
+    all.extend([
+        (1 << 40) + (1 << 16),
+        (1 << 40) + (1 << 16) + 1,
+        -(1 << 40) - (1 << 16) - 1,
+        0x7fff_ffbf_ffff_ffff,
+    ]);
+    all
+}
+
+/// The bits of special values of a class.
+fn special(class: Class) -> Vec<u64> {
+    match class {
+        Class::F32 => floats().into_iter().map(|x| u64::from((x as f32).to_bits())).collect(),
+        Class::F64 => floats().into_iter().map(f64::to_bits).collect(),
+        Class::I32 => integers().into_iter().map(|x| u64::from(x as u32)).collect(),
+        Class::I64 => integers().into_iter().map(|x| x as u64).collect(),
+        Class::Mask | Class::Mask64 => vec![0, u64::MAX],
+    }
+}
+
+fn memory(class: Class) -> MemType {
+    match class {
+        Class::F32 => MemType::F32,
+        Class::F64 => MemType::F64,
+        Class::I32 => MemType::I32,
+        Class::I64 => MemType::I64,
+        Class::Mask | Class::Mask64 => MemType::Bool,
+    }
+}
+
+/// Checks instructions that take registers of `from` (of the first three, the first two have all pairs of values) and
+/// write others, the last of which is stored.
+fn check_pairs(tier: Tier, from: Class, values: &[u64], more: &[Class], body: &[Inst]) {
+    let n = values.len();
+    let (wide, result) = (from.is_wide(), *more.last().expect("a result"));
+    let lanes = if wide { tier.lanes() / 2 } else { tier.lanes() };
+    let result_lanes = if result.is_wide() { tier.lanes() / 2 } else { tier.lanes() };
+    let chunks = (n * n).div_ceil(lanes);
+    let at: Terms = [(Counter(0), lanes as i64)].into();
+    let result_at: Terms = [(Counter(0), result_lanes as i64)].into();
+    let mut regs = vec![from; 3];
+    regs.extend(more);
+    let dst = Reg(regs.len() as u32 - 1);
+    let mut all: Vec<Inst> =
+        (0..3).map(|i| Inst::Load { dst: Reg(i), from: access(memory(from), i, 0, &at, 1, lanes) }).collect();
+    all.extend(body.iter().cloned());
+    all.push(Inst::Store { src: dst, to: access(memory(result), 3, 0, &result_at, 1, result_lanes) });
+    let (begin, end) = (Bound::Const(0), Bound::Const(chunks as i64));
+    let kernel = Kernel {
+        lanes: tier.lanes(),
+        args: (0..4).map(pointer).collect(),
+        regs,
+        counters: 1,
+        body: vec![Inst::Loop { counter: Counter(0), begin, end, body: all }],
+        ..Kernel::default()
+    };
+    let (mut random, total) = (Random(77), chunks * lanes);
+    let operand = |which: &mut dyn FnMut(usize) -> usize| {
+        Contents::new(memory(from), (0..total).map(|i| values[which(i) % n]).collect::<Vec<u64>>())
+    };
+    let buffers = vec![
+        operand(&mut |i| i / n),
+        operand(&mut |i| i),
+        operand(&mut |_| random.below(n)),
+        Contents::zeros(memory(result), chunks * result_lanes),
+    ];
+    check(&kernel, tier, &Input { buffers, int: 0, range: (0, 1) });
+}
+
+const A: Reg = Reg(0);
+const B: Reg = Reg(1);
+const C: Reg = Reg(2);
+const DST: Reg = Reg(3);
+
+#[test]
+fn operations_on_floating_point_numbers() {
+    let unary = [
+        UnaryOp::Neg,
+        UnaryOp::Abs,
+        UnaryOp::Sqrt,
+        UnaryOp::Floor,
+        UnaryOp::Ceil,
+        UnaryOp::Round,
+        UnaryOp::Trunc,
+    ];
+    let binary = [BinaryOp::Add, BinaryOp::Sub, BinaryOp::Mul, BinaryOp::Div, BinaryOp::Max, BinaryOp::Min];
+    for tier in widths() {
+        for class in [Class::F32, Class::F64] {
+            let values = special(class);
+            for op in unary {
+                check_pairs(tier, class, &values, &[class], &[Inst::Unary { op, dst: DST, a: A }]);
+            }
+            for op in binary {
+                check_pairs(tier, class, &values, &[class], &[Inst::Binary { op, dst: DST, a: A, b: B }]);
+            }
+            check_pairs(tier, class, &values, &[class], &[Inst::Fma { dst: DST, a: A, b: B, c: C }]);
+            check_pairs(tier, class, &values, &[class], &[Inst::Fma { dst: DST, a: A, b: A, c: B }]);
+        }
+        let name = "atan2_f64";
+        let function = runtime_fns::find(name).expect("in the table");
+        let (class, values) = (Class::F64, special(Class::F64));
+        check_pairs(tier, class, &values, &[class], &[Inst::Call { function, dst: DST, args: vec![A, B] }]);
+        let function = runtime_fns::find("pow_i64").expect("in the table");
+        let (class, values) = (Class::I64, [0, 1, 2, 3, 5, u64::MAX, 11]);
+        check_pairs(tier, class, &values, &[class], &[Inst::Call { function, dst: DST, args: vec![A, B] }]);
+    }
+}
+
+#[test]
+fn scaling_by_powers_of_two() {
+    for tier in widths().into_iter().filter(|t| t.machine().scale) {
+        let scale = [Inst::Binary { op: BinaryOp::Scale, dst: DST, a: A, b: B }];
+        for power in -250..=250i32 {
+            if power % 50 != 0 && power.abs() > 30 {
+                continue;
+            }
+            let power = f64::from(power);
+            // Only one of the two is a power.
+            let mut body = vec![Inst::Const { dst: DST, bits: power.to_bits() }];
+            body.push(Inst::Binary { op: BinaryOp::Scale, dst: Reg(4), a: A, b: DST });
+            check_pairs(tier, Class::F64, &special(Class::F64), &[Class::F64; 2], &body);
+        }
+        check_pairs(tier, Class::F32, &special(Class::F32), &[Class::F32], &scale);
+    }
+}
+
+#[test]
+fn operations_on_integers() {
+    let both = [
+        BinaryOp::IntAdd,
+        BinaryOp::IntSub,
+        BinaryOp::IntMul,
+        BinaryOp::ShiftLeft,
+        BinaryOp::ShiftRight,
+        BinaryOp::And,
+        BinaryOp::Or,
+        BinaryOp::Xor,
+    ];
+    let narrow = [BinaryOp::IntMax, BinaryOp::IntMin, BinaryOp::ShiftRightSigned];
+    for tier in widths() {
+        for class in [Class::I32, Class::I64] {
+            let values = special(class);
+            for op in both.into_iter().chain(narrow.into_iter().filter(|_| class == Class::I32)) {
+                check_pairs(tier, class, &values, &[class], &[Inst::Binary { op, dst: DST, a: A, b: B }]);
+                // The result in place of an operand.
+                let copies = [Inst::Copy { dst: DST, a: A }, Inst::Binary { op, dst: DST, a: B, b: DST }];
+                check_pairs(tier, class, &values, &[class], &copies);
+            }
+            let width = if class.is_wide() { 64 } else { 32 };
+            let shifts = if class.is_wide() {
+                &[ShiftOp::Left, ShiftOp::UnsignedRight][..]
+            } else {
+                &[ShiftOp::Left, ShiftOp::UnsignedRight, ShiftOp::SignedRight]
+            };
+            for (op, amount) in
+                shifts.iter().flat_map(|op| [0, 1, 7, 31, width - 1].map(|amount| (*op, amount)))
+            {
+                check_pairs(tier, class, &values, &[class], &[Inst::Shift { op, dst: DST, a: A, amount }]);
+            }
+        }
+    }
+}
+
+#[test]
+fn comparisons_selections_and_masks() {
+    for tier in widths() {
+        for class in CLASSES {
+            let (wide, values) = (class.is_wide(), special(class));
+            let mask = if wide { Class::Mask64 } else { Class::Mask };
+            for op in COMPARISONS {
+                let body = [
+                    Inst::Compare { op, dst: DST, a: A, b: B },
+                    Inst::Select { dst: Reg(4), mask: DST, a: C, b: A },
+                ];
+                check_pairs(tier, class, &values, &[mask, class], &body);
+            }
+            for op in [BinaryOp::And, BinaryOp::Or, BinaryOp::Xor] {
+                let body = [
+                    Inst::Compare { op: Cmp::Lt, dst: Reg(3), a: A, b: B },
+                    Inst::Compare { op: Cmp::Lt, dst: Reg(4), a: C, b: B },
+                    Inst::Binary { op, dst: Reg(5), a: Reg(3), b: Reg(4) },
+                    Inst::Unary { op: UnaryOp::Not, dst: Reg(6), a: Reg(3) },
+                    Inst::Select { dst: Reg(7), mask: Reg(4), a: Reg(5), b: Reg(6) },
+                    Inst::Select { dst: Reg(8), mask: Reg(7), a: A, b: C },
+                ];
+                check_pairs(tier, class, &values, &[mask, mask, mask, mask, mask, class], &body);
+            }
+        }
+    }
+}
+
+#[test]
+fn exchanges_of_lanes() {
+    for tier in widths() {
+        for class in CLASSES {
+            let lanes = if class.is_wide() { tier.lanes() / 2 } else { tier.lanes() };
+            for distance in [1, 2, 4, 8].into_iter().filter(|d| usize::from(*d) < lanes) {
+                let op = UnaryOp::Exchange { distance };
+                let body = [Inst::Unary { op, dst: DST, a: B }];
+                check_pairs(tier, class, &special(class), &[class], &body);
+            }
+        }
+    }
+}
+
+#[test]
+fn conversions() {
+    // What does not fit becomes any integer.
+    let within = |values: &[f64], limit: f64| -> Vec<f64> {
+        values.iter().copied().filter(|x| *x > -limit - 1.0 && *x < limit).collect()
+    };
+    let bits32 = |values: Vec<f64>| -> Vec<u64> {
+        values.into_iter().map(|x| u64::from((x as f32).to_bits())).collect()
+    };
+    let bits64 = |values: Vec<f64>| -> Vec<u64> { values.into_iter().map(f64::to_bits).collect() };
+    let small = within(&floats(), 2_147_483_520.1);
+    let large = within(&floats(), 9.2e18 + 1e15);
+    for tier in widths() {
+        let unary = |op| vec![Inst::Unary { op, dst: DST, a: B }];
+        for (from, to, op) in [
+            (Class::I32, Class::F32, UnaryOp::ToFloat),
+            (Class::I64, Class::F64, UnaryOp::ToFloat),
+            (Class::I32, Class::F32, UnaryOp::FromBits),
+            (Class::I64, Class::F64, UnaryOp::FromBits),
+            (Class::F32, Class::I32, UnaryOp::Bits),
+            (Class::F64, Class::I64, UnaryOp::Bits),
+        ] {
+            check_pairs(tier, from, &special(from), &[to], &unary(op));
+        }
+        check_pairs(tier, Class::F32, &bits32(small.clone()), &[Class::I32], &unary(UnaryOp::ToInt));
+        check_pairs(tier, Class::F64, &bits64(large.clone()), &[Class::I64], &unary(UnaryOp::ToInt));
+        for upper in [false, true] {
+            for (from, op) in [
+                (Class::F32, Widening::Float),
+                (Class::I32, Widening::Signed),
+                (Class::I32, Widening::Unsigned),
+                (Class::I32, Widening::ToFloat),
+            ] {
+                let body = [Inst::Widen { op, dst: DST, a: B, upper }];
+                check_pairs(tier, from, &special(from), &[op.class()], &body);
+            }
+        }
+        for (from, op, values) in [
+            (Class::F64, Narrowing::Float, special(Class::F64)),
+            (Class::I64, Narrowing::Int, special(Class::I64)),
+            (Class::F64, Narrowing::ToInt, bits64(small.clone())),
+            (Class::I64, Narrowing::ToFloat, special(Class::I64)),
+        ] {
+            check_pairs(tier, from, &values, &[op.class()], &[Inst::Narrow { op, dst: DST, a: A, b: B }]);
+        }
+        let (lower, upper) = (false, true);
+        let masks = [
+            Inst::Compare { op: Cmp::Lt, dst: Reg(3), a: A, b: B },
+            Inst::Widen { op: Widening::Mask, dst: Reg(4), a: Reg(3), upper: lower },
+            Inst::Widen { op: Widening::Mask, dst: Reg(5), a: Reg(3), upper },
+            Inst::Narrow { op: Narrowing::Mask, dst: Reg(6), a: Reg(5), b: Reg(4) },
+        ];
+        let classes = [Class::Mask, Class::Mask64, Class::Mask64, Class::Mask];
+        check_pairs(tier, Class::I32, &special(Class::I32), &classes, &masks);
+    }
+}
+
+#[test]
+fn dot_products_of_bytes() {
+    let mut values =
+        vec![0, 0x8080_8080, 0x7f7f_7f7f, 0xffff_ffff, 0x00ff_00ff, 0xff00_ff00, 0x8000_0000, 0x7fff_ffff];
+    let mut random = Random(5);
+    values.extend((0..20).map(|_| random.bits() & 0xffff_ffff));
+    for tier in tiers() {
+        let class = Class::I32;
+        let dot = |dst, a, b, c| Inst::Dot { dst, a, b, c };
+        let check = |body: &[Inst]| check_pairs(tier, class, &values, &[class], body);
+        check(&[dot(DST, A, B, C)]);
+        check(&[Inst::Copy { dst: DST, a: C }, dot(DST, A, B, DST), dot(DST, B, A, DST)]);
+        // The result in place of factors.
+        check(&[Inst::Copy { dst: DST, a: A }, dot(DST, DST, B, C)]);
+        check(&[Inst::Copy { dst: DST, a: A }, dot(DST, B, DST, C)]);
+        check(&[Inst::Copy { dst: DST, a: A }, dot(DST, B, DST, DST)]);
+        check(&[Inst::Copy { dst: DST, a: A }, dot(DST, DST, B, DST)]);
+        check(&[dot(DST, A, A, A)]);
+    }
+}
+
+#[test]
+fn the_sum_of_a_dot_product_stays_and_a_factor_comes_from_memory() {
+    for tier in tiers().into_iter().filter(|t| t.has_dot()) {
+        let at: Terms = [(Counter(0), tier.lanes() as i64)].into();
+        let byte: Terms = [(Counter(0), 1)].into();
+        let load = |dst, from| Inst::Load { dst, from };
+        let dot = Inst::Dot { dst: A, a: B, b: C, c: A };
+        let body = vec![
+            load(B, access(MemType::I32, 0, 0, &byte, 0, 1)),
+            load(C, access(MemType::I32, 1, 0, &at, 1, tier.lanes())),
+            dot,
+        ];
+        let (begin, end) = (Bound::Const(0), Bound::Const(9));
+        let kernel = Kernel {
+            lanes: tier.lanes(),
+            args: (0..3).map(pointer).collect(),
+            regs: vec![Class::I32; 3],
+            counters: 1,
+            body: vec![
+                Inst::Const { dst: A, bits: 1 },
+                Inst::Loop { counter: Counter(0), begin, end, body },
+                Inst::Store { src: A, to: access(MemType::I32, 2, 0, &[].into(), 1, tier.lanes()) },
+            ],
+            ..Kernel::default()
+        };
+        let (_, text) = super::super::emit(&kernel, tier, true).expect("emitted");
+        let body = text.split("L0:").nth(1).expect("a loop");
+        let inner: Vec<&str> = body.lines().filter(|l| l.contains("mm")).take(2).collect();
+        assert!(inner[0].contains("broadcast"), "{text}");
+        assert!(inner[1].contains("vpdpbusd") && inner[1].contains('['), "{text}");
+        let mut random = Random(9);
+        let mut values = |n| Contents::new(MemType::I32, (0..n).map(|_| random.bits()).collect::<Vec<u64>>());
+        let buffers = vec![values(9), values(9 * tier.lanes()), Contents::zeros(MemType::I32, tier.lanes())];
+        check(&kernel, tier, &Input { buffers, int: 0, range: (0, 1) });
+    }
+}
