@@ -115,7 +115,7 @@ fn products(cases: &mut Cases) {
             cases.add(format!("conv_{kernel:?}_{format:?}"), |m| {
                 let x = m.positive_input(&image(channels, [4, 5], format));
                 let w = m.positive(&[3, channels, kernel[0], kernel[1]]);
-                vec![m.one(Op::Conv { window: window(kernel), groups: 1, format }, &[x, w])]
+                vec![m.one(Op::Conv { window: window(kernel), groups: 1, format, pad_value: 0 }, &[x, w])]
             });
         }
     }
@@ -125,7 +125,7 @@ fn products(cases: &mut Cases) {
 fn normalisations(cases: &mut Cases) {
     let convolution = |m: &mut Maker, format: Format| -> ValueId {
         let (x, w) = (m.positive_input(&image(3, [250, 400], format)), m.positive(&[17, 3, 1, 1]));
-        let y = m.one(Op::Conv { window: window([1, 1]), groups: 1, format }, &[x, w]);
+        let y = m.one(Op::Conv { window: window([1, 1]), groups: 1, format, pad_value: 0 }, &[x, w]);
         m.g.relu(y)
     };
     for format in FORMATS {

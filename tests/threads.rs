@@ -35,7 +35,7 @@ fn conv(
 ) {
     cases.add(format!("conv/{name}"), |m| {
         let operands = [m.x(x), m.weight(weight), m.weight(&weight[..1])];
-        let y = m.one(Op::Conv { window, groups, format }, &operands);
+        let y = m.one(Op::Conv { window, groups, format, pad_value: 0 }, &operands);
         vec![then(m, y)]
     });
 }
@@ -74,11 +74,17 @@ fn convolutions(cases: &mut Cases) {
     cases.add("conv/block", |m| {
         let x = m.x(&[1, 13, 39, 41]);
         let (w, b, scale) = (m.weight(&[27, 13, 3, 3]), m.weight(&[27]), m.weight(&[27]));
-        let y = m.one(Op::Conv { window: window(&[3, 3], 1, 1), groups: 1, format: FIRST }, &[x, w, b]);
+        let y = m.one(
+            Op::Conv { window: window(&[3, 3], 1, 1), groups: 1, format: FIRST, pad_value: 0 },
+            &[x, w, b],
+        );
         let y = m.one(Op::InstanceNorm { epsilon: 1e-5, format: FIRST }, &[y, scale, b]);
         let y = m.g.relu(y);
         let w = m.weight(&[27, 1, 3, 3]);
-        let y = m.one(Op::Conv { window: window(&[3, 3], 2, 1), groups: 27, format: FIRST }, &[y, w, b]);
+        let y = m.one(
+            Op::Conv { window: window(&[3, 3], 2, 1), groups: 27, format: FIRST, pad_value: 0 },
+            &[y, w, b],
+        );
         let pooled = m.one(
             Op::GlobalPool { kind: PoolKind::Average { count_include_pad: false }, format: FIRST },
             &[y],

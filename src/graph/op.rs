@@ -304,9 +304,11 @@ pub enum Op {
     },
     /// `x -> x`, elementwise nothing: inference-time dropout.
     Dropout,
-    /// `a, b -> y`: NumPy's matmul, with broadcast batch dimensions and 1-D operands.
+    /// `a, b -> y`: NumPy's matmul, with broadcast batch dimensions and 1-D operands. Both have one type, which `y` has
+    /// too; or each is `i8` or `u8` and `y` is `i32`: products and sums are those of `i32`. Integers wrap.
     MatMul,
-    /// `a, b[, c] -> y`: `alpha * op(a) op(b) + beta * c`, with `c` broadcast to `[M, N]`.
+    /// `a, b[, c] -> y`: `alpha * op(a) op(b) + beta * c`, with `c` broadcast to `[M, N]`. Types as for
+    /// [`Op::MatMul`], `c` being of the result's; integers take no factors but 1.
     Gemm {
         /// Factor of the product.
         alpha: f64,
@@ -318,7 +320,7 @@ pub enum Op {
         trans_b: bool,
     },
     /// `x, weight[, bias] -> y`. The weight is `[Co, Ci / groups, k1, .., kk]` whatever the format; the bias
-    /// is `[Co]`.
+    /// is `[Co]`. Types as for [`Op::MatMul`], the bias being of the result's.
     Conv {
         /// Padding, strides, dilations; `window.kernel` repeats the weight's extents.
         window: Window,
@@ -326,6 +328,9 @@ pub enum Op {
         groups: usize,
         /// The format of `x` and `y`.
         format: Format,
+        /// What is read beyond the edges of `x`: 0, or, if `x` is `i8` or `u8`, any value of that type, such as the one
+        /// that stands for 0 in a quantised tensor.
+        pad_value: i16,
     },
     /// `x, bias -> y`: adds a `[shape[axis]]` vector along `axis`.
     BiasAdd {

@@ -1,11 +1,17 @@
-//! Matrix products. The form is always `%acc += a * b`, so that the roles of the loops can be read off: `n` rows,
+//! Matrix products. The form is always `%acc += a * b` (for operands of 8 bits
+//! `%acc += cast(i32, a) * cast(i32, b)`), so that the roles of the loops can be read off: `n` rows,
 //! `m` columns, `k` the reduction, `b0`, `b1`, ... batches.
 
 use nestjit_ir::{Affine, Expr, ReduceOp, Var};
 
 use super::context::{Context, Loop, accumulate, loops};
-use super::operand::{affine, broadcast_index};
+use super::operand::{Array, affine, broadcast_index};
 use crate::error::Result;
+
+/// An element of an operand as a factor of what is added up in `y`: operands of 8 bits are widened.
+pub(super) fn factor(of: &Array, element: Expr, y: &Array) -> Expr {
+    if of.dtype == y.dtype { element } else { element.cast(y.dtype) }
+}
 
 pub(super) fn matmul(cx: &mut Context<'_, '_>) -> Result<()> {
     let (a, b) = (cx.array(0)?, cx.array(1)?);
@@ -36,7 +42,7 @@ pub(super) fn matmul(cx: &mut Context<'_, '_>) -> Result<()> {
             let mut at_b = broadcast_index(&b.shape[..b_batch], &batch, &y.shape[..batches]);
             at_b.push(k[0].into());
             at_b.extend(column.map(Affine::var));
-            a.at(at_a) * b.at(at_b)
+            factor(&a, a.at(at_a), &y) * factor(&b, b.at(at_b), &y)
         });
         y.store(nest, vars, product);
     });
@@ -64,7 +70,8 @@ pub(super) fn gemm(
     let mut nest = cx.nest("");
     loops(&mut nest, &[("n".into(), y.shape[0]), ("m".into(), y.shape[1])], |nest, vars| {
         let product = accumulate(nest, &acc, ReduceOp::Add, y.dtype, &[("k".into(), inner)], |k| {
-            a.at(swap(trans_a, vars[0], k[0])) * b.at(swap(trans_b, k[0], vars[1]))
+            let (at_a, at_b) = (swap(trans_a, vars[0], k[0]), swap(trans_b, k[0], vars[1]));
+            factor(&a, a.at(at_a), &y) * factor(&b, b.at(at_b), &y)
         });
         let product = scaled(alpha, product);
         let value = match &c {

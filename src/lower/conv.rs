@@ -4,6 +4,7 @@
 use nestjit_ir::{Affine, ReduceOp, Scalar, Var};
 
 use super::context::{Context, Loop, accumulate, loops};
+use super::contraction::factor;
 use super::image::{ImageLoops, image_index, spatial_dims, spatial_loops, window_index, windows_inside};
 use crate::error::Result;
 use crate::graph::{Format, Window};
@@ -67,7 +68,13 @@ impl Grouping {
     }
 }
 
-pub(super) fn conv(cx: &mut Context<'_, '_>, window: &Window, groups: usize, format: Format) -> Result<()> {
+pub(super) fn conv(
+    cx: &mut Context<'_, '_>,
+    window: &Window,
+    groups: usize,
+    format: Format,
+    pad_value: i16,
+) -> Result<()> {
     let (x, weight, bias) = (cx.array(0)?, cx.array(1)?, cx.optional(2)?);
     let y = cx.result()?;
     let rank = x.shape.len();
@@ -87,6 +94,7 @@ pub(super) fn conv(cx: &mut Context<'_, '_>, window: &Window, groups: usize, for
     let has_input_loop = input_loop.is_some();
     let reduced: Vec<Loop> = input_loop.into_iter().chain(spatial_loops("k", &window.kernel)).collect();
 
+    let pad = Scalar::from_f64(x.dtype, f64::from(pad_value));
     let acc = cx.name("acc");
     let mut b = cx.nest("");
     loops(&mut b, &outer.loops, |b, vars| {
@@ -95,10 +103,10 @@ pub(super) fn conv(cx: &mut Context<'_, '_>, window: &Window, groups: usize, for
         let sum = accumulate(b, &acc, ReduceOp::Add, y.dtype, &reduced, |inner| {
             let (ci, k) = if has_input_loop { (Some(inner[0]), &inner[1..]) } else { (None, inner) };
             let at = image_index(format, vars[0], grouping.input_channel(c, ci), window_index(window, o, k));
-            let element = if padded { x.at_or(at, Scalar::zero(x.dtype)) } else { x.at(at) };
+            let element = if padded { x.at_or(at, pad) } else { x.at(at) };
             let mut at = vec![co.clone(), ci.map_or(Affine::constant(0), Affine::var)];
             at.extend(k.iter().map(|k| Affine::var(*k)));
-            element * weight.at(at)
+            factor(&x, element, &y) * factor(&weight, weight.at(at), &y)
         });
         let value = match &bias {
             Some(bias) => sum + bias.at([co.clone()]),

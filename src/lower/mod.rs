@@ -66,7 +66,9 @@ fn node(cx: &mut Context<'_, '_>) -> Result<()> {
         Op::Gemm { alpha, beta, trans_a, trans_b } => {
             contraction::gemm(cx, *alpha, *beta, *trans_a, *trans_b)
         }
-        Op::Conv { window, groups, format } => conv::conv(cx, window, *groups, *format),
+        Op::Conv { window, groups, format, pad_value } => {
+            conv::conv(cx, window, *groups, *format, *pad_value)
+        }
         Op::LayerNorm { axis, epsilon } => norm::layer_norm(cx, *axis, *epsilon),
         Op::RmsNorm { axis, epsilon } => norm::rms_norm(cx, *axis, *epsilon),
         Op::InstanceNorm { epsilon, format } => norm::instance_norm(cx, *epsilon, *format),

@@ -68,7 +68,7 @@ fn convolutions_show_their_grouping_in_their_loops() {
         pads_end: vec![1, 1],
     };
     let loops = |groups, format, x: &[usize], w: &[usize]| {
-        let unit = lowered(Op::Conv { window: window.clone(), groups, format }, &[x, w]);
+        let unit = lowered(Op::Conv { window: window.clone(), groups, format, pad_value: 0 }, &[x, w]);
         loop_names(&unit.program, &unit.program.nests[0])
     };
     let (first, last) = (Format::ChannelsFirst, Format::ChannelsLast);
@@ -90,7 +90,7 @@ fn padding_is_an_otherwise_only_where_a_window_leaves_the_tensor() {
             pads_begin: vec![pads],
             pads_end: vec![0],
         };
-        let op = Op::Conv { window, groups: 1, format: Format::ChannelsFirst };
+        let op = Op::Conv { window, groups: 1, format: Format::ChannelsFirst, pad_value: 0 };
         let unit = lowered(op, &[&[1, 2, 8], &[2, 2, 3]]);
         let mut otherwise = false;
         visit::walk_exprs(&unit.program.nests[0].body, &mut |e| {

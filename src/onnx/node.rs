@@ -225,6 +225,14 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         self.binary(op, x, constant)
     }
 
+    /// A matrix product of operands of one type, which the result has too.
+    pub fn matmul(&mut self, a: ValueId, b: ValueId) -> Result<ValueId> {
+        let dtype = self.dtype(a);
+        self.expect_type(b, |b| b == dtype, dtype.name())?;
+        let y = self.add(Op::MatMul, &[a, b])?;
+        self.cast(y, dtype)
+    }
+
     pub fn select(&mut self, condition: ValueId, a: ValueId, b: ValueId) -> Result<ValueId> {
         self.add(Op::Where, &[condition, a, b])
     }

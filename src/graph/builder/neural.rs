@@ -15,7 +15,8 @@ impl GraphBuilder {
         match window(self.shape(x), *format, &kernel, strides, dilations, padding) {
             Ok(window) => {
                 let inputs: Vec<ValueId> = [x, weight].into_iter().chain(bias).collect();
-                self.one(Op::Conv { window, groups: *groups, format: *format }, &inputs)
+                let op = Op::Conv { window, groups: *groups, format: *format, pad_value: 0 };
+                self.one(op, &inputs)
             }
             Err(e) => self.fail_at("Conv", e),
         }

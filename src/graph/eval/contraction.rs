@@ -1,35 +1,42 @@
 //! Matrix products.
 
-use ndarray::{ArrayD, ArrayView2, ArrayViewD, Axis, Ix2, IxDyn};
+use ndarray::{Array2, ArrayD, ArrayView2, ArrayViewD, Axis, Ix2, IxDyn};
+use nestjit_ir::DType;
 
 use super::elementwise::spread;
 use super::{Array, Data};
 
 /// An element that can be multiplied and added in a matrix product.
-trait Number: Copy {
-    fn dot(a: ArrayView2<Self>, b: ArrayView2<Self>) -> ArrayD<Self>;
+pub(super) trait Number: Copy {
+    fn dot(a: ArrayView2<Self>, b: ArrayView2<Self>) -> Array2<Self>;
 }
 
 impl Number for f64 {
-    fn dot(a: ArrayView2<f64>, b: ArrayView2<f64>) -> ArrayD<f64> {
-        a.dot(&b).into_dyn()
+    fn dot(a: ArrayView2<f64>, b: ArrayView2<f64>) -> Array2<f64> {
+        a.dot(&b)
     }
 }
 
 impl Number for i64 {
     /// Wraps, which ndarray's own product does not.
-    fn dot(a: ArrayView2<i64>, b: ArrayView2<i64>) -> ArrayD<i64> {
-        ArrayD::from_shape_fn(IxDyn(&[a.nrows(), b.ncols()]), |index| {
-            let pairs = a.row(index[0]).into_iter().zip(b.column(index[1]));
+    fn dot(a: ArrayView2<i64>, b: ArrayView2<i64>) -> Array2<i64> {
+        Array2::from_shape_fn((a.nrows(), b.ncols()), |(row, column)| {
+            let pairs = a.row(row).into_iter().zip(b.column(column));
             pairs.fold(0i64, |sum, (a, b)| sum.wrapping_add(a.wrapping_mul(*b)))
         })
     }
 }
 
+/// The type of sums of products of integers: `i32` for two operands of 8 bits, else the one that both have.
+pub(super) fn product_type(a: &Array, b: &Array) -> DType {
+    let is_byte = |x: &Array| matches!(x.dtype, DType::I8 | DType::U8);
+    if is_byte(a) && is_byte(b) { DType::I32 } else { a.dtype }
+}
+
 pub(super) fn matmul(a: &Array, b: &Array, shape: &[usize]) -> Array {
     match (&a.data, &b.data) {
         (Data::Float(x), Data::Float(y)) => Array::float(a.dtype, batched(x, y, shape)),
-        _ => Array::int(a.dtype, batched(a.ints(), b.ints(), shape)),
+        _ => Array::int(product_type(a, b), batched(a.ints(), b.ints(), shape)),
     }
 }
 
@@ -67,18 +74,19 @@ pub(super) fn gemm(
     let [a, b, rest @ ..] = inputs else { unreachable!("inference counts the operands") };
     match (&a.data, &b.data) {
         (Data::Float(x), Data::Float(y)) => {
-            let mut result = f64::dot(matrix(x, transposed[0]), matrix(y, transposed[1])) * alpha;
+            let mut result = f64::dot(matrix(x, transposed[0]), matrix(y, transposed[1])).into_dyn() * alpha;
             if let [c] = rest {
                 result += &(&spread(c.floats(), shape) * beta);
             }
             Array::float(a.dtype, result)
         }
         _ => {
-            let mut result = i64::dot(matrix(a.ints(), transposed[0]), matrix(b.ints(), transposed[1]));
+            let mut result =
+                i64::dot(matrix(a.ints(), transposed[0]), matrix(b.ints(), transposed[1])).into_dyn();
             if let [c] = rest {
                 result.zip_mut_with(&spread(c.ints(), shape), |sum, c| *sum = sum.wrapping_add(*c));
             }
-            Array::int(a.dtype, result)
+            Array::int(product_type(a, b), result)
         }
     }
 }

@@ -199,7 +199,10 @@ fn compute(
         Op::Gemm { alpha, beta, trans_a, trans_b } => {
             one(contraction::gemm(inputs, *alpha, *beta, [*trans_a, *trans_b], shapes[0]))
         }
-        Op::Conv { window, groups, format } => one(window::conv(inputs, window, *groups, *format, shapes[0])),
+        Op::Conv { window, groups, format, pad_value } => {
+            let conv = window::Conv { window, groups: *groups, format: *format, pad_value: *pad_value };
+            one(conv.apply(inputs, shapes[0]))
+        }
         Op::BiasAdd { axis } => one(elementwise::bias_add(inputs[0], inputs[1], *axis)),
         Op::BatchNorm { epsilon, format } => one(normalization::batch_norm(inputs, *epsilon, *format)),
         Op::LayerNorm { axis, epsilon } => one(normalization::layer_norm(inputs, *axis, *epsilon)),

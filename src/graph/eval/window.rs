@@ -3,9 +3,10 @@
 //! Both go through every result and every element of its window; a convolution gathers the windows of one
 //! sample and group into a matrix first, so that the sums are a matrix product.
 
-use ndarray::{Array2, ArrayD, ArrayView2, ArrayViewD, Axis, Ix1, IxDyn};
+use ndarray::{Array2, ArrayD, ArrayView2, ArrayViewD, Axis, IxDyn};
 
 use super::array::int_range;
+use super::contraction::{Number, product_type};
 use super::scalar::{binary_int, maximum};
 use super::{Array, Data};
 use crate::graph::{Binary, Format, PoolKind, Window};
@@ -101,54 +102,90 @@ fn shape_first(shape: &[usize], format: Format) -> Vec<usize> {
     }
 }
 
-pub(super) fn conv(
-    inputs: &[&Array],
-    window: &Window,
-    groups: usize,
-    format: Format,
-    shape: &[usize],
-) -> Array {
-    let [x, weight, rest @ ..] = inputs else { unreachable!("inference counts the operands") };
-    let result_shape = shape_first(shape, format);
-    let windows = Windows {
-        window,
-        input: shape_first(x.shape(), format)[2..].to_vec(),
-        output: result_shape[2..].to_vec(),
-    };
-    let input = flat_spatial(x.floats(), format);
-    let filters = weight.shape()[0];
-    let group_channels = weight.shape()[1];
-    let group_filters = filters / groups;
-    let depth = group_channels * windows.window_len();
-    let weights = weight.floats().to_shape((filters, depth)).expect("a filter is a row");
-    let count = windows.count();
-    let mut result = ndarray::Array3::<f64>::zeros((result_shape[0], filters, count));
-    for (sample, mut result) in input.outer_iter().zip(result.outer_iter_mut()) {
-        for group in 0..groups {
-            let channels = group * group_channels..(group + 1) * group_channels;
-            let channels = sample.slice_axis(Axis(0), channels.into());
-            let rows = group * group_filters..(group + 1) * group_filters;
-            let weights = weights.slice_axis(Axis(0), rows.clone().into());
-            for first in (0..count).step_by(CHUNK) {
-                let numbers = first..count.min(first + CHUNK);
-                let gathered = gather(&windows, channels, numbers.clone());
-                let mut result = result.slice_axis_mut(Axis(0), rows.clone().into());
-                result.slice_axis_mut(Axis(1), numbers.into()).assign(&weights.dot(&gathered));
-            }
-        }
-        if let [bias] = rest {
-            let bias = bias.floats().view().into_dimensionality::<Ix1>().expect("the bias is a vector");
-            result += &bias.insert_axis(Axis(1));
-        }
-    }
-    let result = result.into_shape_with_order(IxDyn(&result_shape)).expect("the windows are the result");
-    Array::float(x.dtype, to_format(result, format))
+/// What a convolution is.
+pub(super) struct Conv<'a> {
+    pub window: &'a Window,
+    pub groups: usize,
+    pub format: Format,
+    pub pad_value: i16,
 }
 
-/// A column for each window: the elements it covers, channel by channel; padding is 0.
-fn gather(windows: &Windows, channels: ArrayView2<f64>, numbers: std::ops::Range<usize>) -> Array2<f64> {
+impl Conv<'_> {
+    /// The convolution of `inputs`, of this shape.
+    pub fn apply(&self, inputs: &[&Array], shape: &[usize]) -> Array {
+        let [x, weight, rest @ ..] = inputs else { unreachable!("inference counts the operands") };
+        match (&x.data, &weight.data) {
+            (Data::Float(values), Data::Float(weights)) => {
+                let bias = rest.first().map(|bias| bias.floats());
+                let pad = f64::from(self.pad_value);
+                Array::float(x.dtype, self.sums(values, weights, bias, pad, |a, b| a + b, shape))
+            }
+            _ => {
+                let bias = rest.first().map(|bias| bias.ints());
+                let pad = i64::from(self.pad_value);
+                let sums = self.sums(x.ints(), weight.ints(), bias, pad, i64::wrapping_add, shape);
+                Array::int(product_type(x, weight), sums)
+            }
+        }
+    }
+
+    fn sums<T: Number + Default>(
+        &self,
+        x: &ArrayD<T>,
+        weight: &ArrayD<T>,
+        bias: Option<&ArrayD<T>>,
+        pad: T,
+        add: impl Fn(T, T) -> T,
+        shape: &[usize],
+    ) -> ArrayD<T> {
+        let (groups, format) = (self.groups, self.format);
+        let result_shape = shape_first(shape, format);
+        let windows = Windows {
+            window: self.window,
+            input: shape_first(x.shape(), format)[2..].to_vec(),
+            output: result_shape[2..].to_vec(),
+        };
+        let input = flat_spatial(x, format);
+        let filters = weight.shape()[0];
+        let group_channels = weight.shape()[1];
+        let group_filters = filters / groups;
+        let depth = group_channels * windows.window_len();
+        let weights = weight.to_shape((filters, depth)).expect("a filter is a row");
+        let count = windows.count();
+        let mut result = ndarray::Array3::<T>::default((result_shape[0], filters, count));
+        for (sample, mut result) in input.outer_iter().zip(result.outer_iter_mut()) {
+            for group in 0..groups {
+                let channels = group * group_channels..(group + 1) * group_channels;
+                let channels = sample.slice_axis(Axis(0), channels.into());
+                let rows = group * group_filters..(group + 1) * group_filters;
+                let weights = weights.slice_axis(Axis(0), rows.clone().into());
+                for first in (0..count).step_by(CHUNK) {
+                    let numbers = first..count.min(first + CHUNK);
+                    let gathered = gather(&windows, channels, numbers.clone(), pad);
+                    let mut result = result.slice_axis_mut(Axis(0), rows.clone().into());
+                    result.slice_axis_mut(Axis(1), numbers.into()).assign(&T::dot(weights, gathered.view()));
+                }
+            }
+            if let Some(bias) = bias {
+                for (mut channel, bias) in result.outer_iter_mut().zip(bias) {
+                    channel.mapv_inplace(|sum| add(sum, *bias));
+                }
+            }
+        }
+        let result = result.into_shape_with_order(IxDyn(&result_shape)).expect("the windows are the result");
+        to_format(result, format)
+    }
+}
+
+/// A column for each window: the elements it covers, channel by channel; padding is `pad`.
+fn gather<T: Copy>(
+    windows: &Windows,
+    channels: ArrayView2<T>,
+    numbers: std::ops::Range<usize>,
+    pad: T,
+) -> Array2<T> {
     let len = windows.window_len();
-    let mut matrix = Array2::zeros((channels.nrows() * len, numbers.len()));
+    let mut matrix = Array2::from_elem((channels.nrows() * len, numbers.len()), pad);
     for element in 0..len {
         let places: Vec<Place> = numbers.clone().map(|number| windows.place(number, element)).collect();
         for (c, channel) in channels.outer_iter().enumerate() {

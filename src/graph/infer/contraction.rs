@@ -1,5 +1,7 @@
 //! Inference for matrix products.
 
+use nestjit_ir::DType;
+
 use super::{
     Class, Outputs, broadcast_shapes, expect_broadcast_to, expect_class, expect_min_rank, expect_same_dtype,
     operands, operands_or, show,
@@ -7,10 +9,28 @@ use super::{
 use crate::error::{Error, Result};
 use crate::graph::Value;
 
+/// The type of sums of products, and that there is one: `i32` for two operands of 8 bits.
+pub(super) fn product_type(a: &Value, b: &Value) -> Result<DType> {
+    let is_byte = |v: &Value| matches!(v.dtype, DType::I8 | DType::U8);
+    if is_byte(a) && is_byte(b) {
+        return Ok(DType::I32);
+    }
+    expect_same_dtype(&[a, b])?;
+    expect_class(a, Class::Numeric)?;
+    Ok(a.dtype)
+}
+
+/// What is added to sums of products must be of their type.
+pub(super) fn expect_addend(addend: &Value, dtype: DType, what: &str) -> Result<()> {
+    if addend.dtype != dtype {
+        return Err(Error::shape(format!("{what} must be {dtype}, but {} was given", show(addend))));
+    }
+    Ok(())
+}
+
 pub(super) fn matmul(inputs: &[&Value]) -> Result<Outputs> {
     let [a, b] = operands(inputs)?;
-    expect_same_dtype(inputs)?;
-    expect_class(a, Class::Numeric)?;
+    let dtype = product_type(a, b)?;
     expect_min_rank(a, 1)?;
     expect_min_rank(b, 1)?;
     // A 1-D operand is a row on the left and a column on the right; the dimension added is dropped again.
@@ -40,7 +60,7 @@ pub(super) fn matmul(inputs: &[&Value]) -> Result<Outputs> {
     })?;
     shape.extend(m);
     shape.extend(n);
-    Ok(vec![(a.dtype, shape)])
+    Ok(vec![(dtype, shape)])
 }
 
 pub(super) fn gemm(
@@ -52,9 +72,8 @@ pub(super) fn gemm(
 ) -> Result<Outputs> {
     let [a, b, c] = operands_or(inputs, 2)?;
     let (Some(a), Some(b)) = (a, b) else { unreachable!("two operands are required") };
-    expect_same_dtype(inputs)?;
-    expect_class(a, Class::Numeric)?;
-    if a.dtype.is_int() && (alpha, beta) != (1.0, 1.0) {
+    let dtype = product_type(a, b)?;
+    if dtype.is_int() && (alpha, beta) != (1.0, 1.0) {
         return Err(Error::unsupported("alpha and beta other than 1 on integers"));
     }
     let matrix = |value: &Value, transposed: bool| match value.shape.as_slice() {
@@ -75,7 +94,8 @@ pub(super) fn gemm(
         )));
     }
     if let Some(c) = c {
+        expect_addend(c, dtype, "the addend")?;
         expect_broadcast_to(c, &[m, n], "the addend")?;
     }
-    Ok(vec![(a.dtype, vec![m, n])])
+    Ok(vec![(dtype, vec![m, n])])
 }

@@ -40,7 +40,9 @@ pub fn infer(op: &Op, inputs: &[&Value]) -> Result<Outputs> {
         Op::Gemm { alpha, beta, trans_a, trans_b } => {
             contraction::gemm(*alpha, *beta, *trans_a, *trans_b, inputs)
         }
-        Op::Conv { window, groups, format } => window::conv(window, *groups, *format, inputs),
+        Op::Conv { window, groups, format, pad_value } => {
+            window::conv(window, *groups, *format, *pad_value, inputs)
+        }
         Op::Pool { kind, window, ceil_mode, format } => {
             window::pool(*kind, window, *ceil_mode, *format, inputs)
         }

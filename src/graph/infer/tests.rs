@@ -1,6 +1,6 @@
 //! Every reason for refusal, with its exact message, and the corner cases that must be accepted.
 
-use nestjit_ir::DType::{self, Bool, F32, F64, I32, I64, U8};
+use nestjit_ir::DType::{self, Bool, F32, F64, I8, I32, I64, U8};
 
 use super::*;
 use crate::error::ErrorKind::{self, Invalid, Limit, Shape, Unsupported};
@@ -124,7 +124,7 @@ fn window(kernel: &[usize], strides: &[usize], dilations: &[usize], pads: &[usiz
 }
 
 fn conv(window: Window, groups: usize) -> Op {
-    Op::Conv { window, groups, format: Format::ChannelsFirst }
+    Op::Conv { window, groups, format: Format::ChannelsFirst, pad_value: 0 }
 }
 
 #[test]
@@ -146,8 +146,8 @@ fn convolutions() {
     refuses(conv(plain(), 2), &[x, (F32, &[2, 4, 3])], Shape, message);
     let message = "the bias must be [2], but 'c' f32[4] was given";
     refuses(conv(plain(), 1), &[x, (F32, &[2, 4, 3]), (F32, &[4])], Shape, message);
-    let message = "'a' is i32, but a floating-point type is needed";
-    refuses(conv(plain(), 1), &[(I32, &[1, 4, 8]), (I32, &[2, 4, 3])], Shape, message);
+    let message = "'a' is bool, but a numeric type is needed";
+    refuses(conv(plain(), 1), &[(Bool, &[1, 4, 8]), (Bool, &[2, 4, 3])], Shape, message);
 
     let with =
         |w: Window| move |kind, message: &str| refuses(conv(w, 1), &[x, (F32, &[2, 4, 3])], kind, message);
@@ -171,8 +171,36 @@ fn convolutions() {
     accepts(conv(window(&[3], &[2], &[2], &[1]), 2), &[x, (F32, &[6, 2, 3])], &[(F32, &[1, 6, 3])]);
     accepts(conv(plain(), 1), &[(F64, &[0, 0, 3]), (F64, &[0, 0, 3]), (F64, &[0])], &[(F64, &[0, 0, 1])]);
     let cube = window(&[1, 2, 3], &[1, 1, 1], &[1, 1, 1], &[0, 0, 1]);
-    let last = Op::Conv { window: cube, groups: 1, format: Format::ChannelsLast };
+    let last = Op::Conv { window: cube, groups: 1, format: Format::ChannelsLast, pad_value: 0 };
     accepts(last, &[(F32, &[2, 4, 5, 6, 3]), (F32, &[7, 3, 1, 2, 3])], &[(F32, &[2, 4, 4, 6, 7])]);
+}
+
+#[test]
+fn products_of_bytes_are_of_32_bits() {
+    accepts(Op::MatMul, &[(U8, &[2, 3]), (I8, &[3, 4])], &[(I32, &[2, 4])]);
+    accepts(Op::MatMul, &[(I8, &[2, 3]), (I8, &[3, 4])], &[(I32, &[2, 4])]);
+    let message = "operands must have one type, but 'a' is u8 and 'b' is i32";
+    refuses(Op::MatMul, &[(U8, &[2, 3]), (I32, &[3, 4])], Shape, message);
+    let gemm = Op::Gemm { alpha: 1.0, beta: 1.0, trans_a: false, trans_b: false };
+    accepts(gemm.clone(), &[(U8, &[2, 3]), (I8, &[3, 4]), (I32, &[4])], &[(I32, &[2, 4])]);
+    let message = "the addend must be i32, but 'c' u8[4] was given";
+    refuses(gemm, &[(U8, &[2, 3]), (I8, &[3, 4]), (U8, &[4])], Shape, message);
+
+    let padded = |pad_value| Op::Conv {
+        window: window(&[3], &[1], &[1], &[1]),
+        groups: 1,
+        format: Format::ChannelsFirst,
+        pad_value,
+    };
+    let (x, w): (Operand, Operand) = ((U8, &[1, 4, 8]), (I8, &[2, 4, 3]));
+    accepts(padded(255), &[x, w, (I32, &[2])], &[(I32, &[1, 2, 8])]);
+    accepts(padded(-128), &[(I8, &[1, 4, 8]), w], &[(I32, &[1, 2, 8])]);
+    refuses(padded(256), &[x, w], Invalid, "'a' u8[1, 4, 8] cannot be padded with 256");
+    refuses(padded(-129), &[(I8, &[1, 4, 8]), w], Invalid, "'a' i8[1, 4, 8] cannot be padded with -129");
+    let message = "'a' f32[1, 4, 8] cannot be padded with 1";
+    refuses(padded(1), &[(F32, &[1, 4, 8]), (F32, &[2, 4, 3])], Invalid, message);
+    let message = "the bias must be i32, but 'c' i8[2] was given";
+    refuses(padded(0), &[x, w, (I8, &[2])], Shape, message);
 }
 
 #[test]

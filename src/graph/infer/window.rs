@@ -1,17 +1,40 @@
 //! Inference for what slides a window over spatial dimensions: convolution and pooling.
 
-use super::{
-    Class, Outputs, expect_class, expect_min_rank, expect_same_dtype, expect_shape, operands, operands_or,
-    show,
-};
+use nestjit_ir::DType;
+
+use super::contraction::{expect_addend, product_type};
+use super::{Class, Outputs, expect_class, expect_min_rank, expect_shape, operands, operands_or, show};
 use crate::error::{Error, Result};
 use crate::graph::{Format, PoolKind, Value, Window};
 
-pub(super) fn conv(window: &Window, groups: usize, format: Format, inputs: &[&Value]) -> Result<Outputs> {
+pub(super) fn conv(
+    window: &Window,
+    groups: usize,
+    format: Format,
+    pad_value: i16,
+    inputs: &[&Value],
+) -> Result<Outputs> {
     let [x, weight, bias] = operands_or(inputs, 2)?;
     let (Some(x), Some(weight)) = (x, weight) else { unreachable!("two operands are required") };
-    expect_same_dtype(inputs)?;
-    expect_class(x, Class::Float)?;
+    let dtype = product_type(x, weight)?;
+    let possible = match x.dtype {
+        DType::U8 => 0..=255,
+        DType::I8 => -128..=127,
+        DType::F32
+        | DType::F64
+        | DType::F16
+        | DType::BF16
+        | DType::I64
+        | DType::I32
+        | DType::I16
+        | DType::U64
+        | DType::U32
+        | DType::U16
+        | DType::Bool => 0..=0,
+    };
+    if !possible.contains(&pad_value) {
+        return Err(Error::invalid(format!("{} cannot be padded with {pad_value}", show(x))));
+    }
     expect_min_rank(x, 3)?;
     let rank = x.shape.len();
     if weight.shape.len() != rank {
@@ -45,9 +68,10 @@ pub(super) fn conv(window: &Window, groups: usize, format: Format, inputs: &[&Va
         )));
     }
     if let Some(bias) = bias {
+        expect_addend(bias, dtype, "the bias")?;
         expect_shape(bias, &[filters], "the bias")?;
     }
-    Ok(vec![(x.dtype, slide(x, window, filters, false, format)?)])
+    Ok(vec![(dtype, slide(x, window, filters, false, format)?)])
 }
 
 pub(super) fn pool(

@@ -115,9 +115,8 @@ fn required_opset(graph: &Graph, node: &Node) -> i64 {
 /// Whether ONNX has the operation for `i32`, but not for the operands' smaller type.
 fn needs_i32(graph: &Graph, node: &Node) -> bool {
     let types: &[DType] = match &node.op {
-        Op::MatMul | Op::Gemm { .. } | Op::Binary(Binary::Pow) => {
-            &[DType::I8, DType::U8, DType::I16, DType::U16]
-        }
+        Op::MatMul => &[DType::I16, DType::U16],
+        Op::Gemm { .. } | Op::Binary(Binary::Pow) => &[DType::I8, DType::U8, DType::I16, DType::U16],
         Op::Reduce { op: Reduction::Max | Reduction::Min, .. } => &[DType::I16, DType::U16],
         Op::Reduce { axes, .. } if !axes.is_empty() => &[DType::I8, DType::U8, DType::I16, DType::U16],
         _ => &[],

@@ -4,7 +4,7 @@
 use nestjit_ir::{DType, bf16, f16};
 
 use super::attribute::{flag, float, index, int, ints};
-use super::{Exporter, Site, signed};
+use super::{Exporter, Site, data_type, signed};
 use crate::error::{Error, Result};
 use crate::graph::{Format, Op, PoolKind, Window};
 use crate::onnx::proto::AttributeProto;
@@ -14,6 +14,7 @@ impl Exporter<'_> {
         let inputs: Vec<&str> = site.inputs.iter().map(String::as_str).collect();
         let y = &site.outputs;
         match &site.node.op {
+            Op::MatMul if is_byte(site.input(0).dtype) => self.emit_to(y, "MatMulInteger", &inputs, vec![]),
             Op::MatMul => self.emit_to(y, "MatMul", &inputs, vec![]),
             Op::Gemm { alpha, beta, trans_a, trans_b } => {
                 let attributes = vec![
@@ -24,10 +25,17 @@ impl Exporter<'_> {
                 ];
                 self.emit_to(y, "Gemm", &inputs, attributes);
             }
-            Op::Conv { window, groups, format } => {
+            Op::Conv { window, groups, format, pad_value } => {
                 let mut attributes = window_attributes(window);
                 attributes.push(index("group", *groups));
-                self.image_op(site, "Conv", attributes, *format);
+                let dtype = site.input(0).dtype;
+                if dtype.is_float() {
+                    self.image_op(site, "Conv", attributes, *format);
+                } else if is_byte(dtype) {
+                    self.conv_integer(site, attributes, *format, *pad_value)?;
+                } else {
+                    self.wide_conv(site, attributes, *format);
+                }
             }
             Op::BiasAdd { axis } => self.bias_add(site, *axis)?,
             Op::BatchNorm { epsilon, format } => {
@@ -73,6 +81,57 @@ impl Exporter<'_> {
         }
         let result = self.emit(op, &inputs, attributes);
         self.channels_last(&site.outputs, &result, rank);
+    }
+
+    /// A convolution of 8-bit integers. ONNX pads with the zero point, which it takes off as well: what is padded with
+    /// another number is so before.
+    fn conv_integer(
+        &mut self,
+        site: &Site,
+        mut attributes: Vec<AttributeProto>,
+        format: Format,
+        pad_value: i16,
+    ) -> Result<()> {
+        let rank = site.output(0).shape.len();
+        let mut x = self.channels_first(&site.inputs[0], rank, format);
+        let pads = attributes.iter().position(|a| a.name() == "pads").map(|at| attributes.remove(at));
+        if let Some(pads) = pads.filter(|a| a.ints.iter().any(|pad| *pad != 0)) {
+            let (begin, end) = pads.ints.split_at(rank - 2);
+            let pads = self.indices("pads", &[&[0, 0], begin, &[0, 0], end].concat())?;
+            let value = self.scalar(site.input(0).dtype, f64::from(pad_value));
+            x = self.emit("Pad", &[&x, &pads, &value], vec![]);
+        }
+        let mut y = self.emit("ConvInteger", &[&x, &site.inputs[1]], attributes);
+        if site.inputs.len() > 2 {
+            let bias = self.along_axis(site, 2, 1, rank)?;
+            y = self.emit("Add", &[&y, &bias], vec![]);
+        }
+        match format {
+            Format::ChannelsFirst => self.emit_to(&site.outputs, "Identity", &[&y], vec![]),
+            Format::ChannelsLast => self.channels_last(&site.outputs, &y, rank),
+        }
+        Ok(())
+    }
+
+    /// A convolution of integers of more than 8 bits, in `f64`, where their sums are exact below 2^53.
+    fn wide_conv(&mut self, site: &Site, attributes: Vec<AttributeProto>, format: Format) {
+        let to = |dtype| vec![int("to", data_type(dtype).into())];
+        let rank = site.output(0).shape.len();
+        let x = self.channels_first(&site.inputs[0], rank, format);
+        let operands: Vec<String> = std::iter::once(&x)
+            .chain(&site.inputs[1..])
+            .map(|operand| self.emit("Cast", &[operand], to(DType::F64)))
+            .collect();
+        let operands: Vec<&str> = operands.iter().map(String::as_str).collect();
+        let y = self.emit("Conv", &operands, attributes);
+        let narrow = to(site.output(0).dtype);
+        match format {
+            Format::ChannelsFirst => self.emit_to(&site.outputs, "Cast", &[&y], narrow),
+            Format::ChannelsLast => {
+                let y = self.emit("Cast", &[&y], narrow);
+                self.channels_last(&site.outputs, &y, rank);
+            }
+        }
     }
 
     /// An image with the channels first. There is nothing to do without spatial dimensions.
@@ -216,6 +275,11 @@ impl Exporter<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether products of this type are those of `MatMulInteger` and `ConvInteger`.
+fn is_byte(dtype: DType) -> bool {
+    matches!(dtype, DType::I8 | DType::U8)
 }
 
 fn window_attributes(window: &Window) -> Vec<AttributeProto> {

@@ -12,6 +12,7 @@ pub(super) const OPS: &[OpEntry] = &[op("Conv", 1, conv), op("ConvTranspose", 1,
 fn conv(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     cx.expect_inputs(3)?;
     let (x, weight) = (cx.input(0)?, cx.input(1)?);
+    cx.expect_float(x)?;
     let (shape, filter) = (cx.shape(x), cx.shape(weight));
     let input = spatial(&shape)?;
     let kernel = kernel(cx, &shape, &filter)?;
@@ -19,7 +20,7 @@ fn conv(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let groups = extent(cx.int("group", 1)?, "group")?;
     let mut inputs = vec![x, weight];
     inputs.extend(cx.optional(2));
-    one(cx.add(Op::Conv { window, groups, format: Format::ChannelsFirst }, &inputs))
+    one(cx.add(Op::Conv { window, groups, format: Format::ChannelsFirst, pad_value: 0 }, &inputs))
 }
 
 /// The weight's extents, which `kernel_shape` repeats.
@@ -44,6 +45,7 @@ fn kernel(cx: &NodeCx<'_, '_>, shape: &[usize], filter: &[usize]) -> Result<Vec<
 fn conv_transpose(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     cx.expect_inputs(3)?;
     let (x, weight) = (cx.input(0)?, cx.input(1)?);
+    cx.expect_float(x)?;
     let (shape, filter) = (cx.shape(x), cx.shape(weight));
     let input = spatial(&shape)?.to_vec();
     let kernel = kernel(cx, &shape, &filter)?;
@@ -90,7 +92,7 @@ fn conv_transpose(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let weight = mirrored(cx, weight, groups)?;
     let mut inputs = vec![x, weight];
     inputs.extend(cx.optional(2));
-    one(cx.add(Op::Conv { window, groups, format: Format::ChannelsFirst }, &inputs))
+    one(cx.add(Op::Conv { window, groups, format: Format::ChannelsFirst, pad_value: 0 }, &inputs))
 }
 
 /// What is cut from the full result before and after each spatial dimension; negative numbers add to it.

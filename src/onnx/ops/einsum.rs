@@ -6,7 +6,7 @@ use super::super::node::NodeCx;
 use super::gather::steps;
 use super::{OpEntry, one, op};
 use crate::error::{Error, Result};
-use crate::graph::{Binary, Op, Reduction, ValueId};
+use crate::graph::{Binary, Reduction, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[op("Einsum", 12, einsum)];
 
@@ -211,7 +211,7 @@ fn combine(
         cx.binary(Binary::Mul, x, y)?
     } else {
         let y = arranged(cx, &right, [&batch, &summed, &columns])?;
-        cx.add(Op::MatMul, &[x, y])?
+        cx.matmul(x, y)?
     };
     let labels = [batch, rows, columns].concat();
     Ok(Labelled { value: cx.reshape(value, &sizes(&labels))?, labels })

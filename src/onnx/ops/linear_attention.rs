@@ -103,6 +103,7 @@ fn linear_attention(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
 
 fn causal_conv(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let (x, weight) = (cx.input(0)?, cx.input(1)?);
+    cx.expect_float(x)?;
     let ([b, c, _], [_, _, k]) = (&cx.shape(x)[..], &cx.shape(weight)[..]) else {
         return Err(Error::shape(format!("{:?} and {:?} are not of rank 3", cx.shape(x), cx.shape(weight))));
     };
@@ -127,7 +128,8 @@ fn causal_conv(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     };
     let mut inputs = vec![padded, weight];
     inputs.extend(cx.optional(2));
-    let mut y = cx.add(Op::Conv { window, groups: c, format: Format::ChannelsFirst }, &inputs)?;
+    let mut y =
+        cx.add(Op::Conv { window, groups: c, format: Format::ChannelsFirst, pad_value: 0 }, &inputs)?;
     y = match cx.string("activation", "none")? {
         "none" => y,
         "silu" | "swish" => cx.unary(Unary::Silu, y)?,

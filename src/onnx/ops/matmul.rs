@@ -1,5 +1,7 @@
 //! Matrix products.
 
+use nestjit_ir::DType;
+
 use super::super::node::NodeCx;
 use super::{OpEntry, one, op};
 use crate::error::{Error, Result};
@@ -8,8 +10,8 @@ use crate::graph::{Op, ValueId};
 pub(super) const OPS: &[OpEntry] = &[
     op("Gemm", 1, gemm),
     op("MatMul", 1, |cx| {
-        let inputs = [cx.input(0)?, cx.input(1)?];
-        one(cx.add(Op::MatMul, &inputs))
+        let (a, b) = (cx.input(0)?, cx.input(1)?);
+        one(cx.matmul(a, b))
     }),
 ];
 
@@ -28,5 +30,14 @@ fn gemm(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         trans_a: cx.flag("transA", false)?,
         trans_b: cx.flag("transB", false)?,
     };
-    one(cx.add(gemm, &inputs))
+    let dtype = cx.dtype(inputs[0]);
+    // Sums of products of 8 bits are wider, and so is what is added to them.
+    if matches!(dtype, DType::I8 | DType::U8)
+        && let Some(addend) = inputs.get_mut(2)
+    {
+        cx.expect_type(*addend, |addend| addend == dtype, dtype.name())?;
+        *addend = cx.cast(*addend, DType::I32)?;
+    }
+    let y = cx.add(gemm, &inputs)?;
+    one(cx.cast(y, dtype))
 }

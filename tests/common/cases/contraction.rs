@@ -10,6 +10,46 @@ pub fn add(cases: &mut Cases) {
     gemm(cases);
     conv(cases);
     conv_formats(cases);
+    bytes(cases);
+}
+
+/// Products of 8-bit integers, whose sums are `i32`.
+fn bytes(cases: &mut Cases) {
+    let (u8, i8) = (DType::U8, DType::I8);
+    for (a, b) in [(u8, i8), (u8, u8), (i8, i8), (i8, u8)] {
+        cases.add(format!("matmul/{a}_{b}"), |m| {
+            let (a, b) = (m.bytes(a, &[2, 5, 33]), m.byte_weight(b, &[33, 21]));
+            m.op(Op::MatMul, &[a, b])
+        });
+        cases.add(format!("conv/{a}_{b}"), |m| {
+            let (x, w) = (m.bytes(a, &[1, 5, 7, 9]), m.byte_weight(b, &[6, 5, 3, 3]));
+            let (window, format) = (window(&[3, 3], 2, 1, 1, 1), Format::ChannelsFirst);
+            m.op(Op::Conv { window, groups: 1, format, pad_value: 77 }, &[x, w])
+        });
+    }
+    for (trans_a, trans_b) in [(false, true), (true, false)] {
+        cases.add(format!("gemm/u8_i8_{trans_a}_{trans_b}"), |m| {
+            let a = m.bytes(u8, if trans_a { &[19, 7] } else { &[7, 19] });
+            let b = m.bytes(i8, if trans_b { &[11, 19] } else { &[19, 11] });
+            let c = m.input(DType::I32, &[11]);
+            m.op(Op::Gemm { alpha: 1.0, beta: 1.0, trans_a, trans_b }, &[a, b, c])
+        });
+    }
+    for (name, groups, format) in [
+        ("depthwise", 6, Format::ChannelsFirst),
+        ("depthwise_nhwc", 6, Format::ChannelsLast),
+        ("groups_2", 2, Format::ChannelsFirst),
+    ] {
+        cases.add(format!("conv/u8_i8_{name}"), |m| {
+            let x = m.bytes(u8, &image(format, 2, 6, &[8, 7]));
+            let (w, b) = (m.byte_weight(i8, &[6, 6 / groups, 3, 3]), m.input(DType::I32, &[6]));
+            let window = window(&[3, 3], 1, 1, 1, 1);
+            m.op(Op::Conv { window, groups, format, pad_value: 128 }, &[x, w, b])
+        });
+    }
+    let format = Format::ChannelsFirst;
+    let op = Op::Conv { window: window(&[3, 3], 1, 1, 1, 1), groups: 1, format, pad_value: 0 };
+    cases.op_of("conv/i32", op, DType::I32, &[&[1, 3, 6, 6], &[4, 3, 3, 3], &[4]]);
 }
 
 fn matmul(cases: &mut Cases) {
@@ -148,7 +188,7 @@ fn conv(cases: &mut Cases) {
             let suffix = if format == Format::ChannelsLast { "_nhwc" } else { "" };
             let x = image(format, 2, ci, spatial);
             let weight = [&[co, ci / groups], window.kernel.as_slice()].concat();
-            let op = Op::Conv { window: window.clone(), groups, format };
+            let op = Op::Conv { window: window.clone(), groups, format, pad_value: 0 };
             cases.add(format!("conv/{name}{suffix}"), |m| {
                 let (x, w, b) = (m.x(&x), m.weight(&weight), m.weight(&[co]));
                 m.op(op, &[x, w, b])
@@ -160,7 +200,7 @@ fn conv(cases: &mut Cases) {
 fn conv_formats(cases: &mut Cases) {
     let first = Format::ChannelsFirst;
     let same = window(&[3, 3], 1, 1, 1, 1);
-    let op = |groups| Op::Conv { window: same.clone(), groups, format: first };
+    let op = |groups| Op::Conv { window: same.clone(), groups, format: first, pad_value: 0 };
     cases.op("conv/no_bias", op(1), &[&[1, 3, 6, 6], &[4, 3, 3, 3]]);
     cases.op("conv/weight_is_an_input", op(1), &[&[1, 3, 6, 6], &[4, 3, 3, 3], &[4]]);
     cases.op("conv/no_samples", op(1), &[&[0, 3, 6, 6], &[4, 3, 3, 3]]);
@@ -175,7 +215,7 @@ fn conv_formats(cases: &mut Cases) {
     };
     cases.op(
         "conv/uneven",
-        Op::Conv { window: uneven, groups: 1, format: first },
+        Op::Conv { window: uneven, groups: 1, format: first, pad_value: 0 },
         &[&[2, 3, 9, 7], &[4, 3, 3, 2]],
     );
     // Wide enough for several vector tiles in every direction.
@@ -186,6 +226,7 @@ fn conv_formats(cases: &mut Cases) {
     // Computed by minimal filtering, which is exact to about 1e-5 of the largest sum.
     cases.add_with("conv/wide_nhwc", 2e-4, |m| {
         let (x, w, b) = (m.x(&[1, 14, 14, 20]), m.weight(&[36, 20, 3, 3]), m.weight(&[36]));
-        m.op(Op::Conv { window: same.clone(), groups: 1, format: Format::ChannelsLast }, &[x, w, b])
+        let format = Format::ChannelsLast;
+        m.op(Op::Conv { window: same.clone(), groups: 1, format, pad_value: 0 }, &[x, w, b])
     });
 }

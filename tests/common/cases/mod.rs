@@ -126,6 +126,18 @@ impl Maker {
         self.given(tensor)
     }
 
+    /// An input of `i8` or `u8` whose elements are any of the type.
+    pub fn bytes(&mut self, dtype: DType, shape: &[usize]) -> ValueId {
+        let tensor = self.random.bytes(dtype, shape);
+        self.given(tensor)
+    }
+
+    /// A constant of `i8` or `u8` whose elements are any of the type.
+    pub fn byte_weight(&mut self, dtype: DType, shape: &[usize]) -> ValueId {
+        let tensor = self.random.bytes(dtype, shape);
+        self.g.constant("w", tensor)
+    }
+
     /// An `f32` input with random contents.
     pub fn x(&mut self, shape: &[usize]) -> ValueId {
         self.input(DType::F32, shape)
@@ -217,6 +229,12 @@ impl Random {
             DType::U64 => tensor(shape, &(0..n).map(|_| self.below(10) as u64).collect::<Vec<_>>()),
             DType::Bool => tensor(shape, &(0..n).map(|_| self.below(2) == 1).collect::<Vec<_>>()),
         }
+    }
+
+    /// Bytes as elements of `i8` or `u8`.
+    fn bytes(&mut self, dtype: DType, shape: &[usize]) -> Tensor {
+        let bytes: Vec<u8> = (0..shape.iter().product()).map(|_| self.below(256) as u8).collect();
+        Tensor::from_bytes(dtype, shape, &bytes).unwrap()
     }
 
     fn positive(&mut self, shape: &[usize]) -> Tensor {

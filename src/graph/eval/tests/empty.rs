@@ -24,7 +24,7 @@ fn tensors_without_elements_work() {
         pads_end: vec![1; rank],
     };
     let (first, last) = (Format::ChannelsFirst, Format::ChannelsLast);
-    let conv = |format| Op::Conv { window: window(1), groups: 1, format };
+    let conv = |format| Op::Conv { window: window(1), groups: 1, format, pad_value: 0 };
     let pool = |kind, format| Op::Pool { kind, window: window(1), ceil_mode: true, format };
     let average = PoolKind::Average { count_include_pad: false };
     let gemm = Op::Gemm { alpha: 2.0, beta: 3.0, trans_a: true, trans_b: false };

@@ -22,7 +22,7 @@ fn window(
 }
 
 fn conv(window: Window, groups: usize) -> Op {
-    Op::Conv { window, groups, format: Format::ChannelsFirst }
+    Op::Conv { window, groups, format: Format::ChannelsFirst, pad_value: 0 }
 }
 
 /// The operation with the channels last, on the same tensors: operands and result are transposed.
@@ -31,7 +31,9 @@ fn eval_channels_last(op: Op, x: &Tensor, rest: &[Tensor]) -> Tensor {
     let last: Vec<usize> = [0].into_iter().chain(2..rank).chain([1]).collect();
     let first: Vec<usize> = [0, rank - 1].into_iter().chain(1..rank - 1).collect();
     let op = match op {
-        Op::Conv { window, groups, .. } => Op::Conv { window, groups, format: Format::ChannelsLast },
+        Op::Conv { window, groups, pad_value, .. } => {
+            Op::Conv { window, groups, format: Format::ChannelsLast, pad_value }
+        }
         Op::Pool { kind, window, ceil_mode, .. } => {
             Op::Pool { kind, window, ceil_mode, format: Format::ChannelsLast }
         }
