@@ -22,6 +22,7 @@ mod matmul;
 mod movement;
 mod norm;
 mod pool;
+mod qlinear;
 mod quantize;
 mod recurrent;
 mod reduce;
@@ -108,6 +109,7 @@ const FAMILIES: &[&[OpEntry]] = &[
     movement::OPS,
     norm::OPS,
     pool::OPS,
+    qlinear::OPS,
     quantize::OPS,
     recurrent::OPS,
     reduce::OPS,

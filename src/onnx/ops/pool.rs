@@ -23,7 +23,8 @@ fn global(cx: &mut NodeCx<'_, '_>, kind: PoolKind) -> Result<Vec<ValueId>> {
     one(cx.add(Op::GlobalPool { kind, format: FORMAT }, &[x]))
 }
 
-fn pooling_window(cx: &NodeCx<'_, '_>, x: ValueId) -> Result<Window> {
+/// The window of a pooling that slides over `x`.
+pub(super) fn pooling_window(cx: &NodeCx<'_, '_>, x: ValueId) -> Result<Window> {
     let shape = cx.shape(x);
     let input = spatial(&shape)?;
     let kernel =

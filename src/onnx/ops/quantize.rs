@@ -69,7 +69,7 @@ fn spread(cx: &mut NodeCx<'_, '_>, parameter: ValueId, x: ValueId, at: i64, bloc
 }
 
 /// `x / scale`, rounded to even, plus the zero point, within the range of the type.
-fn quantize(
+pub(super) fn quantize(
     cx: &mut NodeCx<'_, '_>,
     x: ValueId,
     scale: ValueId,
@@ -81,11 +81,39 @@ fn quantize(
     rounded(cx, scaled, zero, to)
 }
 
+/// An input that is one number: a scale, which is a floating-point number, or a zero point of this type.
+pub(super) fn number(cx: &mut NodeCx<'_, '_>, at: usize, zero: Option<DType>) -> Result<ValueId> {
+    let parameter = cx.input(at)?;
+    match zero {
+        Some(dtype) => expect_zero(cx, parameter, dtype)?,
+        None => cx.expect_float(parameter)?,
+    }
+    if cx.elements(parameter) != 1 {
+        let value = cx.importer.graph.value(parameter);
+        let (name, shape) = (value.name.escape_debug(), &value.shape);
+        return Err(Error::shape(format!("'{name}' must be one number, but has the shape {shape:?}")));
+    }
+    cx.reshape(parameter, &[])
+}
+
+/// An error if a zero point is not of the type that it belongs to.
+fn expect_zero(cx: &NodeCx<'_, '_>, zero: ValueId, dtype: DType) -> Result<()> {
+    cx.expect_type(zero, |zero| zero == dtype, dtype.name())
+}
+
+/// An error if a zero point is given that is not of the type of `x`.
+fn expect_zero_like(cx: &NodeCx<'_, '_>, zero: Option<ValueId>, x: ValueId) -> Result<()> {
+    match zero {
+        Some(zero) => expect_zero(cx, zero, cx.dtype(x)),
+        None => Ok(()),
+    }
+}
+
 /// `x` rounded to even, plus the zero point, within the range of the type.
 fn rounded(cx: &mut NodeCx<'_, '_>, x: ValueId, zero: Option<ValueId>, to: DType) -> Result<ValueId> {
     let (min, max) = range(to)?;
     let mut y = cx.unary(Unary::Round, x)?;
-    if let Some(zero) = zero {
+    if let Some(zero) = zero.filter(|zero| !is_zero(cx, *zero)) {
         let zero = cx.cast(zero, cx.dtype(x))?;
         y = cx.binary(Binary::Add, y, zero)?;
     }
@@ -93,7 +121,7 @@ fn rounded(cx: &mut NodeCx<'_, '_>, x: ValueId, zero: Option<ValueId>, to: DType
     cx.cast(y, to)
 }
 
-fn quantize_linear(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+pub(super) fn quantize_linear(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     // How values outside the range of 8-bit floats are rounded; and the precision of the division, of which there
     // is never less here than asked for.
     cx.attributes.ignore(&["saturate", "precision"]);
@@ -108,6 +136,7 @@ fn quantize_linear(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         }
     };
     range(to)?;
+    cx.expect_float(scale)?;
     if !cx.dtype(x).is_float() {
         x = cx.cast(x, cx.dtype(scale))?;
     }
@@ -116,11 +145,12 @@ fn quantize_linear(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     one(quantize(cx, x, scale, zero, to))
 }
 
-fn dequantize_linear(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+pub(super) fn dequantize_linear(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let (x, scale) = (cx.input(0)?, cx.input(1)?);
     let quantized = |dtype| dtype == DType::I32 || range(dtype).is_ok();
     cx.expect_type(x, quantized, "i8, u8, i16, u16 or i32")?;
     cx.expect_float(scale)?;
+    expect_zero_like(cx, cx.optional(2), x)?;
     let at = cx.int("axis", 1)?;
     let block = extent(cx.int("block_size", 0)?, "block_size")?;
     let to = match cx.int("output_dtype", 0)? {
@@ -156,11 +186,22 @@ fn dynamic_quantize_linear(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     Ok(dynamic_quantize(cx, x)?.to_vec())
 }
 
+/// The maximum or minimum of all elements: of rows first, which whatever computes them can do as well.
+fn extremum(cx: &mut NodeCx<'_, '_>, op: Reduction, x: ValueId) -> Result<ValueId> {
+    let Some(last) = cx.rank(x).checked_sub(1) else { return Ok(x) };
+    let rows = cx.reduce(op, x, &[last], false)?;
+    let axes: Vec<usize> = (0..last).collect();
+    cx.reduce(op, rows, &axes, false)
+}
+
+/// Whether a zero point is known to be 0.
+fn is_zero(cx: &NodeCx<'_, '_>, zero: ValueId) -> bool {
+    cx.constant_of(zero).is_some_and(|t| t.bytes().is_ok_and(|bytes| bytes.iter().all(|byte| *byte == 0)))
+}
+
 /// `x` in 8 bits over its whole range, the scale and the zero point.
-fn dynamic_quantize(cx: &mut NodeCx<'_, '_>, x: ValueId) -> Result<[ValueId; 3]> {
-    let axes: Vec<usize> = (0..cx.rank(x)).collect();
-    let max = cx.reduce(Reduction::Max, x, &axes, false)?;
-    let min = cx.reduce(Reduction::Min, x, &axes, false)?;
+pub(super) fn dynamic_quantize(cx: &mut NodeCx<'_, '_>, x: ValueId) -> Result<[ValueId; 3]> {
+    let (max, min) = (extremum(cx, Reduction::Max, x)?, extremum(cx, Reduction::Min, x)?);
     // 0 must be representable.
     let max = cx.binary_const(Binary::Max, max, 0.0)?;
     let min = cx.binary_const(Binary::Min, min, 0.0)?;
@@ -175,15 +216,19 @@ fn dynamic_quantize(cx: &mut NodeCx<'_, '_>, x: ValueId) -> Result<[ValueId; 3]>
 }
 
 /// `x - zero` as `i32`.
-fn less_zero(cx: &mut NodeCx<'_, '_>, x: ValueId, zero: Option<ValueId>) -> Result<ValueId> {
+pub(super) fn less_zero(cx: &mut NodeCx<'_, '_>, x: ValueId, zero: Option<ValueId>) -> Result<ValueId> {
     let x = cx.cast(x, DType::I32)?;
-    let Some(zero) = zero else { return Ok(x) };
+    let Some(zero) = zero.filter(|zero| !is_zero(cx, *zero)) else { return Ok(x) };
     let zero = cx.cast(zero, DType::I32)?;
     cx.binary(Binary::Sub, x, zero)
 }
 
 /// A zero point per row of the left operand or per column of the right one.
-fn matrix_zero(cx: &mut NodeCx<'_, '_>, zero: Option<ValueId>, left: bool) -> Result<Option<ValueId>> {
+pub(super) fn matrix_zero(
+    cx: &mut NodeCx<'_, '_>,
+    zero: Option<ValueId>,
+    left: bool,
+) -> Result<Option<ValueId>> {
     let Some(zero) = zero else { return Ok(None) };
     match cx.shape(zero).as_slice() {
         [n] if left && *n > 1 => cx.reshape(zero, &[*n, 1]).map(Some),
@@ -192,7 +237,7 @@ fn matrix_zero(cx: &mut NodeCx<'_, '_>, zero: Option<ValueId>, left: bool) -> Re
 }
 
 /// An error if a value is not of one of the types that integer products take.
-fn expect_small(cx: &NodeCx<'_, '_>, x: ValueId) -> Result<()> {
+pub(super) fn expect_small(cx: &NodeCx<'_, '_>, x: ValueId) -> Result<()> {
     cx.expect_type(x, |dtype| matches!(dtype, DType::I8 | DType::U8), "i8 or u8")
 }
 
@@ -200,6 +245,8 @@ fn matmul_integer(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let (a, b) = (cx.input(0)?, cx.input(1)?);
     expect_small(cx, a)?;
     expect_small(cx, b)?;
+    expect_zero_like(cx, cx.optional(2), a)?;
+    expect_zero_like(cx, cx.optional(3), b)?;
     let (a_zero, b_zero) = (matrix_zero(cx, cx.optional(2), true)?, matrix_zero(cx, cx.optional(3), false)?);
     let (a, b) = (less_zero(cx, a, a_zero)?, less_zero(cx, b, b_zero)?);
     one(cx.add(Op::MatMul, &[a, b]))
@@ -210,6 +257,11 @@ fn qlinear_matmul(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let (a_zero, b_zero) = (cx.input(2)?, cx.input(5)?);
     let (a_scale, b_scale) = (cx.input(1)?, cx.input(4)?);
     let (y_scale, y_zero) = (cx.input(6)?, cx.input(7)?);
+    expect_zero_like(cx, Some(a_zero), a)?;
+    expect_zero_like(cx, Some(b_zero), b)?;
+    for scale in [a_scale, b_scale, y_scale] {
+        cx.expect_float(scale)?;
+    }
     let a_zero = matrix_zero(cx, Some(a_zero), true)?;
     let mut rows = [a_scale, y_scale, y_zero];
     for parameter in &mut rows {
@@ -223,7 +275,7 @@ fn qlinear_matmul(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
 
 /// `product * (scales[0] * scales[1] / scales[2])`, rounded to even, plus the zero point. The scales become one number
 /// first, as in ONNX Runtime: what lies in the middle between two integers then rounds to the same one.
-fn requantize(
+pub(super) fn requantize(
     cx: &mut NodeCx<'_, '_>,
     product: ValueId,
     scales: [ValueId; 3],
@@ -239,7 +291,7 @@ fn requantize(
     rounded(cx, scaled, Some(zero), to)
 }
 
-/// The convolution of integers, as a convolution of `f64`: products and sums are exact there.
+/// The convolution of integers less their zero points.
 fn integer_conv(
     cx: &mut NodeCx<'_, '_>,
     x: ValueId,
@@ -256,21 +308,28 @@ fn integer_conv(
     cx.attributes.ignore(&["kernel_shape"]);
     let window = window(cx, input, filter[2..].to_vec())?;
     let groups = extent(cx.int("group", 1)?, "group")?;
-    let mut inputs = vec![cx.cast(x, DType::F64)?, cx.cast(weight, DType::F64)?];
-    if let Some(bias) = bias {
-        inputs.push(cx.cast(bias, DType::F64)?);
-    }
-    let y = cx.add(Op::Conv { window, groups, format: Format::ChannelsFirst }, &inputs)?;
-    cx.cast(y, DType::I32)
+    let mut inputs = vec![x, weight];
+    inputs.extend(bias);
+    cx.add(Op::Conv { window, groups, format: Format::ChannelsFirst, pad_value: 0 }, &inputs)
 }
 
-/// One number per filter, laid out along a dimension.
-fn per_filter(cx: &mut NodeCx<'_, '_>, value: ValueId, rank: usize, axis: usize) -> Result<ValueId> {
+/// A number for all filters of a weight, or one per filter, laid out along a dimension.
+fn per_filter(cx: &mut NodeCx<'_, '_>, value: ValueId, weight: ValueId, axis: usize) -> Result<ValueId> {
+    let extents = cx.shape(weight);
+    let rank = extents.len();
     if rank < 3 {
         return Err(Error::shape(format!("a weight of rank {rank} is not possible")));
     }
+    let count = cx.elements(value);
+    if count != 1 && count != extents[0] {
+        let name = cx.importer.graph.value(value).name.escape_debug().to_string();
+        return Err(Error::shape(format!(
+            "'{name}' has {count} elements, but there are {} filters",
+            extents[0]
+        )));
+    }
     let mut shape = vec![1; rank];
-    shape[axis] = cx.elements(value);
+    shape[axis] = count;
     cx.reshape(value, &shape)
 }
 
@@ -278,8 +337,9 @@ fn conv_integer(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let (x, weight) = (cx.input(0)?, cx.input(1)?);
     expect_small(cx, x)?;
     expect_small(cx, weight)?;
-    let rank = cx.rank(weight);
-    let w_zero = cx.optional(3).map(|zero| per_filter(cx, zero, rank, 0)).transpose()?;
+    expect_zero_like(cx, cx.optional(2), x)?;
+    expect_zero_like(cx, cx.optional(3), weight)?;
+    let w_zero = cx.optional(3).map(|zero| per_filter(cx, zero, weight, 0)).transpose()?;
     let x_zero = cx.optional(2).map(|zero| cx.reshape(zero, &[])).transpose()?;
     let (x, weight) = (less_zero(cx, x, x_zero)?, less_zero(cx, weight, w_zero)?);
     one(integer_conv(cx, x, weight, None))
@@ -290,9 +350,13 @@ fn qlinear_conv(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let (x_scale, x_zero) = (cx.input(1)?, cx.input(2)?);
     let (w_scale, w_zero) = (cx.input(4)?, cx.input(5)?);
     let (y_scale, y_zero) = (cx.input(6)?, cx.input(7)?);
-    let rank = cx.rank(weight);
-    let w_zero = per_filter(cx, w_zero, rank, 0)?;
-    let w_scale = per_filter(cx, w_scale, rank, 1)?;
+    expect_zero_like(cx, Some(x_zero), x)?;
+    expect_zero_like(cx, Some(w_zero), weight)?;
+    for scale in [x_scale, w_scale, y_scale] {
+        cx.expect_float(scale)?;
+    }
+    let w_zero = per_filter(cx, w_zero, weight, 0)?;
+    let w_scale = per_filter(cx, w_scale, weight, 1)?;
     let (x, weight) = (less_zero(cx, x, Some(x_zero))?, less_zero(cx, weight, Some(w_zero))?);
     let product = integer_conv(cx, x, weight, cx.optional(8))?;
     one(requantize(cx, product, [x_scale, w_scale, y_scale], y_zero))
