@@ -7,6 +7,7 @@ use std::sync::Arc;
 use nestjit_ir::DType;
 
 use super::body::{Body, Slot};
+use super::eager::{is_identity, unpacks_weights};
 use super::limit;
 use super::model::{MAX_OPSET, OnnxModel, normal_domain};
 use super::names::{free_name, node_name, op_name};
@@ -17,7 +18,7 @@ use super::proto::NodeProto;
 use super::scope::{Binding, Scope};
 use super::stage::{Barrier, Mark};
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::{Graph, Node, Op, Place, Unary, Value, ValueId, evaluate_named, infer};
+use crate::graph::{Graph, Node, Op, Place, Value, ValueId, evaluate_named, infer};
 use crate::tensor::Tensor;
 
 /// What a model is imported for.
@@ -308,7 +309,7 @@ impl<'m> Importer<'m> {
         let elements = |shape: &[usize]| shape.iter().product::<usize>();
         let small = types.iter().all(|(_, shape)| elements(shape) <= limit::EAGER_ELEMENTS)
             && operands.iter().all(|v| elements(&v.shape) <= limit::EAGER_ELEMENTS);
-        if small && operands.iter().all(|v| v.data.is_some()) {
+        if small && !unpacks_weights(&op, &operands) && operands.iter().all(|v| v.data.is_some()) {
             match evaluate_named(&op, &self.named_constants(inputs)) {
                 Ok(results) => return Ok(results.into_iter().map(|t| self.constant(base, t)).collect()),
                 Err(e) if e.kind() == ErrorKind::Index => return Err(e),
@@ -477,23 +478,5 @@ impl<'m> Importer<'m> {
             self.graph.value_mut(*id).data = Some(Arc::new(tensor));
         }
         Ok(())
-    }
-}
-
-/// Whether the operation returns its first operand as it is.
-fn is_identity(op: &Op, operands: &[&Value], types: &[(DType, Vec<usize>)]) -> bool {
-    let same = || types[0].0 == operands[0].dtype && types[0].1 == operands[0].shape;
-    match op {
-        Op::Unary(Unary::Identity) | Op::Dropout => true,
-        Op::Cast { .. } | Op::Reshape { .. } | Op::Expand { .. } => same(),
-        Op::Transpose { perm } => perm.is_sorted(),
-        Op::Concat { .. } => operands.len() == 1,
-        Op::Slice { steps, .. } => same() && steps.iter().all(|s| *s == 1),
-        Op::Pad { begin, end, .. } => begin.iter().chain(end).all(|p| *p == 0),
-        Op::Reduce { axes, op, .. } => {
-            use crate::graph::Reduction::*;
-            axes.is_empty() && matches!(op, Sum | Mean | Max | Min | Prod)
-        }
-        _ => false,
     }
 }

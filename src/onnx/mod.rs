@@ -13,6 +13,7 @@ mod attributes;
 mod body;
 mod control;
 mod data;
+mod eager;
 mod export;
 mod external;
 mod file;

@@ -17,6 +17,7 @@ mod choose_layout;
 mod contract_temps;
 mod fold_batch_norm;
 mod fold_constant;
+mod integer_contractions;
 mod loops;
 mod manager;
 mod merge_siblings;
@@ -75,6 +76,11 @@ pub enum Run {
 
 /// Every pass, in order. Graph passes come first; between them and the nest passes, the graph is lowered.
 pub const PIPELINE: &[Pass] = &[
+    Pass {
+        name: "IntegerContractions",
+        summary: "contractions of quantised tensors multiply 8-bit integers; scales and zero points move behind the sums",
+        run: Run::Graph(integer_contractions::run),
+    },
     Pass {
         name: "FoldConstant",
         summary: "nodes whose operands are constant are computed at compile time",
