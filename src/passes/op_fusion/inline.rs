@@ -10,7 +10,9 @@
 //! Legal if the producer stores every element once, each dimension indexed by a loop of its own. It pays if
 //! nothing is computed more often than before: each element is read once, or computing it means moving it (a
 //! transposition, slice, broadcast, padding, conversion), or multiplying it by a factor that many rows of a
-//! contraction share (squeeze-and-excite). Everything else is left to [`super::merge`].
+//! contraction share (squeeze-and-excite). Everything else is left to [`super::merge`]. What is read several times is
+//! not converted to smaller elements there: those are to lie in memory. And what is quantised becomes numbers where it
+//! is read, so that only the smaller elements lie in memory.
 //!
 //! A producer that flattens (`%t[28*i+j] = %x[i,j]`) goes into a reduction along the flattened dimension: the
 //! reduction loop `k < 784` becomes `i < 28` around `j < 28`. It also goes into another nest that only moves elements.
@@ -76,6 +78,39 @@ impl Pointwise {
         moves(&self.value)
     }
 
+    /// Whether the value is an element of a buffer of smaller elements, converted, shifted and scaled by literals.
+    pub fn unpacks(&self, program: &Program) -> bool {
+        let (mut loads, mut plain) = (Vec::new(), true);
+        visit::walk_expr(&self.value, &mut |e| match e {
+            Expr::Load(l) => loads.push(l),
+            Expr::Const(_) | Expr::Cast(..) | Expr::Binary(BinOp::Add | BinOp::Sub | BinOp::Mul, ..) => {}
+            Expr::Index(_) | Expr::Unary(..) | Expr::Binary(..) | Expr::Select(..) | Expr::Check(_) => {
+                plain = false;
+            }
+        });
+        let size = |buf| program.buf(buf).dtype.size();
+        plain && matches!(loads.as_slice(), [l] if size(l.buf) < size(self.buf))
+    }
+
+    /// Whether the value is converted to an element that takes less memory.
+    fn narrows(&self, program: &Program) -> bool {
+        let size = |buf| program.buf(buf).dtype.size();
+        let mut narrows = false;
+        visit::walk_expr(&self.value, &mut |e| {
+            narrows |= matches!(e, Expr::Load(l) if size(l.buf) > size(self.buf));
+        });
+        narrows
+    }
+
+    /// How often elements are read in `body`.
+    fn reads(&self, body: &[Stmt]) -> usize {
+        accesses(body)
+            .iter()
+            .filter(|a| a.buf == self.buf)
+            .map(|a| a.loops.iter().map(|l| l.extent).fold(1, usize::saturating_mul))
+            .fold(0, usize::saturating_add)
+    }
+
     /// Substitutes the value into every load of the buffer in `body`, if that pays.
     pub fn inline(&self, program: &Program, body: &[Stmt]) -> Result<Vec<Stmt>, Refusal> {
         let extents = Extents::of(body);
@@ -132,18 +167,13 @@ impl Pointwise {
         if operations > MAX_EXPRESSION {
             return Err(Refusal::new("recompute", "the expression is too long to be substituted"));
         }
-        if self.moves() {
+        let (read, len) = (self.reads(body), program.buf(self.buf).len().max(1));
+        if self.moves() && !(read > len && self.narrows(program)) {
             return self.keeps_vectors(program, body);
         }
         if self.scales_operand(program, body) {
             return Ok(());
         }
-        let read: usize = accesses(body)
-            .iter()
-            .filter(|a| a.buf == self.buf)
-            .map(|a| a.loops.iter().map(|l| l.extent).fold(1, usize::saturating_mul))
-            .fold(0, usize::saturating_add);
-        let len = program.buf(self.buf).len().max(1);
         if read > len {
             return Err(Refusal::new("recompute", format!("recompute {}x", read.div_ceil(len))));
         }

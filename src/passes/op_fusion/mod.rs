@@ -153,7 +153,7 @@ impl Fusion<'_> {
         }
     }
 
-    /// Substitutes nests that only move elements into all their consumers.
+    /// Substitutes nests that only move elements, or unpack them, into all their consumers.
     fn inline_movement(&mut self) {
         for id in self.graph.ids() {
             let Some(node) = self.graph.get(id) else { continue };
@@ -162,7 +162,8 @@ impl Fusion<'_> {
             let source = node.reads.bufs().any(|b| self.graph.writers(b).next().is_some());
             let reader = |r| self.graph.get(r).is_some_and(|n| inline::only_moves(&n.nest.body));
             let moved_again = self.graph.readers(pointwise.buf).all(reader);
-            if pointwise.moves() && (!(pointwise.flattens() && source) || moved_again) {
+            let movement = pointwise.moves() || pointwise.unpacks(self.program);
+            if movement && (!(pointwise.flattens() && source) || moved_again) {
                 self.inline(id, &pointwise);
             }
         }
