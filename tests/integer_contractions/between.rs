@@ -75,9 +75,43 @@ fn what_is_quantised_as_before_only_moves() {
     check("again", &graph, &inputs, 0, Allowed::Rounding);
 }
 
-/// Two products with a residual addition behind the second: everything between is stored in 8 bits.
+/// The sums of products of the compiled program load bytes as they are stored.
+fn reads_bytes(graph: Graph, count: usize) {
+    let compiler = Compiler::with_options(Options::default()).threads(1);
+    let program = compiler.program_after(&graph.into(), "ContractTemps").unwrap();
+    let sums: Vec<&str> = program.lines().filter(|l| l.contains("+= i32(") && l.contains(" * ")).collect();
+    assert_eq!(sums.len(), count, "{program}");
+    for sum in sums {
+        assert!(!sum.contains("i32(i8(") && !sum.contains("i32(u8("), "{sum}\n{program}");
+    }
+}
+
+/// Both operands of the second product are results of others, one of them transposed.
 #[test]
-fn only_bytes_lie_between_contractions() {
+fn products_of_activations_read_bytes() {
+    let mut m = Maker::new("activations");
+    let (_, x) = numbers(&mut m, &[16, 24]);
+    let projection = |m: &mut Maker| {
+        let q = m.bytes(DType::I8, &[24, 16]);
+        let q = m.g.constant("w", q);
+        let wide = m.g.cast(q, DType::F32);
+        let scale = m.g.constant("scale", Tensor::scalar(0.01f32));
+        let w = m.g.mul(wide, scale);
+        let y = m.g.matmul(x, w);
+        let q = m.requantised(y, SCALE, ZERO as f32, DType::U8);
+        dequantised(m, q)
+    };
+    let (a, b) = (projection(&mut m), projection(&mut m));
+    let b = m.one(Op::Transpose { perm: vec![1, 0] }, &[b]);
+    let y = m.g.matmul(a, b);
+    let (graph, inputs) = m.finish(&[y]);
+    check("activations", &graph, &inputs, 3, Allowed::Behind);
+    reads_bytes(graph, 3);
+}
+
+/// Two products with a residual addition behind the second.
+#[test]
+fn products_behind_each_other_read_bytes() {
     let mut m = Maker::new("residual");
     let x = m.given(Tensor::random(DType::F32, &[24, 32], 5).unwrap());
     let weight = |m: &mut Maker| {
@@ -103,16 +137,5 @@ fn only_bytes_lie_between_contractions() {
     let sum = m.requantised(sum, SCALE, ZERO as f32, DType::U8);
     let (graph, inputs) = m.finish(&[sum]);
     check("residual", &graph, &inputs, 2, Allowed::OneStep);
-    let compiler = Compiler::with_options(Options::default()).threads(1);
-    let program = compiler.program_after(&graph.into(), "ContractTemps").unwrap();
-    assert_eq!(
-        program.matches("\nnest ").count() + usize::from(program.starts_with("nest ")),
-        3,
-        "{program}"
-    );
-    let heads = program.lines().filter(|l| l.starts_with("nest ")).collect::<Vec<_>>().join("\n");
-    for temp in heads.split("temp ").skip(1) {
-        let dtype = temp.split(": ").nth(1).unwrap_or("");
-        assert!(dtype.starts_with("u8["), "{temp}\n{program}");
-    }
+    reads_bytes(graph, 2);
 }

@@ -65,10 +65,10 @@ impl Operand {
                 rewriter.constant("weights", flipped)
             }
             None => {
-                let bits = rewriter.cast("bits", self.q, DType::U8)?;
-                let sign = rewriter.constant("sign", Tensor::scalar(0x80u8));
-                let flipped = rewriter.binary("flipped", Binary::Xor, bits, sign)?;
-                rewriter.cast("flipped", flipped, dtype)?
+                let bits = rewriter.cast("bits", self.q, dtype)?;
+                let sign = Tensor::from_bytes(dtype, &[], &[0x80])?;
+                let sign = rewriter.constant("sign", sign);
+                rewriter.binary("flipped", Binary::Xor, bits, sign)?
             }
         };
         let step = rewriter.int("flipped_zero", if dtype == DType::U8 { 128 } else { -128 });

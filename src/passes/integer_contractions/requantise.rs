@@ -1,8 +1,9 @@
 //! Quantisation behind contractions of integers: the division by a constant scale becomes a multiplication.
 //!
 //! `round(float(sums) * s / y)` with constants `s` and `y` is `round(float(sums) * (s / y))` but for the rounding of
-//! `f32`: a division takes as long as all products of a short sum. What lies between may be any elementwise operations;
-//! divisions of anything else, and those whose quotient is not rounded to an integer next, stay as they are.
+//! `f32`: a division takes as long as all products of a short sum. What lies between may be any elementwise operations, softmax
+//! and normalisations; divisions of anything else, and those whose quotient is not rounded to an integer next, stay as they
+//! are. Means, for one, often lie in the middle between two integers, where every rounding error counts.
 
 use nestjit_ir::DType;
 
@@ -19,7 +20,7 @@ pub(super) fn run(graph: &mut Graph, products: &[ValueId]) -> Result<()> {
     let (consumers, producers) = (graph.consumers(), graph.producers());
     for index in 0..graph.nodes.len() {
         let node = &graph.nodes[index];
-        if !is_elementwise(&node.op) || !node.inputs.iter().any(|id| behind[id.0 as usize]) {
+        if !carries_on(&node.op) || !node.inputs.iter().any(|id| behind[id.0 as usize]) {
             continue;
         }
         let quotient = node.outputs[0];
@@ -55,7 +56,8 @@ pub(super) fn run(graph: &mut Graph, products: &[ValueId]) -> Result<()> {
     Ok(())
 }
 
-fn is_elementwise(op: &Op) -> bool {
+/// Whether results round as if they were computed in the nest of a contraction that an operand comes from.
+fn carries_on(op: &Op) -> bool {
     matches!(
         op,
         Op::Unary(_)
@@ -64,6 +66,9 @@ fn is_elementwise(op: &Op) -> bool {
             | Op::Clip { .. }
             | Op::Cast { .. }
             | Op::BiasAdd { .. }
+            | Op::Softmax { .. }
+            | Op::LayerNorm { .. }
+            | Op::RmsNorm { .. }
             | Op::Dropout
     )
 }

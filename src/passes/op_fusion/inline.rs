@@ -93,7 +93,7 @@ impl Pointwise {
     }
 
     /// Whether the value is converted to an element that takes less memory.
-    fn narrows(&self, program: &Program) -> bool {
+    pub fn narrows(&self, program: &Program) -> bool {
         let size = |buf| program.buf(buf).dtype.size();
         let mut narrows = false;
         visit::walk_expr(&self.value, &mut |e| {

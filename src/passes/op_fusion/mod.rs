@@ -163,6 +163,10 @@ impl Fusion<'_> {
             let reader = |r| self.graph.get(r).is_some_and(|n| inline::only_moves(&n.nest.body));
             let moved_again = self.graph.readers(pointwise.buf).all(reader);
             let movement = pointwise.moves() || pointwise.unpacks(self.program);
+            // Smaller elements are for whatever computes them to store.
+            if source && pointwise.narrows(self.program) {
+                continue;
+            }
             if movement && (!(pointwise.flattens() && source) || moved_again) {
                 self.inline(id, &pointwise);
             }
