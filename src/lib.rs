@@ -11,6 +11,7 @@ pub mod error;
 pub mod graph;
 pub mod host;
 pub mod interpret;
+mod lanes;
 pub mod laps;
 pub mod lower;
 mod memory;

@@ -1,7 +1,7 @@
 //! Contraction: which multiplications and additions are rounded once, as a fused multiply-add.
 //!
 //! The one rule for kernels and for scalar code: it looks at an expression or statement only, so that a result does
-//! not depend on the function that computes it. It holds for `f32`, where the machine has the instruction; rounding
+//! not depend on the function that computes it. It holds for `f32` and `f64`, where the machine has the instruction; rounding
 //! once where the program says twice is never less exact.
 
 use nestjit_ir::{BinOp, Expr, Reduce, ReduceOp};

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use crate::lanes;
 use nestjit_ir::layout;
 use nestjit_ir::visit::{Extents, declared_temps, subst_var, walk_expr, walk_exprs, walk_loops, walk_stmts};
 use nestjit_ir::{
@@ -182,6 +183,7 @@ pub fn stride(program: &Program, buf: BufId, index: &[Index], var: Var) -> Optio
             Index::Affine(a) => {
                 total = total.saturating_add(a.coeff(var).saturating_mul(i64::try_from(s).ok()?))
             }
+            Index::Value(e) if !expr_uses(e, var) => {}
             Index::Value(_) => return None,
         }
     }
@@ -240,9 +242,14 @@ pub fn has_loop(body: &[Stmt]) -> bool {
     body.iter().any(|s| matches!(s, Stmt::For(_)))
 }
 
-/// Whether everything in `body` is computed in `f32` from affinely indexed buffers: what vector loops may hold.
-/// Comparisons and selections between `f32` values are included.
+/// Whether vector loops may hold everything in `body`.
 pub fn vectorizable(program: &Program, body: &[Stmt]) -> bool {
+    lanes::stmts(program, body).is_ok()
+}
+
+/// Whether everything in `body` is computed in `f32` from affinely indexed buffers. Comparisons and selections between
+/// `f32` values are included.
+pub fn only_f32(program: &Program, body: &[Stmt]) -> bool {
     let f32_buf = |b: BufId| program.buf(b).dtype == DType::F32;
     let affine = |index: &[Index]| index.iter().all(|i| i.as_affine().is_some());
     let mut ok = true;

@@ -21,7 +21,7 @@ const UNSAFE: [&str; 4] = ["src/codegen/", "src/runtime/", "src/memory.rs", "ben
 /// The modules of the library from the bottom up. A module imports only from lower layers and from itself;
 /// those of one layer do not know each other.
 const LAYERS: [&[&str]; 12] = [
-    &["error", "laps", "threads"],
+    &["error", "lanes", "laps", "threads"],
     &["budget"],
     &["memory"],
     &["tensor", "target"],

@@ -155,9 +155,9 @@ impl Emitter<'_, '_> {
         }
     }
 
-    /// `a * b + c`; rounded once for `f32` where kernels round once.
+    /// `a * b + c`; rounded once for `f32` and `f64` where kernels round once.
     pub(super) fn multiply_add(&mut self, dtype: DType, a: Value, b: Value, c: Value) -> Result<Value> {
-        if self.fma && dtype == DType::F32 {
+        if self.fma && matches!(dtype, DType::F32 | DType::F64) {
             return Ok(self.b.ins().fma(a, b, c));
         }
         let product = self.binary(BinOp::Mul, dtype, a, b)?;

@@ -186,7 +186,7 @@ pub(in crate::codegen) fn run(
     Ok(outputs)
 }
 
-fn value_of(buffer: &Buffer, elements: &[Scalar]) -> Value {
+pub(in crate::codegen) fn value_of(buffer: &Buffer, elements: &[Scalar]) -> Value {
     macro_rules! value {
         ($($d:ident),*) => {
             match buffer.dtype {

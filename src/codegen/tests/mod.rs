@@ -10,5 +10,6 @@ mod lifetime;
 mod random;
 mod scalar;
 mod transpose;
+mod types;
 mod vector;
 mod x86;

@@ -1,12 +1,13 @@
-//! Random nests: loops of every kind, locals, reductions, padded accesses, layouts and halos.
+//! Random nests: loops of every kind, elements of every type, locals, reductions, padded accesses, layouts and halos.
 
 use nestjit_ir::{
-    Affine, BinOp, BufId, Buffer, DType, Expr, Index, Layout, LoopKind, NestBuilder, Program, ReduceOp, Role,
-    SCALAR, Scalar, UnOp, Var,
+    Affine, BinOp, BufId, Buffer, DType, Expr, Index, Kind, Layout, LoopKind, NestBuilder, Program, ReduceOp,
+    Role, SCALAR, Scalar, UnOp, Var,
 };
 use proptest::prelude::*;
 
 use super::harness::{Choices, check, check_with, inputs, target};
+use crate::lanes;
 use crate::target::Target;
 
 /// How many whole numbers nests may compute indices from; more than they have rows.
@@ -87,7 +88,11 @@ impl Generator {
             };
         }
         let a = self.expr(scope, depth - 1);
-        match self.c.below(12) {
+        match self.c.below(13) {
+            12 => {
+                let dtype = self.dtype();
+                bounded(self.typed(scope, dtype, 2))
+            }
             0 => -a,
             1 => a.unary(UnOp::Abs),
             2 => a.unary(UnOp::Abs).sqrt(),
@@ -103,6 +108,70 @@ impl Generator {
             // Bounded factors keep sums of products comparable.
             9 | 10 => a * self.expr(scope, depth - 1).unary(UnOp::Tanh),
             _ => a + self.expr(scope, depth - 1),
+        }
+    }
+
+    fn dtype(&mut self) -> DType {
+        loop {
+            let dtype = self.c.of(&DType::ALL);
+            if lanes::held(dtype).is_ok() {
+                return dtype;
+            }
+        }
+    }
+
+    /// A value of a type, computed exactly or nearly so: what is cut to integers must not depend on rounding.
+    fn typed(&mut self, scope: &Scope, dtype: DType, depth: usize) -> Expr {
+        if depth == 0 || self.c.chance(25) {
+            let from = self.dtype();
+            return match self.c.below(5) {
+                0 => Expr::literal(dtype, self.c.of(&[0.0, 1.0, 3.0, 100.0])),
+                1 if !scope.vars.is_empty() => Expr::index(self.c.of(&scope.vars)).cast(dtype),
+                2 => self.load(scope).cast(from).cast(dtype),
+                3 => self.condition(scope).cast(dtype),
+                _ => self.load(scope).cast(dtype),
+            };
+        }
+        let a = self.typed(scope, dtype, depth - 1);
+        match self.c.below(7) {
+            0 => {
+                let (c, b) = (self.condition(scope), self.typed(scope, dtype, depth - 1));
+                c.select(a, b)
+            }
+            1 => {
+                let from = self.dtype();
+                let b = self.typed(scope, from, depth - 1);
+                let c = self.typed(scope, from, depth - 1);
+                let compare = self.c.of(&[BinOp::Lt, BinOp::Le, BinOp::Eq, BinOp::Ne, BinOp::Gt]);
+                b.binary(compare, c).select(a, Expr::literal(dtype, 1.0))
+            }
+            2 if dtype != DType::Bool => a.unary(self.c.of(&[UnOp::Neg, UnOp::Abs, UnOp::Sign])),
+            _ => {
+                let of_bools = [BinOp::And, BinOp::Or, BinOp::Xor, BinOp::Max, BinOp::Min];
+                let of_floats = [BinOp::Add, BinOp::Sub, BinOp::Mul, BinOp::Max, BinOp::Min];
+                let of_integers = [
+                    BinOp::Add,
+                    BinOp::Sub,
+                    BinOp::Mul,
+                    BinOp::Max,
+                    BinOp::Min,
+                    BinOp::And,
+                    BinOp::Or,
+                    BinOp::Xor,
+                    BinOp::Shl,
+                    BinOp::Shr,
+                    BinOp::Div,
+                    BinOp::Mod,
+                ];
+                let op = match dtype.kind() {
+                    Kind::Bool => self.c.of(&of_bools),
+                    Kind::Float => self.c.of(&of_floats),
+                    // Division of 64 bits has no lanes.
+                    _ if dtype.size() == 8 => self.c.of(&of_integers[..10]),
+                    _ => self.c.of(&of_integers),
+                };
+                a.binary(op, self.typed(scope, dtype, depth - 1))
+            }
         }
     }
 
@@ -125,7 +194,24 @@ impl Generator {
         last: &mut Option<BufId>,
     ) {
         let kind = self.kind();
-        match self.c.below(5) {
+        match self.c.below(7) {
+            5 | 6 => {
+                let (dtype, op) = (self.dtype(), self.c.of(&[ReduceOp::Add, ReduceOp::Max, ReduceOp::Min]));
+                let typed = b.temp("typed", dtype, &[width]);
+                b.for_kind("i", width, kind, |b, i| {
+                    let inner = self.row_scope(scope, *last, i);
+                    let value = self.typed(&inner, dtype, 2);
+                    b.store(typed, [i], value);
+                });
+                let (s, all) = (b.temp("s", DType::F32, &[]), b.temp("all", dtype, &[]));
+                b.store(all, SCALAR, Expr::Const(op.identity(dtype)));
+                b.for_kind("i", width, kind, |b, i| b.reduce(op, all, SCALAR, Expr::load(typed, [i])));
+                b.store(s, SCALAR, bounded(Expr::load(all, SCALAR)));
+                scope.scalars.push(s);
+                let row = b.temp("row", DType::F32, &[width]);
+                b.for_kind("i", width, kind, |b, i| b.store(row, [i], bounded(Expr::load(typed, [i]))));
+                *last = Some(row);
+            }
             4 => {
                 let (Some(row), index) = (*last, self.computed(scope)) else { return };
                 let value = self.expr(scope, 1);
@@ -190,6 +276,13 @@ impl Generator {
         inner.rows.extend(last.map(|row| (row, i)));
         inner
     }
+}
+
+/// A value of any type as a small `f32`.
+fn bounded(e: Expr) -> Expr {
+    let value = e.cast(DType::F32);
+    let small = value.clone().unary(UnOp::Abs).lt(Expr::f32(1000.0));
+    small.select(value * Expr::f32(0.01), Expr::f32(0.25))
 }
 
 fn layout(c: &mut Choices, rank: usize) -> Layout {

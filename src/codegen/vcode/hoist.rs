@@ -99,6 +99,8 @@ impl Hoister {
             | Inst::Shift { .. }
             | Inst::Shuffle { .. }
             | Inst::Fma { .. }
+            | Inst::Widen { .. }
+            | Inst::Narrow { .. }
             | Inst::Compare { .. }
             | Inst::Select { .. } => true,
             _ => false,

@@ -8,7 +8,7 @@ use nestjit_ir::{
 };
 
 use super::tail::{Split, split};
-use crate::passes::loops::{all_independent, vectorizable};
+use crate::passes::loops::{all_independent, only_f32};
 
 /// A nest that computes rows of a tensor.
 #[derive(Clone, PartialEq, Debug)]
@@ -93,7 +93,7 @@ pub(super) fn chain_of(program: &Program, nest: &Nest) -> Option<(Vec<For>, Vec<
 /// The same if statements follow the chain.
 pub(super) fn independent_chain(program: &Program, split: Split) -> Option<Split> {
     let Split { chain, body, .. } = &split;
-    if chain.iter().any(|l| l.kind != LoopKind::Serial || l.extent == 0) || !vectorizable(program, body) {
+    if chain.iter().any(|l| l.kind != LoopKind::Serial || l.extent == 0) || !only_f32(program, body) {
         return None;
     }
     // A reduction at the end of the chain belongs to the statements.

@@ -166,8 +166,8 @@ struct Rows<'a> {
 struct Model<'a> {
     leaf: &'a Leaf,
     machine: &'a Machine,
-    /// The steps of each contraction and its loads.
-    contractions: Vec<(f64, Vec<Operand<'a>>)>,
+    /// The steps of each contraction, the registers of an accumulator, and its loads.
+    contractions: Vec<(f64, f64, Vec<Operand<'a>>)>,
     /// Cycles of the epilogue for each vector, and its accesses whose lanes lie apart: the loops of the path along
     /// which they are adjacent, so that a tile with rows of these can be transposed.
     epilogue: f64,
@@ -183,6 +183,8 @@ struct Operand<'a> {
     along: bool,
     /// Whether these are neighbours.
     contiguous: bool,
+    /// Bytes of an element.
+    bytes: usize,
 }
 
 impl<'a> Model<'a> {
@@ -195,12 +197,13 @@ impl<'a> Model<'a> {
                 copies += 2.0 * program.buf(load.buf).len() as f64;
             }
             let contiguous = packed || unit(load.buf, &load.index);
-            Operand { load, along: leaf.varies(load, columns), contiguous }
+            let bytes = program.buf(load.buf).dtype.size();
+            Operand { load, along: leaf.varies(load, columns), contiguous, bytes }
         };
         let contractions = leaf
             .contractions
             .iter()
-            .map(|c| (c.steps() as f64, c.loads.iter().map(&mut operand).collect()))
+            .map(|c| (c.steps() as f64, c.registers as f64, c.loads.iter().map(&mut operand).collect()))
             .collect();
         let (adjacent, apart): (Vec<_>, Vec<_>) = leaf.epilogue.iter().partition(|(b, i)| unit(*b, i));
         let along = |(buf, index): &(BufId, Vec<Index>)| -> Vec<Var> {
@@ -226,8 +229,9 @@ impl<'a> Model<'a> {
 
     /// Whether accumulators, operands and the epilogue's temporaries fit into the registers.
     fn fits(&self, rows: usize, vectors: usize) -> bool {
-        let accumulators = self.leaf.contractions.len() * rows * vectors;
-        let operands = rows.min(vectors) + 1;
+        let accumulators = self.leaf.contractions.iter().map(|c| c.registers).sum::<usize>() * rows * vectors;
+        let width = self.leaf.contractions.iter().map(|c| c.registers).max().unwrap_or(1);
+        let operands = width * (rows.min(vectors) + 1);
         let epilogue = if self.leaf.heavy { 4 } else { 2 };
         rows * vectors == 1 || accumulators + operands.max(epilogue) <= self.machine.registers
     }
@@ -236,10 +240,9 @@ impl<'a> Model<'a> {
     /// may lie in the same set.
     fn crowded(&self, program: &Program, rows: Var) -> f64 {
         let ways = self.machine.caches[0] / SET_DISTANCE as f64;
-        let operands = self.contractions.iter().flat_map(|c| &c.1).filter(|o| !o.along);
+        let operands = self.contractions.iter().flat_map(|c| &c.2).filter(|o| !o.along);
         let kept = operands.filter_map(|o| {
-            let bytes =
-                stride(program, o.load.buf, &o.load.index, rows)?.unsigned_abs() as usize * size_of::<f32>();
+            let bytes = stride(program, o.load.buf, &o.load.index, rows)?.unsigned_abs() as usize * o.bytes;
             // The largest power of two, as far as it matters, that divides the distance of rows.
             let apart = SET_DISTANCE.min(1 << bytes.trailing_zeros().min(30));
             (bytes > 0).then(|| SET_SHARE * ways * (SET_DISTANCE / apart) as f64)
@@ -275,10 +278,12 @@ impl<'a> Model<'a> {
         let (vectors, height) = (width.div_ceil(lanes) as f64 + ragged, height as f64);
         let products = vectors * height;
         let mut cycles = 10.0 + products * (1.0 + self.epilogue(rows.map(|r| r.of.var), height));
-        for (steps, operands) in &self.contractions {
+        for (steps, registers, operands) in &self.contractions {
             // Columns of operands that do not stay in the first-level cache come from the second.
-            let panel = steps * (width * size_of::<f32>()) as f64;
-            let lines = (lanes * size_of::<f32>()) as f64 / 64.0;
+            let bytes =
+                operands.iter().filter(|o| o.along).map(|o| o.bytes).max().unwrap_or(size_of::<f32>());
+            let panel = steps * (width * bytes) as f64;
+            let lines = (lanes * bytes) as f64 / 64.0;
             let column =
                 if panel > 0.5 * self.machine.caches[0] { (LINE_CYCLES * lines).max(0.5) } else { 0.5 };
             let crowded = rows.is_some_and(|r| height > r.crowded);
@@ -297,7 +302,8 @@ impl<'a> Model<'a> {
                     };
             }
             // The units work side by side, but never perfectly.
-            let (more, less) = ((products * 0.5).max(loads), (products * 0.5).min(loads));
+            let (products, loads) = (products * 0.5 * registers, loads * registers);
+            let (more, less) = (products.max(loads), products.min(loads));
             cycles += steps * (0.25 + (more + OVERLAP * less).max(4.0));
         }
         cycles

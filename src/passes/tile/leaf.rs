@@ -10,6 +10,7 @@ use nestjit_ir::access::writes;
 use nestjit_ir::visit::{Extents, walk_exprs};
 use nestjit_ir::{Affine, BinOp, BufId, Expr, For, Index, Load, Program, ReduceOp, Role, Stmt, Var};
 
+use crate::lanes;
 use crate::passes::loops::{Carried, carried, guarded_by, has_transcendental, index_uses, vectorizable};
 
 /// A loop around a leaf.
@@ -38,6 +39,8 @@ pub(in crate::passes) struct Contraction {
     pub reduced: Vec<(Var, usize)>,
     /// Whether these loops hold nothing else, so that they may change places.
     pub alone: bool,
+    /// Registers that the accumulators of a vector take.
+    pub registers: usize,
 }
 
 impl Contraction {
@@ -161,7 +164,7 @@ fn leaf(program: &Program, block: &[Stmt], way: &Way) -> Option<Leaf> {
     for stmt in block {
         if let Stmt::For(l) = stmt {
             let first = contractions.len();
-            collect(l, &locals, &mut Vec::new(), &mut contractions);
+            collect(program, l, &locals, &mut Vec::new(), &mut contractions);
             let alone = contractions.len() == first + 1 && alone(l);
             contractions[first..].iter_mut().for_each(|c| c.alone = alone);
         }
@@ -199,11 +202,17 @@ fn alone(l: &For) -> bool {
 }
 
 /// Contractions into `locals` in the loop, with the loops reduced over.
-fn collect(l: &For, locals: &[BufId], reduced: &mut Vec<(Var, usize)>, found: &mut Vec<Contraction>) {
+fn collect(
+    program: &Program,
+    l: &For,
+    locals: &[BufId],
+    reduced: &mut Vec<(Var, usize)>,
+    found: &mut Vec<Contraction>,
+) {
     reduced.push((l.var, l.extent));
     for stmt in &l.body {
         match stmt {
-            Stmt::For(inner) => collect(inner, locals, reduced, found),
+            Stmt::For(inner) => collect(program, inner, locals, reduced, found),
             Stmt::Reduce(r)
                 if r.op == ReduceOp::Add
                     && locals.contains(&r.buf)
@@ -218,7 +227,8 @@ fn collect(l: &For, locals: &[BufId], reduced: &mut Vec<(Var, usize)>, found: &m
                     }
                 });
                 if !loads.is_empty() {
-                    found.push(Contraction { loads, reduced: reduced.clone(), alone: false });
+                    let registers = lanes::registers(program.buf(r.buf).dtype);
+                    found.push(Contraction { loads, reduced: reduced.clone(), alone: false, registers });
                 }
             }
             _ => {}

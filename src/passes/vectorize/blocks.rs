@@ -1,5 +1,5 @@
 //! Loops that copy from one order of dimensions to another: whichever loop has the lanes, some accesses are
-//! strided, but adjacent along a second loop. Both become blocks that code generation transposes in registers:
+//! strided, but adjacent along a second loop. Of `f32`, both become blocks that code generation transposes in registers:
 //! `for o { for u < lanes unrolled { for v vector { .. } } }`.
 
 use std::collections::HashSet;
@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use nestjit_ir::visit::{Extents, declared_temps, fresh_copy, subst_var, walk_exprs};
 use nestjit_ir::{Affine, BufId, Expr, For, Index, LoopKind, Program, Stmt};
 
-use crate::passes::loops::{expr_work, guarded_by, independent, looped, rechain, stride};
+use crate::passes::loops::{expr_work, guarded_by, independent, looped, only_f32, rechain, stride};
 
 /// From this distance of lanes on, in elements, each row of a block lies in a page of its own.
 const FAR: i64 = 1024;
@@ -39,7 +39,7 @@ pub(super) fn blocks(
     body: &[Stmt],
     lanes: usize,
 ) -> Option<Blocks> {
-    if !stored_once(body) {
+    if !stored_once(body) || !only_f32(program, body) {
         return None;
     }
     let free = |at: usize| {

@@ -17,16 +17,17 @@ use self::blocks::{Blocks, blocks};
 use self::strip::{Strip, strip};
 use super::PassContext;
 use super::loops::{
-    Carried, carried, drop_bare_unit_loops, expr_work, guarded_by, has_kind, has_loop, rechain,
+    Carried, carried, drop_bare_unit_loops, expr_uses, expr_work, guarded_by, has_kind, has_loop, rechain,
 };
-use super::loops::{stride, unchain, vectorizable};
+use super::loops::{stride, unchain};
 use super::tile::jam::{Limits, PointKind, Split, jam};
 use crate::error::Result;
+use crate::lanes;
 use crate::unit::{Remark, Unit};
 
 const NAME: &str = "Vectorize";
 
-/// Vectorises what is `f32` and affine.
+/// Vectorises what lanes can compute.
 ///
 /// # Errors
 /// None; the signature is the pipeline's.
@@ -104,13 +105,21 @@ impl Vectorizer<'_> {
 
     /// What to do with a perfect chain of loops around `body`.
     fn choose(&self, chain: &[For], body: &[Stmt]) -> Plan {
-        let supported = vectorizable(self.program, body);
         let inner_loops = has_loop(body);
+        // An index that is computed may differ for other loops than that of the lanes.
+        let by_lane = |l: &For| {
+            let constant = |e: &Expr| !inner_loops && !expr_uses(e, l.var);
+            lanes::stmts_with(self.program, body, &constant)
+        };
+        let refused = match chain.iter().map(by_lane).reduce(|a, b| a.or(b)) {
+            Some(answer) => answer.err(),
+            None => lanes::stmts(self.program, body).err(),
+        };
         if !inner_loops && chain.iter().all(|l| l.kind != LoopKind::Serial) {
             return Plan::Keep;
         }
-        if !supported {
-            return if inner_loops { Plan::Inside } else { Plan::Scalar("not-f32") };
+        if let Some(refusal) = refused {
+            return if inner_loops { Plan::Inside } else { Plan::Scalar(refusal) };
         }
         // The cost of leaving it to the loops inside; without any, of scalar code.
         let mut best =
@@ -122,6 +131,10 @@ impl Vectorizer<'_> {
             inner = vec![Stmt::For(For { body: inner, ..chain[at].clone() })];
             let [Stmt::For(l)] = inner.as_slice() else { continue };
             if l.kind != LoopKind::Serial {
+                continue;
+            }
+            if let Err(refusal) = by_lane(l) {
+                reason = refusal;
                 continue;
             }
             if guarded_by(self.program, &self.extents, &l.body, l.var) {
@@ -180,17 +193,19 @@ impl Vectorizer<'_> {
     /// The cost of one execution of `body`, when `lane` runs as vector lanes (or nothing does): accesses and
     /// operations, a strided access of a vector counting as one per lane.
     fn cost(&self, body: &[Stmt], lane: Option<(Var, usize)>) -> f64 {
-        let lanes = self.limits.lanes as f64;
+        let count = self.limits.lanes as f64;
+        // Of a value of 64 bits, a vector is two registers.
+        let width = |dtype| if lane.is_some() { lanes::registers(dtype) as f64 } else { 1.0 };
         // Per element: the share of a vector operation, ragged ends included.
-        let share = lane.map_or(1.0, |(_, n)| (n as f64 / lanes).ceil() / n as f64);
+        let share = lane.map_or(1.0, |(_, n)| (n as f64 / count).ceil() / n as f64);
         let access = |buf, index: &[Index]| match lane {
             None => 1.0,
             Some((v, _)) => match stride(self.program, buf, index, v) {
-                Some(0 | 1) => share,
+                Some(0 | 1) => share * width(self.program.buf(buf).dtype),
                 _ => 1.25,
             },
         };
-        let value = |e: &Expr| {
+        let value = |e: &Expr, dtype| {
             let mut loads = 0.0;
             let mut count = 0.0;
             nestjit_ir::visit::walk_expr(e, &mut |e| {
@@ -199,14 +214,15 @@ impl Vectorizer<'_> {
                     loads += access(l.buf, &l.index) * if l.otherwise.is_some() { 2.0 } else { 1.0 };
                 }
             });
-            loads + (expr_work(e) - count) * share
+            loads + (expr_work(e) - count) * share * width(dtype)
         };
+        let dtype = |buf| self.program.buf(buf).dtype;
         body.iter()
             .map(|s| match s {
                 Stmt::For(l) => l.extent as f64 * self.cost(&l.body, lane),
                 // Scattering lanes takes longer than gathering them.
-                Stmt::Store(s) => 1.25 * access(s.buf, &s.index) + value(&s.value),
-                Stmt::Reduce(r) => access(r.buf, &r.index) + value(&r.value),
+                Stmt::Store(s) => 1.25 * access(s.buf, &s.index) + value(&s.value, dtype(s.buf)),
+                Stmt::Reduce(r) => access(r.buf, &r.index) + value(&r.value, dtype(r.buf)),
                 Stmt::Temp(_) => 0.0,
                 Stmt::Call(_) => 1000.0,
             })
@@ -298,11 +314,15 @@ fn vector_loops(nest: &Nest) -> usize {
 }
 
 fn remark(nest: &Nest, found: usize, declined: Option<&'static str>) -> Remark {
+    let refused;
     let (code, message) = match (found, declined) {
         (0, Some("padding")) => ("padding", "scalar: padding depends on the position"),
         (0, Some("dependence")) => ("dependence", "scalar: iterations depend on each other"),
-        (0, Some("not-f32")) => ("not-f32", "scalar: not computed in f32 from affine accesses"),
-        (0, Some(_)) => ("no-unit-stride", "scalar: no loop is contiguous"),
+        (0, Some("no-unit-stride")) => ("no-unit-stride", "scalar: no loop is contiguous"),
+        (0, Some(refusal)) => {
+            refused = format!("scalar: {refusal}");
+            ("scalar", refused.as_str())
+        }
         (0, None) => ("nothing-left", "no loop left to vectorise"),
         (_, None) => ("vectorized", "vector loops"),
         (_, Some(_)) => ("vectorized", "vector loops; some loops stay scalar"),

@@ -8,8 +8,7 @@ use std::collections::HashSet;
 
 use nestjit_ir::visit::{fresh_copy, subst_var};
 use nestjit_ir::{
-    Affine, BufId, Buffer, DType, Expr, For, Index, LoopKind, Program, Reduce, ReduceOp, Role, Stmt, Store,
-    Var,
+    Affine, BufId, Buffer, Expr, For, Index, LoopKind, Program, Reduce, ReduceOp, Role, Stmt, Store, Var,
 };
 
 use crate::passes::loops::{Carried, carried, has_transcendental, looped};
@@ -75,7 +74,7 @@ pub(super) fn strip(program: &mut Program, request: Strip) -> Vec<Stmt> {
     let reductions = lane_accumulators(program, &outer, var, extent, &body, unroll * lanes);
     for r in &reductions {
         out.push(Stmt::Temp(r.lanes));
-        let identity = Expr::Const(r.op.identity(DType::F32));
+        let identity = Expr::Const(r.op.identity(program.buf(r.lanes).dtype));
         out.extend(registers(program, unroll, lanes, &mut |_, at| {
             Stmt::Store(Store { buf: r.lanes, index: vec![Index::Affine(at)], value: identity.clone() })
         }));
@@ -182,7 +181,8 @@ fn lane_accumulators(
             continue;
         }
         let name = program.unique_buffer_name(&format!("{}.lanes", program.buf(r.buf).name));
-        let lanes = program.add_buffer(Buffer::new(name, DType::F32, &[width], Role::Local));
+        let dtype = program.buf(r.buf).dtype;
+        let lanes = program.add_buffer(Buffer::new(name, dtype, &[width], Role::Local));
         found.push(Lanes { op: r.op, buf: r.buf, index: r.index.clone(), lanes });
     }
     found

@@ -8,7 +8,7 @@ use nestjit_ir::{
     Affine, BinOp, BufId, Expr, For, Index, Load, LoopKind, Program, ReduceOp, Role, Stmt, Var,
 };
 
-use crate::passes::loops::{all_independent, stride, unchain, vectorizable};
+use crate::passes::loops::{all_independent, only_f32, stride, unchain};
 
 /// A loop by its variable and extent.
 pub(super) type Loop = (Var, usize);
@@ -68,7 +68,7 @@ pub(super) fn find(program: &Program, l: &For) -> Option<Result<Convolution, Obs
 /// The convolution that a loop nest is, and why it cannot be rewritten wherever its operands lie.
 pub(super) fn candidate(program: &Program, l: &For) -> Option<(Convolution, Option<Obstacle>)> {
     let (chain, body) = unchain(l.clone());
-    if chain.iter().any(|l| l.kind != LoopKind::Serial) || !vectorizable(program, &body) {
+    if chain.iter().any(|l| l.kind != LoopKind::Serial) || !only_f32(program, &body) {
         return None;
     }
     let (sums, epilogue) = sums(program, &body)?;

@@ -4,16 +4,17 @@
 //! pointer per distinct address pattern, so that an access is a pointer plus a constant. Instructions must
 //! stay in the order of the kernel, which is chosen for register pressure, so kernels are compiled without
 //! Cranelift's optimiser: it would order arithmetic by demand. `memory` emits accesses, `control` loops; `order` arranges
-//! register tiles.
+//! register tiles, `convert` has what changes the width of lanes, and `lanewise` what Cranelift has no instruction for.
 
 mod control;
+mod convert;
+mod lanewise;
 mod memory;
 mod order;
 
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{
-    self, AbiParam, ConstantData, Endianness, FuncRef, Function, InstBuilder, MemFlagsData, Type, Value,
-    types,
+    self, AbiParam, ConstantData, FuncRef, Function, InstBuilder, MemFlagsData, Type, Value, types,
 };
 use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
@@ -106,6 +107,13 @@ fn count_assignments(body: &[Inst], assigned: &mut [u32]) {
     }
 }
 
+fn is_float(class: Class) -> bool {
+    match class {
+        Class::F32 | Class::F64 => true,
+        Class::I32 | Class::I64 | Class::Mask | Class::Mask64 => false,
+    }
+}
+
 fn vector_type(class: Class) -> Type {
     match class {
         Class::F32 => types::F32X4,
@@ -145,7 +153,7 @@ impl<'a> Emitter<'a, '_> {
                     value
                 }
                 // Read before it is assigned: undefined, so any value will do.
-                None => self.vector_const(reg, [0; LANES]),
+                None => self.broadcast_const(reg, 0),
             },
             Slot::Variable(var) => self.b.use_var(var),
         }
@@ -160,16 +168,40 @@ impl<'a> Emitter<'a, '_> {
 
     fn vector_const(&mut self, like: Reg, lanes: [u32; LANES]) -> Value {
         let bytes: Vec<u8> = lanes.iter().flat_map(|l| l.to_le_bytes()).collect();
+        self.constant_bytes(like, bytes)
+    }
+
+    fn broadcast_const(&mut self, like: Reg, bits: u64) -> Value {
+        if self.kernel.class(like).is_wide() {
+            return self
+                .constant_bytes(like, [bits; LANES / 2].iter().flat_map(|l| l.to_le_bytes()).collect());
+        }
+        self.vector_const(like, [bits as u32; LANES])
+    }
+
+    fn constant_bytes(&mut self, like: Reg, bytes: Vec<u8>) -> Value {
         let constant = self.b.func.dfg.constants.insert(ConstantData::from(bytes));
         self.b.ins().vconst(vector_type(self.kernel.class(like)), constant)
     }
 
+    /// The same lanes as floating-point numbers.
     fn as_float(&mut self, v: Value) -> Value {
-        self.b.ins().bitcast(types::F32X4, MemFlagsData::new(), v)
+        let ty = if self.is_wide(v) { types::F64X2 } else { types::F32X4 };
+        self.b.ins().bitcast(ty, MemFlagsData::new(), v)
     }
 
+    /// The same lanes as integers.
     fn as_int(&mut self, v: Value) -> Value {
-        self.b.ins().bitcast(types::I32X4, MemFlagsData::new(), v)
+        let ty = if self.is_wide(v) { types::I64X2 } else { types::I32X4 };
+        self.b.ins().bitcast(ty, MemFlagsData::new(), v)
+    }
+
+    fn type_of(&self, v: Value) -> Type {
+        self.b.func.dfg.value_type(v)
+    }
+
+    fn is_wide(&self, v: Value) -> bool {
+        self.type_of(v).lane_bits() == 64
     }
 
     fn block(&mut self, body: &'a [Inst]) {
@@ -188,7 +220,7 @@ impl<'a> Emitter<'a, '_> {
             Inst::Prefetch { .. } => return,
             Inst::IfAny { mask, body } => return self.if_any(*mask, body),
             Inst::Loop { counter, begin, end, body } => return self.for_loop(*counter, *begin, *end, body),
-            Inst::Const { dst, bits } => (dst, self.vector_const(*dst, [*bits as u32; LANES])),
+            Inst::Const { dst, bits } => (dst, self.broadcast_const(*dst, *bits)),
             Inst::Load { dst, from } if from.stride == 0 && self.is_constant(from) => {
                 self.broadcasts.insert(*dst, from);
                 return;
@@ -223,10 +255,21 @@ impl<'a> Emitter<'a, '_> {
                 let (a, b, c) = (self.multiplicand(*a), self.get(*b), self.get(*c));
                 (dst, self.b.ins().fma(a, b, c))
             }
-            Inst::Dot { .. } | Inst::Widen { .. } | Inst::Narrow { .. } => todo!(),
+            Inst::Dot { dst, a, b, c } => {
+                let (a, b, c) = (self.get(*a), self.get(*b), self.get(*c));
+                (dst, self.dot(a, b, c))
+            }
+            Inst::Widen { op, dst, a, upper } => {
+                let a = self.get(*a);
+                (dst, self.widen(*op, a, *upper))
+            }
+            Inst::Narrow { op, dst, a, b } => {
+                let (a, b) = (self.get(*a), self.get(*b));
+                (dst, self.narrow(*op, a, b))
+            }
             Inst::Compare { op, dst, a, b } => (dst, self.compare(*op, *a, *b)),
             Inst::Select { dst, mask, a, b } => {
-                let float = self.kernel.class(*a) == Class::F32;
+                let float = is_float(self.kernel.class(*a));
                 let (mut mask, a, b) = (self.get(*mask), self.get(*a), self.get(*b));
                 if float {
                     mask = self.as_float(mask);
@@ -274,11 +317,18 @@ impl<'a> Emitter<'a, '_> {
             UnaryOp::Ceil => self.b.ins().ceil(a),
             UnaryOp::Round => self.b.ins().nearest(a),
             UnaryOp::Trunc => self.b.ins().trunc(a),
+            UnaryOp::ToFloat if self.is_wide(a) => {
+                self.each_lane(types::F64X2, &[a], |e, x| e.b.ins().fcvt_from_sint(types::F64, x[0]))
+            }
             UnaryOp::ToFloat => self.b.ins().fcvt_from_sint(types::F32X4, a),
+            UnaryOp::ToInt if self.is_wide(a) => {
+                self.each_lane(types::I64X2, &[a], |e, x| e.b.ins().fcvt_to_sint_sat(types::I64, x[0]))
+            }
+            UnaryOp::ToInt => self.b.ins().fcvt_to_sint_sat(types::I32X4, a),
             UnaryOp::Bits => self.as_int(a),
             UnaryOp::FromBits => self.as_float(a),
             UnaryOp::Not => self.b.ins().bnot(a),
-            UnaryOp::ToInt | UnaryOp::Exchange { .. } => todo!(),
+            UnaryOp::Exchange { distance } => self.exchange(a, usize::from(distance)),
         }
     }
 
@@ -302,8 +352,10 @@ impl<'a> Emitter<'a, '_> {
             BinaryOp::Scale => self.scale(a, b),
             BinaryOp::IntAdd => self.b.ins().iadd(a, b),
             BinaryOp::IntSub => self.b.ins().isub(a, b),
-            BinaryOp::IntMul | BinaryOp::IntMax | BinaryOp::IntMin => todo!(),
-            BinaryOp::ShiftLeft | BinaryOp::ShiftRight | BinaryOp::ShiftRightSigned => todo!(),
+            BinaryOp::IntMul => self.b.ins().imul(a, b),
+            BinaryOp::IntMax => self.b.ins().smax(a, b),
+            BinaryOp::IntMin => self.b.ins().smin(a, b),
+            BinaryOp::ShiftLeft | BinaryOp::ShiftRight | BinaryOp::ShiftRightSigned => self.shift(op, a, b),
             BinaryOp::And => self.b.ins().band(a, b),
             BinaryOp::Or => self.b.ins().bor(a, b),
             BinaryOp::Xor => self.b.ins().bxor(a, b),
@@ -327,21 +379,25 @@ impl<'a> Emitter<'a, '_> {
     }
 
     fn shuffle(&mut self, op: Shuffle, a: Value, b: Value) -> Value {
-        let bytes = (0..LANES).flat_map(|lane| {
+        let lanes = [0, 1, 2, 3].map(|lane| {
             let (second, from) = op.source(LANES, lane);
-            let first = 16 * usize::from(second) + 4 * from;
-            (first..first + 4).map(|byte| byte as u8)
+            LANES * usize::from(second) + from
         });
-        let bytes: Vec<u8> = bytes.collect();
+        self.pick(types::F32X4, a, b, lanes)
+    }
+
+    /// A vector of these of the 8 parts of 32 bits that two have.
+    fn pick(&mut self, ty: Type, a: Value, b: Value, parts: [usize; LANES]) -> Value {
+        let bytes: Vec<u8> =
+            parts.iter().flat_map(|part| (4 * part..4 * part + 4).map(|at| at as u8)).collect();
         let order = self.b.func.dfg.immediates.push(ConstantData::from(bytes));
-        let flags = MemFlagsData::new().with_endianness(Endianness::Little);
-        let [a, b] = [a, b].map(|v| self.b.ins().bitcast(types::I8X16, flags, v));
+        let [a, b] = [a, b].map(|v| self.vector_bitcast(types::I8X16, v));
         let shuffled = self.b.ins().shuffle(a, b, order);
-        self.b.ins().bitcast(types::F32X4, flags, shuffled)
+        self.vector_bitcast(ty, shuffled)
     }
 
     fn compare(&mut self, op: Cmp, a: Reg, b: Reg) -> Value {
-        let float = self.kernel.class(a) == Class::F32;
+        let float = is_float(self.kernel.class(a));
         let (a, b) = (self.get(a), self.get(b));
         if float {
             let cc = match op {
@@ -395,14 +451,11 @@ impl<'a> Emitter<'a, '_> {
             }
         };
         let args: Vec<Value> = args.iter().map(|a| self.get(*a)).collect();
-        let mut result = args[0];
-        for lane in 0..LANES as u8 {
-            let lanes: Vec<Value> = args.iter().map(|a| self.b.ins().extractlane(*a, lane)).collect();
-            let call = self.b.ins().call(callee, &lanes);
-            let value = self.b.inst_results(call)[0];
-            result = self.b.ins().insertlane(result, value, lane);
-        }
-        result
+        let ty = self.type_of(args[0]);
+        self.each_lane(ty, &args, |e, lanes| {
+            let call = e.b.ins().call(callee, lanes);
+            e.b.inst_results(call)[0]
+        })
     }
 
     fn int(&mut self, value: &Int) -> Value {

@@ -4,16 +4,16 @@ use std::borrow::Cow;
 
 use nestjit_ir::layout::offset;
 use nestjit_ir::visit::walk_expr;
-use nestjit_ir::{Affine, BufId, Buffer, DType, Expr, Index, Var};
+use nestjit_ir::{Affine, BufId, Buffer, Expr, Index, Var};
 use smallvec::SmallVec;
 
 use super::facts::Element;
 use super::locals::Local;
-use super::{LANE, Result, Selector, unsupported};
+use super::value::mem_type;
+use super::{LANE, Result, Selector, Stop, unsupported};
 use crate::codegen::address::{allowed, inside};
-use crate::codegen::vcode::{Access, Address, Arg, Computed, Counter, Guard, Int, MemType};
-
-const ELEMENT: i64 = 4;
+use crate::codegen::vcode::{Access, Address, Arg, Computed, Counter, Guard, Int};
+use crate::lanes;
 
 /// An affine expression, taken apart.
 pub(super) struct Parts {
@@ -44,7 +44,7 @@ impl Selector<'_> {
             .iter()
             .map(|i| match i {
                 Index::Affine(a) => Ok(self.in_counters(a)),
-                Index::Value(_) => unsupported("an index that is not affine"),
+                Index::Value(_) => unsupported(lanes::COMPUTED),
             })
             .collect()
     }
@@ -56,7 +56,7 @@ impl Selector<'_> {
         for (dim, i) in index.iter().enumerate() {
             let Index::Value(e) = i else { continue };
             if !self.is_constant(e) || self.region.program.buf(buf).shape.contains(&0) {
-                return unsupported("an index that is not affine");
+                return unsupported(lanes::COMPUTED);
             }
             computed.push((dim, (**e).clone()));
             rest.to_mut()[dim] = Index::Affine(Affine::constant(0));
@@ -195,7 +195,7 @@ impl Selector<'_> {
         if guard.fits() { Ok(Some(guard)) } else { unsupported("a guard whose limits are too far apart") }
     }
 
-    /// An access to memory and the guards it needs.
+    /// An access to memory, of all lanes of a value, and the guards it needs.
     pub(super) fn access(
         &mut self,
         e: &Element<'_>,
@@ -203,9 +203,7 @@ impl Selector<'_> {
     ) -> Result<(Access, Vec<Guard>)> {
         let (buf, index) = (e.buf, e.index);
         let buffer = self.region.program.buf(buf);
-        if buffer.dtype != DType::F32 {
-            return unsupported("an access to a buffer that is not f32");
-        }
+        lanes::held(buffer.dtype).map_err(Stop::Unsupported)?;
         let mut guards = Vec::new();
         if e.form.affine {
             for &dim in &e.form.unsure {
@@ -242,7 +240,9 @@ impl Selector<'_> {
         let Some(at) = at else {
             return unsupported("an address that is not affine");
         };
-        let mut parts = self.parts(at, ELEMENT)?;
+        let ty = mem_type(self.region.program.buf(buf).dtype);
+        let element = ty.bytes();
+        let mut parts = self.parts(at, element)?;
         let (base, start) = match self.locals.get(&buf) {
             // Only what the code around a kernel can find has an address with a checked index.
             Some(_) if !computed.is_empty() => {
@@ -256,9 +256,9 @@ impl Selector<'_> {
                     return unsupported("a local buffer that each lane indexes in its own way");
                 }
                 let (start, vl) = (*start as i64, self.b.lanes() as i64);
-                parts = self.parts(at, ELEMENT * vl * self.chunks() as i64)?;
-                parts.lane = ELEMENT;
-                (self.b.arg(Arg::Scratch), start + ELEMENT * vl * self.chunk as i64)
+                parts = self.parts(at, element * vl * self.chunks() as i64)?;
+                parts.lane = element;
+                (self.b.arg(Arg::Scratch), start + element * vl * self.chunk as i64)
             }
             Some(_) => return unsupported("a local buffer indexed from outside"),
             None if !computed.is_empty() => (self.b.arg(Arg::Element(buf, computed, parts.outer)), 0),
@@ -269,7 +269,7 @@ impl Selector<'_> {
         // One element for all lanes is the same access whatever the lanes, unless guards tell them apart.
         let differ = parts.lane != 0 || guards.iter().any(|g| g.step != 0);
         let lanes = if differ { self.lanes() } else { 1 };
-        Ok((Access { address, stride: parts.lane, ty: MemType::F32, lanes, buf }, guards))
+        Ok((Access { address, stride: parts.lane, ty, lanes, buf }, guards))
     }
 
     /// An access that must be known to be inside its buffer.

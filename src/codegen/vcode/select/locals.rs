@@ -4,8 +4,9 @@ use nestjit_ir::{BufId, DType};
 use smallvec::SmallVec;
 
 use super::facts::Element;
-use super::{Result, Selector, Stop, Val, unsupported};
-use crate::codegen::vcode::{Class, Reg};
+use super::value::{Regs, Val, class_of};
+use super::{Result, Selector, Stop, unsupported};
+use crate::lanes;
 
 /// Registers that one local buffer may take.
 const MAX_REGISTERS: usize = 64;
@@ -16,7 +17,7 @@ const MAX_SCRATCH_BYTES: usize = 1 << 30;
 pub(super) enum Local {
     /// In registers. A register holds one element in all lanes, or consecutive elements.
     Registers {
-        class: Class,
+        dtype: DType,
         /// Declared within a vector loop: every lane has its own.
         per_lane: bool,
         /// What registers hold, in the order of elements. Most buffers hold one.
@@ -37,8 +38,8 @@ pub(super) struct Cell {
     len: usize,
     /// Whether lanes differ.
     varying: bool,
-    /// The registers, one for each chunk if every lane has its own.
-    registers: SmallVec<[Option<Reg>; 4]>,
+    /// The registers, one or a pair for each chunk if every lane has its own.
+    registers: SmallVec<[Option<Regs>; 4]>,
 }
 
 impl Selector<'_> {
@@ -47,10 +48,8 @@ impl Selector<'_> {
         if !self.region.private.contains(&buf) {
             return Ok(());
         }
+        lanes::held(buffer.dtype).map_err(Stop::Unsupported)?;
         let local = if self.spilled.contains(&buf) {
-            if buffer.dtype != DType::F32 {
-                return unsupported("a local buffer of truth values in memory");
-            }
             let offset = self.scratch_top;
             let copies = if self.group.is_some() { self.chunks() * self.b.lanes() } else { 1 };
             let bytes = buffer.storage_bytes().checked_mul(copies);
@@ -62,22 +61,8 @@ impl Selector<'_> {
             self.scratch_max = self.scratch_max.max(top);
             if self.group.is_some() { Local::LaneMemory(offset) } else { Local::Memory(offset) }
         } else {
-            let class = match buffer.dtype {
-                DType::F32 => Class::F32,
-                DType::Bool => Class::Mask,
-                DType::F64
-                | DType::F16
-                | DType::BF16
-                | DType::I64
-                | DType::I32
-                | DType::I16
-                | DType::I8
-                | DType::U64
-                | DType::U32
-                | DType::U16
-                | DType::U8 => return unsupported("a local buffer of another type"),
-            };
-            Local::Registers { class, per_lane: self.group.is_some(), cells: SmallVec::new(), count: 0 }
+            let dtype = buffer.dtype;
+            Local::Registers { dtype, per_lane: self.group.is_some(), cells: SmallVec::new(), count: 0 }
         };
         self.locals.insert(buf, local);
         Ok(())
@@ -94,8 +79,8 @@ impl Selector<'_> {
             return Ok(None);
         }
         let at = self.offset(e)?.map(|at| self.parts(&at, 1)).transpose()?;
-        let (lanes, chunk) = (self.lanes(), self.chunk);
-        let Some(Local::Registers { class, per_lane, cells, count }) = self.locals.get_mut(&buf) else {
+        let (lanes, chunk, pairs) = (self.lanes(), self.chunk, self.has_upper_half());
+        let Some(Local::Registers { dtype, per_lane, cells, count }) = self.locals.get_mut(&buf) else {
             return Ok(None);
         };
         let spill = Err(Stop::Spill(buf));
@@ -133,10 +118,19 @@ impl Selector<'_> {
         if cell.registers.len() <= which {
             cell.registers.resize(which + 1, None);
         }
-        let reg = *cell.registers[which].get_or_insert_with(|| {
-            *count += 1;
-            self.b.variable(*class)
+        let class = class_of(*dtype);
+        let regs = *cell.registers[which].get_or_insert_with(|| {
+            let mut variable = || {
+                *count += 1;
+                self.b.variable(class)
+            };
+            let low = variable();
+            match class.is_wide() {
+                // Equal lanes are in either half.
+                true => Regs::pair(low, if varying && pairs { variable() } else { low }),
+                false => Regs::one(low),
+            }
         });
-        Ok(Some(Val { reg, varying }))
+        Ok(Some(Val::new(*dtype, regs, varying)))
     }
 }

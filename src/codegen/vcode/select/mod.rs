@@ -1,33 +1,41 @@
 //! From nests to kernels: one selection for all instruction sets.
 //!
-//! Takes statements that are `f32` (and `bool` as masks) with affine indices. Serial loops become counted
+//! Takes statements on elements of any type with affine indices. Serial loops become counted
 //! loops, unrolled ones are replicated, a vector loop becomes as many registers as it has lanes for, the last
 //! one partly filled. A statement of a vector loop is emitted for all of its registers before the next
 //! statement, which is legal because lanes are independent. Local buffers that are only accessed at known
 //! places become registers. Whatever does not fit is [`Unsupported`]: the scalar compiler takes it.
 //!
-//! `expr` selects expressions, `access` addresses, `locals` places local buffers, `nested` decides which of
+//! `expr` selects expressions of what `value` says about them, with `float`, `integer` and `cast`; `reduce` selects reductions,
+//! `access` addresses, `memory` loads and stores, `locals` places local buffers, `nested` decides which of
 //! nested vector loops has the lanes, `transpose` emits blocks that are transposed in registers, `spills` finds the
 //! locals that need memory, `plan` the statements to select. `facts` keeps what is the same in every iteration.
 
 mod access;
+mod cast;
 mod expr;
 mod facts;
+mod float;
+mod integer;
 mod locals;
+mod memory;
 mod nested;
 pub(in crate::codegen) mod plan;
+mod reduce;
 mod spills;
 mod transpose;
+mod value;
 
 use nestjit_ir::visit::{Extents, walk_stmts};
-use nestjit_ir::{Affine, BufId, For, LoopKind, Program, Reduce, ReduceOp, Stmt, Store, Var};
+use nestjit_ir::{Affine, BufId, DType, For, LoopKind, Program, Stmt, Store, Var};
 
-use self::facts::{Element, Facts};
+use self::facts::Facts;
 use self::locals::Local;
+use self::value::Regs;
 use super::build::Builder;
-use super::{Arg, BinaryOp, Bound, Cmp, Combine, Counter, Kernel, Reg};
-use crate::codegen::contract::fused_update;
+use super::{Arg, Bound, Counter, Kernel, Reg};
 use crate::codegen::hash::{FastMap, FastSet};
+use crate::lanes;
 
 /// Registers that a vector loop may spread over; a longer loop is emitted as a counted loop of groups.
 const MAX_CHUNKS: usize = 16;
@@ -56,6 +64,10 @@ type Result<T> = std::result::Result<T, Stop>;
 
 fn unsupported<T>(why: &'static str) -> Result<T> {
     Err(Stop::Unsupported(why))
+}
+
+fn is_f64(dtype: DType) -> bool {
+    dtype == DType::F64
 }
 
 /// What to select for.
@@ -102,6 +114,7 @@ pub(in crate::codegen) fn select(region: &Region<'_>, machine: Machine) -> Resul
             chunk: 0,
             lanes: 0,
             locals: FastMap::default(),
+            wide_masks: FastMap::default(),
             spilled: &spilled,
             inside: &inside,
             scratch_top: 0,
@@ -173,13 +186,6 @@ struct Group {
     lanes: usize,
 }
 
-/// A value in a register, and whether lanes differ.
-#[derive(Clone, Copy)]
-struct Val {
-    reg: Reg,
-    varying: bool,
-}
-
 struct Selector<'a> {
     b: Builder,
     region: &'a Region<'a>,
@@ -194,6 +200,8 @@ struct Selector<'a> {
     /// The lanes in use of the register, which are the extent of [`LANE`]; 0 before the first vector loop.
     lanes: usize,
     locals: FastMap<BufId, Local>,
+    /// The pairs that masks were made of.
+    wide_masks: FastMap<Reg, Regs>,
     spilled: &'a FastSet<BufId>,
     inside: &'a Inside,
     scratch_top: usize,
@@ -212,7 +220,7 @@ impl Selector<'_> {
                 Stmt::Temp(buf) => self.declare(*buf)?,
                 Stmt::Store(s) => self.store(s)?,
                 Stmt::Reduce(r) => self.reduce(r)?,
-                Stmt::Call(_) => return unsupported("a call"),
+                Stmt::Call(_) => return unsupported(lanes::CALL),
             }
         }
         self.scratch_top = top;
@@ -356,14 +364,15 @@ impl Selector<'_> {
 
     fn store(&mut self, s: &Store) -> Result<()> {
         let target = self.region.facts.element(s.buf, &s.index);
+        let dtype = self.region.program.buf(s.buf).dtype;
         for chunk in 0..self.chunks() {
             self.set_chunk(chunk);
-            let value = self.expr(&s.value)?;
+            let value = self.expr_of(&s.value, dtype)?;
             if let Some(cell) = self.cell(&target)? {
                 if value.varying && !cell.varying {
                     return unsupported("lanes that store to one element");
                 }
-                self.b.assign(cell.reg, value.reg);
+                self.assign(cell.regs, value);
                 continue;
             }
             let access = self.inside(&target)?;
@@ -375,117 +384,9 @@ impl Selector<'_> {
                     continue;
                 }
             }
-            if !self.store_transposed(value.reg, &s.index, &access) {
-                self.b.store(value.reg, access);
-            }
-        }
-        Ok(())
-    }
-
-    fn reduce(&mut self, r: &Reduce) -> Result<()> {
-        let target = self.region.facts.element(r.buf, &r.index);
-        if self.group.is_some() && !self.target_varies(&target)? {
-            return self.reduce_lanes(r, &target);
-        }
-        for chunk in 0..self.chunks() {
-            self.set_chunk(chunk);
-            if let Some(cell) = self.cell(&target)? {
-                self.accumulate(r, cell.reg)?;
-                continue;
-            }
-            let access = self.inside(&target)?;
-            let new = if let Some((a, b)) = fused_update(r) {
-                let (a, b) = (self.float(a)?, self.float(b)?);
-                let old = self.b.load(access.clone());
-                self.b.fma(a.reg, b.reg, old)
-            } else {
-                let value = self.float(&r.value)?;
-                let old = self.b.load(access.clone());
-                self.combine(r.op, value.reg, old)
-            };
-            self.b.store(new, access);
-        }
-        Ok(())
-    }
-
-    /// Whether different lanes have different targets.
-    fn target_varies(&mut self, target: &Element<'_>) -> Result<bool> {
-        self.set_chunk(0);
-        match self.cell(target)? {
-            Some(cell) => Ok(cell.varying),
-            None => Ok(self.inside(target)?.stride != 0),
-        }
-    }
-
-    /// `variable = variable op value`.
-    fn accumulate(&mut self, r: &Reduce, variable: Reg) -> Result<()> {
-        if let Some((a, b)) = fused_update(r) {
-            let (a, b) = (self.float(a)?, self.float(b)?);
-            self.b.multiply_accumulate(variable, a.reg, b.reg);
-            return Ok(());
-        }
-        let value = self.float(&r.value)?;
-        self.accumulate_value(r.op, variable, value.reg);
-        Ok(())
-    }
-
-    fn accumulate_value(&mut self, op: ReduceOp, variable: Reg, value: Reg) {
-        match op {
-            ReduceOp::Add => self.b.update(BinaryOp::Add, variable, value),
-            ReduceOp::Mul => self.b.update(BinaryOp::Mul, variable, value),
-            ReduceOp::Max | ReduceOp::Min => {
-                let new = self.combine(op, value, variable);
-                self.b.assign(variable, new);
-            }
-        }
-    }
-
-    /// `a op b`; for max and min NaN if either is.
-    fn combine(&mut self, op: ReduceOp, a: Reg, b: Reg) -> Reg {
-        let op = match op {
-            ReduceOp::Add => return self.b.binary(BinaryOp::Add, a, b),
-            ReduceOp::Mul => return self.b.binary(BinaryOp::Mul, a, b),
-            ReduceOp::Max => BinaryOp::Max,
-            ReduceOp::Min => BinaryOp::Min,
-        };
-        // The instruction yields `b` if one is NaN, so only a NaN in `a` needs care.
-        let chosen = self.b.binary(op, a, b);
-        let nan = self.b.compare(Cmp::Unordered, a, a);
-        self.b.select(nan, a, chosen)
-    }
-
-    /// All lanes of the group are combined into one element.
-    fn reduce_lanes(&mut self, r: &Reduce, target: &Element<'_>) -> Result<()> {
-        let vl = self.b.lanes();
-        let op = match r.op {
-            ReduceOp::Add => Combine::Add,
-            ReduceOp::Mul => Combine::Mul,
-            ReduceOp::Max => Combine::Max,
-            ReduceOp::Min => Combine::Min,
-        };
-        let (mut full, mut rest) = (None, None);
-        for chunk in 0..self.chunks() {
-            self.set_chunk(chunk);
-            let value = self.float(&r.value)?.reg;
-            if self.lanes() < vl {
-                rest = Some(self.b.reduce(op, value, self.lanes()));
-            } else {
-                full = Some(match full {
-                    None => value,
-                    Some(sum) => self.combine(r.op, value, sum),
-                });
-            }
-        }
-        let full = full.map(|v| self.b.reduce(op, v, vl));
-        self.set_chunk(0);
-        for value in [full, rest].into_iter().flatten() {
-            if let Some(cell) = self.cell(target)? {
-                self.accumulate_value(r.op, cell.reg, value);
-            } else {
-                let access = self.inside(target)?;
-                let old = self.b.load(access.clone());
-                let new = self.combine(r.op, value, old);
-                self.b.store(new, access);
+            let value = self.full(value);
+            if !self.store_transposed(value.reg(), &s.index, &access) {
+                self.store_regs(value.regs, &access);
             }
         }
         Ok(())

@@ -3,7 +3,7 @@
 //! or not, however the nest is cut into segments, so that results do not depend on the cuts.
 
 use nestjit_ir::visit::{Extents, declared_temps, walk_exprs, walk_loops, walk_stmts};
-use nestjit_ir::{BufId, DType, Expr, For, LoopKind, Program, Stmt, Var};
+use nestjit_ir::{BufId, Expr, For, LoopKind, Program, Stmt, Var};
 
 use super::facts::Facts;
 use super::{Machine, Region, Stop, select};
@@ -53,8 +53,7 @@ pub(in crate::codegen) fn plan(
     machine: Machine,
 ) -> Plan {
     let facts = Facts::new(program, extents, machine.lanes);
-    let shared = shared_masks(program, nest);
-    let mut planner = Planner { facts: &facts, machine, shared, plan: Plan::default() };
+    let mut planner = Planner { facts: &facts, machine, plan: Plan::default() };
     let top = if has_vector_loop(nest) { Level::Vector } else { Level::Scalar };
     match parallel {
         Some(l) if l.extent == 0 => {}
@@ -93,8 +92,6 @@ impl Level {
 struct Planner<'a> {
     facts: &'a Facts<'a>,
     machine: Machine,
-    /// Locals that are in memory wherever the nest is cut.
-    shared: FastSet<BufId>,
     plan: Plan,
 }
 
@@ -192,20 +189,9 @@ impl Planner<'_> {
     /// The locals that are declared in `body` and not accessed in `after`.
     fn private(&self, body: &[Stmt], after: &[Stmt]) -> FastSet<BufId> {
         let outside = accessed(after);
-        let kept = |b: &BufId| !outside.contains(b) && !self.shared.contains(b);
+        let kept = |b: &BufId| !outside.contains(b);
         declared_temps(body).into_iter().filter(kept).collect()
     }
-}
-
-/// The locals at the top level of a nest that kernels can only keep in registers, and that several statements access:
-/// a cut between these would put them into memory.
-fn shared_masks(program: &Program, nest: &[Stmt]) -> FastSet<BufId> {
-    let users = |buf| nest.iter().filter(|s| accessed(std::slice::from_ref(*s)).contains(&buf)).count();
-    let locals = nest.iter().filter_map(|s| match s {
-        Stmt::Temp(buf) => Some(*buf),
-        _ => None,
-    });
-    locals.filter(|b| program.buf(*b).dtype == DType::Bool && users(*b) > 1).collect()
 }
 
 fn does_something(stmt: &Stmt) -> bool {

@@ -3,10 +3,10 @@
 //! In an unrolled loop around a vector loop, an access whose lanes lie apart may be adjacent along the unrolled
 //! loop. Blocks of such accesses, as many iterations as a register has lanes, move whole rows: what the lanes of all
 //! iterations read is loaded as rows and exchanged by shuffles, what they write is exchanged and stored as rows.
-//! Everything else in the loops is emitted as it stands.
+//! Everything else in the loops is emitted as it stands. Only `f32` is transposed.
 
 use nestjit_ir::visit::{declared_temps, walk_expr, walk_exprs};
-use nestjit_ir::{Affine, BufId, Expr, For, Index, Load, LoopKind, Stmt, Var};
+use nestjit_ir::{Affine, BufId, DType, Expr, For, Index, Load, LoopKind, Stmt, Var};
 
 use super::locals::Local;
 use super::{Group, MAX_CHUNKS, Result, Selector};
@@ -16,7 +16,7 @@ use crate::codegen::vcode::{Access, Bound, Class, Guard, Reg, Shuffle};
 /// Registers of a vector loop from which on blocks are emitted in a counted loop, if they can be.
 const COUNTED: usize = 3;
 
-/// Bytes of an element.
+/// Bytes of an element: those of other types are exchanged lane by lane, as shuffles take `f32`.
 const ELEMENT: i64 = 4;
 
 /// Some iterations of the unrolled loop, which one block holds.
@@ -96,6 +96,9 @@ impl Selector<'_> {
     }
 
     fn strides(&self, buf: BufId, index: &[Index], along: Var, across: Var) -> Option<Strides> {
+        if self.region.program.buf(buf).dtype != DType::F32 {
+            return None;
+        }
         let form = self.region.facts.form(buf, index);
         form.offset.as_ref().map(|at| (at.coeff(along), at.coeff(across)))
     }

@@ -1,0 +1,179 @@
+//! What vector lanes can compute: the table that passes ask before they make vector loops or merge nests, and that
+//! instruction selection takes its refusals from. Whatever it allows is selected.
+//!
+//! Every element type has lanes (see ARCHITECTURE), so the table lists exceptions. It looks at types and operations only; where
+//! elements lie, which loops carry what and what pays are questions of the passes.
+
+use nestjit_ir::{BinOp, BufId, DType, Expr, Index, Kind, Program, Scalar, Stmt};
+
+/// Why something cannot be computed in lanes.
+pub type Refusal = &'static str;
+
+/// No machine divides integers in lanes; up to 32 bits, floating-point numbers do it exactly.
+pub const WIDE_DIVISION: Refusal = "a division of integers of 64 bits";
+/// Powers of integers, by anything but 1, 2 and 3: a loop in each lane.
+pub const POWER: Refusal = "a power of integers";
+/// Where an element lies is computed for each element: kernels address memory by loop counters.
+pub const COMPUTED: Refusal = "an index that is not affine";
+/// A value with a check of its range, which ends the run with an error.
+pub const CHECKED: Refusal = "a value that is checked";
+/// Half types are converted in memory's terms only: 16 bits that scalar code widens and rounds.
+pub const HALF: Refusal = "a half type";
+/// A call of a function of the runtime.
+pub const CALL: Refusal = "a call";
+
+/// Whether lanes can hold values of a type.
+///
+/// # Errors
+/// The reason why they cannot.
+pub const fn held(dtype: DType) -> Result<(), Refusal> {
+    match dtype {
+        DType::F32 | DType::F64 | DType::Bool => Ok(()),
+        DType::I64 | DType::I32 | DType::I16 | DType::I8 => Ok(()),
+        DType::U64 | DType::U32 | DType::U16 | DType::U8 => Ok(()),
+        DType::F16 | DType::BF16 => Err(HALF),
+    }
+}
+
+/// Whether lanes can apply a binary operation that is defined on a type.
+///
+/// # Errors
+/// The reason why they cannot.
+pub fn binary(program: &Program, op: BinOp, left: &Expr, right: &Expr) -> Result<(), Refusal> {
+    let dtype = left.dtype(program);
+    let narrow = |e| is_narrow(program, e);
+    match (op, dtype.kind()) {
+        (_, Kind::Float | Kind::Bool) => Ok(()),
+        (BinOp::Div | BinOp::Rem | BinOp::Mod, Kind::Signed | Kind::Unsigned) => {
+            let fits = dtype.size() < 8 || (dtype == DType::I64 && narrow(left) && narrow(right));
+            if fits { Ok(()) } else { Err(WIDE_DIVISION) }
+        }
+        (BinOp::Pow, Kind::Signed | Kind::Unsigned) => match right.as_const().map(|e| e.as_f64()) {
+            Some(1.0 | 2.0 | 3.0) => Ok(()),
+            _ => Err(POWER),
+        },
+        _ => Ok(()),
+    }
+}
+
+/// Whether an `i64` is known to fit 32 bits, as far as the expression alone says: division of 64 bits has no lanes.
+fn is_narrow(program: &Program, e: &Expr) -> bool {
+    let narrow = |e: &Expr| is_narrow(program, e);
+    match e {
+        Expr::Const(Scalar::I64(v)) => i32::try_from(*v).is_ok(),
+        // Selection asks for the range of the variables.
+        Expr::Index(_) => true,
+        Expr::Cast(_, a) => match a.dtype(program) {
+            DType::I32 | DType::I16 | DType::I8 | DType::U16 | DType::U8 | DType::Bool => true,
+            DType::I64 => narrow(a),
+            DType::F32 | DType::F64 | DType::F16 | DType::BF16 | DType::U64 | DType::U32 => false,
+        },
+        // The smallest number divided by -1 has a bit more.
+        Expr::Binary(BinOp::Div, a, b) => {
+            narrow(a) && narrow(b) && b.as_const().is_some_and(|b| b != Scalar::I64(-1))
+        }
+        Expr::Binary(BinOp::Rem | BinOp::Mod | BinOp::Max | BinOp::Min, a, b) => narrow(a) && narrow(b),
+        Expr::Select(_, a, b) => narrow(a) && narrow(b),
+        Expr::Const(_) | Expr::Unary(..) | Expr::Binary(..) | Expr::Load(_) | Expr::Check(_) => false,
+    }
+}
+
+/// What is asked of one computation.
+struct Question<'a> {
+    program: &'a Program,
+    /// Whether a computed index is the same for all lanes, so that it can be computed before them.
+    constant: &'a dyn Fn(&Expr) -> bool,
+}
+
+impl Question<'_> {
+    fn access(&self, buf: BufId, index: &[Index]) -> Result<(), Refusal> {
+        held(self.program.buf(buf).dtype)?;
+        let fine = |i: &Index| match i {
+            Index::Affine(_) => true,
+            Index::Value(e) => (self.constant)(e),
+        };
+        if index.iter().all(fine) { Ok(()) } else { Err(COMPUTED) }
+    }
+
+    fn expr(&self, e: &Expr) -> Result<(), Refusal> {
+        match e {
+            Expr::Index(_) => Ok(()),
+            Expr::Const(s) => held(s.dtype()),
+            Expr::Load(l) => {
+                self.access(l.buf, &l.index)?;
+                l.otherwise.as_ref().map_or(Ok(()), |e| self.expr(e))
+            }
+            Expr::Check(_) => Err(CHECKED),
+            Expr::Unary(_, a) => self.expr(a),
+            Expr::Cast(to, a) => held(*to).and_then(|()| self.expr(a)),
+            Expr::Binary(op, a, b) => {
+                // Only these operations have exceptions.
+                if matches!(op, BinOp::Div | BinOp::Rem | BinOp::Mod | BinOp::Pow) {
+                    binary(self.program, *op, a, b)?;
+                }
+                self.expr(a)?;
+                self.expr(b)
+            }
+            Expr::Select(c, a, b) => {
+                self.expr(c)?;
+                self.expr(a)?;
+                self.expr(b)
+            }
+        }
+    }
+
+    fn stmts(&self, body: &[Stmt]) -> Result<(), Refusal> {
+        body.iter().try_for_each(|s| match s {
+            Stmt::Store(s) => self.access(s.buf, &s.index).and_then(|()| self.expr(&s.value)),
+            Stmt::Reduce(r) => self.access(r.buf, &r.index).and_then(|()| self.expr(&r.value)),
+            Stmt::Temp(b) => held(self.program.buf(*b).dtype),
+            Stmt::For(l) => self.stmts(&l.body),
+            Stmt::Call(_) => Err(CALL),
+        })
+    }
+}
+
+/// Whether lanes can execute statements, whatever loops are among them.
+///
+/// # Errors
+/// The first reason why they cannot.
+pub fn stmts(program: &Program, body: &[Stmt]) -> Result<(), Refusal> {
+    stmts_with(program, body, &|_| false)
+}
+
+/// The same where some computed indices are the same for all lanes: those for which `constant` holds.
+///
+/// # Errors
+/// The first reason why they cannot.
+pub fn stmts_with(program: &Program, body: &[Stmt], constant: &dyn Fn(&Expr) -> bool) -> Result<(), Refusal> {
+    Question { program, constant }.stmts(body)
+}
+
+/// Registers that a value takes, in units of those of an `f32`.
+pub const fn registers(dtype: DType) -> usize {
+    match dtype {
+        DType::F64 | DType::I64 | DType::U64 => 2,
+        DType::F32 | DType::I32 | DType::I16 | DType::I8 => 1,
+        DType::U32 | DType::U16 | DType::U8 | DType::Bool | DType::F16 | DType::BF16 => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indices_are_divided_in_lanes_and_other_wide_integers_are_not() {
+        let p = Program::default();
+        let expr = |p: &Program, e: &Expr| Question { program: p, constant: &|_| false }.expr(e);
+        let index = || Expr::index(nestjit_ir::Affine::constant(3));
+        let by = |e: Expr, d: i64| e.binary(BinOp::Div, Expr::i64(d));
+        assert_eq!(expr(&p, &by(by(index(), 4), 5)), Ok(()));
+        assert_eq!(expr(&p, &by(index(), -1)), Ok(()));
+        assert_eq!(expr(&p, &by(by(index(), -1), 5)), Err(WIDE_DIVISION));
+        assert_eq!(expr(&p, &by(index(), 1 << 40)), Err(WIDE_DIVISION));
+        assert_eq!(expr(&p, &by(index() * index(), 4)), Err(WIDE_DIVISION));
+        assert_eq!(expr(&p, &Expr::i64(7).pow(Expr::i64(2))), Ok(()));
+        assert_eq!(expr(&p, &Expr::i64(7).pow(index())), Err(POWER));
+    }
+}
