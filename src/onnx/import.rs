@@ -215,12 +215,13 @@ impl<'m> Importer<'m> {
         opset: i64,
     ) -> Result<Vec<ValueId>> {
         let mut cx = NodeCx::new(self, node, scope, name, inputs, opset)?;
+        cx.widen(entry.rounded_like)?;
         let results = (entry.import)(&mut cx)?;
         cx.attributes.expect_all_read()?;
         if opset > MAX_OPSET {
             cx.expect_all_inputs_read()?;
         }
-        Ok(results)
+        cx.rounded(results, entry.rounded_like)
     }
 
     /// How the node's operator is imported, and the version of its set; `None` if it is a function.

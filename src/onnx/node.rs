@@ -6,6 +6,7 @@ use nestjit_ir::{CheckKind, DType, Scalar, bf16, f16};
 
 use super::attributes::Attributes;
 use super::import::Importer;
+use super::ops::AS_COMPUTED;
 use super::proto::NodeProto;
 use super::scope::Scope;
 use crate::error::{Error, ErrorKind, Result};
@@ -22,6 +23,8 @@ pub(super) struct NodeCx<'a, 'm> {
     pub opset: i64,
     name: &'a str,
     inputs: Vec<Option<ValueId>>,
+    /// The types of the inputs in the model; those at hand may have become `f32`.
+    given: Vec<Option<DType>>,
     /// One more than the last input that has been looked at.
     inputs_read: Cell<usize>,
 }
@@ -37,7 +40,40 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         opset: i64,
     ) -> Result<NodeCx<'a, 'm>> {
         let attributes = Attributes::new(node, scope)?;
-        Ok(NodeCx { importer, node, scope, attributes, opset, name, inputs, inputs_read: Cell::new(0) })
+        let given = inputs.iter().map(|id| id.map(|id| importer.graph.value(id).dtype)).collect();
+        let inputs_read = Cell::new(0);
+        Ok(NodeCx { importer, node, scope, attributes, opset, name, inputs, given, inputs_read })
+    }
+
+    /// Gives the node `f32` instead of half types, if its results are [rounded](NodeCx::rounded) like any input.
+    pub fn widen(&mut self, like: &[usize]) -> Result<()> {
+        let count = if like.is_empty() { 0 } else { self.inputs.len() };
+        for i in 0..count {
+            if let (Some(x), Some(DType::F16 | DType::BF16)) = (self.inputs[i], self.given[i]) {
+                self.inputs[i] = Some(self.cast(x, DType::F32)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Results that were computed in `f32` in the half types of these inputs, the last one for all further results.
+    pub fn rounded(&mut self, results: Vec<ValueId>, like: &[usize]) -> Result<Vec<ValueId>> {
+        let Some(last) = like.last() else { return Ok(results) };
+        let rounded = results.into_iter().enumerate().map(|(i, result)| {
+            let like = *like.get(i).unwrap_or(last);
+            // What an input that is left out would have told, the first one does.
+            let first = if like == AS_COMPUTED { None } else { self.given_dtype(0) };
+            match (self.given_dtype(like).or(first), self.dtype(result)) {
+                (Some(to @ (DType::F16 | DType::BF16)), DType::F32) => self.cast(result, to),
+                _ => Ok(result),
+            }
+        });
+        rounded.collect()
+    }
+
+    /// The type that an input has in the model, if it is given.
+    pub fn given_dtype(&self, index: usize) -> Option<DType> {
+        self.given.get(index).copied().flatten()
     }
 
     /// The node's name.

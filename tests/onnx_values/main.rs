@@ -6,6 +6,7 @@ mod common;
 
 mod attention;
 mod exactness;
+mod halves;
 mod quantized_lstm;
 mod sampling;
 

@@ -68,8 +68,8 @@ pub(super) const OPS: &[OpEntry] = &[
     op("Softplus", 1, |cx| unary(cx, Unary::Softplus)),
     op("Softsign", 1, |cx| unary(cx, Unary::Softsign)),
     op("Sqrt", 1, |cx| unary(cx, Unary::Sqrt)),
-    op("SwiGLU", 28, swiglu),
-    op("Swish", 24, swish),
+    op("SwiGLU", 28, swiglu).in_f32(&[0]),
+    op("Swish", 24, swish).in_f32(&[0]),
     op("Tan", 7, |cx| unary(cx, Unary::Tan)),
     op("Tanh", 1, |cx| unary(cx, Unary::Tanh)),
     op("ThresholdedRelu", 10, |cx| {

@@ -9,8 +9,10 @@ use super::{OpEntry, one, op};
 use crate::error::{Error, Result};
 use crate::graph::{Binary, Op, PadMode, Reduction, Unary, ValueId};
 
-pub(super) const OPS: &[OpEntry] =
-    &[op("Attention", 23, attention).changing(), op("RotaryEmbedding", 23, rotary_embedding)];
+pub(super) const OPS: &[OpEntry] = &[
+    op("Attention", 23, attention).in_f32(&[0, 0, 2, 0]).changing(),
+    op("RotaryEmbedding", 23, rotary_embedding).in_f32(&[0]),
+];
 
 /// `[B, T, H * D]` as `[B, H, T, D]`; what has four dimensions is that already.
 pub(super) fn heads(cx: &mut NodeCx<'_, '_>, x: ValueId, heads: Option<usize>) -> Result<ValueId> {

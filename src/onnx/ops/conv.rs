@@ -7,7 +7,8 @@ use super::{OpEntry, one, op};
 use crate::error::{Error, Result};
 use crate::graph::{Format, Op, PadMode, ValueId, Window};
 
-pub(super) const OPS: &[OpEntry] = &[op("Conv", 1, conv), op("ConvTranspose", 1, conv_transpose)];
+pub(super) const OPS: &[OpEntry] =
+    &[op("Conv", 1, conv), op("ConvTranspose", 1, conv_transpose).in_f32(&[0])];
 
 fn conv(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     cx.expect_inputs(3)?;

@@ -9,7 +9,7 @@ use crate::graph::{Binary, Op, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[
     op("Compress", 9, compress),
-    op("Det", 11, det),
+    op("Det", 11, det).in_f32(&[0]),
     op("NonMaxSuppression", 10, host::import),
     op("NonZero", 9, host::import),
     op("Unique", 11, host::import),

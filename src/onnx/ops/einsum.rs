@@ -8,7 +8,7 @@ use super::{OpEntry, one, op};
 use crate::error::{Error, Result};
 use crate::graph::{Binary, Reduction, ValueId};
 
-pub(super) const OPS: &[OpEntry] = &[op("Einsum", 12, einsum)];
+pub(super) const OPS: &[OpEntry] = &[op("Einsum", 12, einsum).in_f32(&[0])];
 
 /// A dimension's name: a letter, or a position in the ellipsis.
 type Label = u32;

@@ -25,7 +25,7 @@ pub(super) const OPS: &[OpEntry] = &[
     op("Less", 1, |cx| binary(cx, Binary::Lt)),
     op("LessOrEqual", 12, |cx| binary(cx, Binary::Le)),
     op("Max", 1, |cx| variadic(cx, Binary::Max)),
-    op("Mean", 1, mean),
+    op("Mean", 1, mean).in_f32(&[0]),
     op("Min", 1, |cx| variadic(cx, Binary::Min)),
     op("Mod", 10, |cx| {
         let fmod = cx.flag("fmod", false)?;
@@ -38,9 +38,9 @@ pub(super) const OPS: &[OpEntry] = &[
     op("Mul", 1, |cx| binary(cx, Binary::Mul)),
     op("Or", 1, |cx| logical(cx, Binary::Or)),
     op("PRelu", 1, prelu),
-    op("Pow", 1, pow),
+    op("Pow", 1, pow).in_f32(&[0]),
     op("Sub", 1, |cx| binary(cx, Binary::Sub)),
-    op("Sum", 1, |cx| variadic(cx, Binary::Add)),
+    op("Sum", 1, |cx| variadic(cx, Binary::Add)).in_f32(&[0]),
     op("Where", 9, |cx| {
         let [c, a, b] = [cx.input(0)?, cx.input(1)?, cx.input(2)?];
         one(cx.select(c, a, b))

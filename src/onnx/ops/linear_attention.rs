@@ -8,8 +8,8 @@ use crate::error::{Error, Result};
 use crate::graph::{Binary, Format, Op, Unary, ValueId, Window};
 
 pub(super) const OPS: &[OpEntry] = &[
-    op("CausalConvWithState", 27, causal_conv).changing(),
-    op("LinearAttention", 27, linear_attention).changing(),
+    op("CausalConvWithState", 27, causal_conv).in_f32(&[0]).changing(),
+    op("LinearAttention", 27, linear_attention).in_f32(&[0, 3]).changing(),
 ];
 
 /// The longest sequence that is unrolled.

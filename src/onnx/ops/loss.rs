@@ -12,12 +12,14 @@ pub(super) const OPS: &[OpEntry] = &[
     op("NegativeLogLikelihoodLoss", 12, |cx| {
         let x = cx.input(0)?;
         one(negative_log_likelihood(cx, x))
-    }),
+    })
+    .in_f32(&[0]),
     op("SoftmaxCrossEntropyLoss", 12, |cx| {
         let x = cx.input(0)?;
         let log_probabilities = cx.add(Op::LogSoftmax { axis: 1 }, &[x])?;
         Ok(vec![negative_log_likelihood(cx, log_probabilities)?, log_probabilities])
-    }),
+    })
+    .in_f32(&[0]),
 ];
 
 /// `-x[n, target[n, ..], ..] * weight[target[n, ..]]`; where the target is `ignore_index`, the weight is 0.

@@ -59,12 +59,28 @@ pub struct OpEntry {
     /// one ([`MAX_OPSET`](super::MAX_OPSET)) it is not supported; of other operators everything is that has only
     /// attributes and inputs which are known.
     pub changing: bool,
+    /// For an operator that becomes several core operations: the operands whose types its outputs have, in order, the last
+    /// one for all further outputs. On half types it is computed in `f32` throughout, and each output is rounded once. Empty
+    /// for what is one core operation, or moves and compares only.
+    pub(super) rounded_like: &'static [usize],
     pub(super) import: Import,
 }
 
+/// An output that has the type it is computed in, whatever the operands are.
+pub(super) const AS_COMPUTED: usize = usize::MAX;
+
 /// An operator of the default domain.
 const fn op(name: &'static str, since: i64, import: Import) -> OpEntry {
-    OpEntry { domain: "", name, since, until: None, session: false, changing: false, import }
+    OpEntry {
+        domain: "",
+        name,
+        since,
+        until: None,
+        session: false,
+        changing: false,
+        rounded_like: &[],
+        import,
+    }
 }
 
 /// An operator of ONNX Runtime's own domain, of which there is one version.
@@ -81,6 +97,11 @@ impl OpEntry {
     /// The same operator, whose meaning is not settled.
     const fn changing(self) -> OpEntry {
         OpEntry { changing: true, ..self }
+    }
+
+    /// The same operator, of several steps, none of which is rounded to a half type.
+    const fn in_f32(self, rounded_like: &'static [usize]) -> OpEntry {
+        OpEntry { rounded_like, ..self }
     }
 
     /// The same operator, which only a session can run.

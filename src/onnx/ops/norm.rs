@@ -2,19 +2,19 @@
 
 use super::super::limit;
 use super::super::node::{NodeCx, axes};
-use super::{OpEntry, one, op};
+use super::{AS_COMPUTED, OpEntry, one, op};
 use crate::error::{Error, Result};
 use crate::graph::{Binary, Format, Op, PoolKind, Reduction, Unary, ValueId, Window};
 
 pub(super) const OPS: &[OpEntry] = &[
-    op("BatchNormalization", 1, batch),
-    op("GroupNormalization", 18, group),
+    op("BatchNormalization", 1, batch).in_f32(&[0, 3, 4]),
+    op("GroupNormalization", 18, group).in_f32(&[0]),
     op("InstanceNormalization", 1, instance),
-    op("LRN", 1, local_response),
-    op("LayerNormalization", 17, layer),
-    op("LpNormalization", 1, lp),
-    op("MeanVarianceNormalization", 9, mean_variance),
-    op("RMSNormalization", 23, rms),
+    op("LRN", 1, local_response).in_f32(&[0]),
+    op("LayerNormalization", 17, layer).in_f32(&[0, AS_COMPUTED]),
+    op("LpNormalization", 1, lp).in_f32(&[0]),
+    op("MeanVarianceNormalization", 9, mean_variance).in_f32(&[0]),
+    op("RMSNormalization", 23, rms).in_f32(&[1]),
 ];
 
 const FORMAT: Format = Format::ChannelsFirst;

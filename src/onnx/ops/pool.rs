@@ -10,9 +10,9 @@ use crate::graph::{Binary, Format, Op, PadMode, PoolKind, Reduction, Unary, Valu
 pub(super) const OPS: &[OpEntry] = &[
     op("AveragePool", 1, average),
     op("GlobalAveragePool", 1, |cx| global(cx, PoolKind::Average { count_include_pad: false })),
-    op("GlobalLpPool", 2, global_lp),
+    op("GlobalLpPool", 2, global_lp).in_f32(&[0]),
     op("GlobalMaxPool", 1, |cx| global(cx, PoolKind::Max)),
-    op("LpPool", 2, lp),
+    op("LpPool", 2, lp).in_f32(&[0]),
     op("MaxPool", 1, max),
 ];
 

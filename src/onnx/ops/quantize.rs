@@ -5,18 +5,18 @@ use nestjit_ir::DType;
 use super::super::node::{NodeCx, axis, extent};
 use super::super::tensor::dtype;
 use super::window::{spatial, window};
-use super::{OpEntry, one, op};
+use super::{AS_COMPUTED, OpEntry, one, op};
 use crate::error::{Error, Result};
 use crate::graph::{Binary, Format, Op, Reduction, Unary, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[
     op("ConvInteger", 10, conv_integer),
-    op("DequantizeLinear", 10, dequantize_linear),
+    op("DequantizeLinear", 10, dequantize_linear).in_f32(&[AS_COMPUTED]),
     op("DynamicQuantizeLinear", 11, dynamic_quantize_linear),
     op("MatMulInteger", 10, matmul_integer),
-    op("QLinearConv", 10, qlinear_conv),
-    op("QLinearMatMul", 10, qlinear_matmul),
-    op("QuantizeLinear", 10, quantize_linear),
+    op("QLinearConv", 10, qlinear_conv).in_f32(&[AS_COMPUTED]),
+    op("QLinearMatMul", 10, qlinear_matmul).in_f32(&[AS_COMPUTED]),
+    op("QuantizeLinear", 10, quantize_linear).in_f32(&[AS_COMPUTED]),
 ];
 
 /// The range of a quantised type.
@@ -154,13 +154,16 @@ pub(super) fn dequantize_linear(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>>
     let at = cx.int("axis", 1)?;
     let block = extent(cx.int("block_size", 0)?, "block_size")?;
     let to = match cx.int("output_dtype", 0)? {
-        0 => cx.dtype(scale),
+        0 => cx.given_dtype(1).unwrap_or(cx.dtype(scale)),
         number => dtype(i32::try_from(number).map_err(|_| Error::invalid("there is no such element type"))?)?,
     };
     let scale = spread(cx, scale, x, at, block)?;
-    let scale = cx.cast(scale, to)?;
+    // Half types are rounded to at the end.
+    let computed = if to.size() < DType::F32.size() { DType::F32 } else { to };
+    let scale = cx.cast(scale, computed)?;
     let zero = cx.optional(2).map(|zero| spread(cx, zero, x, at, block)).transpose()?;
-    one(dequantized(cx, x, scale, zero))
+    let y = dequantized(cx, x, scale, zero)?;
+    one(cx.cast(y, to))
 }
 
 /// `(x - zero) * scale`, of the scale's type; scale and zero point broadcast to `x`.

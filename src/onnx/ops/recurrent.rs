@@ -15,9 +15,10 @@ pub(super) const OPS: &[OpEntry] = &[
     op("GRU", 7, |cx| {
         let linear_before_reset = cx.flag("linear_before_reset", false)?;
         layer(cx, RecurrentKind::Gru { linear_before_reset })
-    }),
-    op("LSTM", 7, |cx| layer(cx, RecurrentKind::Lstm)),
-    op("RNN", 7, |cx| layer(cx, RecurrentKind::Rnn)),
+    })
+    .in_f32(&[0]),
+    op("LSTM", 7, |cx| layer(cx, RecurrentKind::Lstm)).in_f32(&[0]),
+    op("RNN", 7, |cx| layer(cx, RecurrentKind::Rnn)).in_f32(&[0]),
 ];
 
 fn layer(cx: &mut NodeCx<'_, '_>, kind: RecurrentKind) -> Result<Vec<ValueId>> {

@@ -10,8 +10,8 @@ use crate::graph::{Binary, Op, PadMode, Reduction, ValueId};
 pub(super) const OPS: &[OpEntry] = &[
     op("ArgMax", 1, |cx| arg_reduce(cx, true)),
     op("ArgMin", 1, |cx| arg_reduce(cx, false)),
-    op("CumProd", 26, |cx| running(cx, Binary::Mul, 1.0)),
-    op("CumSum", 11, |cx| running(cx, Binary::Add, 0.0)),
+    op("CumProd", 26, |cx| running(cx, Binary::Mul, 1.0)).in_f32(&[0]),
+    op("CumSum", 11, |cx| running(cx, Binary::Add, 0.0)).in_f32(&[0]),
     op("ReduceL1", 1, |cx| reduce(cx, Reduction::L1, 18)),
     op("ReduceL2", 1, |cx| reduce(cx, Reduction::L2, 18)),
     op("ReduceLogSum", 1, |cx| reduce(cx, Reduction::LogSum, 18)),

@@ -8,7 +8,8 @@ use super::{OpEntry, one, op};
 use crate::error::{Error, Result};
 use crate::graph::{Binary, Op, Unary, ValueId};
 
-pub(super) const OPS: &[OpEntry] = &[op("Resize", 10, resize), op("Upsample", 7, upsample).until(9)];
+pub(super) const OPS: &[OpEntry] =
+    &[op("Resize", 10, resize).in_f32(&[0]), op("Upsample", 7, upsample).in_f32(&[0]).until(9)];
 
 /// How elements between elements are computed.
 #[derive(Clone, Copy, PartialEq, Debug)]

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::graph::{Binary, Op, Reduction, ValueId};
 use crate::tensor::Tensor;
 
-pub(super) const OPS: &[OpEntry] = &[op("RoiAlign", 10, roi_align)];
+pub(super) const OPS: &[OpEntry] = &[op("RoiAlign", 10, roi_align).in_f32(&[0])];
 
 /// Regions of images, divided into bins, each the mean or maximum of a few samples.
 fn roi_align(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {

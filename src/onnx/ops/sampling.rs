@@ -11,9 +11,9 @@ use crate::error::{Error, Result};
 use crate::graph::{Binary, Op, Unary, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[
-    op("AffineGrid", 20, affine_grid),
-    op("DeformConv", 19, deform_conv),
-    op("GridSample", 16, grid_sample),
+    op("AffineGrid", 20, affine_grid).in_f32(&[0]),
+    op("DeformConv", 19, deform_conv).in_f32(&[0]),
+    op("GridSample", 16, grid_sample).in_f32(&[0]),
 ];
 
 /// What is read between elements.

@@ -15,11 +15,11 @@ pub(super) const OPS: &[OpEntry] = &[
     op("BlackmanWindow", 17, |cx| {
         window(cx, |t| 0.42 - 0.5 * (2.0 * PI * t).cos() + 0.08 * (4.0 * PI * t).cos())
     }),
-    op("DFT", 17, dft),
+    op("DFT", 17, dft).in_f32(&[0]),
     op("HammingWindow", 17, |cx| window(cx, |t| 25.0 / 46.0 - 21.0 / 46.0 * (2.0 * PI * t).cos())),
     op("HannWindow", 17, |cx| window(cx, |t| (PI * t).sin().powi(2))),
     op("MelWeightMatrix", 17, mel_weight_matrix),
-    op("STFT", 17, stft),
+    op("STFT", 17, stft).in_f32(&[0]),
 ];
 
 fn output_type(cx: &NodeCx<'_, '_>) -> Result<DType> {

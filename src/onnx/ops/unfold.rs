@@ -10,8 +10,11 @@ use super::{OpEntry, one, op};
 use crate::error::{Error, Result};
 use crate::graph::{Binary, Op, PadMode, Reduction, ValueId};
 
-pub(super) const OPS: &[OpEntry] =
-    &[op("Col2Im", 18, col2im), op("MaxUnpool", 9, max_unpool), op("TensorScatter", 24, tensor_scatter)];
+pub(super) const OPS: &[OpEntry] = &[
+    op("Col2Im", 18, col2im).in_f32(&[0]),
+    op("MaxUnpool", 9, max_unpool),
+    op("TensorScatter", 24, tensor_scatter),
+];
 
 /// Overlapping blocks added up.
 fn col2im(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
