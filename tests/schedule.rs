@@ -8,7 +8,7 @@ use nestjit::target::{Isa, Target};
 use nestjit::unit::{Remark, Unit};
 use nestjit_ir::interp::{Mode, Value, interpret, no_calls};
 use nestjit_ir::verify::{Stage, verify};
-use nestjit_ir::{BufId, Program, Role, parse::parse};
+use nestjit_ir::{BufId, Kind, Program, Role, parse::parse};
 
 const PASSES: [&str; 6] = ["ChooseLayout", "PeelBorders", "Tile", "Vectorize", "BlockSums", "Parallelize"];
 
@@ -32,7 +32,15 @@ fn inputs(program: &Program) -> HashMap<BufId, Value> {
             let buffer = program.buf(b);
             let name = buffer.name.split(".packed").next().unwrap_or_default();
             let seed = name.bytes().fold(7usize, |s, c| (s * 31 + usize::from(c)) % 1009);
-            let value = |i: usize| (((i * 7919 + seed * 104_729) % 2003) as f64 / 1001.0 - 1.0) * 0.7;
+            // Bytes take all values, sums of their products stay exact.
+            let (scale, offset) = match buffer.dtype.kind() {
+                Kind::Float => (0.7, 0.0),
+                Kind::Signed => (127.5, 0.0),
+                Kind::Unsigned => (127.5, 127.5),
+                Kind::Bool => (1.0, 0.0),
+            };
+            let value =
+                |i: usize| (((i * 7919 + seed * 104_729) % 2003) as f64 / 1001.0 - 1.0) * scale + offset;
             (b, Value::from_fn(buffer.dtype, &buffer.shape, value))
         })
         .collect()
@@ -72,7 +80,8 @@ fn schedule(text: &str, isa: Isa, threads: usize) -> (Program, Vec<Remark>) {
         for ((buffer, a), (_, b)) in expected.iter().zip(&found) {
             for i in 0..a.len() {
                 let (x, y) = (a.data.get(i).unwrap().as_f64(), b.data.get(i).unwrap().as_f64());
-                let same = x == y || (x - y).abs() <= 2e-6 * (1.0 + x.abs()) || (x.is_nan() && y.is_nan());
+                let rounded = a.dtype().kind() == Kind::Float && (x - y).abs() <= 2e-6 * (1.0 + x.abs());
+                let same = x == y || rounded || (x.is_nan() && y.is_nan());
                 assert!(
                     same,
                     "%{buffer}[{i}]: {x} before, {y} after {name} on {isa:?}\n{text}\n{}",
@@ -409,4 +418,89 @@ fn what_depends_stays() {
     let text = p.to_string();
     assert!(!text.contains("vector") && !text.contains("parallel"), "{text}");
     assert!(remarks.iter().any(|r| r.pass == "Vectorize" && r.code == "dependence" && !r.applied));
+}
+
+/// A product of bytes, `unsigned` on the left or on the right, whose sums are made bytes again.
+fn byte_gemm(
+    (n, m, k): (usize, usize, usize),
+    transposed: bool,
+    weights: &str,
+    unsigned_left: bool,
+) -> String {
+    let (shape, at) = if transposed { ([m, k], "m,k") } else { ([k, m], "k,m") };
+    let (a, b) = if unsigned_left { ("u8", "i8") } else { ("i8", "u8") };
+    format!(
+        "nest @gemm(in %x: {a}[{n},{k}], {weights} %w: {b}[{},{}], const %s: f32[{m}], const %b: i32[{m}], out %y: u8[{n},{m}]) {{
+          for n < {n} {{ for m < {m} {{
+            temp %t: i32
+            %t = 0i32
+            for k < {k} {{ %t += i32(%x[n,k]) * i32(%w[{at}]) }}
+            %y[n,m] = u8(min(max(round(f32(%t + %b[m]) * %s[m] * 0.01) + 128.0, 0.0), 255.0))
+          }} }}
+        }}",
+        shape[0], shape[1]
+    )
+}
+
+/// The groups of bytes that dot products add up, in the program's buffers.
+fn groups(program: &Program) -> usize {
+    program.buffers.iter().filter(|b| b.layout.interleave.is_some_and(|(_, n)| n == 4)).count()
+}
+
+#[test]
+fn products_of_bytes_are_added_up_in_groups() {
+    for (n, m, k) in [(1, 1, 1), (1, 17, 64), (3, 64, 17), (17, 3, 5), (64, 17, 3), (5, 33, 8), (7, 130, 30)]
+    {
+        for transposed in [false, true] {
+            for unsigned_left in [false, true] {
+                let text = byte_gemm((n, m, k), transposed, "const", unsigned_left);
+                everywhere(&text);
+                everywhere(&byte_gemm((n, m, k), transposed, "in", unsigned_left));
+                let (program, _) = schedule(&text, Isa::Avx512, 1);
+                assert_eq!(groups(&program), usize::from(m > 1 && k > 1), "{program}");
+            }
+        }
+    }
+    // Both signed, or both unsigned: no dot product.
+    let text = byte_gemm((5, 33, 8), false, "const", true);
+    for text in [text.replace("u8[5,8]", "i8[5,8]"), text.replace("i8[8,33]", "u8[8,33]")] {
+        everywhere(&text);
+        assert_eq!(groups(&schedule(&text, Isa::Avx512, 1).0), 0);
+    }
+}
+
+#[test]
+fn convolutions_of_bytes() {
+    let bytes = |text: &str, zero: u8| {
+        text.replace("%x: f32", "%x: u8")
+            .replace("%w: f32", "%w: i8")
+            .replace("%t: f32[]", "%t: i32")
+            .replace("%t = 0.0", "%t = 0i32")
+            .replace("%t += (%x", "%t += i32((%x")
+            .replace("else 0.0)", &format!("else {zero}u8))"))
+            .replace("%t += %x[", "%t += i32(%x[")
+            .replace("] * %w", "]) * %w")
+            .replace("%w[co,ci,kh,kw]", "i32(%w[co,ci,kh,kw])")
+            .replace("%w[co,0,kh,kw]", "i32(%w[co,0,kh,kw])")
+            .replace("max(%t + %b[co], 0.0)", "max(f32(%t) + %b[co], 0.0)")
+    };
+    for channels_last in [false, true] {
+        for depthwise in [false, true] {
+            for (kernel, stride, dilation, pad) in
+                [(1, 1, 1, 0), (3, 1, 1, 1), (3, 2, 1, 1), (3, 1, 2, 2), (7, 2, 1, 3)]
+            {
+                for (size, channels) in [((9, 13), (6, 5)), ((7, 8), (3, 17))] {
+                    let channels = if depthwise { (channels.1, channels.1) } else { channels };
+                    let conv =
+                        Conv { size, channels, kernel, stride, dilation, pad, channels_last, depthwise };
+                    let text = bytes(&conv.text(), 37);
+                    everywhere(&text);
+                    let (program, _) = schedule(&text, Isa::Avx512, 1);
+                    if channels_last && !depthwise {
+                        assert_eq!(groups(&program), 1, "{program}");
+                    }
+                }
+            }
+        }
+    }
 }

@@ -3,6 +3,7 @@
 mod aarch64;
 mod computed;
 mod cuts;
+mod dot;
 mod extreme;
 pub(super) mod harness;
 mod lanes;

@@ -9,6 +9,11 @@ use crate::target::Isa;
 
 /// The instructions of the innermost loops that multiply and accumulate.
 fn k_loops(text: &str) -> Vec<Vec<&str>> {
+    loops_with(text, "vfmadd")
+}
+
+/// The instructions of the innermost loops that have such an instruction.
+pub(super) fn loops_with<'t>(text: &'t str, instruction: &str) -> Vec<Vec<&'t str>> {
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     let mut loops = Vec::new();
     for (i, line) in lines.iter().enumerate() {
@@ -23,7 +28,7 @@ fn k_loops(text: &str) -> Vec<Vec<&str>> {
             continue;
         };
         let body = &lines[head..=i];
-        if body.iter().any(|l| l.contains("vfmadd"))
+        if body.iter().any(|l| l.contains(instruction))
             && !body[..body.len() - 1].iter().any(|l| l.contains(" j"))
         {
             loops.push(body.to_vec());

@@ -74,6 +74,8 @@ pub(in crate::codegen) struct Builder {
     fma: bool,
     /// Whether it has [`BinaryOp::Scale`].
     scale: bool,
+    /// Whether a dot product of bytes is one instruction.
+    dot: bool,
     /// The open blocks, innermost last.
     blocks: Vec<Block>,
     /// Empty maps that have grown for blocks which are closed.
@@ -98,6 +100,7 @@ impl Builder {
             kernel: Kernel { lanes: machine.lanes, ..Kernel::default() },
             fma: machine.fma,
             scale: machine.scale,
+            dot: machine.dot,
             blocks: vec![Block { known: values(), ..Block::default() }],
             spare: Vec::new(),
             versions: Vec::new(),
@@ -118,6 +121,10 @@ impl Builder {
 
     pub fn has_scale(&self) -> bool {
         self.scale
+    }
+
+    pub fn has_dot(&self) -> bool {
+        self.dot
     }
 
     pub fn class(&self, reg: Reg) -> Class {

@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 
 use nestjit_ir::layout;
 use nestjit_ir::visit::walk_expr;
-use nestjit_ir::{BinOp, BufId, Expr, For, Index, Load, Nest, Program, ReduceOp, Role, Stmt, Var};
+use nestjit_ir::{
+    Affine, BinOp, BufId, DType, Expr, For, Index, Load, Nest, Program, ReduceOp, Role, Stmt, Var,
+};
 
 use crate::passes::PassContext;
 use crate::passes::loops::{expr_work, has_loop, index_uses};
@@ -26,6 +28,11 @@ const REUSE: usize = 6;
 
 /// What it costs a nest to exchange an element on its way to or from vectors, in vector operations.
 const EXCHANGE: f64 = 0.5;
+
+/// A product of bytes that is one of four in an instruction, in multiply-adds, and one that an instruction of its own
+/// makes, which is slow.
+const DOT: f64 = 0.25;
+const MULTIPLIED: f64 = 2.0;
 
 /// The orders that differ from the logical one.
 pub(super) type Orders = BTreeMap<BufId, Vec<usize>>;
@@ -145,7 +152,40 @@ impl Model<'_> {
     /// A multiply-add, beside which its operands are loaded; those that do not vary with all loops around are
     /// used several times once loaded.
     fn product(&self, a: &Expr, b: &Expr, around: &[Loop], lane: Option<Loop>) -> f64 {
+        let times = match (extended_byte(self.program, a), extended_byte(self.program, b)) {
+            (Some(a), Some(b)) if self.is_dot(a, b, around, lane) || self.is_dot(b, a, around, lane) => DOT,
+            (Some(_), Some(_)) => MULTIPLIED,
+            _ => 1.0,
+        };
+        times * self.multiplied(a, b, around, lane)
+    }
+
+    /// Whether products of bytes along some loop of a reduction are added up by one instruction: `shared` is the same for
+    /// all lanes and contiguous along the loop, the other operand is packed.
+    fn is_dot(&self, shared: &Load, packed: &Load, around: &[Loop], lane: Option<Loop>) -> bool {
+        let Some((lane, _)) = lane else { return false };
+        let reduced =
+            |v: &Var| *v != lane && around.iter().all(|l| l.0 != *v) && index_uses(&packed.index, *v);
+        let mut vars = shared.index.iter().filter_map(Index::as_affine).flat_map(Affine::vars);
+        let signs = [shared, packed].map(|l| self.program.buf(l.buf).dtype.kind());
+        signs[0] != signs[1]
+            && self.program.buf(packed.buf).role == Role::Const
+            && packed.otherwise.is_none()
+            && !index_uses(&shared.index, lane)
+            && vars.any(|v| reduced(&v) && self.stride(shared.buf, &shared.index, v) == Some(1))
+    }
+
+    fn multiplied(&self, a: &Expr, b: &Expr, around: &[Loop], lane: Option<Loop>) -> f64 {
         let operand = |e: &Expr| match e {
+            Expr::Cast(_, inner) if matches!(**inner, Expr::Load(_)) => self.operand(inner, around, lane),
+            e => self.operand(e, around, lane),
+        };
+        self.share(lane).max(operand(a) + operand(b))
+    }
+
+    /// A factor of a multiply-add.
+    fn operand(&self, e: &Expr, around: &[Loop], lane: Option<Loop>) -> f64 {
+        match e {
             Expr::Load(l) => {
                 // One element for all lanes serves all vectors of a tile.
                 let times = |r: &Loop| {
@@ -159,8 +199,7 @@ impl Model<'_> {
                 cost / reuse.clamp(1, REUSE) as f64
             }
             other => self.value(other, &[], lane),
-        };
-        self.share(lane).max(operand(a) + operand(b))
+        }
     }
 
     /// The operations of an expression; `around` are the loops along which blocks may be transposed.
@@ -248,4 +287,11 @@ impl Model<'_> {
             }
         }
     }
+}
+
+/// The load of a byte that an expression extends to 32 bits.
+fn extended_byte<'e>(program: &Program, e: &'e Expr) -> Option<&'e Load> {
+    let Expr::Cast(DType::I32, inner) = e else { return None };
+    let Expr::Load(load) = &**inner else { return None };
+    matches!(program.buf(load.buf).dtype, DType::U8 | DType::I8).then_some(load)
 }

@@ -12,7 +12,7 @@ mod cost;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use nestjit_ir::visit::{walk_exprs, walk_stmts};
-use nestjit_ir::{BufId, DType, Expr, Layout, Nest, Program, Role, Stmt};
+use nestjit_ir::{BufId, Expr, Layout, Nest, Program, Role, Stmt};
 
 use self::cost::NestCost;
 use super::PassContext;
@@ -69,7 +69,6 @@ impl<'a> Layouts<'a> {
         let free = |b: BufId| {
             let buffer = program.buf(b);
             buffer.role == Role::Temp
-                && buffer.dtype == DType::F32
                 && buffer.shape.len() >= 3
                 && buffer.layout.is_row_major()
                 && !called.contains(&b)

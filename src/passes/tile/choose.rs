@@ -7,11 +7,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use nestjit_ir::{BufId, Index, Load, Program, Role, Var};
+use nestjit_ir::{BufId, Index, Kind, Load, Program, Role, Var};
 
+use super::dot::{GROUP, Group, groups};
 use super::jam::{PointKind, Split};
 use super::leaf::{Contraction, Leaf, OutputLoop};
 use super::order;
+use crate::lanes;
 use crate::passes::loops::stride;
 use crate::target::Target;
 
@@ -24,6 +26,8 @@ pub(super) struct Machine {
     pub registers: usize,
     /// Bytes of the first and second level caches.
     pub caches: [f64; 2],
+    /// Whether dot products of bytes are single instructions.
+    pub dot: bool,
 }
 
 impl Machine {
@@ -33,6 +37,7 @@ impl Machine {
             lanes: target.isa.f32_lanes(),
             registers: target.isa.vector_registers(),
             caches: [target.l1_bytes as f64, target.l2_bytes as f64],
+            dot: target.vnni,
         }
     }
 }
@@ -59,6 +64,10 @@ impl Tile {
         splits
     }
 }
+
+/// Cycles for dot products of a vector, and registers that they take meanwhile, where they are several instructions.
+const DOT_CYCLES: f64 = 3.0;
+const DOT_REGISTERS: usize = 3;
 
 /// The share of the time of the less busy of two units that the busier one waits for it.
 const OVERLAP: f64 = 0.1;
@@ -166,8 +175,9 @@ struct Rows<'a> {
 struct Model<'a> {
     leaf: &'a Leaf,
     machine: &'a Machine,
-    /// The steps of each contraction, the registers of an accumulator, and its loads.
-    contractions: Vec<(f64, f64, Vec<Operand<'a>>)>,
+    contractions: Vec<Steps<'a>>,
+    /// Whether there are dot products that are several instructions.
+    spread: bool,
     /// Cycles of the epilogue for each vector, and its accesses whose lanes lie apart: the loops of the path along
     /// which they are adjacent, so that a tile with rows of these can be transposed.
     epilogue: f64,
@@ -176,34 +186,83 @@ struct Model<'a> {
     copies: f64,
 }
 
+/// What a contraction does for one output.
+struct Steps<'a> {
+    /// How often a product is computed, or a dot product of several.
+    count: f64,
+    /// Cycles for a vector of products.
+    cycles: f64,
+    /// Cycles until a sum can be added to again.
+    latency: f64,
+    /// Registers for a vector of sums.
+    registers: usize,
+    operands: Vec<Operand<'a>>,
+}
+
 /// A load of a contraction, as the vectorised loop sees it.
 struct Operand<'a> {
     load: &'a Load,
+    /// Bytes of an element, or of those of a dot product.
+    bytes: usize,
     /// Whether lanes read different elements.
     along: bool,
     /// Whether these are neighbours.
     contiguous: bool,
-    /// Bytes of an element.
-    bytes: usize,
+    /// Whether they are extended when they are loaded, which a multiply-add cannot do on the way.
+    widened: bool,
+    /// Loops of the path that move it as far as a loop of the reduction, and the extents of these: neighbouring rows read
+    /// the same elements in neighbouring steps.
+    overlaps: Vec<(Var, usize)>,
 }
 
 impl<'a> Model<'a> {
     fn new(program: &Program, leaf: &'a Leaf, machine: &'a Machine, columns: Var) -> Model<'a> {
         let unit = |buf, index: &[Index]| matches!(stride(program, buf, index, columns), Some(0 | 1));
         let mut copies = 0.0;
-        let mut operand = |load: &'a Load| {
-            let packed = packable(program, leaf, load, columns).is_some();
+        let overlaps = |load: &Load, c: &Contraction| {
+            let step = |v: Var| stride(program, load.buf, &load.index, v).filter(|s| *s != 0);
+            let window = |l: &OutputLoop| {
+                let moved = step(l.var)?;
+                c.reduced.iter().find(|r| step(r.0) == Some(moved)).map(|r| (l.var, r.1))
+            };
+            leaf.path.iter().filter_map(window).collect()
+        };
+        let mut operand = |load: &'a Load, c: &Contraction, group: Option<Group>| {
+            let along = leaf.varies(load, columns);
+            let packed = match group {
+                Some(_) => along,
+                None => packable(program, leaf, load, columns).is_some(),
+            };
             if packed && program.buf(load.buf).role != Role::Const {
                 copies += 2.0 * program.buf(load.buf).len() as f64;
             }
             let contiguous = packed || unit(load.buf, &load.index);
-            let bytes = program.buf(load.buf).dtype.size();
-            Operand { load, along: leaf.varies(load, columns), contiguous, bytes }
+            let size = program.buf(load.buf).dtype.size();
+            let bytes = size * if group.is_some() { GROUP } else { 1 };
+            let widened = bytes < size_of::<f32>();
+            Operand { load, bytes, along, contiguous, widened, overlaps: overlaps(load, c) }
         };
+        let groups = groups(program, leaf, columns);
+        let spread = !machine.dot && groups.iter().any(Option::is_some);
         let contractions = leaf
             .contractions
             .iter()
-            .map(|c| (c.steps() as f64, c.registers as f64, c.loads.iter().map(&mut operand).collect()))
+            .zip(groups)
+            .map(|(c, group)| {
+                let registers = lanes::registers(c.sum);
+                let (cycles, latency) = match (group, c.sum.kind()) {
+                    (Some(_), _) if machine.dot => (0.5, 5.0),
+                    (Some(_), _) => (DOT_CYCLES, 5.0),
+                    (None, Kind::Float) => (0.5, 4.0),
+                    // Bytes are widened, then one instruction multiplies and adds.
+                    (None, _) if c.bytes && machine.dot => (1.0, 5.0),
+                    // Multiplied and added by two instructions, the first of which is slow.
+                    (None, Kind::Signed | Kind::Unsigned | Kind::Bool) => (2.0, 4.0),
+                };
+                let count = group.map_or(c.steps(), |g| g.steps(c)) as f64;
+                let operands = c.loads.iter().map(|l| operand(l, c, group)).collect();
+                Steps { count, cycles: cycles * registers as f64, latency, registers, operands }
+            })
             .collect();
         let (adjacent, apart): (Vec<_>, Vec<_>) = leaf.epilogue.iter().partition(|(b, i)| unit(*b, i));
         let along = |(buf, index): &(BufId, Vec<Index>)| -> Vec<Var> {
@@ -211,7 +270,7 @@ impl<'a> Model<'a> {
             leaf.path.iter().filter(adjacent).map(|l| l.var).collect()
         };
         let apart = apart.into_iter().map(along).collect();
-        Model { leaf, machine, contractions, epilogue: 0.5 * adjacent.len() as f64, apart, copies }
+        Model { leaf, machine, contractions, spread, epilogue: 0.5 * adjacent.len() as f64, apart, copies }
     }
 
     /// Cycles of the epilogue for each vector of a tile of so many rows.
@@ -229,9 +288,10 @@ impl<'a> Model<'a> {
 
     /// Whether accumulators, operands and the epilogue's temporaries fit into the registers.
     fn fits(&self, rows: usize, vectors: usize) -> bool {
-        let accumulators = self.leaf.contractions.iter().map(|c| c.registers).sum::<usize>() * rows * vectors;
-        let width = self.leaf.contractions.iter().map(|c| c.registers).max().unwrap_or(1);
+        let accumulators = self.contractions.iter().map(|c| c.registers).sum::<usize>() * rows * vectors;
+        let width = self.contractions.iter().map(|c| c.registers).max().unwrap_or(1);
         let operands = width * (rows.min(vectors) + 1);
+        let operands = operands + if self.spread { DOT_REGISTERS } else { 0 };
         let epilogue = if self.leaf.heavy { 4 } else { 2 };
         rows * vectors == 1 || accumulators + operands.max(epilogue) <= self.machine.registers
     }
@@ -240,9 +300,10 @@ impl<'a> Model<'a> {
     /// may lie in the same set.
     fn crowded(&self, program: &Program, rows: Var) -> f64 {
         let ways = self.machine.caches[0] / SET_DISTANCE as f64;
-        let operands = self.contractions.iter().flat_map(|c| &c.2).filter(|o| !o.along);
+        let operands = self.contractions.iter().flat_map(|c| &c.operands).filter(|o| !o.along);
         let kept = operands.filter_map(|o| {
-            let bytes = stride(program, o.load.buf, &o.load.index, rows)?.unsigned_abs() as usize * o.bytes;
+            let elements = stride(program, o.load.buf, &o.load.index, rows)?.unsigned_abs() as usize;
+            let bytes = elements * program.buf(o.load.buf).dtype.size();
             // The largest power of two, as far as it matters, that divides the distance of rows.
             let apart = SET_DISTANCE.min(1 << bytes.trailing_zeros().min(30));
             (bytes > 0).then(|| SET_SHARE * ways * (SET_DISTANCE / apart) as f64)
@@ -278,17 +339,15 @@ impl<'a> Model<'a> {
         let (vectors, height) = (width.div_ceil(lanes) as f64 + ragged, height as f64);
         let products = vectors * height;
         let mut cycles = 10.0 + products * (1.0 + self.epilogue(rows.map(|r| r.of.var), height));
-        for (steps, registers, operands) in &self.contractions {
-            // Columns of operands that do not stay in the first-level cache come from the second.
-            let bytes =
-                operands.iter().filter(|o| o.along).map(|o| o.bytes).max().unwrap_or(size_of::<f32>());
-            let panel = steps * (width * bytes) as f64;
-            let lines = (lanes * bytes) as f64 / 64.0;
-            let column =
-                if panel > 0.5 * self.machine.caches[0] { (LINE_CYCLES * lines).max(0.5) } else { 0.5 };
+        for Steps { count, cycles: each, latency, operands, .. } in &self.contractions {
             let crowded = rows.is_some_and(|r| height > r.crowded);
             let mut loads = 0.0;
             for o in operands {
+                // Columns of operands that do not stay in the first-level cache come from the second.
+                let panel = count * (width * o.bytes) as f64;
+                let lines = (lanes * o.bytes) as f64 / 64.0;
+                let column =
+                    if panel > 0.5 * self.machine.caches[0] { (LINE_CYCLES * lines).max(0.5) } else { 0.5 };
                 let times =
                     if rows.is_some_and(|r| self.leaf.varies(o.load, r.of.var)) { height } else { 1.0 };
                 let guard = if o.load.otherwise.is_some() { 2.0 } else { 1.0 };
@@ -297,16 +356,35 @@ impl<'a> Model<'a> {
                     * match (o.along, o.contiguous) {
                         (false, _) if crowded => 1.0,
                         (false, _) => 0.5,
+                        (true, true) if o.widened => {
+                            vectors * column.max(1.0) * self.loaded(o, vectors, height, rows)
+                        }
                         (true, true) => vectors * column,
                         (true, false) => vectors * 1.5 * lanes as f64,
                     };
             }
             // The units work side by side, but never perfectly.
-            let (products, loads) = (products * 0.5 * registers, loads * registers);
-            let (more, less) = (products.max(loads), products.min(loads));
-            cycles += steps * (0.25 + (more + OVERLAP * less).max(4.0));
+            let (more, less) = ((products * each).max(loads), (products * each).min(loads));
+            cycles += count * (0.25 + (more + OVERLAP * less).max(*latency));
         }
         cycles
+    }
+
+    /// The share of the elements of an operand that are loaded, if what overlapping windows share stays in registers.
+    fn loaded(&self, o: &Operand<'_>, vectors: f64, height: f64, rows: Option<Rows<'_>>) -> f64 {
+        let window = rows.and_then(|r| o.overlaps.iter().find(|w| w.0 == r.of.var));
+        match window {
+            // Beside the sums, there are a window's elements for each row, and the other operand.
+            Some(&(_, extent)) => {
+                let extent = extent as f64;
+                let registers = vectors * (2.0 * height + extent);
+                if registers > self.machine.registers as f64 {
+                    return 1.0;
+                }
+                (height + extent - 1.0) / (height * extent)
+            }
+            None => 1.0,
+        }
     }
 }
 
@@ -329,14 +407,24 @@ const REUSE: f64 = 16.0;
 /// The dimension of an operand that runs with `var`, if another layout can make it contiguous: constants are
 /// laid out at compile time, other operands are copied if they are used often enough.
 pub(super) fn packable(program: &Program, leaf: &Leaf, load: &Load, var: Var) -> Option<usize> {
+    let pays = match program.buf(load.buf).role {
+        Role::Const => true,
+        Role::Local | Role::In | Role::Out | Role::Temp => {
+            stride(program, load.buf, &load.index, var).is_some_and(|s| !matches!(s, 0 | 1))
+        }
+    };
+    if pays { relayable(program, leaf, load, var) } else { None }
+}
+
+/// The dimension of an operand that runs with `var`, if the operand can be had in another layout in which that is
+/// contiguous.
+pub(super) fn relayable(program: &Program, leaf: &Leaf, load: &Load, var: Var) -> Option<usize> {
     let buffer = program.buf(load.buf);
     let possible = match buffer.role {
         Role::Const => true,
         Role::Local => false,
         Role::In | Role::Out | Role::Temp => {
-            !leaf.written.contains(&load.buf)
-                && leaf.macs() >= REUSE * buffer.len() as f64
-                && stride(program, load.buf, &load.index, var).is_some_and(|s| !matches!(s, 0 | 1))
+            !leaf.written.contains(&load.buf) && leaf.macs() >= REUSE * buffer.len() as f64
         }
     };
     if !possible || load.otherwise.is_some() {
@@ -358,6 +446,10 @@ pub(super) fn packable(program: &Program, leaf: &Leaf, load: &Load, var: Var) ->
 fn untiled(program: &Program, leaf: &Leaf, machine: &Machine) -> f64 {
     let outputs: f64 = leaf.path.iter().map(|l| l.extent as f64).product();
     let dot = |c: &Contraction| {
+        let products = match c.sum.kind() {
+            Kind::Float => 0.5,
+            Kind::Signed | Kind::Unsigned | Kind::Bool => 2.0,
+        };
         let Some(&(inner, extent)) = c.reduced.last() else { return 0.0 };
         let contiguous = c
             .loads
@@ -365,7 +457,7 @@ fn untiled(program: &Program, leaf: &Leaf, machine: &Machine) -> f64 {
             .all(|l| l.otherwise.is_none() && matches!(stride(program, l.buf, &l.index, inner), Some(0 | 1)));
         let steps = c.steps() as f64;
         if contiguous && extent >= machine.lanes {
-            10.0 + steps / machine.lanes as f64 * (c.loads.len() as f64 * 0.5).max(1.0)
+            10.0 + steps / machine.lanes as f64 * (c.loads.len() as f64 * 0.5).max(2.0 * products)
         } else {
             steps * 4.0
         }

@@ -32,6 +32,8 @@ pub(in crate::passes) enum PointKind {
     /// Vector loops of this many lanes, each within an unrolled loop outside the rows: for tiles that have
     /// more vectors than rows, so that only one operand vector is live at a time.
     Chunks(usize),
+    /// The terms of a sum that are added up together: innermost, within the vector.
+    Group,
 }
 
 /// What the rewriting needs to know besides the splits.
@@ -112,7 +114,12 @@ impl Jam<'_> {
             self.depth += usize::from(full > 1);
             let inner = self.part(l.body, l.var, base, split, split.tile, points);
             self.depth -= usize::from(full > 1);
-            self.emit(tile_var, full, inner, points, &mut out);
+            if split.kind == PointKind::Group && full > 1 {
+                let l = For { var: tile_var, extent: full, kind: LoopKind::Serial, body: inner };
+                out.extend(self.inner_loop(l, points, split.tile));
+            } else {
+                self.emit(tile_var, full, inner, points, &mut out);
+            }
         }
         if rest > 0 {
             let tile_var = self.program.add_var(format!("{name}o"));
@@ -166,7 +173,8 @@ impl Jam<'_> {
         };
         let index = match split.kind {
             // A single row needs no loop.
-            PointKind::Rows if tile == 1 => base,
+            PointKind::Rows | PointKind::Group if tile == 1 => base,
+            PointKind::Group => base.add(&point(self.program, "g", tile, LoopKind::Unrolled, 3).into()),
             PointKind::Rows => base.add(&point(self.program, "i", tile, LoopKind::Unrolled, 1).into()),
             PointKind::Chunks(lanes) if tile.is_multiple_of(lanes) && tile > lanes => {
                 let chunk = point(self.program, "u", tile / lanes, LoopKind::Unrolled, 0);
@@ -201,7 +209,7 @@ impl Jam<'_> {
                         out.extend(self.split(l, points));
                     } else {
                         let inner = self.block(l.body, points);
-                        out.extend(self.inner_loop(For { body: inner, ..l }, points));
+                        out.extend(self.inner_loop(For { body: inner, ..l }, points, 1));
                     }
                 }
                 Stmt::Temp(b) if expanded.contains(&b) => out.push(Stmt::Temp(b)),
@@ -271,13 +279,13 @@ impl Jam<'_> {
         out.append(&mut body);
     }
 
-    /// A loop inside a tile, unrolled as far as code size allows.
-    fn inner_loop(&mut self, l: For, points: &[Point]) -> Vec<Stmt> {
+    /// A loop inside a tile, unrolled as far as code size allows. An instruction adds up so many terms of a sum.
+    fn inner_loop(&mut self, l: For, points: &[Point], terms: usize) -> Vec<Stmt> {
         let vector = points.iter().any(|p| p.kind == LoopKind::Vector);
         if l.kind != LoopKind::Serial || !vector || l.extent < 2 {
             return vec![Stmt::For(l)];
         }
-        let weight = emitted(&l.body, self.limits.lanes);
+        let weight = emitted(&l.body, self.limits.lanes).div_ceil(terms);
         if weight * l.extent <= self.limits.unroll {
             return vec![Stmt::For(For { kind: LoopKind::Unrolled, ..l })];
         }

@@ -8,9 +8,8 @@ use std::collections::BTreeSet;
 
 use nestjit_ir::access::writes;
 use nestjit_ir::visit::{Extents, walk_exprs};
-use nestjit_ir::{Affine, BinOp, BufId, Expr, For, Index, Load, Program, ReduceOp, Role, Stmt, Var};
+use nestjit_ir::{Affine, BinOp, BufId, DType, Expr, For, Index, Load, Program, ReduceOp, Role, Stmt, Var};
 
-use crate::lanes;
 use crate::passes::loops::{Carried, carried, guarded_by, has_transcendental, index_uses, vectorizable};
 
 /// A loop around a leaf.
@@ -39,8 +38,10 @@ pub(in crate::passes) struct Contraction {
     pub reduced: Vec<(Var, usize)>,
     /// Whether these loops hold nothing else, so that they may change places.
     pub alone: bool,
-    /// Registers that the accumulators of a vector take.
-    pub registers: usize,
+    /// The type of the sum.
+    pub sum: DType,
+    /// Whether it is the sum of `i32(a) * i32(b)` with loads of bytes, one unsigned and the other signed.
+    pub bytes: bool,
 }
 
 impl Contraction {
@@ -227,14 +228,28 @@ fn collect(
                     }
                 });
                 if !loads.is_empty() {
-                    let registers = lanes::registers(program.buf(r.buf).dtype);
-                    found.push(Contraction { loads, reduced: reduced.clone(), alone: false, registers });
+                    let (sum, bytes) = (program.buf(r.buf).dtype, of_bytes(program, &r.value));
+                    let bytes = bytes && sum == DType::I32;
+                    found.push(Contraction { loads, reduced: reduced.clone(), alone: false, sum, bytes });
                 }
             }
             _ => {}
         }
     }
     reduced.pop();
+}
+
+/// Whether a value is the product of two bytes that are extended to 32 bits, one unsigned and the other signed.
+fn of_bytes(program: &Program, value: &Expr) -> bool {
+    let Expr::Binary(BinOp::Mul, a, b) = value else { return false };
+    let loaded = |e: &Expr| match e {
+        Expr::Cast(DType::I32, inner) => match &**inner {
+            Expr::Load(l) => Some(program.buf(l.buf).dtype),
+            _ => None,
+        },
+        _ => None,
+    };
+    matches!((loaded(a), loaded(b)), (Some(DType::U8), Some(DType::I8)) | (Some(DType::I8), Some(DType::U8)))
 }
 
 /// How many different elements of its buffer a load touches while the variables of `inner` run, at least.

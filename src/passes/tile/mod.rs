@@ -1,15 +1,17 @@
 //! Tile: contractions become register tiles.
 //!
 //! `leaf` finds contractions and the loops around them, `choose` picks tile sizes, `order` the loop order, `pack`
-//! lays out constant operands for them, `associate` says which factors are multiplied first, `jam` rewrites the
-//! loops. Loops that are not part of a contraction are left to Vectorize.
+//! lays out constant operands for them, `associate` says which factors are multiplied first, `dot` which products of bytes
+//! are added up in groups, `start` what sums of integers start with, `jam` rewrites the loops. Loops that are not part of a contraction are left to Vectorize.
 
 mod associate;
 mod choose;
+mod dot;
 pub(super) mod jam;
 pub(super) mod leaf;
 mod order;
 mod pack;
+mod start;
 
 use std::collections::{HashMap, HashSet};
 
@@ -41,7 +43,9 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
     let mut wishes = Vec::new();
     let mut plans = Vec::new();
     for n in 0..unit.program.nests.len() {
-        changed |= drop_unit_loops(&mut unit.program.nests[n].body);
+        let mut body = std::mem::take(&mut unit.program.nests[n].body);
+        changed |= drop_unit_loops(&mut body) | start::start(&unit.program, &mut body);
+        unit.program.nests[n].body = body;
         let mut plan: HashMap<Var, Split> = HashMap::new();
         let mut taken: HashSet<Var> = HashSet::new();
         let mut packed: HashSet<BufId> = HashSet::new();
@@ -67,11 +71,14 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
             plan.extend(tile.splits(&machine));
             taken.extend(leaf.path.iter().map(|l| l.var));
             let mut leaf = leaf.clone();
-            for order in order::reduction_orders(&unit.program, &mut leaf) {
+            let groups = dot::groups(&unit.program, &leaf, tile.columns.0);
+            let cut = Split { tile: dot::GROUP, kind: PointKind::Group };
+            plan.extend(groups.iter().flatten().map(|g| (g.along.0, cut)));
+            for order in order::reduction_orders(&unit.program, &mut leaf, &groups) {
                 reorder(&mut unit.program.nests[n].body, &order);
             }
             associate::associate(&mut unit.program.nests[n].body, &leaf, &tile, machine.lanes);
-            wishes.extend(pack::wishes(&unit.program, &leaf, &tile, n));
+            wishes.extend(pack::wishes(&unit.program, &leaf, &tile, &groups, n));
             if let Some(order) = order::order(&unit.program, &leaf, &tile, &machine) {
                 reorder(&mut unit.program.nests[n].body, &order);
             }

@@ -7,6 +7,7 @@ use nestjit_ir::visit::Extents;
 use nestjit_ir::{Load, Program, Role, Var};
 
 use super::choose::{Machine, Tile};
+use super::dot::Group;
 use super::leaf::{Leaf, footprint};
 use crate::passes::loops::stride;
 
@@ -69,17 +70,23 @@ pub(super) fn misses(program: &Program, leaf: &Leaf, tile: &Tile, machine: &Mach
 }
 
 /// Puts the loops that contractions are reduced over into the order in which their operands lie in memory
-/// (constants aside, which are packed for the loops), and returns the orders that are new.
-pub(super) fn reduction_orders(program: &Program, leaf: &mut Leaf) -> Vec<Vec<Var>> {
+/// (constants aside, which are packed for the loops), those that are cut into groups innermost, and returns the orders
+/// that are new.
+pub(super) fn reduction_orders(
+    program: &Program,
+    leaf: &mut Leaf,
+    groups: &[Option<Group>],
+) -> Vec<Vec<Var>> {
     let mut orders: Vec<Vec<Var>> = Vec::new();
-    for c in &mut leaf.contractions {
+    for (c, group) in leaf.contractions.iter_mut().zip(groups) {
         let moving = |load: &&Load| program.buf(load.buf).role != Role::Const;
         let step = |var: Var| {
             let strides = c.loads.iter().filter(moving).map(|l| stride(program, l.buf, &l.index, var));
             strides.map(|s| s.map_or(i64::MAX, i64::abs)).max().unwrap_or(0)
         };
         let mut reduced = c.reduced.clone();
-        reduced.sort_by_key(|r| std::cmp::Reverse(step(r.0)));
+        let is_cut = |r: &(Var, usize)| group.is_some_and(|g| g.along.0 == r.0);
+        reduced.sort_by_key(|r| (is_cut(r), std::cmp::Reverse(step(r.0))));
         if c.alone && reduced != c.reduced {
             orders.push(reduced.iter().map(|r| r.0).collect());
             c.reduced = reduced;

@@ -8,9 +8,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use nestjit_ir::visit::{replace_buf, walk_exprs, walk_loops, walk_stmts, walk_stmts_mut};
-use nestjit_ir::{BufId, Expr, Index, Layout, Load, LoopKind, Program, Role, Stmt, Store, Var, indices};
+use nestjit_ir::{
+    Affine, BufId, Expr, Index, Layout, Load, LoopKind, Program, Role, Stmt, Store, Var, indices,
+};
 
-use super::choose::{Tile, packable};
+use super::choose::{Tile, packable, relayable};
+use super::dot::{GROUP, Group};
 use super::leaf::Leaf;
 use crate::passes::loops::{drop_unit_loops, looped};
 use crate::unit::Unit;
@@ -29,14 +32,23 @@ pub(super) struct Wish {
 }
 
 /// What a tiled leaf wishes for its constant operands.
-pub(super) fn wishes(program: &Program, leaf: &Leaf, tile: &Tile, nest: usize) -> Vec<Wish> {
+pub(super) fn wishes(
+    program: &Program,
+    leaf: &Leaf,
+    tile: &Tile,
+    groups: &[Option<Group>],
+    nest: usize,
+) -> Vec<Wish> {
     let Some(within) = leaf.path.last().map(|l| l.var) else { return Vec::new() };
     let mut wishes: Vec<Wish> = Vec::new();
-    for c in &leaf.contractions {
+    for (c, group) in leaf.contractions.iter().zip(groups) {
         let reduced: Vec<Var> = c.reduced.iter().map(|r| r.0).collect();
         for load in &c.loads {
-            let wanted = wanted(program, leaf, load, tile, &reduced)
-                .unwrap_or_else(|| program.buf(load.buf).layout.clone());
+            let wanted = match group {
+                Some(group) => grouped(program, leaf, load, tile, &reduced, *group),
+                None => wanted(program, leaf, load, tile, &reduced),
+            };
+            let wanted = wanted.unwrap_or_else(|| program.buf(load.buf).layout.clone());
             if program.buf(load.buf).role != Role::Local {
                 wishes.push(Wish { nest, within, buf: load.buf, layout: wanted });
             }
@@ -51,6 +63,25 @@ pub(super) fn wishes(program: &Program, leaf: &Leaf, tile: &Tile, nest: usize) -
     wishes
 }
 
+/// What dot products want: the operand of the columns with the bytes of a group innermost, the other as it is.
+fn grouped(
+    program: &Program,
+    leaf: &Leaf,
+    load: &Load,
+    tile: &Tile,
+    reduced: &[Var],
+    group: Group,
+) -> Option<Layout> {
+    let (var, size) = tile.columns;
+    if !leaf.varies(load, var) {
+        return None;
+    }
+    let dim = relayable(program, leaf, load, var)?;
+    let panel = panel(program, leaf, load, dim, (var, size));
+    let interleave = Some((group.dim, GROUP));
+    Some(Layout { order: along(load, dim, reduced), panel, interleave })
+}
+
 fn wanted(program: &Program, leaf: &Leaf, load: &Load, tile: &Tile, reduced: &[Var]) -> Option<Layout> {
     let (var, size, vector) = match (packable(program, leaf, load, tile.columns.0), tile.rows) {
         (Some(_), _) => (tile.columns.0, tile.columns.1, true),
@@ -59,18 +90,34 @@ fn wanted(program: &Program, leaf: &Leaf, load: &Load, tile: &Tile, reduced: &[V
     };
     let constant = program.buf(load.buf).role == Role::Const;
     let dim = packable(program, leaf, load, var).filter(|_| constant || vector)?;
-    // Tiles begin where panels do.
+    let panel = panel(program, leaf, load, dim, (var, size));
+    if !vector && panel.is_none() {
+        return None;
+    }
+    Some(Layout { order: along(load, dim, reduced), panel, interleave: None })
+}
+
+/// Panels for the tiles of a loop that runs through `dim`, if these begin where panels do. Only what is packed at compile
+/// time can be cut into panels.
+fn panel(
+    program: &Program,
+    leaf: &Leaf,
+    load: &Load,
+    dim: usize,
+    (var, size): (Var, usize),
+) -> Option<(usize, usize)> {
+    let buffer = program.buf(load.buf);
     let steps = |c: i64| i64::try_from(size).is_ok_and(|size| c % size == 0);
     let exact = load.index[dim].as_affine().is_some_and(|a| {
         steps(a.offset()) && a.terms().iter().all(|&(v, c)| if v == var { c == 1 } else { steps(c) })
     });
-    let many = leaf.output_loop(var).is_some_and(|_| program.buf(load.buf).shape[dim] > size);
-    // Only what is packed at compile time can be cut into panels.
-    let panel = (exact && many && constant).then_some((dim, size));
-    if !vector && panel.is_none() {
-        return None;
-    }
-    // Dimensions that the reduction runs through lie innermost, in the order of its loops.
+    let many = leaf.output_loop(var).is_some_and(|_| buffer.shape[dim] > size);
+    (exact && many && buffer.role == Role::Const).then_some((dim, size))
+}
+
+/// The order in which `dim` lies innermost; then come the dimensions that the reduction runs through, in the order of
+/// its loops.
+fn along(load: &Load, dim: usize, reduced: &[Var]) -> Vec<usize> {
     let depth = |d: usize| match &load.index[d] {
         Index::Affine(a) => reduced.iter().rposition(|&v| a.uses(v)).map_or(0, |p| p + 1),
         Index::Value(_) => 0,
@@ -78,7 +125,7 @@ fn wanted(program: &Program, leaf: &Leaf, load: &Load, tile: &Tile, reduced: &[V
     let mut order: Vec<usize> = (0..load.index.len()).filter(|&d| d != dim).collect();
     order.sort_by_key(|&d| depth(d));
     order.push(dim);
-    Some(Layout { order, panel, interleave: None })
+    order
 }
 
 /// Fulfils the wishes. A constant whose readers all wish for the same is laid out so; otherwise there will be
@@ -147,12 +194,17 @@ fn copied(unit: &mut Unit, w: &Wish) {
     buffer.layout = w.layout.clone();
     buffer.role = Role::Temp;
     let new = program.add_buffer(buffer);
-    let vars: Vec<Var> = (0..shape.len()).map(|d| program.add_var(format!("p{d}"))).collect();
-    let store = Store { buf: new, index: indices(&vars), value: Expr::load(w.buf, &vars) };
-    let mut copy = vec![Stmt::Store(store)];
-    for (&var, &extent) in vars.iter().zip(&shape).rev() {
-        copy = vec![looped(var, extent, LoopKind::Serial, copy)];
-    }
+    let mut copy = match w.layout.interleave {
+        Some(cut) => grouped_copy(program, w, new, &shape, cut),
+        None => {
+            let vars: Vec<Var> = (0..shape.len()).map(|d| program.add_var(format!("p{d}"))).collect();
+            let store = Store { buf: new, index: indices(&vars), value: Expr::load(w.buf, &vars) };
+            let loops = vars.iter().zip(&shape).rev();
+            loops.fold(vec![Stmt::Store(store)], |body, (&var, &extent)| {
+                vec![looped(var, extent, LoopKind::Serial, body)]
+            })
+        }
+    };
     drop_unit_loops(&mut copy);
     let body = &mut program.nests[w.nest].body;
     let at = body.iter().position(|s| {
@@ -164,6 +216,40 @@ fn copied(unit: &mut Unit, w: &Wish) {
         redirect(&mut body[at..=at], w, new);
         body.splice(at..at, copy);
     }
+}
+
+/// A copy into an interleaved layout, in the order of its elements: whole groups first, then those that are not full. The
+/// loop over the dimension that lies beside the groups is a vector loop.
+fn grouped_copy(
+    program: &mut Program,
+    w: &Wish,
+    new: BufId,
+    shape: &[usize],
+    (dim, group): (usize, usize),
+) -> Vec<Stmt> {
+    let (full, rest) = (shape[dim] / group, shape[dim] % group);
+    let lanes = w.layout.order.last().copied().filter(|&d| d != dim);
+    let mut out = Vec::new();
+    for (count, first, size) in [(full, 0, group), (1, full * group, rest)] {
+        if count == 0 || size == 0 {
+            continue;
+        }
+        let vars: Vec<Var> = (0..shape.len()).map(|d| program.add_var(format!("p{d}"))).collect();
+        let place = program.add_var("g");
+        let at = |d: usize| match d == dim {
+            true => Affine::term(vars[d], group as i64).plus(first as i64).add(&Affine::var(place)),
+            false => Affine::var(vars[d]),
+        };
+        let index: Vec<Affine> = (0..shape.len()).map(at).collect();
+        let store = Store { buf: new, index: indices(index.clone()), value: Expr::load(w.buf, index) };
+        let mut body = vec![looped(place, size, LoopKind::Unrolled, vec![Stmt::Store(store)])];
+        for &d in w.layout.order.iter().rev() {
+            let kind = if Some(d) == lanes { LoopKind::Vector } else { LoopKind::Serial };
+            body = vec![looped(vars[d], if d == dim { count } else { shape[d] }, kind, body)];
+        }
+        out.append(&mut body);
+    }
+    out
 }
 
 fn copy(unit: &mut Unit, buf: BufId, layout: &Layout) -> BufId {

@@ -8,14 +8,17 @@
 //!
 //! `expr` selects expressions of what `value` says about them, with `float`, `integer` and `cast`; `reduce` selects reductions,
 //! `access` addresses, `memory` loads and stores, `locals` places local buffers, `nested` decides which of
-//! nested vector loops has the lanes, `transpose` emits blocks that are transposed in registers, `spills` finds the
+//! nested vector loops has the lanes, `dot` emits products of bytes that are added up, `groups` stores of
+//! bytes for them, `transpose` emits blocks that are transposed in registers, `spills` finds the
 //! locals that need memory, `plan` the statements to select. `facts` keeps what is the same in every iteration.
 
 mod access;
 mod cast;
+mod dot;
 mod expr;
 mod facts;
 mod float;
+mod groups;
 mod integer;
 mod locals;
 mod memory;
@@ -234,6 +237,9 @@ impl Selector<'_> {
         }
         if let Some(v) = self.in_blocks(l) {
             return self.blocks(l, v);
+        }
+        if self.group.is_some() && (self.dot_loop(l)? || self.group_loop(l)?) {
+            return Ok(());
         }
         // Of nested vector loops, one has the lanes; the others are loops like any other.
         let lanes =

@@ -15,6 +15,9 @@ impl Selector<'_> {
         if self.group.is_some() && !self.target_varies(&target)? {
             return self.reduce_lanes(r, dtype, &target);
         }
+        if self.dot(r, None)? {
+            return Ok(());
+        }
         for chunk in 0..self.chunks() {
             self.set_chunk(chunk);
             if let Some(cell) = self.cell(&target)? {
@@ -39,7 +42,7 @@ impl Selector<'_> {
     }
 
     /// Whether different lanes have different targets.
-    fn target_varies(&mut self, target: &Element<'_>) -> Result<bool> {
+    pub(super) fn target_varies(&mut self, target: &Element<'_>) -> Result<bool> {
         self.set_chunk(0);
         match self.cell(target)? {
             Some(cell) => Ok(cell.varying),
@@ -50,6 +53,11 @@ impl Selector<'_> {
     /// `variable = variable op value`.
     fn accumulate(&mut self, r: &Reduce, variable: Val) -> Result<()> {
         let dtype = variable.dtype;
+        if let Some((a, b)) = self.byte_product(r) {
+            let (a, b) = (self.expr_of(a, DType::U8)?, self.expr_of(b, DType::I8)?);
+            self.b.dot_accumulate(variable.reg(), a.reg(), b.reg());
+            return Ok(());
+        }
         if let Some((a, b)) = fused_update(r)
             && dtype.is_float()
         {

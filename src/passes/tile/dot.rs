@@ -1,0 +1,83 @@
+//! Contractions of bytes: sums of `i32(a) * i32(b)`, one factor unsigned and the other signed, are made of dot products
+//! of [`GROUP`] neighbouring bytes.
+//!
+//! One loop of the reduction is cut into groups, each of which one instruction adds up. One operand must be contiguous
+//! along it and the same for all columns; the other is laid out so that the bytes of a group lie innermost
+//! ([`nestjit_ir::Layout::interleave`]). This module finds the loop; code generation recognises the result by its strides.
+
+use nestjit_ir::{Index, Load, Program, Var};
+
+use super::choose::relayable;
+use super::leaf::{Contraction, Leaf};
+use crate::passes::loops::stride;
+
+/// The products that a dot product adds up.
+pub(super) const GROUP: usize = 4;
+
+/// How a contraction is made of dot products.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Group {
+    /// The loop of the reduction that is cut, and its extent.
+    pub along: (Var, usize),
+    /// The dimension that it runs through in the operand that differs for each column.
+    pub dim: usize,
+}
+
+impl Group {
+    /// How often a dot product is computed for one output.
+    pub fn steps(&self, c: &Contraction) -> usize {
+        c.steps() / self.along.1.max(1) * self.along.1.div_ceil(GROUP)
+    }
+}
+
+/// For each contraction of a leaf, how it is made of dot products if this loop is vectorised; `None` if it cannot be.
+pub(super) fn groups(program: &Program, leaf: &Leaf, columns: Var) -> Vec<Option<Group>> {
+    leaf.contractions.iter().map(|c| group(program, leaf, c, columns)).collect()
+}
+
+fn group(program: &Program, leaf: &Leaf, c: &Contraction, columns: Var) -> Option<Group> {
+    let [a, b] = c.loads.as_slice() else { return None };
+    if !c.bytes || !c.alone {
+        return None;
+    }
+    let (shared, apart) = match (leaf.varies(a, columns), leaf.varies(b, columns)) {
+        (false, true) => (a, b),
+        (true, false) => (b, a),
+        (true, true) | (false, false) => return None,
+    };
+    let across = relayable(program, leaf, apart, columns)?;
+    let group = |&along: &(Var, usize)| {
+        let contiguous = stride(program, shared.buf, &shared.index, along.0) == Some(1);
+        let dim = own_dimension(apart, along.0).filter(|&d| d != across)?;
+        (contiguous && unguarded(program, shared, along)).then_some(Group { along, dim })
+    };
+    c.reduced.iter().filter_map(group).min_by_key(|g| g.steps(c))
+}
+
+/// The only dimension that a loop runs through, step by step, if groups begin where those of its iterations do.
+fn own_dimension(load: &Load, var: Var) -> Option<usize> {
+    let mut found = None;
+    for (d, index) in load.index.iter().enumerate() {
+        let Index::Affine(a) = index else { return None };
+        if !a.uses(var) {
+            continue;
+        }
+        let whole = |c: i64| c % GROUP as i64 == 0;
+        let aligned =
+            whole(a.offset()) && a.terms().iter().all(|&(v, c)| if v == var { c == 1 } else { whole(c) });
+        if found.is_some() || !aligned {
+            return None;
+        }
+        found = Some(d);
+    }
+    found
+}
+
+/// Whether what a load yields outside its buffer does not depend on the iteration of a loop.
+fn unguarded(program: &Program, load: &Load, (var, extent): (Var, usize)) -> bool {
+    load.otherwise.is_none()
+        || load.index.iter().zip(&program.buf(load.buf).shape).all(|(index, &size)| match index {
+            Index::Affine(a) => !a.uses(var) || (a.as_var() == Some(var) && extent <= size),
+            Index::Value(_) => false,
+        })
+}
