@@ -253,6 +253,13 @@ fn operands_that_are_rearranged_on_their_way() {
         let w = m.quantised(Form::of(DType::I8, true, Zero::None), &[8, 5]);
         vec![m.g.matmul(x, w)]
     });
+    run("cut and mirrored", Allowed::Rounding, |m| {
+        let x = m.quantised(Form::of(DType::I8, false, Zero::Constant), &[4, 9]);
+        let x = m.one(Op::Slice { starts: vec![0, 1], extents: vec![4, 7], steps: vec![1, 1] }, &[x]);
+        let w = m.quantised(Form { axis: Some(1), ..Form::of(DType::I8, true, Zero::None) }, &[7, 5]);
+        let w = m.one(Op::Slice { starts: vec![6, 0], extents: vec![7, 5], steps: vec![-1, 1] }, &[w]);
+        vec![m.g.matmul(x, w)]
+    });
     let by_f32 = Form { by_f32: true, ..Form::of(DType::U8, false, Zero::Constant) };
     run("without i32", Allowed::Rounding, |m| {
         let x = m.quantised(by_f32, &[3, 8]);

@@ -246,6 +246,15 @@ fn follow(
             let parameter = rewriter.reshape("parameter", parameter, &shape)?;
             rewriter.op("parameter", op.clone(), &[parameter]).map(Some)
         }
+        // What it varies along is left whole.
+        Op::Slice { starts, steps, .. } => {
+            let whole = |d: usize| starts[d] == 0 && steps[d] == 1 && from[d] == to[d];
+            Ok((0..shape.len()).all(|d| shape[d] == 1 || whole(d)).then_some(parameter))
+        }
+        Op::Pad { begin, end, .. } => {
+            let whole = |d: usize| begin[d] == 0 && end[d] == 0;
+            Ok((0..shape.len()).all(|d| shape[d] == 1 || whole(d)).then_some(parameter))
+        }
         // Dimensions are aligned at the end, and one that is repeated has one parameter.
         Op::Expand { .. } => Ok(Some(parameter)),
         Op::Reshape { .. } => {
