@@ -1,12 +1,13 @@
 //! Whether a merge keeps vector code. A block that holds one statement which lanes cannot compute is scalar as a
 //! whole, so that a contraction beside it would lose its tile and a reduction its lanes: that costs more than any
-//! merge saves. What lanes can compute is what [`crate::passes::loops::vectorizable`] says.
+//! merge saves. What lanes can compute is what the table in [`crate::lanes`] says.
 
-use nestjit_ir::{BinOp, BufId, Expr, Program, ReduceOp, Stmt};
+use nestjit_ir::{BinOp, BufId, Expr, For, Program, ReduceOp, Stmt};
 
 use super::Refusal;
 use super::profit::work;
-use crate::passes::loops::vectorizable;
+use crate::lanes;
+use crate::passes::loops::{expr_uses, has_loop};
 
 /// The share of the work that may leave vector code: borders and the like.
 const SLACK: f64 = 1.0 / 16.0;
@@ -17,14 +18,12 @@ pub(super) fn keeps<'a>(
     before: impl IntoIterator<Item = &'a [Stmt]>,
     after: &[Stmt],
 ) -> Result<(), Refusal> {
-    if vectorizable(program, after) {
-        return Ok(());
-    }
+    let Err(why) = lanes::stmts(program, after) else { return Ok(()) };
     let was: f64 = before.into_iter().map(|body| in_lanes(program, body)).sum();
     if in_lanes(program, after) >= (1.0 - SLACK) * was {
         return Ok(());
     }
-    let message = "one of them computes what lanes cannot, and the other would lose its vector loops by it";
+    let message = format!("one of them has {why}, and the other would lose its vector loops by it");
     Err(Refusal::new("scalar", message))
 }
 
@@ -38,13 +37,19 @@ fn in_lanes(program: &Program, body: &[Stmt]) -> f64 {
         })
         .collect();
     let of = |s: &Stmt| match s {
-        Stmt::For(l) if vectorizable(program, &l.body) => l.extent as f64 * work(&l.body) as f64,
+        Stmt::For(l) if has_lanes(program, l) => l.extent as f64 * work(&l.body) as f64,
         Stmt::For(l) => l.extent as f64 * in_lanes(program, &l.body),
         Stmt::Store(_) | Stmt::Reduce(_) | Stmt::Temp(_) | Stmt::Call(_) => 0.0,
     };
     // A sum of products has its lanes along loops around the block that declares the accumulator.
-    let whole = vectorizable(program, body);
+    let whole = lanes::stmts(program, body).is_ok();
     body.iter().filter(|s| whole || !contracts(s, &accumulators)).map(of).sum()
+}
+
+/// Whether the iterations of a loop can be lanes, or those of loops in it. An index that an innermost loop reads from
+/// elsewhere and does not change is computed before it.
+fn has_lanes(program: &Program, l: &For) -> bool {
+    lanes::stmts_with(program, &l.body, &|e| !has_loop(&l.body) && !expr_uses(e, l.var)).is_ok()
 }
 
 /// Whether a statement is a loop that sums products into one of these.
