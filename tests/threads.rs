@@ -280,3 +280,62 @@ fn products_and_recurrent_layers_have_the_same_bits() {
 fn reductions_and_maps_have_the_same_bits() {
     check_all(reductions, 40);
 }
+
+/// Products and convolutions of bytes, and what becomes of their sums.
+fn bytes(cases: &mut Cases) {
+    let requantise = |m: &mut Maker, sums: ValueId| {
+        let x = m.g.cast(sums, DType::F32);
+        let scale = m.g.scalar(DType::F32, 0.003);
+        let x = m.g.mul(x, scale);
+        let x = m.g.relu(x);
+        m.g.cast(x, DType::I32)
+    };
+    for (n, k, l) in
+        [(1, 1003, 517), (3, 259, 131), (67, 131, 93), (129, 66, 201), (217, 33, 7), (33, 512, 64)]
+    {
+        cases.add(format!("bytes/{n}x{k}x{l}"), |m| {
+            let (x, w) = (m.bytes(DType::U8, &[n, k]), m.byte_weight(DType::I8, &[k, l]));
+            let y = m.g.matmul(x, w);
+            vec![y, requantise(m, y)]
+        });
+    }
+    cases.add("bytes/of_activations", |m| {
+        let (a, b) = (m.bytes(DType::U8, &[3, 67, 43]), m.bytes(DType::I8, &[3, 43, 61]));
+        vec![m.g.matmul(a, b)]
+    });
+    for (name, x, weight, window, groups, format) in [
+        ("3x3", [1, 17, 28, 31], [37, 17, 3, 3], window(&[3, 3], 1, 1), 1, FIRST),
+        ("3x3_last", [1, 29, 31, 18], [37, 18, 3, 3], window(&[3, 3], 1, 1), 1, LAST),
+        ("stem", [1, 3, 61, 67], [19, 3, 7, 7], window(&[7, 7], 2, 3), 1, FIRST),
+        ("pointwise", [1, 43, 27, 29], [37, 43, 1, 1], window(&[1, 1], 1, 0), 1, FIRST),
+        ("depthwise", [1, 37, 31, 33], [37, 1, 3, 3], window(&[3, 3], 1, 1), 37, FIRST),
+        ("groups", [1, 24, 21, 23], [30, 8, 3, 3], window(&[3, 3], 2, 1), 3, FIRST),
+    ] {
+        cases.add(format!("bytes/conv/{name}"), |m| {
+            let (x, w) = (m.bytes(DType::U8, &x), m.byte_weight(DType::I8, &weight));
+            let y = m.one(Op::Conv { window, groups, format, pad_value: 37 }, &[x, w]);
+            vec![requantise(m, y)]
+        });
+    }
+}
+
+#[test]
+fn products_of_bytes_have_the_same_bits_in_every_tier() {
+    let failures: Vec<String> = cases_of(0.0, bytes)
+        .iter()
+        .flat_map(|case| {
+            let expected = run(case, Isa::Simd128, 1, false).expect("it runs").0;
+            let tiers = [Isa::Simd128, Isa::Avx2, Isa::Avx512].into_iter();
+            let differs = |&(isa, fused, threads): &(Isa, bool, usize)| {
+                run(case, isa, threads, fused).map_or(true, |found| found.0 != expected)
+            };
+            tiers
+                .filter(|isa| *isa <= Isa::host().min(Isa::WIDEST_EMITTED))
+                .flat_map(|isa| [(isa, true, 1), (isa, true, 3), (isa, false, 2)])
+                .filter(differs)
+                .map(|way| format!("{}: {way:?}", case.name))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    assert!(failures.is_empty(), "{failures:#?}");
+}

@@ -199,7 +199,8 @@ impl Selector<'_> {
             if bytes.guards.is_empty() {
                 return self.b.load(access);
             }
-            let fill = u64::from(bytes.otherwise) * 0x0101_0101 & (u64::MAX >> (64 - 8 * ty.bytes()));
+            let every = u64::from(bytes.otherwise) * 0x0101_0101;
+            let fill = every & (u64::MAX >> (64 - 8 * ty.bytes()));
             let fill = self.b.constant(Class::I32, fill);
             self.b.load_guarded(access, bytes.guards.clone(), fill)
         };
