@@ -146,6 +146,21 @@ impl<'l, 'g> Context<'l, 'g> {
         self.view(self.node.inputs[input])
     }
 
+    /// An operand whose elements are each read many times: what comes with the run is converted once, by a nest of its own that
+    /// merges with what makes it. A constant stays as it is stored, for it is what most bytes are.
+    pub fn array_of_many_reads(&mut self, input: usize) -> Result<Array> {
+        let array = self.array(input)?;
+        if !array.is_rounded() || self.data(input).is_some() {
+            return Ok(array);
+        }
+        let part = format!("operand{input}");
+        let wide = self.temp(&part, array.dtype, &array.shape)?;
+        let mut b = self.nest(&part);
+        b.for_each("i", &wide.shape, |b, i| wide.store(b, i, array.at(i)));
+        b.finish();
+        Ok(wide)
+    }
+
     /// A value as the node's operation takes it.
     fn view(&mut self, id: ValueId) -> Result<Array> {
         let array = self.lowering.read(id)?;

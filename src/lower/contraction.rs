@@ -14,7 +14,7 @@ pub(super) fn factor(of: &Array, element: Expr, y: &Array) -> Expr {
 }
 
 pub(super) fn matmul(cx: &mut Context<'_, '_>) -> Result<()> {
-    let (a, b) = (cx.array(0)?, cx.array(1)?);
+    let (a, b) = (cx.array_of_many_reads(0)?, cx.array_of_many_reads(1)?);
     let y = cx.result()?;
     // A 1-D operand has neither batches nor a row (or column) of its own.
     let (rows, columns) = (a.shape.len() > 1, b.shape.len() > 1);
@@ -57,7 +57,7 @@ pub(super) fn gemm(
     trans_a: bool,
     trans_b: bool,
 ) -> Result<()> {
-    let (a, b, c) = (cx.array(0)?, cx.array(1)?, cx.optional(2)?);
+    let (a, b, c) = (cx.array_of_many_reads(0)?, cx.array_of_many_reads(1)?, cx.optional(2)?);
     let y = cx.result()?;
     let inner = a.shape[usize::from(!trans_a)];
     let acc = cx.name("acc");

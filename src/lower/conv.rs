@@ -75,7 +75,7 @@ pub(super) fn conv(
     format: Format,
     pad_value: i16,
 ) -> Result<()> {
-    let (x, weight, bias) = (cx.array(0)?, cx.array(1)?, cx.optional(2)?);
+    let (x, weight, bias) = (cx.array_of_many_reads(0)?, cx.array_of_many_reads(1)?, cx.optional(2)?);
     let y = cx.result()?;
     let rank = x.shape.len();
     let dims = spatial_dims(format, rank);

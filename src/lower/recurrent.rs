@@ -37,7 +37,7 @@ pub(super) fn recurrent(cx: &mut Context<'_, '_>, layer: &Layer<'_>) -> Result<(
 /// `NODE.x[d, t, b, m] = sum(x[t, b, k] * w[d, m, k]) + input bias[d, m]`, where `m` runs over the gates and,
 /// within each, over the hidden units.
 fn project(cx: &mut Context<'_, '_>, layer: &Layer<'_>) -> Result<Array> {
-    let (x, w, bias) = (cx.array(0)?, cx.array(1)?, cx.optional(3)?);
+    let (x, w, bias) = (cx.array_of_many_reads(0)?, cx.array_of_many_reads(1)?, cx.optional(3)?);
     let rows = layer.kind.gates() * layer.hidden;
     let outer: [Loop; 4] = [
         ("d".into(), layer.direction.count()),

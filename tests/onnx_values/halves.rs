@@ -183,3 +183,24 @@ fn large_weights_stay_halves_and_are_converted_where_they_are_used() {
         assert!((f64::from(*y) - expected).abs() < 1e-2, "{y} {expected}");
     }
 }
+
+#[test]
+fn operands_of_products_that_come_with_the_run_are_converted_once() {
+    let (n, k, m) = (9usize, 33, 20);
+    let of = |n: usize, f: fn(usize) -> f32| (0..n).map(|i| f16::from_f32(f(i))).collect::<Vec<_>>();
+    let (a, b) = (of(n * k, |i| (i % 13) as f32 / 8.0 - 0.7), of(k * m, |i| (i % 11) as f32 / 4.0 - 1.2));
+    let expected: Vec<f16> = (0..n * m)
+        .map(|at| {
+            let products = (0..k).map(|i| a[at / m * k + i].to_f64() * b[i * m + at % m].to_f64());
+            f16::from_f64(products.sum())
+        })
+        .collect();
+    let inputs = [("a", DataType::Float16, &[n, k][..]), ("b", DataType::Float16, &[k, m])];
+    let model = single(13, node("MatMul", &["a", "b"], &["y"]), &inputs, vec![]);
+    let inputs = [Tensor::new(&[n, k], &a).unwrap(), Tensor::new(&[k, m], &b).unwrap()];
+    assert_gives(model.clone(), &inputs, &[Tensor::new(&[n, m], &expected).unwrap()], 0.0);
+    let graph = import(model).unwrap();
+    let executable = Compiler::new().threads(1).disable_pass("OpFusion").compile(&graph.into()).unwrap();
+    let temps = executable.program().buffers.iter().filter(|b| b.role == Role::Temp);
+    assert_eq!(temps.filter(|b| b.dtype == DType::F32).count(), 2, "{}", executable.program());
+}
