@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use nestjit_ir::{BufId, Program, Role};
+use nestjit_ir::{BufId, Buffer, Program, Role};
 
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
@@ -75,6 +75,17 @@ pub struct MemoryPlan {
     pub offsets: HashMap<BufId, usize>,
     /// The size of the arena in bytes.
     pub bytes: usize,
+}
+
+impl MemoryPlan {
+    /// The bytes that a `temp` buffer takes in the arena: those of its storage, and behind single bytes three more, which
+    /// nobody writes while the buffer lives. So whatever begins in it can be read four bytes at a time.
+    pub fn bytes_of(buffer: &Buffer) -> usize {
+        buffer.storage_bytes() + if buffer.dtype.size() == 1 { MemoryPlan::SLACK } else { 0 }
+    }
+
+    /// The bytes behind a buffer of single bytes.
+    pub const SLACK: usize = 3;
 }
 
 /// Why something was or was not done: a line of the report.

@@ -96,7 +96,7 @@ fn temps(program: &Program) -> Vec<Temp> {
         for_each_buffer(nest, &mut |buf| {
             let buffer = program.buf(buf);
             if buffer.role == Role::Temp {
-                let bytes = buffer.storage_bytes().next_multiple_of(ALIGN);
+                let bytes = MemoryPlan::bytes_of(buffer).next_multiple_of(ALIGN);
                 temps.entry(buf).or_insert(Temp { buf, bytes, first: index, last: index }).last = index;
             }
         });

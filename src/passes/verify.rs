@@ -132,7 +132,7 @@ fn memory(program: &Program, lives: &Lives, plan: &MemoryPlan) -> Result<(), Str
         let Some(&start) = plan.offsets.get(&b) else {
             return Err(format!("the memory plan has no place for %{}", buffer.name));
         };
-        let end = start.checked_add(buffer.storage_bytes()).filter(|end| *end <= plan.bytes);
+        let end = start.checked_add(MemoryPlan::bytes_of(buffer)).filter(|end| *end <= plan.bytes);
         let Some(end) = end.filter(|_| start.is_multiple_of(ALIGN)) else {
             return Err(format!(
                 "the memory plan puts %{} at byte {start} of {}, where it does not fit",

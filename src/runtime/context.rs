@@ -111,7 +111,7 @@ impl Bindings {
 
     fn fits(&self, offset: usize, buffer: &nestjit_ir::Buffer) -> bool {
         offset.is_multiple_of(ALIGN)
-            && offset.checked_add(buffer.storage_bytes()).is_some_and(|end| end <= self.arena_bytes)
+            && offset.checked_add(MemoryPlan::bytes_of(buffer)).is_some_and(|end| end <= self.arena_bytes)
     }
 }
 

@@ -13,6 +13,7 @@ use nestjit_ir::{Affine, BinOp, BufId, DType, Expr, For, Index, Load, Reduce, Re
 use super::locals::Local;
 use super::{Result, Selector, Stop};
 use crate::codegen::vcode::{Access, BinaryOp, Class, Guard, MemType, Reg, ShiftOp};
+use crate::unit::MemoryPlan;
 
 /// The products that a dot product adds up.
 pub(super) const BYTES: usize = 4;
@@ -155,7 +156,11 @@ impl Selector<'_> {
         let mut begin = at.into_owned();
         along.iter().for_each(|v| begin.add_term(*v, -1));
         let last = self.extents.range(&begin).and_then(|(_, last)| usize::try_from(last).ok());
-        let room = last.is_some_and(|last| last + BYTES <= self.region.program.buf(buf).storage_len());
+        let buffer = self.region.program.buf(buf);
+        // What follows a buffer in the arena may be read too.
+        let in_arena = buffer.role == Role::Temp && !self.locals.contains_key(&buf);
+        let readable = buffer.storage_len() + if in_arena { MemoryPlan::SLACK } else { 0 };
+        let room = last.is_some_and(|last| last + BYTES <= readable);
         let fill = match otherwise {
             None => 0,
             Some(Expr::Const(s)) => s.to_bits() as u8,
