@@ -75,7 +75,7 @@ fn what_is_quantised_as_before_only_moves() {
     check("again", &graph, &inputs, 0, Allowed::Rounding);
 }
 
-/// The sums of products of the compiled program load bytes as they are stored.
+/// The sums of products of the compiled program load bytes as they are stored, and no floats lie between its nests.
 fn reads_bytes(graph: Graph, count: usize) {
     let compiler = Compiler::with_options(Options::default()).threads(1);
     let program = compiler.program_after(&graph.into(), "ContractTemps").unwrap();
@@ -83,6 +83,10 @@ fn reads_bytes(graph: Graph, count: usize) {
     assert_eq!(sums.len(), count, "{program}");
     for sum in sums {
         assert!(!sum.contains("i32(i8(") && !sum.contains("i32(u8("), "{sum}\n{program}");
+    }
+    for head in program.lines().filter(|line| line.starts_with("nest ")) {
+        let mut types = head.split("temp ").skip(1).map(|temp| temp.split(": ").nth(1).unwrap_or_default());
+        assert!(types.all(|t| !t.starts_with("f32")), "{head}\n{program}");
     }
 }
 
