@@ -4,7 +4,7 @@
 //! Every element type has lanes (see ARCHITECTURE), so the table lists exceptions. It looks at types and operations only; where
 //! elements lie, which loops carry what and what pays are questions of the passes.
 
-use nestjit_ir::{BinOp, BufId, DType, Expr, Index, Kind, Program, Scalar, Stmt};
+use nestjit_ir::{BinOp, DType, Expr, Index, Kind, Program, Scalar, Stmt};
 
 /// Why something cannot be computed in lanes.
 pub type Refusal = &'static str;
@@ -17,23 +17,8 @@ pub const POWER: Refusal = "a power of integers";
 pub const COMPUTED: Refusal = "an index that is not affine";
 /// A value with a check of its range, which ends the run with an error.
 pub const CHECKED: Refusal = "a value that is checked";
-/// Half types are converted in memory's terms only: 16 bits that scalar code widens and rounds.
-pub const HALF: Refusal = "a half type";
 /// A call of a function of the runtime.
 pub const CALL: Refusal = "a call";
-
-/// Whether lanes can hold values of a type.
-///
-/// # Errors
-/// The reason why they cannot.
-pub const fn held(dtype: DType) -> Result<(), Refusal> {
-    match dtype {
-        DType::F32 | DType::F64 | DType::Bool => Ok(()),
-        DType::I64 | DType::I32 | DType::I16 | DType::I8 => Ok(()),
-        DType::U64 | DType::U32 | DType::U16 | DType::U8 => Ok(()),
-        DType::F16 | DType::BF16 => Err(HALF),
-    }
-}
 
 /// Whether lanes can apply a binary operation that is defined on a type.
 ///
@@ -86,8 +71,7 @@ struct Question<'a> {
 }
 
 impl Question<'_> {
-    fn access(&self, buf: BufId, index: &[Index]) -> Result<(), Refusal> {
-        held(self.program.buf(buf).dtype)?;
+    fn access(&self, index: &[Index]) -> Result<(), Refusal> {
         let fine = |i: &Index| match i {
             Index::Affine(_) => true,
             Index::Value(e) => (self.constant)(e),
@@ -97,15 +81,13 @@ impl Question<'_> {
 
     fn expr(&self, e: &Expr) -> Result<(), Refusal> {
         match e {
-            Expr::Index(_) => Ok(()),
-            Expr::Const(s) => held(s.dtype()),
+            Expr::Index(_) | Expr::Const(_) => Ok(()),
             Expr::Load(l) => {
-                self.access(l.buf, &l.index)?;
+                self.access(&l.index)?;
                 l.otherwise.as_ref().map_or(Ok(()), |e| self.expr(e))
             }
             Expr::Check(_) => Err(CHECKED),
-            Expr::Unary(_, a) => self.expr(a),
-            Expr::Cast(to, a) => held(*to).and_then(|()| self.expr(a)),
+            Expr::Unary(_, a) | Expr::Cast(_, a) => self.expr(a),
             Expr::Binary(op, a, b) => {
                 // Only these operations have exceptions.
                 if matches!(op, BinOp::Div | BinOp::Rem | BinOp::Mod | BinOp::Pow) {
@@ -124,9 +106,9 @@ impl Question<'_> {
 
     fn stmts(&self, body: &[Stmt]) -> Result<(), Refusal> {
         body.iter().try_for_each(|s| match s {
-            Stmt::Store(s) => self.access(s.buf, &s.index).and_then(|()| self.expr(&s.value)),
-            Stmt::Reduce(r) => self.access(r.buf, &r.index).and_then(|()| self.expr(&r.value)),
-            Stmt::Temp(b) => held(self.program.buf(*b).dtype),
+            Stmt::Store(s) => self.access(&s.index).and_then(|()| self.expr(&s.value)),
+            Stmt::Reduce(r) => self.access(&r.index).and_then(|()| self.expr(&r.value)),
+            Stmt::Temp(_) => Ok(()),
             Stmt::For(l) => self.stmts(&l.body),
             Stmt::Call(_) => Err(CALL),
         })

@@ -7,7 +7,6 @@ use nestjit_ir::{
 use proptest::prelude::*;
 
 use super::harness::{Choices, check, check_with, inputs, target};
-use crate::lanes;
 use crate::target::Target;
 
 /// How many whole numbers nests may compute indices from; more than they have rows.
@@ -112,12 +111,7 @@ impl Generator {
     }
 
     fn dtype(&mut self) -> DType {
-        loop {
-            let dtype = self.c.of(&DType::ALL);
-            if lanes::held(dtype).is_ok() {
-                return dtype;
-            }
-        }
+        self.c.of(&DType::ALL)
     }
 
     /// A value of a type, computed exactly or nearly so: what is cut to integers must not depend on rounding.
@@ -196,7 +190,11 @@ impl Generator {
         let kind = self.kind();
         match self.c.below(7) {
             5 | 6 => {
-                let (dtype, op) = (self.dtype(), self.c.of(&[ReduceOp::Add, ReduceOp::Max, ReduceOp::Min]));
+                let dtype = self.dtype();
+                // Sums of halves depend on their order too much.
+                let half = matches!(dtype, DType::F16 | DType::BF16);
+                let ops = [ReduceOp::Max, ReduceOp::Min, ReduceOp::Add];
+                let op = self.c.of(if half { &ops[..2] } else { &ops });
                 let typed = b.temp("typed", dtype, &[width]);
                 b.for_kind("i", width, kind, |b, i| {
                     let inner = self.row_scope(scope, *last, i);

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use super::facts::Element;
 use super::locals::Local;
 use super::value::mem_type;
-use super::{LANE, Result, Selector, Stop, unsupported};
+use super::{LANE, Result, Selector, unsupported};
 use crate::codegen::address::{allowed, inside};
 use crate::codegen::vcode::{Access, Address, Arg, Computed, Counter, Guard, Int};
 use crate::lanes;
@@ -203,7 +203,6 @@ impl Selector<'_> {
     ) -> Result<(Access, Vec<Guard>)> {
         let (buf, index) = (e.buf, e.index);
         let buffer = self.region.program.buf(buf);
-        lanes::held(buffer.dtype).map_err(Stop::Unsupported)?;
         let mut guards = Vec::new();
         if e.form.affine {
             for &dim in &e.form.unsure {

@@ -5,6 +5,7 @@
 
 use nestjit_ir::{DType, Kind, Scalar};
 
+use super::half::is_half;
 use super::value::{Range, Regs, Val, constant};
 use super::{Selector, is_f64};
 use crate::codegen::vcode::{BinaryOp, Class, Cmp, Narrowing, Reg, ShiftOp, UnaryOp, Widening};
@@ -18,6 +19,13 @@ impl Selector<'_> {
     pub(super) fn cast(&mut self, to: DType, a: Val) -> Val {
         if a.dtype == to {
             return a;
+        }
+        if is_half(to) {
+            return self.to_half(to, a);
+        }
+        if is_half(a.dtype) {
+            let single = self.single(a);
+            return self.cast(to, single);
         }
         match (a.dtype.kind(), to.kind()) {
             (_, Kind::Bool) => self.to_bool(a),

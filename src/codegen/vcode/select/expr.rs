@@ -3,6 +3,7 @@
 use nestjit_ir::{BinOp, DType, Expr, Kind, Load, UnOp};
 
 use super::access::Position;
+use super::half::{is_contracted, is_half};
 use super::value::{Range, Regs, Val, constant};
 use super::{LANE, Result, Selector, Stop, unsupported};
 use crate::codegen::contract::fused_sum;
@@ -25,10 +26,7 @@ impl Selector<'_> {
     /// The value of an expression.
     pub(super) fn expr(&mut self, expr: &Expr) -> Result<Val> {
         match expr {
-            Expr::Const(s) => {
-                lanes::held(s.dtype()).map_err(Stop::Unsupported)?;
-                Ok(constant(&mut self.b, *s))
-            }
+            Expr::Const(s) => Ok(constant(&mut self.b, *s)),
             Expr::Load(l) => self.load(l),
             Expr::Index(a) => {
                 let a = self.in_counters(a);
@@ -60,7 +58,6 @@ impl Selector<'_> {
             }
             Expr::Check(_) => unsupported(lanes::CHECKED),
             Expr::Cast(to, a) => {
-                lanes::held(*to).map_err(Stop::Unsupported)?;
                 let a = self.expr(a)?;
                 Ok(self.cast(*to, a))
             }
@@ -98,16 +95,17 @@ impl Selector<'_> {
                     Some(reg) => Regs::one(reg),
                     None => self.load_regs(&access, None),
                 };
-                Ok(Val::new(dtype, regs, varying))
+                Ok(Val::new(dtype, self.loaded(dtype, regs), varying))
             }
             Some(otherwise) => {
                 let otherwise = self.full_of(otherwise, dtype)?;
-                let guarded = (guards.as_slice(), otherwise.regs);
+                let other = self.stored(dtype, otherwise.regs);
+                let guarded = (guards.as_slice(), other);
                 let regs = match self.load_transposed(l, &access, Some((&guards, otherwise.reg()))) {
                     Some(reg) => Regs::one(reg),
                     None => self.load_regs(&access, Some(guarded)),
                 };
-                Ok(Val::new(dtype, regs, varying || otherwise.varying))
+                Ok(Val::new(dtype, self.loaded(dtype, regs), varying || otherwise.varying))
             }
             None => unsupported("an index that needs a check"),
         }
@@ -115,6 +113,7 @@ impl Selector<'_> {
 
     fn unary(&mut self, op: UnOp, a: Val) -> Result<Val> {
         match a.dtype.kind() {
+            Kind::Float if is_half(a.dtype) => self.half_unary(op, a),
             Kind::Float => self.float_unary(op, a),
             Kind::Signed | Kind::Unsigned => self.int_unary(op, a),
             Kind::Bool if op == UnOp::Not => {
@@ -132,7 +131,11 @@ impl Selector<'_> {
             let a = self.expr(a)?;
             let (b, c) = (self.expr_of(b, a.dtype)?, self.expr_of(c, a.dtype)?);
             let varying = a.varying || b.varying || c.varying;
-            if !a.dtype.is_float() {
+            if is_half(a.dtype) {
+                let product = self.half_binary(BinOp::Mul, a, b, right)?;
+                return self.half_binary(BinOp::Add, product, c, right);
+            }
+            if !is_contracted(a.dtype) {
                 let product = self.int_add(BinaryOp::IntMul, a, b);
                 return Ok(self.int_add(BinaryOp::IntAdd, product, c));
             }
@@ -142,6 +145,7 @@ impl Selector<'_> {
         let a = self.expr(left)?;
         let b = self.expr_of(right, a.dtype)?;
         match a.dtype.kind() {
+            Kind::Float if is_half(a.dtype) => self.half_binary(op, a, b, right),
             Kind::Float => self.float_binary(op, a, b, right),
             Kind::Signed | Kind::Unsigned => self.int_binary(op, a, b, right),
             Kind::Bool => self.bool_binary(op, a, b),

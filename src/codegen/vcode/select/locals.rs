@@ -6,7 +6,6 @@ use smallvec::SmallVec;
 use super::facts::Element;
 use super::value::{Regs, Val, class_of};
 use super::{Result, Selector, Stop, unsupported};
-use crate::lanes;
 
 /// Registers that one local buffer may take.
 const MAX_REGISTERS: usize = 64;
@@ -48,7 +47,6 @@ impl Selector<'_> {
         if !self.region.private.contains(&buf) {
             return Ok(());
         }
-        lanes::held(buffer.dtype).map_err(Stop::Unsupported)?;
         let local = if self.spilled.contains(&buf) {
             let offset = self.scratch_top;
             let copies = if self.group.is_some() { self.chunks() * self.b.lanes() } else { 1 };

@@ -6,7 +6,7 @@
 //! statement, which is legal because lanes are independent. Local buffers that are only accessed at known
 //! places become registers. Whatever does not fit is [`Unsupported`]: the scalar compiler takes it.
 //!
-//! `expr` selects expressions of what `value` says about them, with `float`, `integer` and `cast`; `reduce` selects reductions,
+//! `expr` selects expressions of what `value` says about them, with `float`, `half`, `integer` and `cast`; `reduce` selects reductions,
 //! `access` addresses, `memory` loads and stores, `locals` places local buffers, `nested` decides which of
 //! nested vector loops has the lanes, `dot` emits products of bytes that are added up, `groups` stores of
 //! bytes for them, `transpose` emits blocks that are transposed in registers, `spills` finds the
@@ -19,6 +19,7 @@ mod expr;
 mod facts;
 mod float;
 mod groups;
+mod half;
 mod integer;
 mod locals;
 mod memory;
@@ -118,6 +119,7 @@ pub(in crate::codegen) fn select(region: &Region<'_>, machine: Machine) -> Resul
             lanes: 0,
             locals: FastMap::default(),
             wide_masks: FastMap::default(),
+            half_bits: FastMap::default(),
             spilled: &spilled,
             inside: &inside,
             scratch_top: 0,
@@ -205,6 +207,8 @@ struct Selector<'a> {
     locals: FastMap<BufId, Local>,
     /// The pairs that masks were made of.
     wide_masks: FastMap<Reg, Regs>,
+    /// The 16 bits that values of half types were made of.
+    half_bits: FastMap<(DType, Reg), Reg>,
     spilled: &'a FastSet<BufId>,
     inside: &'a Inside,
     scratch_top: usize,
@@ -391,8 +395,9 @@ impl Selector<'_> {
                 }
             }
             let value = self.full(value);
+            let regs = self.stored(dtype, value.regs);
             if !self.store_transposed(value.reg(), &s.index, &access) {
-                self.store_regs(value.regs, &access);
+                self.store_regs(regs, &access);
             }
         }
         Ok(())

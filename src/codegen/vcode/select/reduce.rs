@@ -3,6 +3,7 @@
 use nestjit_ir::{BinOp, DType, Kind, Reduce, ReduceOp, Scalar};
 
 use super::facts::Element;
+use super::half::{is_contracted, is_half};
 use super::value::{Regs, Val, constant};
 use super::{Result, Selector};
 use crate::codegen::contract::fused_update;
@@ -26,15 +27,17 @@ impl Selector<'_> {
             }
             let access = self.inside(&target)?;
             let new = if let Some((a, b)) = fused_update(r)
-                && dtype.is_float()
+                && is_contracted(dtype)
             {
                 let (a, b) = (self.expr_of(a, dtype)?, self.expr_of(b, dtype)?);
                 let old = self.load_regs(&access, None);
                 self.multiply_add(a.regs, b.regs, old)
             } else {
                 let value = self.full_of(&r.value, dtype)?;
-                let old = Val::new(dtype, self.load_regs(&access, None), true);
-                self.combine(r.op, value, old)?.regs
+                let old = self.load_regs(&access, None);
+                let old = Val::new(dtype, self.loaded(dtype, old), true);
+                let new = self.combine(r.op, value, old)?.regs;
+                self.stored(dtype, new)
             };
             self.store_regs(new, &access);
         }
@@ -59,7 +62,7 @@ impl Selector<'_> {
             return Ok(());
         }
         if let Some((a, b)) = fused_update(r)
-            && dtype.is_float()
+            && is_contracted(dtype)
         {
             let (a, b) = (self.expr_of(a, dtype)?.regs, self.expr_of(b, dtype)?.regs);
             self.b.multiply_accumulate(variable.regs.low, a.low, b.low);
@@ -75,7 +78,7 @@ impl Selector<'_> {
     }
 
     fn accumulate_value(&mut self, op: ReduceOp, variable: Val, value: Val) -> Result<()> {
-        let whole = variable.dtype.is_float() || (variable.dtype.is_int() && variable.dtype.size() >= 4);
+        let whole = is_contracted(variable.dtype) || (variable.dtype.is_int() && variable.dtype.size() >= 4);
         let update = match (op, variable.dtype.is_float()) {
             (ReduceOp::Add, true) => Some(BinaryOp::Add),
             (ReduceOp::Mul, true) => Some(BinaryOp::Mul),
@@ -101,6 +104,11 @@ impl Selector<'_> {
     fn combine(&mut self, op: ReduceOp, a: Val, b: Val) -> Result<Val> {
         let varying = a.varying || b.varying;
         match a.dtype.kind() {
+            Kind::Float if is_half(a.dtype) => {
+                let (x, y) = (self.single(a), self.single(b));
+                let new = self.combine(op, x, y)?;
+                Ok(self.rounded(a.dtype, new))
+            }
             Kind::Float => {
                 let regs = match op {
                     ReduceOp::Add => a.regs.zip(b.regs, |x, y| self.b.binary(BinaryOp::Add, x, y)),
@@ -182,9 +190,11 @@ impl Selector<'_> {
             return self.accumulate_value(op, cell, value);
         }
         let access = self.inside(target)?;
-        let old = Val::new(value.dtype, self.load_regs(&access, None), false);
+        let (dtype, old) = (value.dtype, self.load_regs(&access, None));
+        let old = Val::new(dtype, self.loaded(dtype, old), false);
         let new = self.combine(op, value, old)?;
-        self.store_regs(new.regs, &access);
+        let new = self.stored(dtype, new.regs);
+        self.store_regs(new, &access);
         Ok(())
     }
 

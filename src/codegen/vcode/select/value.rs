@@ -14,7 +14,6 @@ pub(super) const TRUE: u64 = u64::MAX;
 /// The class of the registers that hold a type.
 pub(super) fn class_of(dtype: DType) -> Class {
     match dtype {
-        // Half types are refused before.
         DType::F32 | DType::F16 | DType::BF16 => Class::F32,
         DType::F64 => Class::F64,
         DType::I64 | DType::U64 => Class::I64,
