@@ -39,7 +39,7 @@ enum Step {
     /// Times this.
     Scale(ValueId),
     /// Rearranged, from this shape to that one.
-    Move(Move, Vec<usize>, Vec<usize>),
+    Move(Box<Move>, Vec<usize>, Vec<usize>),
 }
 
 /// Which operations on the way from the integers move them.
@@ -70,7 +70,7 @@ pub(super) fn image(rewriter: &mut Rewriter<'_>, value: ValueId, allowed: Moves)
                 image.scale = rewriter.product("scale", image.scale, Some(scale))?;
             }
             Step::Move(step, from, to) => {
-                if !image.rearrange(rewriter, step, &from, &to)? {
+                if !image.rearrange(rewriter, *step, &from, &to)? {
                     return Ok(None);
                 }
             }
@@ -119,7 +119,7 @@ fn steps(rewriter: &Rewriter<'_>, value: ValueId, allowed: Moves) -> Option<(Val
             }
             op if is_move(op, allowed) => {
                 let step = Move { op: op.clone(), others: node.inputs[1..].to_vec() };
-                (x, Some(Step::Move(step, rewriter.shape(x), shape.clone())))
+                (x, Some(Step::Move(Box::new(step), rewriter.shape(x), shape.clone())))
             }
             _ => return None,
         };
