@@ -74,7 +74,7 @@ pub(in crate::codegen) struct Builder {
     fma: bool,
     /// Whether it has [`BinaryOp::Scale`].
     scale: bool,
-    /// Whether a dot product of bytes is one instruction.
+    /// Whether it has [`Inst::Dot`].
     dot: bool,
     /// The open blocks, innermost last.
     blocks: Vec<Block>,
@@ -264,7 +264,8 @@ impl Builder {
             | UnaryOp::Round
             | UnaryOp::Trunc
             | UnaryOp::Not
-            | UnaryOp::Exchange { .. } => class,
+            | UnaryOp::Exchange { .. }
+            | UnaryOp::Bytes { .. } => class,
         };
         let key = Key::Unary(op, self.version(a));
         self.value(class, key, |dst| Inst::Unary { op, dst, a })
@@ -295,10 +296,24 @@ impl Builder {
         self.value(self.kernel.class(a), key, |dst| Inst::Fma { dst, a, b, c })
     }
 
-    /// `c` plus the dot product of four bytes in each lane.
+    /// `c` plus the dot product of four bytes in each lane, unsigned ones of `a` and signed ones of `b`.
     pub fn dot(&mut self, a: Reg, b: Reg, c: Reg) -> Reg {
+        if !self.dot {
+            return [false, true].into_iter().fold(c, |sum, odd| {
+                let products = self.pair_dot(a, b, odd);
+                self.binary(BinaryOp::IntAdd, sum, products)
+            });
+        }
         let key = Key::Dot(self.version(a), self.version(b), self.version(c));
         self.value(Class::I32, key, |dst| Inst::Dot { dst, a, b, c })
+    }
+
+    /// The dot product of the even bytes or of the odd ones, as numbers of 16 bits, whose products and sums are exact. To
+    /// take bytes apart is done once for all products that they are in.
+    fn pair_dot(&mut self, a: Reg, b: Reg, odd: bool) -> Reg {
+        let a = self.unary(UnaryOp::Bytes { odd, signed: false }, a);
+        let b = self.unary(UnaryOp::Bytes { odd, signed: true }, b);
+        self.binary(BinaryOp::PairDot, a, b)
     }
 
     /// Half of the lanes, twice as wide.
@@ -363,6 +378,13 @@ impl Builder {
 
     /// `dst = dst + dot(a, b)` for a variable.
     pub fn dot_accumulate(&mut self, dst: Reg, a: Reg, b: Reg) {
+        if !self.dot {
+            for odd in [false, true] {
+                let products = self.pair_dot(a, b, odd);
+                self.update(BinaryOp::IntAdd, dst, products);
+            }
+            return;
+        }
         self.push(Inst::Dot { dst, a, b, c: dst });
         self.changed(dst);
     }

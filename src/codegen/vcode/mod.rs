@@ -280,7 +280,7 @@ pub(super) enum Inst {
         c: Reg,
     },
     /// `c` plus the sum of the products of the four bytes of `a`, which are unsigned, with those of `b`, which are signed;
-    /// on integers of 32 bits, wrapping.
+    /// on integers of 32 bits, wrapping. Only where [`select::Machine::dot`] says so.
     Dot {
         dst: Reg,
         a: Reg,

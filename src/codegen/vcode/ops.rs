@@ -28,6 +28,12 @@ pub(in crate::codegen) enum UnaryOp {
     Exchange {
         distance: u8,
     },
+    /// Of the four bytes of integers of 32 bits, the even ones or the odd ones as two numbers of 16 bits, extended by
+    /// their sign or by zeros.
+    Bytes {
+        odd: bool,
+        signed: bool,
+    },
 }
 
 /// Conversions of half of the lanes of a register to twice their width.
@@ -103,6 +109,9 @@ pub(in crate::codegen) enum BinaryOp {
     IntSub,
     /// On integers, wrapping.
     IntMul,
+    /// On integers of 32 bits that are pairs of signed numbers of 16 bits: the sum of the products of the lower numbers
+    /// and of the upper ones, which wraps only if all four are the smallest number.
+    PairDot,
     /// Of signed integers of 32 bits.
     IntMax,
     /// Of signed integers of 32 bits.

@@ -65,9 +65,9 @@ impl Tile {
     }
 }
 
-/// Cycles for dot products of a vector, and registers that they take meanwhile, where they are several instructions.
-const DOT_CYCLES: f64 = 3.0;
-const DOT_REGISTERS: usize = 3;
+/// Cycles for dot products of a vector where they are several instructions: those that multiply and add pairs, and a share
+/// of those that take bytes apart. Operands are two registers then.
+const DOT_CYCLES: f64 = 2.0;
 
 /// The share of the time of the less busy of two units that the busier one waits for it.
 const OVERLAP: f64 = 0.1;
@@ -291,7 +291,8 @@ impl<'a> Model<'a> {
         let accumulators = self.contractions.iter().map(|c| c.registers).sum::<usize>() * rows * vectors;
         let width = self.contractions.iter().map(|c| c.registers).max().unwrap_or(1);
         let operands = width * (rows.min(vectors) + 1);
-        let operands = operands + if self.spread { DOT_REGISTERS } else { 0 };
+        // And one for products of pairs.
+        let operands = if self.spread { 2 * operands + 1 } else { operands };
         let epilogue = if self.leaf.heavy { 4 } else { 2 };
         rows * vectors == 1 || accumulators + operands.max(epilogue) <= self.machine.registers
     }

@@ -1,5 +1,5 @@
 //! What is computed lane by lane, because no instruction of the machines that Cranelift compiles for has it: shifts by
-//! different amounts, some conversions, calls. And dot products of bytes, which take several instructions.
+//! different amounts, some conversions, calls. And dot products of bytes and of pairs, which take several instructions.
 
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Type, Value, types};
@@ -68,20 +68,33 @@ impl Emitter<'_, '_> {
         })
     }
 
+    /// The even bytes or the odd ones as numbers of 16 bits.
+    pub(super) fn bytes(&mut self, a: Value, odd: bool, signed: bool) -> Value {
+        let mut pairs = self.vector_bitcast(types::I16X8, a);
+        let by = self.b.ins().iconst(types::I32, 8);
+        if !odd {
+            pairs = self.b.ins().ishl(pairs, by);
+        }
+        let pairs = if signed { self.b.ins().sshr(pairs, by) } else { self.b.ins().ushr(pairs, by) };
+        self.vector_bitcast(types::I32X4, pairs)
+    }
+
+    /// The sums of the products of pairs of numbers of 16 bits.
+    pub(super) fn pair_dot(&mut self, a: Value, b: Value) -> Value {
+        let [a, b] = [a, b].map(|v| self.vector_bitcast(types::I16X8, v));
+        let low = [a, b].map(|v| self.b.ins().swiden_low(v));
+        let high = [a, b].map(|v| self.b.ins().swiden_high(v));
+        // The shape that x86's pmaddwd is recognised by.
+        let (low, high) = (self.b.ins().imul(low[0], low[1]), self.b.ins().imul(high[0], high[1]));
+        self.b.ins().iadd_pairwise(low, high)
+    }
+
     /// `c` plus the products of four unsigned bytes with four signed ones, in each lane.
     pub(super) fn dot(&mut self, a: Value, b: Value, c: Value) -> Value {
-        let [a, b] = [a, b].map(|v| self.vector_bitcast(types::I8X16, v));
-        let mut halves = [false, true].map(|upper| {
-            let (a, b) = match upper {
-                true => (self.b.ins().uwiden_high(a), self.b.ins().swiden_high(b)),
-                false => (self.b.ins().uwiden_low(a), self.b.ins().swiden_low(b)),
-            };
-            let low = [a, b].map(|v| self.b.ins().swiden_low(v));
-            let high = [a, b].map(|v| self.b.ins().swiden_high(v));
-            let (low, high) = (self.b.ins().imul(low[0], low[1]), self.b.ins().imul(high[0], high[1]));
-            self.b.ins().iadd_pairwise(low, high)
-        });
-        halves[0] = self.b.ins().iadd_pairwise(halves[0], halves[1]);
-        self.b.ins().iadd(c, halves[0])
+        [false, true].into_iter().fold(c, |sum, odd| {
+            let (a, b) = (self.bytes(a, odd, false), self.bytes(b, odd, true));
+            let products = self.pair_dot(a, b);
+            self.b.ins().iadd(sum, products)
+        })
     }
 }

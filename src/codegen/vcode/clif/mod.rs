@@ -329,6 +329,7 @@ impl<'a> Emitter<'a, '_> {
             UnaryOp::FromBits => self.as_float(a),
             UnaryOp::Not => self.b.ins().bnot(a),
             UnaryOp::Exchange { distance } => self.exchange(a, usize::from(distance)),
+            UnaryOp::Bytes { odd, signed } => self.bytes(a, odd, signed),
         }
     }
 
@@ -353,6 +354,7 @@ impl<'a> Emitter<'a, '_> {
             BinaryOp::IntAdd => self.b.ins().iadd(a, b),
             BinaryOp::IntSub => self.b.ins().isub(a, b),
             BinaryOp::IntMul => self.b.ins().imul(a, b),
+            BinaryOp::PairDot => self.pair_dot(a, b),
             BinaryOp::IntMax => self.b.ins().smax(a, b),
             BinaryOp::IntMin => self.b.ins().smin(a, b),
             BinaryOp::ShiftLeft | BinaryOp::ShiftRight | BinaryOp::ShiftRightSigned => self.shift(op, a, b),

@@ -85,7 +85,7 @@ pub(in crate::codegen) struct Machine {
     pub fma: bool,
     /// Whether there is [`BinaryOp::Scale`].
     pub scale: bool,
-    /// Whether [`super::Inst::Dot`] is one instruction.
+    /// Whether there is [`super::Inst::Dot`].
     pub dot: bool,
 }
 

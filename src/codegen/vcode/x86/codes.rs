@@ -82,7 +82,6 @@ pairs! {
     DOUBLE_TO_FLOAT = VEX_Vcvtpd2ps_xmm_ymmm256 EVEX_Vcvtpd2ps_ymm_k1z_zmmm512b64_er;
     DOUBLE_TO_INT = VEX_Vcvttpd2dq_xmm_ymmm256 EVEX_Vcvttpd2dq_ymm_k1z_zmmm512b64_sae;
     DOT = VEX_Vpdpbusd_ymm_ymm_ymmm256 EVEX_Vpdpbusd_zmm_k1z_zmm_zmmm512b32;
-    MULTIPLY_PAIRS = VEX_Vpmaddwd_ymm_ymm_ymmm256 EVEX_Vpmaddwd_zmm_k1z_zmm_zmmm512;
     SHIFT_LEFT_16 = VEX_Vpsllw_ymm_ymm_imm8 EVEX_Vpsllw_zmm_k1z_zmmm512_imm8;
     SHIFT_RIGHT_16 = VEX_Vpsrlw_ymm_ymm_imm8 EVEX_Vpsrlw_zmm_k1z_zmmm512_imm8;
     SHIFT_RIGHT_SIGNED_16 = VEX_Vpsraw_ymm_ymm_imm8 EVEX_Vpsraw_zmm_k1z_zmmm512_imm8;
@@ -118,6 +117,7 @@ widths! {
         VEX_Vpsubq_ymm_ymm_ymmm256 EVEX_Vpsubq_zmm_k1z_zmm_zmmm512b64;
     MUL_INT = VEX_Vpmulld_ymm_ymm_ymmm256 EVEX_Vpmulld_zmm_k1z_zmm_zmmm512b32,
         INVALID EVEX_Vpmullq_zmm_k1z_zmm_zmmm512b64;
+    PAIR_DOT = VEX_Vpmaddwd_ymm_ymm_ymmm256 EVEX_Vpmaddwd_zmm_k1z_zmm_zmmm512, INVALID INVALID;
     MAX_INT = VEX_Vpmaxsd_ymm_ymm_ymmm256 EVEX_Vpmaxsd_zmm_k1z_zmm_zmmm512b32, INVALID INVALID;
     MIN_INT = VEX_Vpminsd_ymm_ymm_ymmm256 EVEX_Vpminsd_zmm_k1z_zmm_zmmm512b32, INVALID INVALID;
     SHIFT_LEFT = VEX_Vpslld_ymm_ymm_imm8 EVEX_Vpslld_zmm_k1z_zmmm512b32_imm8,
@@ -176,6 +176,7 @@ pub(super) fn binary(op: BinaryOp, tier: Tier, wide: bool) -> Option<Code> {
         BinaryOp::IntAdd => ADD_INT,
         BinaryOp::IntSub => SUB_INT,
         BinaryOp::IntMul => MUL_INT,
+        BinaryOp::PairDot => PAIR_DOT,
         BinaryOp::ShiftLeft => SHIFT_LEFT_BY,
         BinaryOp::ShiftRight => SHIFT_RIGHT_BY,
         BinaryOp::And => AND,

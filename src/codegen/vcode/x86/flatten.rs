@@ -325,6 +325,8 @@ impl<'k> Flat<'k> {
         let (kernel, wide) = (self.kernel, self.tier.is_512());
         let is_wide = |r: &Reg| kernel.class(*r).is_wide();
         match inst {
+            // Its operands are seldom loads, and cannot be one element for all lanes.
+            Inst::Binary { op: BinaryOp::PairDot, .. } => Operands::new(),
             // Composed of others.
             Inst::Binary { op: BinaryOp::IntMul, a, .. } if !wide && is_wide(a) => Operands::new(),
             Inst::Unary { op: UnaryOp::ToFloat | UnaryOp::ToInt, a, .. } if !wide && is_wide(a) => {
@@ -338,7 +340,7 @@ impl<'k> Flat<'k> {
                 }
             }
             Inst::Fma { a, b, c, .. } if a != b && a != c && b != c => smallvec![*b, *a, *c],
-            Inst::Dot { a, b, c, .. } if self.tier.has_dot() && a != b && b != c => smallvec![*b],
+            Inst::Dot { a, b, c, .. } if a != b && b != c => smallvec![*b],
             // Integers of 256 bits are only compared for "greater": the operands may be exchanged.
             Inst::Compare { op: Cmp::Lt | Cmp::Ge, a, b, .. }
                 if a != b && matches!(kernel.class(*a), Class::I32 | Class::I64) && !wide =>

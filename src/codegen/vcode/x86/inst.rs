@@ -174,6 +174,10 @@ impl<'k> Emitter<'_, 'k> {
                 let a = self.vector(a)?;
                 self.exchange(v, a.into(), usize::from(distance), wide)?;
             }
+            UnaryOp::Bytes { odd, signed } => {
+                let a = self.vector(a)?;
+                self.bytes(v, a.into(), odd, signed);
+            }
             UnaryOp::Not if self.in_mask_register(dst) => {
                 let a = self.number(a)?;
                 self.asm.op(Code::VEX_Knotw_kr_kr, &[mask(to).into(), mask(a).into()]);

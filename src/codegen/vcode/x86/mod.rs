@@ -61,7 +61,7 @@ impl Tier {
         }
     }
 
-    /// Whether [`super::Inst::Dot`] is one instruction.
+    /// Whether there is [`super::Inst::Dot`].
     fn has_dot(self) -> bool {
         match self {
             Tier::Avx2 | Tier::Avx512 => false,

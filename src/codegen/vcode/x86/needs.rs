@@ -95,12 +95,7 @@ pub(super) fn needs(kernel: &Kernel, inst: &Inst, dst: Option<Reg>, tier: Tier) 
         }),
         Inst::Dot { a, b, c, .. } => {
             let accumulates = dst == Some(*c) && a != c && b != c;
-            vectors(match (tier.has_dot(), accumulates) {
-                (true, true) => 0,
-                (true, false) => 1,
-                (false, true) => 2,
-                (false, false) => 3,
-            })
+            vectors(usize::from(!accumulates))
         }
         _ => Needs::default(),
     }

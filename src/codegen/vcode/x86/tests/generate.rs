@@ -161,7 +161,11 @@ impl Generator {
                 let step = self.random.pick(&[0, 1, -2]);
                 Inst::Iota { dst, value: Int { arg, terms, offset: 3 }, step }
             }
-            16..20 if !wide => {
+            16..18 if !wide => {
+                let op = UnaryOp::Bytes { odd: self.random.chance(50), signed: self.random.chance(50) };
+                Inst::Unary { op, dst, a: self.of(class, body) }
+            }
+            18..20 if !wide && self.dot => {
                 let (a, b, c) = (self.of(class, body), self.of(class, body), self.of(class, body));
                 Inst::Dot { dst, a, b, c }
             }
@@ -187,7 +191,12 @@ impl Generator {
                     BinaryOp::Xor,
                 ];
                 if !wide {
-                    ops.extend([BinaryOp::IntMax, BinaryOp::IntMin, BinaryOp::ShiftRightSigned]);
+                    ops.extend([
+                        BinaryOp::IntMax,
+                        BinaryOp::IntMin,
+                        BinaryOp::ShiftRightSigned,
+                        BinaryOp::PairDot,
+                    ]);
                 }
                 Inst::Binary { op: self.random.pick(&ops), dst, a, b }
             }

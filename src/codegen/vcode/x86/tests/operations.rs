@@ -50,6 +50,7 @@ pub(super) fn unary(op: UnaryOp, x: u64, class: Class) -> u64 {
             UnaryOp::ToFloat => (x as i64 as f64).to_bits(),
             UnaryOp::ToInt => f as i64 as u64,
             UnaryOp::Bits | UnaryOp::FromBits => x,
+            UnaryOp::Bytes { .. } => panic!("not there"),
             UnaryOp::Not | UnaryOp::Exchange { .. } => unreachable!("above"),
         };
     }
@@ -66,6 +67,13 @@ pub(super) fn unary(op: UnaryOp, x: u64, class: Class) -> u64 {
         UnaryOp::ToFloat => (bits as i32 as f32).to_bits(),
         UnaryOp::ToInt => f as i32 as u32,
         UnaryOp::Bits | UnaryOp::FromBits => bits,
+        UnaryOp::Bytes { odd, signed } => {
+            let number = |half: u32| {
+                let byte = (bits >> (16 * half + if odd { 8 } else { 0 })) as u8;
+                u32::from(if signed { byte as i8 as u16 } else { u16::from(byte) }) << (16 * half)
+            };
+            number(0) | number(1)
+        }
         UnaryOp::Not | UnaryOp::Exchange { .. } => unreachable!("above"),
     })
 }
@@ -111,7 +119,9 @@ pub(super) fn binary(op: BinaryOp, x: u64, y: u64, class: Class) -> u64 {
                     0
                 }
             }
-            BinaryOp::IntMax | BinaryOp::IntMin | BinaryOp::ShiftRightSigned => panic!("not there"),
+            BinaryOp::IntMax | BinaryOp::IntMin | BinaryOp::ShiftRightSigned | BinaryOp::PairDot => {
+                panic!("not there")
+            }
             BinaryOp::And => x & y,
             BinaryOp::Or => x | y,
             BinaryOp::Xor => x ^ y,
@@ -149,6 +159,10 @@ pub(super) fn binary(op: BinaryOp, x: u64, y: u64, class: Class) -> u64 {
         BinaryOp::IntAdd => x.wrapping_add(y),
         BinaryOp::IntSub => x.wrapping_sub(y),
         BinaryOp::IntMul => x.wrapping_mul(y),
+        BinaryOp::PairDot => {
+            let product = |half: u32| i32::from((x >> half) as i16) * i32::from((y >> half) as i16);
+            product(0).wrapping_add(product(16)) as u32
+        }
         BinaryOp::IntMax => i.max(j) as u32,
         BinaryOp::IntMin => i.min(j) as u32,
         BinaryOp::ShiftLeft => {

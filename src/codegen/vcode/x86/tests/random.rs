@@ -3,8 +3,10 @@
 use nestjit_ir::Affine;
 
 use super::{Contents, Input, Random, TYPES, access, check, pointer, tiers};
+use crate::codegen::vcode::x86::Tier;
 use crate::codegen::vcode::{
-    Access, Arg, ArgId, Bound, Class, Counter, Guard, Inst, Int, Kernel, MemType, Narrowing, Reg, Terms,
+    Access, Arg, ArgId, BinaryOp, Bound, Class, Counter, Guard, Inst, Int, Kernel, MemType, Narrowing, Reg,
+    Terms,
 };
 
 /// Elements of the buffers that kernels read and write at random.
@@ -20,6 +22,8 @@ const RESULTS: [MemType; 5] = [MemType::F32, MemType::F64, MemType::I32, MemType
 pub(super) struct Generator {
     pub random: Random,
     pub kernel: Kernel,
+    /// Whether there are dot products of bytes.
+    pub dot: bool,
     range: (i64, i64),
     /// The counters of the loops around, and the smallest and largest value of each.
     loops: Vec<(Counter, i64, i64)>,
@@ -138,7 +142,8 @@ impl Generator {
             let (a, b) = (self.of(class, body), self.of(class, body));
             match class {
                 Class::F32 | Class::F64 => body.push(Inst::Fma { dst: c, a, b, c }),
-                Class::I32 => body.push(Inst::Dot { dst: c, a, b, c }),
+                Class::I32 if self.dot => body.push(Inst::Dot { dst: c, a, b, c }),
+                Class::I32 => body.push(Inst::Binary { op: BinaryOp::IntAdd, dst: c, a: c, b }),
                 Class::I64 | Class::Mask | Class::Mask64 => {}
             }
         }
@@ -229,16 +234,23 @@ impl Generator {
     }
 }
 
-fn generate(seed: u64, lanes: usize, size: usize) -> (Kernel, Input) {
+fn generate(seed: u64, tier: Tier, size: usize) -> (Kernel, Input) {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let range = random.pick(&[(0, 3), (1, 2), (2, 5), (3, 3)]);
     let int = random.below(9) as i64 - 4;
     let mut args: Vec<Arg> = (0..BEGIN.0).map(pointer).collect();
     args.extend([Arg::Begin, Arg::End, Arg::Int(Affine::constant(0))]);
     let written = (TYPES.len() as u32..BEGIN.0).map(nestjit_ir::BufId).collect();
-    let kernel = Kernel { lanes, args, written, ..Kernel::default() };
-    let mut g =
-        Generator { random, kernel, range, loops: Vec::new(), known: Vec::new(), variables: Vec::new() };
+    let kernel = Kernel { lanes: tier.lanes(), args, written, ..Kernel::default() };
+    let mut g = Generator {
+        random,
+        kernel,
+        dot: tier.machine().dot,
+        range,
+        loops: Vec::new(),
+        known: Vec::new(),
+        variables: Vec::new(),
+    };
     let mut body = g.block(size, true);
     let results = g.results(&mut body);
     g.kernel.body = body;
@@ -254,7 +266,7 @@ fn generate(seed: u64, lanes: usize, size: usize) -> (Kernel, Input) {
 fn random_kernels_compute_what_they_say() {
     for tier in tiers() {
         for seed in 1..250 {
-            let (kernel, input) = generate(seed, tier.lanes(), 8 + (seed as usize * 7) % 90);
+            let (kernel, input) = generate(seed, tier, 8 + (seed as usize * 7) % 90);
             check(&kernel, tier, &input);
         }
     }

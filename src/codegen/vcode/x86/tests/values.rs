@@ -3,6 +3,8 @@
 
 use super::{Contents, Input, Random, access, check, pointer, tiers, widths};
 use crate::codegen::runtime_fns;
+use crate::codegen::vcode::build::Builder;
+use crate::codegen::vcode::select::{self, Machine};
 use crate::codegen::vcode::x86::Tier;
 use crate::codegen::vcode::{
     BinaryOp, Bound, Class, Cmp, Counter, Inst, Kernel, MemType, Narrowing, Reg, ShiftOp, Terms, UnaryOp,
@@ -316,14 +318,27 @@ fn conversions() {
     }
 }
 
+/// Bytes at their limits, and any.
+fn bytes() -> Vec<u64> {
+    let mut random = Random(5);
+    let limits = [
+        0,
+        0x8080_8080,
+        0x7f7f_7f7f,
+        0xffff_ffff,
+        0x00ff_00ff,
+        0xff00_ff00,
+        0x8000_8000,
+        0x8000_0000,
+        0x7fff_7fff,
+    ];
+    limits.into_iter().chain((0..20).map(|_| random.bits() & 0xffff_ffff)).collect()
+}
+
 #[test]
 fn dot_products_of_bytes() {
-    let mut values =
-        vec![0, 0x8080_8080, 0x7f7f_7f7f, 0xffff_ffff, 0x00ff_00ff, 0xff00_ff00, 0x8000_0000, 0x7fff_ffff];
-    let mut random = Random(5);
-    values.extend((0..20).map(|_| random.bits() & 0xffff_ffff));
-    for tier in tiers() {
-        let class = Class::I32;
+    let (class, values) = (Class::I32, bytes());
+    for tier in tiers().into_iter().filter(|t| t.has_dot()) {
         let dot = |dst, a, b, c| Inst::Dot { dst, a, b, c };
         let check = |body: &[Inst]| check_pairs(tier, class, &values, &[class], body);
         check(&[dot(DST, A, B, C)]);
@@ -334,6 +349,65 @@ fn dot_products_of_bytes() {
         check(&[Inst::Copy { dst: DST, a: A }, dot(DST, B, DST, DST)]);
         check(&[Inst::Copy { dst: DST, a: A }, dot(DST, DST, B, DST)]);
         check(&[dot(DST, A, A, A)]);
+    }
+}
+
+#[test]
+fn dot_products_of_pairs_and_bytes_taken_apart() {
+    let (class, values) = (Class::I32, bytes());
+    for tier in widths() {
+        for (odd, signed) in [(false, false), (false, true), (true, false), (true, true)] {
+            let op = UnaryOp::Bytes { odd, signed };
+            check_pairs(tier, class, &values, &[class], &[Inst::Unary { op, dst: DST, a: B }]);
+            let copied = [Inst::Copy { dst: DST, a: B }, Inst::Unary { op, dst: DST, a: DST }];
+            check_pairs(tier, class, &values, &[class], &copied);
+        }
+        let pairs = [Inst::Binary { op: BinaryOp::PairDot, dst: DST, a: A, b: B }];
+        check_pairs(tier, class, &values, &[class], &pairs);
+    }
+}
+
+/// Four sums of products, of two operands each with two others.
+fn four_dots(machine: Machine) -> Kernel {
+    let mut b = Builder::new(machine);
+    let args = [0, 1, 2].map(|buf| b.arg(pointer(buf)));
+    let lanes = machine.lanes;
+    let at = |buf: u32, i: usize| {
+        access(MemType::I32, args[buf as usize].0, (i * lanes) as i64, &[].into(), 1, lanes)
+    };
+    let load = |b: &mut Builder, buf: u32| [0, 1].map(|i| b.load(at(buf, i)));
+    let (x, y) = (load(&mut b, 0), load(&mut b, 1));
+    let mut stored = 0;
+    for (x, y) in x.into_iter().flat_map(|x| y.map(|y| (x, y))) {
+        let sum = b.variable(Class::I32);
+        let start = b.dot(x, y, y);
+        b.assign(sum, start);
+        b.dot_accumulate(sum, x, y);
+        b.store(sum, at(2, stored));
+        stored += 1;
+    }
+    b.finish(0, machine.registers)
+}
+
+#[test]
+fn without_dot_products_bytes_are_taken_apart_once() {
+    for tier in widths() {
+        let lowered = four_dots(tier.machine());
+        let apart = |i: &&Inst| matches!(i, Inst::Unary { op: UnaryOp::Bytes { .. }, .. });
+        assert_eq!(lowered.body.iter().filter(apart).count(), 8, "{lowered}");
+        let mut values = bytes().into_iter().cycle();
+        let mut operand = |n| Contents::new(MemType::I32, values.by_ref().take(n).collect::<Vec<u64>>());
+        let n = tier.lanes();
+        let buffers = vec![operand(2 * n), operand(2 * n), Contents::zeros(MemType::I32, 4 * n)];
+        let input = Input { buffers, int: 0, range: (0, 1) };
+        check(&lowered, tier, &input);
+        let direct = four_dots(select::Machine { dot: true, ..tier.machine() });
+        let results = [&lowered, &direct].map(|kernel| {
+            let mut machine = super::Machine::new(kernel, &input);
+            machine.run();
+            machine.buffers.swap_remove(2).bytes
+        });
+        assert_eq!(results[0], results[1]);
     }
 }
 
