@@ -106,6 +106,43 @@ impl DType {
         matches!(self.kind(), Kind::Unsigned)
     }
 
+    /// The largest finite value; `None` for a type that has no infinities beyond it.
+    pub const fn largest_finite(self) -> Option<f64> {
+        match self {
+            DType::F32 => Some(f32::MAX as f64),
+            DType::F64 => Some(f64::MAX),
+            DType::F16 => Some(f16::MAX.to_f64_const()),
+            DType::BF16 => Some(bf16::MAX.to_f64_const()),
+            DType::I64 | DType::I32 | DType::I16 | DType::I8 => None,
+            DType::U64 | DType::U32 | DType::U16 | DType::U8 | DType::Bool => None,
+        }
+    }
+
+    /// The smallest positive value that is held with full precision; `None` for a type that is not a float.
+    pub const fn smallest_normal(self) -> Option<f64> {
+        match self {
+            DType::F32 => Some(f32::MIN_POSITIVE as f64),
+            DType::F64 => Some(f64::MIN_POSITIVE),
+            DType::F16 => Some(f16::MIN_POSITIVE.to_f64_const()),
+            DType::BF16 => Some(bf16::MIN_POSITIVE.to_f64_const()),
+            DType::I64 | DType::I32 | DType::I16 | DType::I8 => None,
+            DType::U64 | DType::U32 | DType::U16 | DType::U8 | DType::Bool => None,
+        }
+    }
+
+    /// The distance from 1 to the next larger value, twice what a rounding changes at most in relation to its result;
+    /// `None` for a type that is not a float.
+    pub const fn epsilon(self) -> Option<f64> {
+        match self {
+            DType::F32 => Some(f32::EPSILON as f64),
+            DType::F64 => Some(f64::EPSILON),
+            DType::F16 => Some(f16::EPSILON.to_f64_const()),
+            DType::BF16 => Some(bf16::EPSILON.to_f64_const()),
+            DType::I64 | DType::I32 | DType::I16 | DType::I8 => None,
+            DType::U64 | DType::U32 | DType::U16 | DType::U8 | DType::Bool => None,
+        }
+    }
+
     /// The name used in the textual IR: `f32`, `i64`, `bool`, ...
     pub const fn name(self) -> &'static str {
         match self {

@@ -1,6 +1,6 @@
 //! Elementwise operations.
 
-use nestjit_ir::{CheckKind, DType, bf16, f16};
+use nestjit_ir::{CheckKind, DType};
 
 use super::attribute::{flag, float, int};
 use super::{Exporter, Site, data_type};
@@ -199,23 +199,7 @@ impl Exporter<'_> {
     fn atan2(&mut self, site: &Site) {
         let dtype = site.input(0).dtype;
         let zero = self.scalar(dtype, 0.0);
-        let largest = match dtype {
-            DType::F64 => f64::MAX,
-            DType::F32 => f64::from(f32::MAX),
-            DType::F16 => f16::MAX.to_f64(),
-            DType::BF16 => bf16::MAX.to_f64(),
-            DType::I64
-            | DType::I32
-            | DType::I16
-            | DType::I8
-            | DType::U64
-            | DType::U32
-            | DType::U16
-            | DType::U8
-            | DType::Bool => {
-                unreachable!("Atan2 is defined on floating-point numbers only")
-            }
-        };
+        let largest = dtype.largest_finite().expect("Atan2 is defined on floating-point numbers only");
         let (low, high) = (self.scalar(dtype, -largest), self.scalar(dtype, largest));
         let [a, b] = [0, 1].map(|i| self.emit("Clip", &[&site.inputs[i], &low, &high], vec![]));
         // Below zero, or the zero that is.

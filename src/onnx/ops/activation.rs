@@ -1,6 +1,6 @@
 //! Elementwise functions of one operand.
 
-use nestjit_ir::{DType, bf16, f16};
+use nestjit_ir::DType;
 
 use super::super::node::NodeCx;
 use super::{OpEntry, one, op};
@@ -91,21 +91,7 @@ fn clip(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     cx.attributes.ignore(&["consumed_inputs"]);
     let x = cx.input(0)?;
     let dtype = cx.dtype(x);
-    let largest = match dtype {
-        DType::F32 => Some(f64::from(f32::MAX)),
-        DType::F64 => Some(f64::MAX),
-        DType::F16 => Some(f16::MAX.to_f64()),
-        DType::BF16 => Some(bf16::MAX.to_f64()),
-        DType::I64
-        | DType::I32
-        | DType::I16
-        | DType::I8
-        | DType::U64
-        | DType::U32
-        | DType::U16
-        | DType::U8
-        | DType::Bool => None,
-    };
+    let largest = dtype.largest_finite();
     let mut bounds = [None, None];
     for (i, name) in ["min", "max"].into_iter().enumerate() {
         let given = match cx.opset < 11 {

@@ -1,6 +1,6 @@
 //! Attention and what belongs to it.
 
-use nestjit_ir::{CheckKind, DType, bf16, f16};
+use nestjit_ir::{CheckKind, DType};
 
 use super::super::node::{NodeCx, extent};
 use super::super::tensor::dtype;
@@ -127,23 +127,12 @@ fn attention(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
 /// weights of 0.
 fn softmax_of_visible(cx: &mut NodeCx<'_, '_>, scores: ValueId) -> Result<ValueId> {
     // With a finite maximum hidden keys give exp(-inf) = 0, also where all are hidden; any other sum is at least 1.
-    let (lowest, tiny) = match cx.dtype(scores) {
-        DType::F64 => (f64::MIN, f64::MIN_POSITIVE),
-        DType::F32 => (f64::from(f32::MIN), f64::from(f32::MIN_POSITIVE)),
-        DType::F16 => (f16::MIN.to_f64(), f16::MIN_POSITIVE.to_f64()),
-        DType::BF16 => (bf16::MIN.to_f64(), bf16::MIN_POSITIVE.to_f64()),
-        DType::I64
-        | DType::I32
-        | DType::I16
-        | DType::I8
-        | DType::U64
-        | DType::U32
-        | DType::U16
-        | DType::U8
-        | DType::Bool => return Err(Error::internal("scores are floats")),
+    let dtype = cx.dtype(scores);
+    let (Some(largest), Some(tiny)) = (dtype.largest_finite(), dtype.smallest_normal()) else {
+        return Err(Error::internal("scores are floats"));
     };
     let max = cx.reduce(Reduction::Max, scores, &[3], true)?;
-    let max = cx.binary_const(Binary::Max, max, lowest)?;
+    let max = cx.binary_const(Binary::Max, max, -largest)?;
     let below = cx.binary(Binary::Sub, scores, max)?;
     let exp = cx.unary(Unary::Exp, below)?;
     let sum = cx.reduce(Reduction::Sum, exp, &[3], true)?;

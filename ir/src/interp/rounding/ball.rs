@@ -42,27 +42,16 @@ pub(super) struct Origin {
 }
 
 /// What a rounding may change at most, relative to the result, times [`ROOM`]; `None` for types that are exact.
-pub(super) const fn unit(dtype: DType) -> Option<f64> {
-    match dtype {
-        DType::F32 => Some(ROOM * f32::EPSILON as f64 / 2.0),
-        DType::F64 => Some(ROOM * f64::EPSILON / 2.0),
-        DType::F16 => Some(ROOM / 2048.0),
-        DType::BF16 => Some(ROOM / 256.0),
-        DType::I64 | DType::I32 | DType::I16 | DType::I8 | DType::Bool => None,
-        DType::U64 | DType::U32 | DType::U16 | DType::U8 => None,
-    }
+pub(super) fn unit(dtype: DType) -> Option<f64> {
+    dtype.epsilon().map(|epsilon| ROOM * epsilon / 2.0)
 }
 
 /// The largest finite value, the smallest normal one and the smallest of all; for a type that is not a float there are
 /// none.
-pub(super) const fn range(dtype: DType) -> (f64, f64, f64) {
-    match dtype {
-        DType::F32 => (f32::MAX as f64, f32::MIN_POSITIVE as f64, 1.5e-45),
-        DType::F64 => (f64::MAX, f64::MIN_POSITIVE, 5e-324),
-        DType::F16 => (65504.0, 6.103515625e-5, 5.960464477539063e-8),
-        DType::BF16 => (3.3895313892515355e38, f32::MIN_POSITIVE as f64, 9.183549615799121e-41),
-        DType::I64 | DType::I32 | DType::I16 | DType::I8 | DType::Bool => (f64::INFINITY, 0.0, 0.0),
-        DType::U64 | DType::U32 | DType::U16 | DType::U8 => (f64::INFINITY, 0.0, 0.0),
+pub(super) fn range(dtype: DType) -> (f64, f64, f64) {
+    match (dtype.largest_finite(), dtype.smallest_normal(), dtype.epsilon()) {
+        (Some(largest), Some(normal), Some(epsilon)) => (largest, normal, normal * epsilon),
+        _ => (f64::INFINITY, 0.0, 0.0),
     }
 }
 
