@@ -8,6 +8,7 @@ mod budget;
 pub mod codegen;
 pub mod compiler;
 pub mod error;
+pub mod files;
 pub mod graph;
 pub mod host;
 pub mod interpret;

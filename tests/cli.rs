@@ -365,6 +365,30 @@ fn failures_are_exit_code_1_and_name_the_place() {
 }
 
 #[test]
+#[cfg(unix)]
+fn what_is_no_file_is_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe.nest");
+    let made = Command::new("mkfifo").arg(&pipe).status();
+    let mut others =
+        vec![("/dev/zero".to_owned(), "a device"), (format!("{}", dir.path().display()), "a directory")];
+    if made.is_ok_and(|status| status.success()) {
+        others.push((pipe.display().to_string(), "a pipe"));
+    }
+    let port = &zoo::build(SMALL).unwrap();
+    let name = &port.graph.value(port.graph.inputs[0]).name;
+    for (path, what) in others {
+        let message = format!("cannot read '{path}': it is {what}, not a file");
+        let given = format!("{name}={path}");
+        assert_fails(&["run", SMALL, "--input", &given], 1, &message);
+        assert_fails(&["report", SMALL, "--machine", &path], 1, &message);
+        if path.ends_with(".nest") {
+            assert_fails(&["ir", &path], 1, &message);
+        }
+    }
+}
+
+#[test]
 fn bad_environment_variables_are_named() {
     for (variable, value) in
         [("NESTJIT_ISA", "mmx"), ("NESTJIT_THREADS", "0"), ("NESTJIT_DISABLE_PASS", "Nope")]

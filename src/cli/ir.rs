@@ -1,14 +1,13 @@
 //! `nestjit ir`: the text of a program after any pass.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::path::Path;
 
 use nestjit::ir::{self, Role};
 use nestjit::passes::{self, LOWER, PIPELINE, Run};
 use nestjit::report::format::table;
 use nestjit::unit::Unit;
-use nestjit::{Compiler, Error, Executable, Result, Tensor};
+use nestjit::{Compiler, Error, Executable, Result, Tensor, files};
 
 use super::args::IrArgs;
 use super::onnx::{self, Loaded};
@@ -51,7 +50,7 @@ fn print(args: &IrArgs, executable: &Executable) -> Result<String> {
 
 /// Compiles a file of nests. Its constants are zeros: only the text is of interest.
 fn compile_file(compiler: &Compiler, path: &Path) -> Result<Executable> {
-    let text = fs::read_to_string(path).map_err(|e| npy::io_error(path, "read", e))?;
+    let text = files::read_text(path)?;
     let program = ir::parse::parse(&text)
         .map_err(|e| Error::invalid(format!("{}: {e}", npy::show(path))).caused_by(e))?;
     let consts = program.buffers.iter().filter(|b| b.role == Role::Const);

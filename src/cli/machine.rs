@@ -1,11 +1,10 @@
 //! What a machine can do: measured, or given by the user so that reports of one model are the same twice.
 
-use std::fs;
 use std::path::Path;
 
 use nestjit::report::Roofline;
 use nestjit::runtime::machine::{self, Machine};
-use nestjit::{Error, Executable, Result};
+use nestjit::{Error, Executable, Result, files};
 use serde_json::Value;
 
 use super::args::MachineArg;
@@ -25,7 +24,7 @@ pub(crate) fn roofline(given: Option<&MachineArg>, executable: &Executable) -> R
 
 /// The figures in a file: an object with `peak_gflops` and `read_gbytes`, or what `report --json` printed.
 fn read(path: &Path) -> Result<Machine> {
-    let text = fs::read_to_string(path).map_err(|e| npy::io_error(path, "read", e))?;
+    let text = files::read_text(path)?;
     let wrong = |why: &str| Error::usage(format!("{}: {why}", npy::show(path)));
     let json: Value = serde_json::from_str(&text).map_err(|e| wrong(&format!("no JSON: {e}")))?;
     let report = &json["models"][0]["machine"];

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use ndarray::ArrayViewD;
 use ndarray_npy::{ViewElement, ViewNpyError, ViewNpyExt, WritableElement, WriteNpyExt};
-use nestjit::{DType, Element, Error, ErrorKind, Result, Tensor};
+use nestjit::{DType, Element, Error, ErrorKind, Result, Tensor, files};
 
 /// The descriptors under which elements of a half type are found, the first of which is written.
 const F16: &[&str] = &["<f2"];
@@ -21,7 +21,7 @@ const BITS: &str = "<u2";
 
 /// Reads a file that must hold elements of this type.
 pub(crate) fn read(path: &Path, dtype: DType) -> Result<Tensor> {
-    let bytes = fs::read(path).map_err(|e| io_error(path, "read", e))?;
+    let bytes = files::read(path)?;
     // Elements are viewed in place, so the bytes must be aligned as strictly as any of them.
     let mut words = vec![0u64; bytes.len().div_ceil(8)];
     let aligned = &mut bytemuck::cast_slice_mut(&mut words)[..bytes.len()];

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use super::file::{FilePart, SourceFile, failure};
+use super::file::{FilePart, SourceFile};
 use super::proto::TensorProto;
 use crate::error::{Error, Result};
+use crate::files::failure;
 
 /// The most files that stay open. Some models have one for each weight, and a process may have a thousand or so.
 const OPEN_FILES: usize = 64;

@@ -3,7 +3,7 @@
 //!
 //! What lies where in a file is known to others ([`super::skim`], [`super::external`]).
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, Metadata};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use prost::bytes::Bytes;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::files::{self, failure};
 use crate::tensor::Foreign;
 
 /// The times of changes are told apart if they are so far apart: systems count them in ticks of their clock.
@@ -40,7 +41,7 @@ impl SourceFile {
     /// # Errors
     /// [`ErrorKind::Io`] if it cannot be opened, or is no regular file.
     pub fn open(path: &Path) -> Result<SourceFile> {
-        let (file, metadata) = open_regular(path)?;
+        let (file, metadata) = files::open(path)?;
         // What is written later must have another time than what is there.
         let since = metadata.modified().ok().and_then(|m| SystemTime::now().duration_since(m).ok());
         if let Some(rest) = since.and_then(|since| TICK.checked_sub(since)) {
@@ -80,7 +81,7 @@ impl SourceFile {
         let file = match &self.file {
             Some(file) => file,
             None => {
-                opened = open_regular(&self.path)?.0;
+                opened = files::open(&self.path)?.0;
                 &opened
             }
         };
@@ -187,53 +188,6 @@ impl Stamp {
     }
 }
 
-/// Opens a regular file for reading; what is none is not opened, since that may wait for ever.
-fn open_regular(path: &Path) -> Result<(File, Metadata)> {
-    let fail = |e| failure(path, e);
-    expect_regular(path, &std::fs::metadata(path).map_err(fail)?)?;
-    let mut options = OpenOptions::new();
-    options.read(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        // What took the file's place meanwhile is not waited for.
-        options.custom_flags(libc::O_NONBLOCK);
-    }
-    let file = options.open(path).map_err(fail)?;
-    let metadata = file.metadata().map_err(fail)?;
-    expect_regular(path, &metadata)?;
-    Ok((file, metadata))
-}
-
-fn expect_regular(path: &Path, metadata: &Metadata) -> Result<()> {
-    if metadata.is_file() {
-        return Ok(());
-    }
-    let what = what_it_is(metadata);
-    Err(Error::new(ErrorKind::Io, format!("cannot read '{}': it is {what}, not a file", path.display())))
-}
-
-fn what_it_is(metadata: &Metadata) -> &'static str {
-    if metadata.is_dir() {
-        return "a directory";
-    }
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::FileTypeExt;
-        let kind = metadata.file_type();
-        if kind.is_fifo() {
-            return "a pipe";
-        }
-        if kind.is_socket() {
-            return "a socket";
-        }
-        if kind.is_char_device() || kind.is_block_device() {
-            return "a device";
-        }
-    }
-    "something else"
-}
-
 #[cfg(unix)]
 fn read_exact_at(file: &File, at: u64, to: &mut [u8]) -> std::io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, to, at)
@@ -248,11 +202,6 @@ fn read_exact_at(file: &File, mut at: u64, mut to: &mut [u8]) -> std::io::Result
         }
     }
     Ok(())
-}
-
-/// An error of the operating system, with the file's name.
-pub(super) fn failure(path: &Path, e: std::io::Error) -> Error {
-    Error::new(ErrorKind::Io, format!("cannot read '{}': {e}", path.display())).caused_by(e)
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ const UNSAFE: [&str; 4] = ["src/codegen/", "src/runtime/", "src/memory.rs", "ben
 const LAYERS: [&[&str]; 12] = [
     &["error", "lanes", "laps", "threads"],
     &["budget"],
-    &["memory"],
+    &["memory", "files"],
     &["tensor", "target"],
     &["graph", "host", "options"],
     &["unit"],
