@@ -1,7 +1,8 @@
 //! Checks that what is read has been written.
 //!
 //! Only what is certain is reported: a read that comes before every write when the loops around it run for the first
-//! time, and elements beyond all those that are ever written (by the smallest and the largest index of each
+//! time, one that comes before every write whenever it is of an element that exists (a read beyond the buffer has a value
+//! of its own), and elements beyond all those that are ever written (by the smallest and the largest index of each
 //! dimension). Holes between written elements are not seen.
 
 use std::collections::{HashMap, HashSet};
@@ -19,6 +20,7 @@ pub(super) fn check_data_flow(program: &Program, errors: &mut Vec<VerifyError>) 
         program,
         stored: &stored,
         written: HashSet::new(),
+        carried: Vec::new(),
         reported: HashSet::new(),
         nest: "",
         errors,
@@ -88,6 +90,17 @@ fn each_executed<'a>(body: &'a [Stmt], f: &mut dyn FnMut(&'a Stmt)) {
     }
 }
 
+/// The buffers that stores and calls of a body write.
+fn writes(body: &[Stmt]) -> HashSet<BufId> {
+    let mut written = HashSet::new();
+    each_executed(body, &mut |s| match s {
+        Stmt::Store(s) => drop(written.insert(s.buf)),
+        Stmt::Call(c) => written.extend(&c.outputs),
+        Stmt::For(_) | Stmt::Reduce(_) | Stmt::Temp(_) => {}
+    });
+    written
+}
+
 fn whole(program: &Program, b: BufId) -> Ranges {
     program.buf(b).shape.iter().map(|n| (0, *n as i64 - 1)).collect()
 }
@@ -104,6 +117,8 @@ struct Flow<'a, 'e> {
     stored: &'a HashMap<BufId, Ranges>,
     /// What has been written so far, when every loop runs for the first time.
     written: HashSet<BufId>,
+    /// For each loop around, what it writes and later iterations may read.
+    carried: Vec<HashSet<BufId>>,
     /// One error for each buffer is enough.
     reported: HashSet<BufId>,
     nest: &'a str,
@@ -117,9 +132,16 @@ impl Flow<'_, '_> {
                 Stmt::For(l) if l.extent == 0 => {}
                 Stmt::For(l) => {
                     extents.set(l.var, l.extent);
+                    self.carried.push(writes(&l.body));
                     self.block(&l.body, extents);
+                    self.carried.pop();
                 }
-                Stmt::Temp(b) => drop(self.written.remove(b)),
+                Stmt::Temp(b) => {
+                    self.written.remove(b);
+                    for set in &mut self.carried {
+                        set.remove(b);
+                    }
+                }
                 Stmt::Store(s) => {
                     self.operands(&s.index, &s.value, extents);
                     self.written.insert(s.buf);
@@ -147,6 +169,8 @@ impl Flow<'_, '_> {
                 } else if self.inside(l, |a| Some((a.offset(), a.offset()))) {
                     // In the first iteration of all loops.
                     self.is_written(l.buf, &l.index);
+                } else if !self.outside(l, extents) && !self.carried.iter().any(|set| set.contains(&l.buf)) {
+                    self.is_written(l.buf, &l.index);
                 }
             });
         };
@@ -164,6 +188,15 @@ impl Flow<'_, '_> {
         l.index.iter().zip(shape).all(|(i, n)| {
             let range = i.as_affine().and_then(&range);
             range.is_some_and(|(lo, hi)| lo >= 0 && usize::try_from(hi).is_ok_and(|hi| hi < *n))
+        })
+    }
+
+    /// Whether a load is of no element that exists, whatever the iteration.
+    fn outside(&self, l: &Load, extents: &Extents) -> bool {
+        let shape = &self.program.buf(l.buf).shape;
+        l.index.iter().zip(shape).any(|(i, n)| {
+            let range = i.as_affine().and_then(|a| extents.range(a));
+            range.is_some_and(|(lo, hi)| hi < 0 || usize::try_from(lo).is_ok_and(|lo| lo >= *n))
         })
     }
 

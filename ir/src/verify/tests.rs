@@ -100,6 +100,14 @@ fn what_is_read_has_been_written() {
             "temp %t: f32[4] for n < 4 { %t[n] = (%t[n+1] else 0.0) }",
             "%t[n+1] is read, but nothing has been written to it",
         ),
+        (
+            "temp %t: f32[4] for n < 4 { %y[n] = (%t[n-1] else 0.0) } for n < 4 { %t[n] = 1.0 }",
+            "%t[n-1] is read, but nothing has been written to it",
+        ),
+        (
+            "for n < 4 { temp %t: f32[4] %y[n] = (%t[n-1] else 0.0) %t[n] = 1.0 }",
+            "%t[n-1] is read, but nothing has been written to it",
+        ),
         ("temp %t: f32[2] for n < 2 { %t[n] *= 1.0 }", "%t[n] is read, but nothing has been written to it"),
         ("temp %t: f32[4] call copy(%t) -> (%y)", "%t is read, but nothing has been written to it"),
         (
@@ -115,6 +123,8 @@ fn what_is_read_has_been_written() {
         "temp %t: f32[4] for n < 3 { %t[n] = 1.0 } for n < 4 { %y[n] = (%t[2*n-9] else 0.0) }",
         "temp %t: f32[4] for n < 4 { %t[n] = (%t[n-1] else 0.0) }",
         "temp %t: f32 %y[0] = (%x[0,0] else %t)",
+        "temp %t: f32[4] for n < 4 { %y[n] = (%t[n-1] else 0.0) for k < 1 { %t[n+k] = 1.0 } }",
+        "temp %t: f32[4] for n < 4 { %y[n] = (%t[n+4] else 0.0) }",
         "temp %t: f32[4] for n < 4 { %t[(%i[n])] = 1.0 } for n < 4 { %y[n] = %t[n] }",
         "temp %t: f32[2] for n < 0 { %y[0] = %t[n] }",
     ];
