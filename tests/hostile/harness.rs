@@ -8,6 +8,7 @@ use nestjit::onnx::{Dim, Imported, OnnxModel, Specialization};
 use nestjit::{Compiler, DType, Error, ErrorKind, Model, Tensor};
 
 use super::allocator;
+use super::common::compare::to_f64;
 
 /// What an attempt may take: several of the largest tables that an import makes.
 pub const MEMORY: usize = 4 << 30;
@@ -141,22 +142,23 @@ fn values(dtype: DType, shape: &[usize]) -> Result<Tensor, Error> {
 }
 
 /// Whether two results are the same but for rounding. What differs where rounding is amplified is no finding: only
-/// NaN, infinities and large differences of exact types are looked at.
+/// NaN, infinities and large differences are looked at, of more than one element in fifty. Where rounding decides between
+/// two integers, they are neighbours.
 fn agree(a: &[Tensor], b: &[Tensor]) -> Result<Outcome, Error> {
     for (a, b) in a.iter().zip(b) {
-        let same = match a.dtype() == DType::F32 && b.dtype() == DType::F32 {
-            true => {
-                let pairs = a.values::<f32>()?.iter().zip(b.values::<f32>()?);
-                let close = |x: f32, y: f32| {
-                    x == y
-                        || (x.is_nan() && y.is_nan())
-                        || (x - y).abs() <= 1e-2 * (1.0 + x.abs().max(y.abs()))
-                };
-                pairs.filter(|(x, y)| !close(**x, **y)).count() * 50 <= a.len()
-            }
-            false => true,
+        let slack = |x: f64, y: f64| match a.dtype() {
+            DType::F32 | DType::F64 => 1e-2 * (1.0 + x.abs().max(y.abs())),
+            DType::F16 | DType::BF16 => 1e-1 * (1.0 + x.abs().max(y.abs())),
+            DType::I64 | DType::I32 | DType::I16 | DType::I8 => 1.0,
+            DType::U64 | DType::U32 | DType::U16 | DType::U8 => 1.0,
+            DType::Bool => 0.0,
         };
-        if !same || a.shape() != b.shape() || a.dtype() != b.dtype() {
+        let close = |x: f64, y: f64| x == y || (x.is_nan() && y.is_nan()) || (x - y).abs() <= slack(x, y);
+        let is_same = a.shape() == b.shape() && a.dtype() == b.dtype() && {
+            let pairs = to_f64(a).into_iter().zip(to_f64(b));
+            pairs.filter(|(x, y)| !close(*x, *y)).count() * 50 <= a.len()
+        };
+        if !is_same {
             return Err(Error::internal(format!("fused and unfused code disagree: {a:?} and {b:?}")));
         }
     }

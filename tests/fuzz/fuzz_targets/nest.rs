@@ -5,20 +5,13 @@
 
 #[path = "../../hostile/allocator.rs"]
 mod allocator;
+mod common;
 #[path = "../../hostile/harness.rs"]
 mod harness;
 #[path = "../../hostile/mutate.rs"]
 mod mutate;
 #[path = "../../damage/nests.rs"]
 mod nests;
-
-/// Where the shared files look for it.
-mod common {
-    #[path = "../../../common/compare.rs"]
-    pub mod compare;
-    #[path = "../../../common/onnx.rs"]
-    pub mod onnx;
-}
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 
