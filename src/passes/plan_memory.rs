@@ -120,7 +120,9 @@ fn for_each_buffer(nest: &Nest, f: &mut dyn FnMut(BufId)) {
 
 #[cfg(test)]
 mod tests {
-    use nestjit_ir::{Buffer, DType, NestBuilder};
+    use std::collections::BTreeSet;
+
+    use nestjit_ir::{Buffer, Call, DType, NestBuilder};
     use proptest::prelude::*;
 
     use super::*;
@@ -175,6 +177,25 @@ mod tests {
             assert_sound(&lives, &own);
             prop_assert!(shared.bytes <= own.bytes);
         }
+    }
+
+    #[test]
+    fn operands_of_calls_live_until_the_call() {
+        let mut p = Program::default();
+        let [x, y, z] = ["x", "y", "z"].map(|n| p.add_buffer(Buffer::new(n, DType::F32, &[64], Role::Temp)));
+        for buf in [x, y] {
+            let mut b = NestBuilder::new(&mut p, "store");
+            b.store(buf, [0], Expr::f32(1.0));
+            b.finish();
+        }
+        let call = Call { function: "copy".into(), inputs: vec![x], outputs: vec![z], attrs: Vec::new() };
+        p.nests.push(Nest { name: "call".into(), body: vec![Stmt::Call(call)], ops: Vec::new() });
+        let mut b = NestBuilder::new(&mut p, "load");
+        b.store(y, [1], Expr::load(z, [0]));
+        b.finish();
+        let plan = plan(&p).unwrap();
+        let offsets: BTreeSet<usize> = plan.offsets.values().copied().collect();
+        assert_eq!(offsets.len(), 3, "all of them live when the function is called: {plan:?}");
     }
 
     #[test]

@@ -2,8 +2,9 @@
 """Plants each bug of mutants.toml in a copy of the sources and runs tests until one fails: `run.py [NAME]...`.
 
 Needs Python 3.11 and a Rust toolchain. A mutant is killed if a test fails (or does not end), and survives if the whole suite
-passes; then the suite lacks a test. The copy and what cargo builds of it are kept below cargo's target directory, so that
-one mutant takes as long as compiling one file and running a few tests. Exit status 1 if one survives.
+passes; then the suite lacks a test. One whose text is not in the sources any more is stale: give it its place again. The
+copy and what cargo builds of it are kept below cargo's target directory, so that one mutant takes as long as compiling one
+file and running a few tests. Exit status 1 if one survives or is stale.
 
   --list      what there is
   --first     only the tests that a mutant names, not the whole suite behind them
@@ -69,19 +70,28 @@ def killer(output):
     return "the process died" if "signal:" in output else output.strip().splitlines()[-1] if output.strip() else "?"
 
 
+def occurrences(mutant):
+    """How often the text that a mutant replaces occurs; sources that were rewritten leave mutants behind."""
+    path = ROOT / mutant["file"]
+    return path.read_text().count(mutant["find"]) if path.is_file() else 0
+
+
 def main():
     names = [a for a in sys.argv[1:] if not a.startswith("--")]
     mutants = tomllib.loads((HERE / "mutants.toml").read_text())["mutant"]
     unknown = set(names) - {m["name"] for m in mutants}
     if unknown:
         sys.exit(f"no such mutant: {', '.join(sorted(unknown))}")
-    wrong = [m["name"] for m in mutants if (ROOT / m["file"]).read_text().count(m["find"]) != 1]
-    if wrong:
-        sys.exit(f"the text to replace does not occur exactly once: {', '.join(wrong)}")
+    mutants = [m for m in mutants if not names or m["name"] in names]
+    stale = [m for m in mutants if occurrences(m) != 1]
     if "--list" in sys.argv:
         for m in mutants:
-            print(f"{m['name']:46} {m['area']:16} {m['file']}")
-        return
+            print(f"{m['name']:46} {m['area']:16} {m['file']}{'  STALE' if m in stale else ''}")
+    for m in stale:
+        print(f"STALE    {m['name']:46} its text occurs {occurrences(m)} times in {m['file']}, not once", flush=True)
+    if "--list" in sys.argv:
+        sys.exit(len(stale) > 0)
+    mutants = [m for m in mutants if m not in stale]
     metadata = subprocess.run(
         ["cargo", "metadata", "--no-deps", "--format-version", "1"], cwd=ROOT, capture_output=True, check=True
     )
@@ -89,7 +99,6 @@ def main():
     folder = target / "sources"
     folder.mkdir(parents=True, exist_ok=True)
     survivors = broken = 0
-    mutants = [m for m in mutants if not names or m["name"] in names]
     copy_sources(folder)
     for arguments in sorted({t for m in mutants for t in m["tests"]}):
         passed, output = cargo(folder, target, arguments.split())
@@ -114,8 +123,8 @@ def main():
         broken += outcome == "BROKEN"
         print(f"{outcome:8} {m['name']:46} {time.time() - start:5.0f} s  {by}", flush=True)
     copy_sources(folder)
-    print(f"{len(mutants)} mutants, {survivors} survived, {broken} do not compile")
-    sys.exit(survivors + broken > 0)
+    print(f"{len(mutants)} mutants, {survivors} survived, {broken} do not compile, {len(stale)} others are stale")
+    sys.exit(survivors + broken + len(stale) > 0)
 
 
 main()

@@ -3,6 +3,9 @@
 use super::*;
 use crate::{Layout, Role, Var};
 
+/// None; blocks of panels from their start on; from their middle on.
+const HALOS: [&[(usize, usize)]; 3] = [&[], &[(0, 0), (2, 1), (0, 3)], &[(1, 0), (3, 1), (2, 1)]];
+
 fn buffer(
     shape: &[usize],
     order: &[usize],
@@ -129,7 +132,7 @@ fn groups_lie_innermost_and_are_padded() {
 fn factors_follow_their_dimension_through_every_layout() {
     for order in [[0, 1, 2], [2, 0, 1], [1, 2, 0]] {
         for (panel, interleave) in CUTS {
-            for halo in [&[][..], &[(0, 0), (2, 1), (0, 3)]] {
+            for halo in HALOS {
                 let mut b = buffer(&[3, 4, 5], &order, panel, halo);
                 b.layout.interleave = interleave;
                 (b.dtype, b.halo_fill) = (DType::F32, Scalar::F32(-1.0));
@@ -202,7 +205,7 @@ fn affine_offsets_agree_with_addresses() {
     let orders: [&[usize]; 3] = [&[0, 1, 2], &[2, 0, 1], &[1, 2, 0]];
     for order in orders {
         for (panel, interleave) in CUTS {
-            for halo in [&[][..], &[(0, 0), (2, 1), (0, 3)]] {
+            for halo in HALOS {
                 let mut b = buffer(&[3, 4, 5], order, panel, halo);
                 b.layout.interleave = interleave;
                 let geometry = Geometry::of(&b);
