@@ -50,8 +50,12 @@ fn expressions_do_not_overflow_the_stack() {
 /// The chains whose compilation is measured, and their lengths, short and long.
 const MEASURED: [(&str, usize, usize); 2] = [("MatMul", 250, 2000), ("Softmax", 100, 800)];
 
-/// Work grows in proportion to the number of nodes: eight times as many must take less than 24 times the processor's time.
-/// It is that of a process of its own: what else the machine does counts nothing.
+/// How often a chain is measured at most. Work out of proportion is that every time; what slows down processors is not.
+#[cfg(unix)]
+const ATTEMPTS: usize = 6;
+
+/// Work grows in proportion to the number of nodes: eight times as many must take less than 24 times the processor's time,
+/// which is that of a process of its own, at least once.
 #[cfg(unix)]
 #[test]
 fn long_chains_take_work_in_proportion() {
@@ -59,8 +63,14 @@ fn long_chains_take_work_in_proportion() {
         for fused in [true, false] {
             let seconds = |nodes| processor_seconds(op, nodes, fused);
             let start = seconds(1);
-            let (short, long) = (seconds(short) - start, seconds(long) - start);
-            assert!(long < 24.0 * short.max(0.02), "{op}, fused {fused}: {short} and {long}");
+            let mut measured = Vec::new();
+            let mut is_proportional = || {
+                let (short, long) = (seconds(short) - start, seconds(long) - start);
+                measured.push((short, long));
+                long < 24.0 * short.max(0.02)
+            };
+            let found = (0..ATTEMPTS).any(|_| is_proportional());
+            assert!(found, "{op}, fused {fused}: {measured:?}");
         }
     }
 }
