@@ -11,7 +11,7 @@ mod detect;
 pub enum Isa {
     /// 128-bit vectors: SSE on x86-64 (with FMA where the CPU has it), NEON on aarch64.
     Simd128,
-    /// 256-bit AVX2 with FMA.
+    /// 256-bit AVX2 with FMA and F16C.
     Avx2,
     /// 512-bit AVX-512 (F, BW, DQ, VL).
     Avx512,

@@ -5,6 +5,7 @@ mod computed;
 mod cuts;
 mod dot;
 mod extreme;
+mod halves;
 pub(super) mod harness;
 mod lanes;
 mod lifetime;

@@ -263,6 +263,7 @@ impl Builder {
             | UnaryOp::Ceil
             | UnaryOp::Round
             | UnaryOp::Trunc
+            | UnaryOp::RoundF16
             | UnaryOp::Not
             | UnaryOp::Exchange { .. }
             | UnaryOp::Bytes { .. } => class,

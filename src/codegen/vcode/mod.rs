@@ -94,6 +94,11 @@ pub(super) enum MemType {
     U8,
     I16,
     U16,
+    /// The half type of IEEE 754, widened to [`Class::F32`] when it is loaded, rounded to nearest even when it is stored; a NaN
+    /// becomes a quiet one.
+    F16,
+    /// The upper 16 bits of [`Class::F32`]; the others are zeros when it is loaded, and lost when it is stored.
+    BF16,
     /// A byte that is 0 or 1, as a mask.
     Bool,
 }
@@ -103,7 +108,7 @@ impl MemType {
     pub fn bytes(self) -> i64 {
         match self {
             MemType::I8 | MemType::U8 | MemType::Bool => 1,
-            MemType::I16 | MemType::U16 => 2,
+            MemType::I16 | MemType::U16 | MemType::F16 | MemType::BF16 => 2,
             MemType::F32 | MemType::I32 => 4,
             MemType::F64 | MemType::I64 => 8,
         }
@@ -112,7 +117,7 @@ impl MemType {
     /// The class of a register that it is loaded into.
     pub fn class(self) -> Class {
         match self {
-            MemType::F32 => Class::F32,
+            MemType::F32 | MemType::F16 | MemType::BF16 => Class::F32,
             MemType::I32 | MemType::I8 | MemType::U8 | MemType::I16 | MemType::U16 => Class::I32,
             MemType::F64 => Class::F64,
             MemType::I64 => Class::I64,

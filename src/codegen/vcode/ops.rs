@@ -21,6 +21,8 @@ pub(in crate::codegen) enum UnaryOp {
     Bits,
     /// The bits of integers as floating-point numbers.
     FromBits,
+    /// `f32` to the nearest number that an `f16` can be, ties to even; what is too large becomes infinite.
+    RoundF16,
     /// On masks.
     Not,
     /// Lane `l` is lane `l ^ distance` of the operand: `distance` is a power of two and less than the lanes of the

@@ -28,7 +28,7 @@ impl Emitter<'_, '_> {
         self.b.ins().bitcast(ty, MemFlagsData::new().with_endianness(Endianness::Little), v)
     }
 
-    /// Loads one element as a lane; of truth values, as 0 or 1.
+    /// Loads one element as a lane; of truth values, as 0 or 1, of half types, their bits.
     fn load_element(&mut self, ty: MemType, flags: MemFlagsData, pointer: Value, at: i64) -> Value {
         let at = at as i32;
         match ty {
@@ -39,14 +39,21 @@ impl Emitter<'_, '_> {
             MemType::I8 => self.b.ins().sload8(types::I32, flags, pointer, at),
             MemType::U8 | MemType::Bool => self.b.ins().uload8(types::I32, flags, pointer, at),
             MemType::I16 => self.b.ins().sload16(types::I32, flags, pointer, at),
-            MemType::U16 => self.b.ins().uload16(types::I32, flags, pointer, at),
+            MemType::U16 | MemType::F16 | MemType::BF16 => {
+                self.b.ins().uload16(types::I32, flags, pointer, at)
+            }
         }
     }
 
-    /// A register of elements as they were loaded: truth values become masks.
+    /// A register of elements as they were loaded: truth values become masks, halves `f32`.
     fn as_register(&mut self, ty: MemType, v: Value) -> Value {
         match ty {
             MemType::Bool => self.b.ins().ineg(v),
+            MemType::F16 => self.from_f16_bits(v),
+            MemType::BF16 => {
+                let bits = self.b.ins().ishl_imm_u(v, 16);
+                self.as_float(bits)
+            }
             MemType::F32
             | MemType::F64
             | MemType::I32
@@ -62,7 +69,7 @@ impl Emitter<'_, '_> {
         // What is never written may be an operand of the instruction that needs it.
         let flags = if self.kernel.written.contains(&from.buf) { TRUSTED } else { UNWRITTEN };
         let (pointer, at) = self.place(from);
-        let vector = vector_type(from.ty.class());
+        let vector = loaded_type(from.ty);
         let element = |e: &mut Self, lane: usize| {
             e.load_element(from.ty, flags, pointer, at + from.stride * lane as i64)
         };
@@ -117,6 +124,11 @@ impl Emitter<'_, '_> {
                 let one = self.b.ins().iconst(types::I32, 1);
                 let one = self.b.ins().splat(types::I32X4, one);
                 self.b.ins().band(value, one)
+            }
+            MemType::F16 => self.f16_bits(value),
+            MemType::BF16 => {
+                let bits = self.as_int(value);
+                self.b.ins().ushr_imm_u(bits, 16)
             }
             MemType::F32
             | MemType::F64
@@ -231,13 +243,28 @@ impl Emitter<'_, '_> {
         let element = self.load_element(from.ty, TRUSTED, pointer, at + from.stride * lane as i64);
         let element = match from.ty {
             MemType::Bool => self.b.ins().ineg(element),
-            _ => element,
+            MemType::F16 | MemType::BF16 => {
+                let bits = self.b.ins().scalar_to_vector(types::I32X4, element);
+                let register = self.as_register(from.ty, bits);
+                self.b.ins().extractlane(register, 0)
+            }
+            MemType::F32 | MemType::F64 | MemType::I32 | MemType::I64 => element,
+            MemType::I8 | MemType::U8 | MemType::I16 | MemType::U16 => element,
         };
         let with = self.b.ins().insertlane(value, element, lane as u8);
         self.b.ins().jump(join, &[BlockArg::Value(with)]);
         self.b.switch_to_block(join);
         self.b.seal_block(join);
         result
+    }
+}
+
+/// What elements are in a register before [`Emitter::as_register`].
+fn loaded_type(ty: MemType) -> Type {
+    match ty {
+        MemType::F16 | MemType::BF16 => types::I32X4,
+        MemType::F32 | MemType::F64 | MemType::I32 | MemType::I64 | MemType::Bool => vector_type(ty.class()),
+        MemType::I8 | MemType::U8 | MemType::I16 | MemType::U16 => vector_type(ty.class()),
     }
 }
 

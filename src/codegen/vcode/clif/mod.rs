@@ -4,10 +4,12 @@
 //! pointer per distinct address pattern, so that an access is a pointer plus a constant. Instructions must
 //! stay in the order of the kernel, which is chosen for register pressure, so kernels are compiled without
 //! Cranelift's optimiser: it would order arithmetic by demand. `memory` emits accesses, `control` loops; `order` arranges
-//! register tiles, `convert` has what changes the width of lanes, and `lanewise` what Cranelift has no instruction for.
+//! register tiles, `convert` has what changes the width of lanes, `halves` the half types, and `lanewise` what Cranelift has
+//! no instruction for.
 
 mod control;
 mod convert;
+mod halves;
 mod lanewise;
 mod memory;
 mod order;
@@ -317,6 +319,10 @@ impl<'a> Emitter<'a, '_> {
             UnaryOp::Ceil => self.b.ins().ceil(a),
             UnaryOp::Round => self.b.ins().nearest(a),
             UnaryOp::Trunc => self.b.ins().trunc(a),
+            UnaryOp::RoundF16 => {
+                let half = self.f16_bits(a);
+                self.from_f16_bits(half)
+            }
             UnaryOp::ToFloat if self.is_wide(a) => {
                 self.each_lane(types::F64X2, &[a], |e, x| e.b.ins().fcvt_from_sint(types::F64, x[0]))
             }

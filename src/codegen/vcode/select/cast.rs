@@ -5,7 +5,7 @@
 
 use nestjit_ir::{DType, Kind, Scalar};
 
-use super::half::is_half;
+use super::half::{is_half, single};
 use super::value::{Range, Regs, Val, constant};
 use super::{Selector, is_f64};
 use crate::codegen::vcode::{BinaryOp, Class, Cmp, Narrowing, Reg, ShiftOp, UnaryOp, Widening};
@@ -20,12 +20,11 @@ impl Selector<'_> {
         if a.dtype == to {
             return a;
         }
+        if is_half(a.dtype) {
+            return self.cast(to, single(a));
+        }
         if is_half(to) {
             return self.to_half(to, a);
-        }
-        if is_half(a.dtype) {
-            let single = self.single(a);
-            return self.cast(to, single);
         }
         match (a.dtype.kind(), to.kind()) {
             (_, Kind::Bool) => self.to_bool(a),

@@ -3,7 +3,7 @@
 use nestjit_ir::{BinOp, DType, Expr, Kind, Load, UnOp};
 
 use super::access::Position;
-use super::half::{is_contracted, is_half};
+use super::half::is_half;
 use super::value::{Range, Regs, Val, constant};
 use super::{LANE, Result, Selector, Stop, unsupported};
 use crate::codegen::contract::fused_sum;
@@ -95,17 +95,16 @@ impl Selector<'_> {
                     Some(reg) => Regs::one(reg),
                     None => self.load_regs(&access, None),
                 };
-                Ok(Val::new(dtype, self.loaded(dtype, regs), varying))
+                Ok(Val::new(dtype, regs, varying))
             }
             Some(otherwise) => {
                 let otherwise = self.full_of(otherwise, dtype)?;
-                let other = self.stored(dtype, otherwise.regs);
-                let guarded = (guards.as_slice(), other);
+                let guarded = (guards.as_slice(), otherwise.regs);
                 let regs = match self.load_transposed(l, &access, Some((&guards, otherwise.reg()))) {
                     Some(reg) => Regs::one(reg),
                     None => self.load_regs(&access, Some(guarded)),
                 };
-                Ok(Val::new(dtype, self.loaded(dtype, regs), varying || otherwise.varying))
+                Ok(Val::new(dtype, regs, varying || otherwise.varying))
             }
             None => unsupported("an index that needs a check"),
         }
@@ -127,15 +126,12 @@ impl Selector<'_> {
     fn binary(&mut self, op: BinOp, left: &Expr, right: &Expr) -> Result<Val> {
         if self.b.has_fma()
             && let Some((a, b, c)) = fused_sum(op, left, right)
+            && !is_half(a.dtype(self.region.program))
         {
             let a = self.expr(a)?;
             let (b, c) = (self.expr_of(b, a.dtype)?, self.expr_of(c, a.dtype)?);
             let varying = a.varying || b.varying || c.varying;
-            if is_half(a.dtype) {
-                let product = self.half_binary(BinOp::Mul, a, b, right)?;
-                return self.half_binary(BinOp::Add, product, c, right);
-            }
-            if !is_contracted(a.dtype) {
+            if !a.dtype.is_float() {
                 let product = self.int_add(BinaryOp::IntMul, a, b);
                 return Ok(self.int_add(BinaryOp::IntAdd, product, c));
             }

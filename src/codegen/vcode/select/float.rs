@@ -98,6 +98,8 @@ impl Selector<'_> {
                 let number = |e: &Expr| match e {
                     Expr::Const(Scalar::F32(v)) => !v.is_nan(),
                     Expr::Const(Scalar::F64(v)) => !v.is_nan(),
+                    Expr::Const(Scalar::F16(v)) => !v.is_nan(),
+                    Expr::Const(Scalar::BF16(v)) => !v.is_nan(),
                     _ => false,
                 };
                 let regs = match number(right) {

@@ -1,18 +1,20 @@
-//! Half types: in memory they have 16 bits, in registers they are the `f32` of the same value. Arithmetic is that of `f32`,
-//! rounded to the nearest half.
-//!
-//! Conversions are integer arithmetic that is exact to the bit, denormals, overflow and ties included; a NaN stays one.
+//! Half types: a value is in registers as the `f32` that it is. What is computed of halves is computed in a wider type, the one
+//! that the interpreter takes, and rounded to a half once.
 
-use nestjit_ir::{BinOp, DType, Expr, UnOp};
+use nestjit_ir::{BinOp, BufId, DType, Expr, UnOp, halves};
 
 use super::value::{Range, Regs, Val};
-use super::{Result, Selector, is_f64};
+use super::{Result, Selector};
+use crate::codegen::runtime_fns;
 use crate::codegen::vcode::{BinaryOp, Class, Cmp, Narrowing, Reg, ShiftOp, UnaryOp, Widening};
 
-/// The bits of the `f32` infinity.
-const INFINITY: u32 = 0x7f80_0000;
+/// Up to here integers are `f32`, and up to here they are `f64`.
+const F32_INTEGERS: f64 = 16_777_216.0;
+const F64_INTEGERS: u32 = 53;
+/// Low bits of large integers of which a half only needs to know whether any is set.
+const LOW_BITS: u64 = 0xfff;
 
-/// Whether a type is one of 16 bits that is held as `f32`.
+/// Whether a type is a half type.
 pub(super) fn is_half(dtype: DType) -> bool {
     match dtype {
         DType::F16 | DType::BF16 => true,
@@ -22,209 +24,152 @@ pub(super) fn is_half(dtype: DType) -> bool {
     }
 }
 
-/// Whether sums of products of a type are rounded once.
-pub(super) fn is_contracted(dtype: DType) -> bool {
-    dtype == DType::F32 || is_f64(dtype)
+/// The same number as `f32`.
+pub(super) fn single(a: Val) -> Val {
+    Val { dtype: DType::F32, ..a }
+}
+
+/// What a range becomes when it is rounded.
+fn rounded(to: DType, range: Range) -> Range {
+    let is_f16 = to == DType::F16;
+    range.map(|v| if is_f16 { halves::f16_from_f64(v).to_f64() } else { halves::bf16_from_f64(v).to_f64() })
 }
 
 impl Selector<'_> {
-    fn bits_32(&mut self, bits: u32) -> Reg {
-        self.b.constant(Class::I32, bits)
-    }
-
-    fn and(&mut self, a: Reg, bits: u32) -> Reg {
-        let mask = self.bits_32(bits);
-        self.b.binary(BinaryOp::And, a, mask)
-    }
-
-    fn above(&mut self, a: Reg, bits: u32) -> Reg {
-        let limit = self.bits_32(bits);
-        self.b.compare(Cmp::Gt, a, limit)
-    }
-
-    /// The `f32` of the 16 bits in each lane, which are extended by zeros.
-    pub(super) fn half_to_f32(&mut self, half: DType, a: Reg) -> Reg {
-        if half == DType::BF16 {
-            let bits = self.b.shift(ShiftOp::Left, a, 16);
-            let single = self.b.unary(UnaryOp::FromBits, bits);
-            self.half_bits.insert((half, single), a);
-            return single;
-        }
-        let magnitude = self.and(a, 0x7fff);
-        let shifted = self.b.shift(ShiftOp::Left, magnitude, 13);
-        // The exponent is 112 too small, for denormals too: a multiplication is exact.
-        let small = self.b.unary(UnaryOp::FromBits, shifted);
-        let scale = self.b.constant(Class::F32, 2f32.powi(112).to_bits());
-        let finite = self.b.binary(BinaryOp::Mul, small, scale);
-        let finite = self.b.unary(UnaryOp::Bits, finite);
-        let infinity = self.bits_32(INFINITY);
-        let special = self.b.binary(BinaryOp::Or, shifted, infinity);
-        let is_special = self.above(magnitude, 0x7bff);
-        let bits = self.b.select(is_special, special, finite);
-        let sign = self.and(a, 0x8000);
-        let sign = self.b.shift(ShiftOp::Left, sign, 16);
-        let bits = self.b.binary(BinaryOp::Or, bits, sign);
-        let single = self.b.unary(UnaryOp::FromBits, bits);
-        self.half_bits.insert((half, single), a);
-        single
-    }
-
-    /// The 16 bits of the half nearest to an `f32`, ties to even.
-    pub(super) fn f32_to_half(&mut self, half: DType, x: Reg) -> Reg {
-        if let Some(bits) = self.half_bits.get(&(half, x)) {
-            return *bits;
-        }
-        let bits = self.b.unary(UnaryOp::Bits, x);
-        let is_nan = self.b.compare(Cmp::Unordered, x, x);
-        if half == DType::BF16 {
-            let upper = self.b.shift(ShiftOp::UnsignedRight, bits, 16);
-            let odd = self.and(upper, 1);
-            let middle = self.bits_32(0x7fff);
-            let rounded = self.b.binary(BinaryOp::IntAdd, bits, middle);
-            let rounded = self.b.binary(BinaryOp::IntAdd, rounded, odd);
-            let rounded = self.b.shift(ShiftOp::UnsignedRight, rounded, 16);
-            let quiet = self.bits_32(0x40);
-            let quiet = self.b.binary(BinaryOp::Or, upper, quiet);
-            return self.b.select(is_nan, quiet, rounded);
-        }
-        let magnitude = self.and(bits, 0x7fff_ffff);
-        let shifted = self.b.shift(ShiftOp::UnsignedRight, magnitude, 13);
-        let odd = self.and(shifted, 1);
-        // The exponent 112 smaller, and rounded up from the middle on.
-        let down = self.bits_32(0xfffu32.wrapping_sub(112 << 23));
-        let normal = self.b.binary(BinaryOp::IntAdd, magnitude, down);
-        let normal = self.b.binary(BinaryOp::IntAdd, normal, odd);
-        let normal = self.b.shift(ShiftOp::UnsignedRight, normal, 13);
-        // Added to 0.5, the unit in the last place is that of a denormal half: the addition rounds.
-        let float = self.b.unary(UnaryOp::FromBits, magnitude);
-        let half_one = self.b.constant(Class::F32, 0.5f32.to_bits());
-        let sum = self.b.binary(BinaryOp::Add, float, half_one);
-        let sum = self.b.unary(UnaryOp::Bits, sum);
-        let base = self.bits_32(0.5f32.to_bits());
-        let denormal = self.b.binary(BinaryOp::IntSub, sum, base);
-        let is_normal = self.above(magnitude, (113 << 23) - 1);
-        let finite = self.b.select(is_normal, normal, denormal);
-        let is_large = self.above(magnitude, (143 << 23) - 1);
-        let infinity = self.bits_32(0x7c00);
-        let number = self.b.select(is_large, infinity, finite);
-        let payload = self.and(shifted, 0x3ff);
-        let quiet = self.bits_32(0x7e00);
-        let nan = self.b.binary(BinaryOp::Or, payload, quiet);
-        let magnitude = self.b.select(is_nan, nan, number);
-        let sign = self.b.shift(ShiftOp::UnsignedRight, bits, 16);
-        let sign = self.and(sign, 0x8000);
-        self.b.binary(BinaryOp::Or, magnitude, sign)
-    }
-
-    /// An `f32` as a value of a half type.
-    pub(super) fn rounded(&mut self, half: DType, a: Val) -> Val {
-        let bits = self.f32_to_half(half, a.reg());
-        let reg = self.half_to_f32(half, bits);
-        Val::new(half, Regs::one(reg), a.varying)
-    }
-
-    /// Any value as one of a half type, rounded once.
-    pub(super) fn to_half(&mut self, half: DType, a: Val) -> Val {
+    /// Any value but a half, rounded to one.
+    pub(super) fn to_half(&mut self, to: DType, a: Val) -> Val {
+        let exact = a.range.within(Range::new(-F32_INTEGERS, F32_INTEGERS));
         match a.dtype {
-            DType::F32 | DType::F16 | DType::BF16 => self.rounded(half, a),
+            DType::F32 => {
+                let reg = self.nearest_half(to, a.reg());
+                Val::new(to, Regs::one(reg), a.varying).ranged(rounded(to, a.range))
+            }
             DType::F64 => {
-                let single = self.odd_single(a);
-                self.rounded(half, single)
+                let reg = self.rounded_to_odd(a.regs);
+                let value = Val::new(DType::F32, Regs::one(reg), a.varying).ranged(a.range);
+                self.to_half(to, value)
             }
-            DType::Bool | DType::I16 | DType::I8 | DType::U16 | DType::U8 => {
-                let single = self.cast(DType::F32, a);
-                self.rounded(half, single)
+            DType::Bool => Val { dtype: to, ..self.cast(DType::F32, a) },
+            DType::I8 | DType::U8 | DType::I16 | DType::U16 => {
+                let value = self.cast(DType::F32, a);
+                self.to_half(to, value)
             }
-            DType::I32 | DType::U32 => {
-                let exact = self.cast(DType::F64, a);
-                self.to_half(half, exact)
+            DType::I32 | DType::U32 | DType::I64 | DType::U64 => {
+                let a = if exact || !a.is_wide() { a } else { self.without_low_bits(a) };
+                let value = self.cast(if exact { DType::F32 } else { DType::F64 }, a);
+                self.to_half(to, value)
             }
-            DType::I64 | DType::U64 => {
-                let sticky = if a.is_wide() { self.sticky(a) } else { a };
-                let exact = self.cast(DType::F64, sticky);
-                self.to_half(half, exact)
-            }
+            DType::F16 | DType::BF16 => self.to_half(to, single(a)),
         }
     }
 
-    /// The `f32` next to an `f64` towards zero, its last bit set if anything was lost: rounded to fewer bits, it is what the
-    /// `f64` would be.
-    fn odd_single(&mut self, a: Val) -> Val {
-        let nearest = self.narrowed(Narrowing::Float, a.regs);
+    /// The `f32` with the value of the half that is nearest.
+    fn nearest_half(&mut self, to: DType, a: Reg) -> Reg {
+        if to == DType::F16 {
+            return self.b.unary(UnaryOp::RoundF16, a);
+        }
+        let bits = self.b.unary(UnaryOp::Bits, a);
+        let upper = self.b.shift(ShiftOp::UnsignedRight, bits, 16);
+        let [one, middle, quiet, kept] =
+            [1, 0x7fff, 1 << 22, 0xffff_0000].map(|v: u32| self.b.constant(Class::I32, v));
+        let odd = self.b.binary(BinaryOp::And, upper, one);
+        let up = self.b.binary(BinaryOp::IntAdd, odd, middle);
+        let number = self.b.binary(BinaryOp::IntAdd, bits, up);
+        // A NaN could become infinite.
+        let nan = self.b.binary(BinaryOp::Or, bits, quiet);
+        let is_nan = self.b.compare(Cmp::Unordered, a, a);
+        let chosen = self.b.select(is_nan, nan, number);
+        let chosen = self.b.binary(BinaryOp::And, chosen, kept);
+        self.b.unary(UnaryOp::FromBits, chosen)
+    }
+
+    /// `f64` as the `f32` next to it towards zero, whose last bit is set if anything was lost.
+    fn rounded_to_odd(&mut self, a: Regs) -> Reg {
+        let nearest = self.narrowed(Narrowing::Float, a);
         let back = self.widened(Widening::Float, nearest);
-        let differ = back.zip(a.regs, |x, y| self.b.compare(Cmp::Ne, x, y));
-        let [size, own] = [back, a.regs].map(|r| r.map(|x| self.b.unary(UnaryOp::Abs, x)));
+        let [size, own] = [back, a].map(|regs| regs.map(|x| self.b.unary(UnaryOp::Abs, x)));
+        // Neither holds for NaN.
         let beyond = size.zip(own, |x, y| self.b.compare(Cmp::Gt, x, y));
-        let (differ, beyond) = (self.mask_of(differ), self.mask_of(beyond));
-        let (one, zero) = (self.bits_32(1), self.bits_32(0));
+        let short = size.zip(own, |x, y| self.b.compare(Cmp::Lt, x, y));
+        let (beyond, short) = (self.mask_of(beyond), self.mask_of(short));
         let bits = self.b.unary(UnaryOp::Bits, nearest);
-        let step = self.b.select(beyond, one, zero);
-        let towards_zero = self.b.binary(BinaryOp::IntSub, bits, step);
+        let one = self.b.constant(Class::I32, 1u32);
+        let before = self.b.binary(BinaryOp::IntSub, bits, one);
+        let towards_zero = self.b.select(beyond, before, bits);
         let odd = self.b.binary(BinaryOp::Or, towards_zero, one);
-        let nan = self.b.compare(Cmp::Unordered, nearest, nearest);
-        let exact = self.b.unary(UnaryOp::Not, differ);
-        let keep = self.b.binary(BinaryOp::Or, exact, nan);
-        let bits = self.b.select(keep, bits, odd);
-        let reg = self.b.unary(UnaryOp::FromBits, bits);
-        Val::new(DType::F32, Regs::one(reg), a.varying)
+        let lost = self.b.binary(BinaryOp::Or, beyond, short);
+        let chosen = self.b.select(lost, odd, bits);
+        self.b.unary(UnaryOp::FromBits, chosen)
     }
 
-    /// A 64-bit integer that `f64` has: instead of the last 12 bits of a large one, there is one that tells whether any is
-    /// set.
-    fn sticky(&mut self, a: Val) -> Val {
-        let mut constant = |bits: u64| self.b.constant(Class::I64, bits);
-        let (last, bit, zero) = (constant(0xfff), constant(1 << 12), constant(0));
-        let least = if a.dtype.is_unsigned() { -1i64 } else { -(1i64 << 53) - 1 };
-        let (least, most) = (constant(least as u64), constant(1 << 53));
-        let low = a.regs.map(|x| self.b.binary(BinaryOp::And, x, last));
-        let high = a.regs.zip(low, |x, low| self.b.binary(BinaryOp::IntSub, x, low));
-        let lost = low.map(|x| self.b.compare(Cmp::Ne, x, zero));
-        let lost = self.mask_of(lost);
-        let bit = self.select_regs(lost, Regs::pair(bit, bit), Regs::pair(zero, zero));
-        let large = high.zip(bit, |x, y| self.b.binary(BinaryOp::Or, x, y));
-        let fits = a.regs.map(|x| {
-            let above = self.b.compare(Cmp::Gt, x, least);
-            let below = self.b.compare(Cmp::Lt, x, most);
-            self.b.binary(BinaryOp::And, above, below)
+    /// Integers that `f64` holds exactly and that round to the same halves: beyond 2^53, one bit stands for the lowest ones.
+    fn without_low_bits(&mut self, a: Val) -> Val {
+        let constant = |s: &mut Self, v: u64| s.b.constant(Class::I64, v);
+        let (zero, mask, sticky) =
+            (constant(self, 0), constant(self, LOW_BITS), constant(self, LOW_BITS + 1));
+        let offset = constant(self, 1 << F64_INTEGERS);
+        let is_signed = !a.dtype.is_unsigned();
+        let mut fits = a.regs.map(|x| {
+            let from = if is_signed { self.b.binary(BinaryOp::IntAdd, x, offset) } else { x };
+            let bits = F64_INTEGERS as u8 + u8::from(is_signed);
+            let above = self.b.shift(ShiftOp::UnsignedRight, from, bits);
+            self.b.compare(Cmp::Eq, above, zero)
         });
-        let fits = self.mask_of(fits);
-        let regs = self.select_regs(fits, a.regs, large);
-        Val { regs, range: Range::of(a.dtype), ..a }
-    }
-
-    /// A value of a half type as the `f32` that it is held as.
-    pub(super) fn single(&self, a: Val) -> Val {
-        if is_half(a.dtype) { Val { dtype: DType::F32, ..a } } else { a }
+        let large = a.regs.map(|x| {
+            let low = self.b.binary(BinaryOp::And, x, mask);
+            let high = self.b.binary(BinaryOp::IntSub, x, low);
+            // A carry reaches the bit if any of the low ones is set.
+            let carried = self.b.binary(BinaryOp::IntAdd, low, mask);
+            let bit = self.b.binary(BinaryOp::And, carried, sticky);
+            self.b.binary(BinaryOp::Or, high, bit)
+        });
+        fits = Regs::one(self.mask_of(fits));
+        let regs = self.select_regs(fits.low, a.regs, large);
+        Val { regs, ..a }
     }
 
     pub(super) fn half_unary(&mut self, op: UnOp, a: Val) -> Result<Val> {
-        let result = self.single(a);
-        let result = self.float_unary(op, result)?;
-        let exact = match op {
-            UnOp::Neg | UnOp::Abs | UnOp::Sign | UnOp::Floor | UnOp::Ceil | UnOp::Round | UnOp::Trunc => true,
-            UnOp::IsNan | UnOp::IsInf => return Ok(result),
-            _ => false,
+        let exact = matches!(
+            op,
+            UnOp::Neg | UnOp::Abs | UnOp::Sign | UnOp::Floor | UnOp::Ceil | UnOp::Round | UnOp::Trunc
+        );
+        let wide = match runtime_fns::unary(op, DType::F32) {
+            Some(_) if !exact => DType::F64,
+            _ => DType::F32,
         };
-        Ok(if exact { Val { dtype: a.dtype, ..result } } else { self.rounded(a.dtype, result) })
-    }
-
-    pub(super) fn half_binary(&mut self, op: BinOp, a: Val, b: Val, right: &Expr) -> Result<Val> {
-        let (x, y) = (self.single(a), self.single(b));
-        let result = self.float_binary(op, x, y, right)?;
-        Ok(match op {
-            _ if result.dtype == DType::Bool => result,
-            BinOp::Max | BinOp::Min => Val { dtype: a.dtype, ..result },
-            _ => self.rounded(a.dtype, result),
+        let x = self.cast(wide, a);
+        let y = self.float_unary(op, x)?;
+        Ok(match (y.dtype, exact) {
+            (DType::Bool, _) => y,
+            (_, true) => Val { dtype: a.dtype, ..y },
+            (_, false) => self.cast(a.dtype, y),
         })
     }
 
-    /// Registers of a value as they are in memory.
-    pub(super) fn stored(&mut self, dtype: DType, regs: Regs) -> Regs {
-        if is_half(dtype) { Regs::one(self.f32_to_half(dtype, regs.low)) } else { regs }
+    pub(super) fn half_binary(&mut self, op: BinOp, a: Val, b: Val, right: &Expr) -> Result<Val> {
+        let wide = match op {
+            BinOp::Pow | BinOp::Atan2 => DType::F64,
+            _ => DType::F32,
+        };
+        let (x, y) = (self.cast(wide, a), self.cast(wide, b));
+        let z = self.float_binary(op, x, y, right)?;
+        Ok(match (z.dtype, op) {
+            (DType::Bool, _) => z,
+            (_, BinOp::Max | BinOp::Min) => Val { dtype: a.dtype, ..z },
+            _ => self.cast(a.dtype, z),
+        })
     }
 
-    /// Registers of a value that are as they were in memory.
-    pub(super) fn loaded(&mut self, dtype: DType, regs: Regs) -> Regs {
-        if is_half(dtype) { Regs::one(self.half_to_f32(dtype, regs.low)) } else { regs }
+    /// What is stored to memory as `f16` right after it is rounded, not rounded: the store does it.
+    pub(super) fn half_to_store(&mut self, value: &Expr, to: BufId) -> Result<Option<Val>> {
+        if self.is_in_registers(to) || self.region.program.buf(to).dtype != DType::F16 {
+            return Ok(None);
+        }
+        match value {
+            Expr::Cast(DType::F16, x) if x.dtype(self.region.program) == DType::F32 => {
+                Ok(Some(Val { dtype: DType::F16, ..self.expr(x)? }))
+            }
+            _ => Ok(None),
+        }
     }
 }

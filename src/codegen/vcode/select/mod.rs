@@ -6,8 +6,8 @@
 //! statement, which is legal because lanes are independent. Local buffers that are only accessed at known
 //! places become registers. Whatever does not fit is [`Unsupported`]: the scalar compiler takes it.
 //!
-//! `expr` selects expressions of what `value` says about them, with `float`, `half`, `integer` and `cast`; `reduce` selects reductions,
-//! `access` addresses, `memory` loads and stores, `locals` places local buffers, `nested` decides which of
+//! `expr` selects expressions of what `value` says about them, with `float`, `half`, `integer` and `cast`; `reduce` selects
+//! reductions, `access` addresses, `memory` loads and stores, `locals` places local buffers, `nested` decides which of
 //! nested vector loops has the lanes, `dot` emits products of bytes that are added up, `groups` stores of
 //! bytes for them, `transpose` emits blocks that are transposed in registers, `spills` finds the
 //! locals that need memory, `plan` the statements to select. `facts` keeps what is the same in every iteration.
@@ -119,7 +119,6 @@ pub(in crate::codegen) fn select(region: &Region<'_>, machine: Machine) -> Resul
             lanes: 0,
             locals: FastMap::default(),
             wide_masks: FastMap::default(),
-            half_bits: FastMap::default(),
             spilled: &spilled,
             inside: &inside,
             scratch_top: 0,
@@ -207,8 +206,6 @@ struct Selector<'a> {
     locals: FastMap<BufId, Local>,
     /// The pairs that masks were made of.
     wide_masks: FastMap<Reg, Regs>,
-    /// The 16 bits that values of half types were made of.
-    half_bits: FastMap<(DType, Reg), Reg>,
     spilled: &'a FastSet<BufId>,
     inside: &'a Inside,
     scratch_top: usize,
@@ -377,7 +374,10 @@ impl Selector<'_> {
         let dtype = self.region.program.buf(s.buf).dtype;
         for chunk in 0..self.chunks() {
             self.set_chunk(chunk);
-            let value = self.expr_of(&s.value, dtype)?;
+            let value = match self.half_to_store(&s.value, s.buf)? {
+                Some(value) => value,
+                None => self.expr_of(&s.value, dtype)?,
+            };
             if let Some(cell) = self.cell(&target)? {
                 if value.varying && !cell.varying {
                     return unsupported("lanes that store to one element");
@@ -395,9 +395,8 @@ impl Selector<'_> {
                 }
             }
             let value = self.full(value);
-            let regs = self.stored(dtype, value.regs);
             if !self.store_transposed(value.reg(), &s.index, &access) {
-                self.store_regs(regs, &access);
+                self.store_regs(value.regs, &access);
             }
         }
         Ok(())

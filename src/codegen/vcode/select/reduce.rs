@@ -3,7 +3,7 @@
 use nestjit_ir::{BinOp, DType, Kind, Reduce, ReduceOp, Scalar};
 
 use super::facts::Element;
-use super::half::{is_contracted, is_half};
+use super::half::{is_half, single};
 use super::value::{Regs, Val, constant};
 use super::{Result, Selector};
 use crate::codegen::contract::fused_update;
@@ -27,17 +27,16 @@ impl Selector<'_> {
             }
             let access = self.inside(&target)?;
             let new = if let Some((a, b)) = fused_update(r)
-                && is_contracted(dtype)
+                && dtype.is_float()
+                && !is_half(dtype)
             {
                 let (a, b) = (self.expr_of(a, dtype)?, self.expr_of(b, dtype)?);
                 let old = self.load_regs(&access, None);
                 self.multiply_add(a.regs, b.regs, old)
             } else {
                 let value = self.full_of(&r.value, dtype)?;
-                let old = self.load_regs(&access, None);
-                let old = Val::new(dtype, self.loaded(dtype, old), true);
-                let new = self.combine(r.op, value, old)?.regs;
-                self.stored(dtype, new)
+                let old = Val::new(dtype, self.load_regs(&access, None), true);
+                self.combine(r.op, value, old)?.regs
             };
             self.store_regs(new, &access);
         }
@@ -62,7 +61,8 @@ impl Selector<'_> {
             return Ok(());
         }
         if let Some((a, b)) = fused_update(r)
-            && is_contracted(dtype)
+            && dtype.is_float()
+            && !is_half(dtype)
         {
             let (a, b) = (self.expr_of(a, dtype)?.regs, self.expr_of(b, dtype)?.regs);
             self.b.multiply_accumulate(variable.regs.low, a.low, b.low);
@@ -78,7 +78,8 @@ impl Selector<'_> {
     }
 
     fn accumulate_value(&mut self, op: ReduceOp, variable: Val, value: Val) -> Result<()> {
-        let whole = is_contracted(variable.dtype) || (variable.dtype.is_int() && variable.dtype.size() >= 4);
+        // What is narrower is rounded, or wrapped.
+        let whole = variable.dtype.size() >= 4;
         let update = match (op, variable.dtype.is_float()) {
             (ReduceOp::Add, true) => Some(BinaryOp::Add),
             (ReduceOp::Mul, true) => Some(BinaryOp::Mul),
@@ -105,9 +106,8 @@ impl Selector<'_> {
         let varying = a.varying || b.varying;
         match a.dtype.kind() {
             Kind::Float if is_half(a.dtype) => {
-                let (x, y) = (self.single(a), self.single(b));
-                let new = self.combine(op, x, y)?;
-                Ok(self.rounded(a.dtype, new))
+                let wide = self.combine(op, single(a), single(b))?;
+                Ok(self.cast(a.dtype, wide))
             }
             Kind::Float => {
                 let regs = match op {
@@ -190,11 +190,9 @@ impl Selector<'_> {
             return self.accumulate_value(op, cell, value);
         }
         let access = self.inside(target)?;
-        let (dtype, old) = (value.dtype, self.load_regs(&access, None));
-        let old = Val::new(dtype, self.loaded(dtype, old), false);
+        let old = Val::new(value.dtype, self.load_regs(&access, None), false);
         let new = self.combine(op, value, old)?;
-        let new = self.stored(dtype, new.regs);
-        self.store_regs(new, &access);
+        self.store_regs(new.regs, &access);
         Ok(())
     }
 

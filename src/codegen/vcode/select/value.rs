@@ -14,6 +14,7 @@ pub(super) const TRUE: u64 = u64::MAX;
 /// The class of the registers that hold a type.
 pub(super) fn class_of(dtype: DType) -> Class {
     match dtype {
+        // A half is the number that it is.
         DType::F32 | DType::F16 | DType::BF16 => Class::F32,
         DType::F64 => Class::F64,
         DType::I64 | DType::U64 => Class::I64,
@@ -30,7 +31,9 @@ pub(super) fn mem_type(dtype: DType) -> MemType {
         DType::I64 | DType::U64 => MemType::I64,
         DType::I32 | DType::U32 => MemType::I32,
         DType::I16 => MemType::I16,
-        DType::U16 | DType::F16 | DType::BF16 => MemType::U16,
+        DType::U16 => MemType::U16,
+        DType::F16 => MemType::F16,
+        DType::BF16 => MemType::BF16,
         DType::I8 => MemType::I8,
         DType::U8 => MemType::U8,
         DType::Bool => MemType::Bool,

@@ -81,6 +81,13 @@ pairs! {
     /// A whole register becomes half of one.
     DOUBLE_TO_FLOAT = VEX_Vcvtpd2ps_xmm_ymmm256 EVEX_Vcvtpd2ps_ymm_k1z_zmmm512b64_er;
     DOUBLE_TO_INT = VEX_Vcvttpd2dq_xmm_ymmm256 EVEX_Vcvttpd2dq_ymm_k1z_zmmm512b64_sae;
+    HALF_TO_FLOAT = VEX_Vcvtph2ps_ymm_xmmm128 EVEX_Vcvtph2ps_zmm_k1z_ymmm256_sae;
+    FLOAT_TO_HALF = VEX_Vcvtps2ph_xmmm128_ymm_imm8 EVEX_Vcvtps2ph_ymmm256_k1z_zmm_imm8_sae;
+    /// 4 lanes.
+    HALF_TO_FLOAT_X = VEX_Vcvtph2ps_xmm_xmmm64 EVEX_Vcvtph2ps_xmm_k1z_xmmm64;
+    FLOAT_TO_HALF_X = VEX_Vcvtps2ph_xmmm64_xmm_imm8 EVEX_Vcvtps2ph_xmmm64_k1z_xmm_imm8;
+    /// The first lane, to an integer register.
+    TO_INTEGER = VEX_Vmovd_rm32_xmm EVEX_Vmovd_rm32_xmm;
     DOT = VEX_Vpdpbusd_ymm_ymm_ymmm256 EVEX_Vpdpbusd_zmm_k1z_zmm_zmmm512b32;
     SHIFT_LEFT_16 = VEX_Vpsllw_ymm_ymm_imm8 EVEX_Vpsllw_zmm_k1z_zmmm512_imm8;
     SHIFT_RIGHT_16 = VEX_Vpsrlw_ymm_ymm_imm8 EVEX_Vpsrlw_zmm_k1z_zmmm512_imm8;

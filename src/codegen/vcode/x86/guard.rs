@@ -106,6 +106,7 @@ impl Emitter<'_, '_> {
             MemType::I8 | MemType::U8 | MemType::I16 | MemType::U16 => {
                 self.load_narrow_by_mask(to, from, k)?
             }
+            MemType::F16 | MemType::BF16 => self.load_half_by_mask(to, from, k, t)?,
             MemType::Bool => {
                 let to: Operand = mask(to).into();
                 self.asm.op(Code::VEX_Kandnw_kr_kr_kr, &[to, k.into(), to]);
@@ -205,7 +206,18 @@ impl Emitter<'_, '_> {
                 self.asm.op(Code::Mov_r64_rm64, &[SCRATCH.into(), place.into()]);
                 self.asm.put(Instruction::with2(Code::Mov_rm64_r64, memory(8 * lane), SCRATCH));
             } else {
-                self.load_one(from, lane, from.ty)?;
+                match from.ty {
+                    MemType::F16 | MemType::BF16 => {
+                        let by = self.temporary(0)?;
+                        self.load_one_half(from, lane, by)?;
+                    }
+                    MemType::F32 | MemType::F64 | MemType::I32 | MemType::I64 | MemType::Bool => {
+                        self.load_one(from, lane, from.ty)?;
+                    }
+                    MemType::I8 | MemType::U8 | MemType::I16 | MemType::U16 => {
+                        self.load_one(from, lane, from.ty)?;
+                    }
+                }
                 if from.ty == MemType::Bool {
                     // All bits of what is not 0.
                     self.asm.put(Instruction::with1(Code::Neg_rm32, bits));

@@ -146,6 +146,11 @@ impl<'k> Emitter<'_, 'k> {
                 let a = self.operand(a)?;
                 self.asm.op(codes::ROUND.of(tier, wide), &[v, a, Operand::Imm(rounding)]);
             }
+            UnaryOp::RoundF16 => {
+                let (half, a) = (Operand::Reg(self.half(to)), self.vector(a)?);
+                self.asm.op(codes::FLOAT_TO_HALF.of(tier), &[half, a.into(), Operand::Imm(0)]);
+                self.asm.op(codes::HALF_TO_FLOAT.of(tier), &[v, half]);
+            }
             UnaryOp::Sqrt => {
                 let a = self.operand(a)?;
                 self.asm.op(codes::SQRT.of(tier, wide), &[v, a]);

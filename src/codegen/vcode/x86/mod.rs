@@ -1,4 +1,4 @@
-//! Kernels as x86-64 machine code: AVX-512 with 16 lanes, AVX2 and FMA with 8.
+//! Kernels as x86-64 machine code: AVX-512 with 16 lanes, AVX2, FMA and F16C with 8.
 //!
 //! The function is called like the one that `clif` emits: its only argument points to the kernel's
 //! arguments. `flatten` makes the kernel a list of nodes, `liveness` and `regalloc` assign vector registers,

@@ -36,6 +36,7 @@ pub(super) fn is_plain(ty: MemType) -> bool {
     match ty {
         MemType::F32 | MemType::F64 | MemType::I32 | MemType::I64 => true,
         MemType::I8 | MemType::U8 | MemType::I16 | MemType::U16 | MemType::Bool => false,
+        MemType::F16 | MemType::BF16 => false,
     }
 }
 
@@ -49,6 +50,12 @@ pub(super) fn by_lane(guards: &[Guard]) -> bool {
     guards.iter().any(|g| g.step != 0)
 }
 
+/// Whether a store of [`MemType::F16`] is one instruction, which converts.
+pub(super) fn is_converted_store(to: &Access, tier: Tier) -> bool {
+    let adjacent = to.stride != 0 && to.lanes > 1 && !is_strided(to);
+    adjacent && (tier.is_512() || matches!(to.lanes, 4 | 8))
+}
+
 /// How many lanes the mask has with which 512-bit code does an access, if it needs one: there are moves for some
 /// numbers of bytes.
 pub(super) fn masked_lanes(access: &Access, store: bool) -> Option<usize> {
@@ -57,6 +64,7 @@ pub(super) fn masked_lanes(access: &Access, store: bool) -> Option<usize> {
         MemType::F32 | MemType::I32 => matches!(lanes, 1 | 2 | 4 | 8 | 16),
         MemType::F64 | MemType::I64 => matches!(lanes, 1 | 2 | 4 | 8),
         MemType::I8 | MemType::U8 | MemType::I16 | MemType::U16 => matches!(lanes, 1 | 4 | 8 | 16),
+        MemType::F16 | MemType::BF16 => matches!(lanes, 1 | 4 | 8 | 16),
         MemType::Bool if store => matches!(lanes, 1 | 4 | 8 | 16),
         MemType::Bool => lanes == 16,
     };
@@ -110,7 +118,14 @@ fn to_load(from: &Access, tier: Tier) -> usize {
 }
 
 /// Temporary vector registers of a store.
-fn to_store(to: &Access, tier: Tier) -> usize {
+pub(super) fn to_store(to: &Access, tier: Tier) -> usize {
+    match to.ty {
+        // Moved down, then stored as integers.
+        MemType::BF16 => return 1 + to_store(&Access { ty: MemType::U16, ..to.clone() }, tier),
+        MemType::F16 => return usize::from(!is_converted_store(to, tier)),
+        MemType::F32 | MemType::F64 | MemType::I32 | MemType::I64 | MemType::Bool => {}
+        MemType::I8 | MemType::U8 | MemType::I16 | MemType::U16 => {}
+    }
     let in_register = if to.ty.class().is_wide() { 8 } else { 4 };
     // Whether lanes are above the low 128 bits.
     let high = to.lanes * in_register > X_BYTES as usize;
@@ -124,7 +139,7 @@ fn to_store(to: &Access, tier: Tier) -> usize {
         MemType::F32 | MemType::F64 | MemType::I32 | MemType::I64 => {
             usize::from(high && to.lanes * in_register < 4 * tier.lanes())
         }
-        MemType::I16 | MemType::U16 => 1,
+        MemType::I16 | MemType::U16 | MemType::F16 | MemType::BF16 => 1,
         MemType::I8 | MemType::U8 => 1 + usize::from(high),
         // The bytes.
         MemType::Bool => 1,

@@ -1,7 +1,8 @@
 //! Loads and stores: whole registers, a few lanes, one element for all, strided. `plain` has elements that are in
-//! registers as they are in memory, `narrow` integers of 8 and 16 bits, `bools` the bytes of masks.
+//! registers as they are in memory, `narrow` integers of 8 and 16 bits, `halves` the half types, `bools` the bytes of masks.
 
 mod bools;
+mod halves;
 mod narrow;
 mod plain;
 
@@ -19,6 +20,7 @@ impl Emitter<'_, '_> {
         match from.ty {
             MemType::F32 | MemType::F64 | MemType::I32 | MemType::I64 => self.load_plain(to, from),
             MemType::I8 | MemType::U8 | MemType::I16 | MemType::U16 => self.load_narrow(to, from, from.ty),
+            MemType::F16 | MemType::BF16 => self.load_half(to, from),
             MemType::Bool => self.load_bools(to, from),
         }
     }
@@ -28,6 +30,8 @@ impl Emitter<'_, '_> {
         match to.ty {
             MemType::F32 | MemType::F64 | MemType::I32 | MemType::I64 => self.store_plain(src, to),
             MemType::I8 | MemType::U8 | MemType::I16 | MemType::U16 => self.store_narrow(src, to),
+            MemType::F16 => self.store_f16(src, to),
+            MemType::BF16 => self.store_bf16(src, to),
             MemType::Bool => self.store_bools(src, to),
         }
     }

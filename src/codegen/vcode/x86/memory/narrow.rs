@@ -37,13 +37,20 @@ impl Extend {
                 Pair(Code::VEX_Vpmovzxwd_ymm_xmmm128, Code::EVEX_Vpmovzxwd_ymm_k1z_xmmm128),
                 Code::EVEX_Vpmovzxwd_zmm_k1z_ymmm256,
             ),
+            MemType::F16 => Extend(
+                Pair(Code::VEX_Vcvtph2ps_xmm_xmmm64, Code::EVEX_Vcvtph2ps_xmm_k1z_xmmm64),
+                Pair(Code::VEX_Vcvtph2ps_ymm_xmmm128, Code::EVEX_Vcvtph2ps_ymm_k1z_xmmm128),
+                Code::EVEX_Vcvtph2ps_zmm_k1z_ymmm256_sae,
+            ),
+            // The bits, which are moved up then.
+            MemType::BF16 => return Extend::of(MemType::U16),
             MemType::F32 | MemType::F64 | MemType::I32 | MemType::I64 | MemType::Bool => return None,
         })
     }
 }
 
 impl Emitter<'_, '_> {
-    /// Loads elements as if they were of the type `ty`.
+    /// Loads elements as if they were integers of the type `ty`, or [`MemType::F16`] of which several are adjacent or strided.
     pub(super) fn load_narrow(&mut self, to: u8, from: &Access, ty: MemType) -> Result<(), String> {
         let (x, tier) = (Operand::Reg(self.x(to)), self.tier);
         if from.stride == 0 {
@@ -84,7 +91,8 @@ impl Emitter<'_, '_> {
         Ok(())
     }
 
-    /// The elements whose bits are set in a mask register, adjacent or one for all; the other lanes stay.
+    /// The elements whose bits are set in a mask register, adjacent or one for all; the other lanes stay. Integers, or adjacent
+    /// [`MemType::F16`].
     pub(in super::super) fn load_narrow_by_mask(
         &mut self,
         to: u8,
@@ -104,7 +112,7 @@ impl Emitter<'_, '_> {
         Ok(())
     }
 
-    /// One element, extended, into the low half of the scratch register.
+    /// One element, extended, into the low half of the scratch register; of half types their bits.
     pub(in super::super) fn load_one(
         &mut self,
         from: &Access,
@@ -116,7 +124,7 @@ impl Emitter<'_, '_> {
             MemType::I8 => Code::Movsx_r32_rm8,
             MemType::U8 | MemType::Bool => Code::Movzx_r32_rm8,
             MemType::I16 => Code::Movsx_r32_rm16,
-            MemType::U16 => Code::Movzx_r32_rm16,
+            MemType::U16 | MemType::F16 | MemType::BF16 => Code::Movzx_r32_rm16,
             MemType::F32 | MemType::I32 => Code::Mov_r32_rm32,
             MemType::F64 | MemType::I64 => return Err("an element of more than 32 bits".into()),
         };

@@ -71,7 +71,7 @@ impl Generator {
             }
             34..42 => {
                 let a = self.of(class, body);
-                let op = self.random.pick(&[
+                let mut ops = vec![
                     UnaryOp::Neg,
                     UnaryOp::Abs,
                     UnaryOp::Sqrt,
@@ -79,8 +79,11 @@ impl Generator {
                     UnaryOp::Ceil,
                     UnaryOp::Round,
                     UnaryOp::Trunc,
-                ]);
-                Inst::Unary { op, dst, a }
+                ];
+                if !wide {
+                    ops.push(UnaryOp::RoundF16);
+                }
+                Inst::Unary { op: self.random.pick(&ops), dst, a }
             }
             42..45 if !wide => {
                 let op = self.random.pick(&[Combine::Add, Combine::Mul, Combine::Max, Combine::Min]);

@@ -1,6 +1,8 @@
 //! What kernels mean: lane by lane, one instruction after the other. Lanes are 64 bits, of which narrower classes have
 //! the low ones; masks are all ones or none.
 
+use nestjit_ir::f16;
+
 use super::operations::{binary, call, combine, compare, dot, narrow, shift, unary, widen};
 use super::{Contents, Input, elements};
 use crate::codegen::vcode::{
@@ -69,6 +71,8 @@ impl<'k> Machine<'k> {
             MemType::I8 => u64::from(bits as u8 as i8 as u32),
             MemType::I16 => u64::from(bits as u16 as i16 as u32),
             MemType::Bool => truth(bits != 0),
+            MemType::F16 => u64::from(f16::from_bits(bits as u16).to_f32().to_bits()),
+            MemType::BF16 => bits << 16,
             MemType::F32 | MemType::F64 | MemType::I32 | MemType::I64 | MemType::U8 | MemType::U16 => bits,
         }
     }
@@ -86,7 +90,13 @@ impl<'k> Machine<'k> {
     fn store(&mut self, value: &[u64], to: &Access) {
         let lanes = if to.stride == 0 { 1 } else { to.lanes };
         for (lane, bits) in value.iter().enumerate().take(lanes) {
-            let bits = if to.ty == MemType::Bool { bits & 1 } else { *bits };
+            let bits = match to.ty {
+                MemType::Bool => bits & 1,
+                MemType::F16 => u64::from(f16::from_f32(f32::from_bits(*bits as u32)).to_bits()),
+                MemType::BF16 => bits >> 16,
+                MemType::F32 | MemType::F64 | MemType::I32 | MemType::I64 => *bits,
+                MemType::I8 | MemType::U8 | MemType::I16 | MemType::U16 => *bits,
+            };
             let bytes = to.ty.bytes() as usize;
             self.element(to, lane).copy_from_slice(&bits.to_le_bytes()[..bytes]);
         }

@@ -11,7 +11,7 @@ mod values;
 use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::{Module, default_libcall_names};
 
-use nestjit_ir::{Affine, BufId};
+use nestjit_ir::{Affine, BufId, bf16, f16};
 
 use self::interpreter::Machine;
 use self::memory::Guarded;
@@ -88,7 +88,7 @@ fn access(ty: MemType, base: u32, offset: i64, terms: &Terms, step: i64, lanes: 
 }
 
 /// Every type of elements.
-const TYPES: [MemType; 9] = [
+const TYPES: [MemType; 11] = [
     MemType::F32,
     MemType::F64,
     MemType::I32,
@@ -97,6 +97,8 @@ const TYPES: [MemType; 9] = [
     MemType::U8,
     MemType::I16,
     MemType::U16,
+    MemType::F16,
+    MemType::BF16,
     MemType::Bool,
 ];
 
@@ -171,6 +173,8 @@ fn is_nan(ty: MemType, bits: u64) -> bool {
     match ty {
         MemType::F32 => f32::from_bits(bits as u32).is_nan(),
         MemType::F64 => f64::from_bits(bits).is_nan(),
+        MemType::F16 => f16::from_bits(bits as u16).is_nan(),
+        MemType::BF16 => bf16::from_bits(bits as u16).is_nan(),
         MemType::I32
         | MemType::I64
         | MemType::I8
@@ -216,6 +220,9 @@ impl Random {
         match ty {
             MemType::F32 => u64::from(self.float().to_bits()),
             MemType::F64 => (f64::from(self.float()) * if self.chance(20) { 1e300 } else { 1.1 }).to_bits(),
+            MemType::F16 if self.chance(80) => u64::from(f16::from_f32(self.float()).to_bits()),
+            MemType::BF16 if self.chance(80) => u64::from(bf16::from_f32(self.float()).to_bits()),
+            MemType::F16 | MemType::BF16 => self.bits(),
             MemType::Bool => self.pick(&[0, 0, 0, 1, 1, 7]),
             MemType::I32 | MemType::I64 | MemType::I8 | MemType::U8 | MemType::I16 | MemType::U16 => {
                 self.bits()

@@ -1,6 +1,6 @@
 //! What instructions do with one lane of each operand: 64 bits, of which narrower classes have the low ones.
 
-use nestjit_ir::DType;
+use nestjit_ir::{DType, f16};
 
 use crate::codegen::runtime_fns::{Signature, TABLE};
 use crate::codegen::vcode::{BinaryOp, Class, Cmp, Combine, Narrowing, ShiftOp, UnaryOp, Widening};
@@ -51,6 +51,7 @@ pub(super) fn unary(op: UnaryOp, x: u64, class: Class) -> u64 {
             UnaryOp::ToInt => f as i64 as u64,
             UnaryOp::Bits | UnaryOp::FromBits => x,
             UnaryOp::Bytes { .. } => panic!("not there"),
+            UnaryOp::RoundF16 => panic!("on f32"),
             UnaryOp::Not | UnaryOp::Exchange { .. } => unreachable!("above"),
         };
     }
@@ -64,6 +65,7 @@ pub(super) fn unary(op: UnaryOp, x: u64, class: Class) -> u64 {
         UnaryOp::Ceil => f.ceil().to_bits(),
         UnaryOp::Round => f.round_ties_even().to_bits(),
         UnaryOp::Trunc => f.trunc().to_bits(),
+        UnaryOp::RoundF16 => f16::from_f32(f).to_f32().to_bits(),
         UnaryOp::ToFloat => (bits as i32 as f32).to_bits(),
         UnaryOp::ToInt => f as i32 as u32,
         UnaryOp::Bits | UnaryOp::FromBits => bits,

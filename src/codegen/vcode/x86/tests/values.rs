@@ -30,6 +30,12 @@ fn floats() -> Vec<f64> {
         1.5,
         2.5,
         3.999,
+        // Halves: a denormal, ties, the end.
+        8.9e-8,
+        2048.0 + 1.0,
+        2048.0 + 3.0,
+        65_519.99,
+        65_520.0,
         8_388_607.5,
         16_777_217.0,
         2_147_483_520.0,
@@ -145,7 +151,7 @@ fn operations_on_floating_point_numbers() {
     for tier in widths() {
         for class in [Class::F32, Class::F64] {
             let values = special(class);
-            for op in unary {
+            for op in unary.into_iter().chain((class == Class::F32).then_some(UnaryOp::RoundF16)) {
                 check_pairs(tier, class, &values, &[class], &[Inst::Unary { op, dst: DST, a: A }]);
             }
             for op in binary {
