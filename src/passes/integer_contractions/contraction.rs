@@ -105,9 +105,12 @@ impl Contraction {
     /// Whether the sums fit in `i32`, if that matters, and padding can be stated.
     fn check(&self, rewriter: &mut Rewriter<'_>) -> Result<Checked<()>> {
         let possible = if rewriter.dtype(self.left.q) == DType::U8 { 0..=255 } else { -128..=127 };
-        let holds =
-            |zeros: &RangeInclusive<i32>| possible.contains(zeros.start()) && possible.contains(zeros.end());
-        if self.is_padded() && !self.left.zeros.as_ref().is_some_and(holds) {
+        let own = self.pad_value();
+        let holds = |zeros: &RangeInclusive<i32>| {
+            possible.contains(&(zeros.start() + own)) && possible.contains(&(zeros.end() + own))
+        };
+        let counted = own == 0 || self.left.scale.is_none();
+        if self.is_padded() && !(counted && self.left.zeros.as_ref().is_some_and(holds)) {
             let why = "padding stands for a zero point that need not be an 8-bit integer".to_owned();
             return Ok(Err(Reason { code: "zero-point", why }));
         }
@@ -167,6 +170,14 @@ impl Contraction {
         }
     }
 
+    /// What padding yields, in the numbers that the node multiplies.
+    fn pad_value(&self) -> i32 {
+        match &self.node.op {
+            Op::Conv { pad_value, .. } => i32::from(*pad_value),
+            _ => 0,
+        }
+    }
+
     /// Replaces the node.
     pub fn rewrite(mut self, rewriter: &mut Rewriter<'_>) -> Result<()> {
         self.left.make(rewriter, DType::U8)?;
@@ -196,7 +207,7 @@ impl Contraction {
     /// The operation on integers. Where padding is not a constant, it is made of `left` before.
     fn integer_op(&mut self, rewriter: &mut Rewriter<'_>) -> Result<Op> {
         let padded = self.is_padded();
-        let zero = self.left.zero;
+        let (zero, own) = (self.left.zero, self.pad_value());
         let (mut window, groups, format) = match &self.node.op {
             Op::Conv { window, groups, format, .. } => (window.clone(), *groups, *format),
             Op::Gemm { trans_a, trans_b, .. } => {
@@ -205,13 +216,13 @@ impl Contraction {
             op => return Ok(op.clone()),
         };
         let (true, Some(zero)) = (padded, zero) else {
-            return Ok(Op::Conv { window, groups, format, pad_value: 0 });
+            return Ok(Op::Conv { window, groups, format, pad_value: own as i16 });
         };
-        let known = rewriter.known(zero).as_ref().and_then(only).and_then(|zero| u8::try_from(zero).ok());
-        if let Some(zero) = known {
-            return Ok(Op::Conv { window, groups, format, pad_value: i16::from(zero) });
+        let known = rewriter.known(zero).as_ref().and_then(only);
+        if let Some(value) = known.and_then(|zero| u8::try_from(zero + own).ok()) {
+            return Ok(Op::Conv { window, groups, format, pad_value: i16::from(value) });
         }
-        // A border of zeros around `q - zero`, and `zero` added again, both modulo 256.
+        // A border around `q - zero`, and `zero` added again, both modulo 256.
         let zero = rewriter.cast("padding", zero, DType::U8)?;
         let shifted = rewriter.binary("padding", Binary::Sub, self.left.q, zero)?;
         let first = format.first_spatial();
@@ -221,7 +232,8 @@ impl Contraction {
             begin[first + d] = std::mem::take(&mut window.pads_begin[d]) as i64;
             end[first + d] = std::mem::take(&mut window.pads_end[d]) as i64;
         }
-        let pad = Op::Pad { begin, end, mode: PadMode::Constant(0.0) };
+        let border = f64::from(own.rem_euclid(256));
+        let pad = Op::Pad { begin, end, mode: PadMode::Constant(border) };
         let shifted = rewriter.op("padding", pad, &[shifted])?;
         self.left.q = rewriter.binary("padded", Binary::Add, shifted, zero)?;
         Ok(Op::Conv { window, groups, format, pad_value: 0 })
