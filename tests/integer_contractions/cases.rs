@@ -184,11 +184,14 @@ fn sums_of_integers_are_exact() {
     }
 }
 
+/// A name, and for each operand its shape and the dimension that its parameters vary along.
+type Product = (&'static str, &'static [usize], Option<usize>, &'static [usize], Option<usize>);
+
 #[test]
 fn products_of_all_ranks_and_parameters_per_row_and_column() {
     let u8 = |axis| Form { axis, ..Form::of(DType::U8, false, Zero::Constant) };
     let i8 = |axis| Form { axis, ..Form::of(DType::I8, true, Zero::Constant) };
-    let shapes: &[(&str, &[usize], Option<usize>, &[usize], Option<usize>)] = &[
+    let shapes: &[Product] = &[
         ("per column", &[6, 21], None, &[21, 5], Some(1)),
         ("per row and column", &[6, 21], Some(0), &[21, 5], Some(1)),
         ("batch", &[2, 3, 9], None, &[2, 9, 4], None),
@@ -279,8 +282,10 @@ fn window(kernel: &[usize], stride: usize, dilation: usize, begin: usize, end: u
     }
 }
 
-/// What a convolution is: channels, filters, groups, spatial extents, window.
-fn convolutions() -> Vec<(&'static str, usize, usize, usize, Vec<usize>, Window)> {
+/// What a convolution is: a name, channels, filters, groups, spatial extents, window.
+type Convolution = (&'static str, usize, usize, usize, Vec<usize>, Window);
+
+fn convolutions() -> Vec<Convolution> {
     vec![
         ("1x1", 7, 5, 1, vec![4, 5], window(&[1, 1], 1, 1, 0, 0)),
         ("3x3", 3, 6, 1, vec![6, 7], window(&[3, 3], 1, 1, 1, 1)),

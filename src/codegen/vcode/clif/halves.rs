@@ -36,7 +36,7 @@ impl Emitter<'_, '_> {
     }
 
     /// `f32` from the bits of `f16`, in the low halves of integers.
-    pub(super) fn from_f16_bits(&mut self, bits: Value) -> Value {
+    pub(super) fn f32_of_f16_bits(&mut self, bits: Value) -> Value {
         let sign = self.masked(bits, 0x8000);
         let sign = self.b.ins().ishl_imm_u(sign, 16);
         let magnitude = self.masked(bits, 0x7fff);

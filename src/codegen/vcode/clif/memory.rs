@@ -49,7 +49,7 @@ impl Emitter<'_, '_> {
     fn as_register(&mut self, ty: MemType, v: Value) -> Value {
         match ty {
             MemType::Bool => self.b.ins().ineg(v),
-            MemType::F16 => self.from_f16_bits(v),
+            MemType::F16 => self.f32_of_f16_bits(v),
             MemType::BF16 => {
                 let bits = self.b.ins().ishl_imm_u(v, 16);
                 self.as_float(bits)

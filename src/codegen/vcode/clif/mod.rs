@@ -321,7 +321,7 @@ impl<'a> Emitter<'a, '_> {
             UnaryOp::Trunc => self.b.ins().trunc(a),
             UnaryOp::RoundF16 => {
                 let half = self.f16_bits(a);
-                self.from_f16_bits(half)
+                self.f32_of_f16_bits(half)
             }
             UnaryOp::ToFloat if self.is_wide(a) => {
                 self.each_lane(types::F64X2, &[a], |e, x| e.b.ins().fcvt_from_sint(types::F64, x[0]))

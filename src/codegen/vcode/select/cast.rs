@@ -24,26 +24,26 @@ impl Selector<'_> {
             return self.cast(to, single(a));
         }
         if is_half(to) {
-            return self.to_half(to, a);
+            return self.round_to_half(to, a);
         }
         match (a.dtype.kind(), to.kind()) {
-            (_, Kind::Bool) => self.to_bool(a),
-            (Kind::Bool, _) => self.from_bool(to, a),
+            (_, Kind::Bool) => self.cast_to_bool(a),
+            (Kind::Bool, _) => self.cast_from_bool(to, a),
             (Kind::Float, Kind::Float) => self.between_floats(to, a),
             (Kind::Float, Kind::Signed | Kind::Unsigned) => self.saturated(to, a),
-            (Kind::Signed | Kind::Unsigned, Kind::Float) => self.to_float(to, a),
+            (Kind::Signed | Kind::Unsigned, Kind::Float) => self.cast_to_float(to, a),
             (Kind::Signed | Kind::Unsigned, Kind::Signed | Kind::Unsigned) => self.between_integers(to, a),
         }
     }
 
-    fn to_bool(&mut self, a: Val) -> Val {
+    fn cast_to_bool(&mut self, a: Val) -> Val {
         let zero = self.constant_like(&a, 0);
         let differ = a.regs.zip(zero, |x, zero| self.b.compare(Cmp::Ne, x, zero));
         let mask = self.mask_of(differ);
         Val::new(DType::Bool, Regs::one(mask), a.varying)
     }
 
-    fn from_bool(&mut self, to: DType, a: Val) -> Val {
+    fn cast_from_bool(&mut self, to: DType, a: Val) -> Val {
         // 0 and 1 of a type of 32 bits, which is converted on.
         let by = if to.is_float() { DType::F32 } else { DType::I32 };
         let [one, zero] = [1, 0].map(|v| constant(&mut self.b, Scalar::from_i64(by, v)).reg());
@@ -62,7 +62,7 @@ impl Selector<'_> {
     }
 
     /// Integers to floats.
-    fn to_float(&mut self, to: DType, a: Val) -> Val {
+    fn cast_to_float(&mut self, to: DType, a: Val) -> Val {
         let range = a.range.map(|v| if is_f64(to) { v } else { f64::from(v as f32) });
         let done = |regs| Val::new(to, regs, a.varying).ranged(range);
         let signed_32 = !a.is_wide() && a.range.fits_i32();
@@ -182,30 +182,30 @@ impl Selector<'_> {
         match to {
             DType::I8 | DType::U8 | DType::I16 | DType::U16 => {
                 let a = self.cut(a, limits);
-                done(Regs::one(self.to_i32(a)))
+                done(Regs::one(self.cast_to_i32(a)))
             }
             DType::I32 if fits || is_f64(a.dtype) => {
                 let a = self.cut(a, limits);
-                done(Regs::one(self.to_i32(a)))
+                done(Regs::one(self.cast_to_i32(a)))
             }
             DType::I32 => {
                 // The largest integer is not an f32, so what is above is found before.
                 let over = self.at_least(a, 2f64.powi(31));
                 let a = self.cut_below(a, limits.lo);
-                let number = self.to_i32(a);
+                let number = self.cast_to_i32(a);
                 let most = self.b.constant(Class::I32, i32::MAX as u32);
                 done(Regs::one(self.b.select(over.low, most, number)))
             }
             DType::U32 if range.fits_i32() => {
                 let a = self.cut_below(a, 0.0);
-                done(Regs::one(self.to_i32(a)))
+                done(Regs::one(self.cast_to_i32(a)))
             }
             DType::U32 => {
                 let a = self.cut_below(a, 0.0);
                 done(Regs::one(self.unsigned_32(a)))
             }
             DType::I64 | DType::U64 if range.fits_i32() && a.range.within(Range::of(DType::I32)) => {
-                let reg = self.to_i32(a);
+                let reg = self.cast_to_i32(a);
                 let narrow = Val::new(DType::I64, Regs::one(reg), a.varying).ranged(range);
                 self.cast(to, narrow)
             }
@@ -281,7 +281,7 @@ impl Selector<'_> {
     }
 
     /// Floats that fit 32 bits.
-    fn to_i32(&mut self, a: Val) -> Reg {
+    fn cast_to_i32(&mut self, a: Val) -> Reg {
         match is_f64(a.dtype) {
             true => self.narrowed(Narrowing::ToInt, a.regs),
             false => self.b.unary(UnaryOp::ToInt, a.reg()),

@@ -37,7 +37,7 @@ fn rounded(to: DType, range: Range) -> Range {
 
 impl Selector<'_> {
     /// Any value but a half, rounded to one.
-    pub(super) fn to_half(&mut self, to: DType, a: Val) -> Val {
+    pub(super) fn round_to_half(&mut self, to: DType, a: Val) -> Val {
         let exact = a.range.within(Range::new(-F32_INTEGERS, F32_INTEGERS));
         match a.dtype {
             DType::F32 => {
@@ -47,19 +47,19 @@ impl Selector<'_> {
             DType::F64 => {
                 let reg = self.rounded_to_odd(a.regs);
                 let value = Val::new(DType::F32, Regs::one(reg), a.varying).ranged(a.range);
-                self.to_half(to, value)
+                self.round_to_half(to, value)
             }
             DType::Bool => Val { dtype: to, ..self.cast(DType::F32, a) },
             DType::I8 | DType::U8 | DType::I16 | DType::U16 => {
                 let value = self.cast(DType::F32, a);
-                self.to_half(to, value)
+                self.round_to_half(to, value)
             }
             DType::I32 | DType::U32 | DType::I64 | DType::U64 => {
                 let a = if exact || !a.is_wide() { a } else { self.without_low_bits(a) };
                 let value = self.cast(if exact { DType::F32 } else { DType::F64 }, a);
-                self.to_half(to, value)
+                self.round_to_half(to, value)
             }
-            DType::F16 | DType::BF16 => self.to_half(to, single(a)),
+            DType::F16 | DType::BF16 => self.round_to_half(to, single(a)),
         }
     }
 

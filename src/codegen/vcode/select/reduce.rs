@@ -152,7 +152,7 @@ impl Selector<'_> {
         let Some(sum) = sum else { return Ok(()) };
         let all = self.across_lanes(r.op, sum)?;
         self.set_chunk(0);
-        self.into_target(r.op, target, all)
+        self.reduce_into_target(r.op, target, all)
     }
 
     fn reduce_floats(&mut self, r: &Reduce, target: &Element<'_>) -> Result<()> {
@@ -179,13 +179,13 @@ impl Selector<'_> {
         let full = full.map(|v| self.b.reduce(op, v.reg(), vl));
         self.set_chunk(0);
         for value in [full, rest].into_iter().flatten() {
-            self.into_target(r.op, target, Val::new(DType::F32, Regs::one(value), false))?;
+            self.reduce_into_target(r.op, target, Val::new(DType::F32, Regs::one(value), false))?;
         }
         Ok(())
     }
 
     /// Combines a value whose lanes are equal with an element.
-    fn into_target(&mut self, op: ReduceOp, target: &Element<'_>, value: Val) -> Result<()> {
+    fn reduce_into_target(&mut self, op: ReduceOp, target: &Element<'_>, value: Val) -> Result<()> {
         if let Some(cell) = self.cell(target)? {
             return self.accumulate_value(op, cell, value);
         }

@@ -383,14 +383,12 @@ fn four_dots(machine: Machine) -> Kernel {
     };
     let load = |b: &mut Builder, buf: u32| [0, 1].map(|i| b.load(at(buf, i)));
     let (x, y) = (load(&mut b, 0), load(&mut b, 1));
-    let mut stored = 0;
-    for (x, y) in x.into_iter().flat_map(|x| y.map(|y| (x, y))) {
+    for (stored, (x, y)) in x.into_iter().flat_map(|x| y.map(|y| (x, y))).enumerate() {
         let sum = b.variable(Class::I32);
         let start = b.dot(x, y, y);
         b.assign(sum, start);
         b.dot_accumulate(sum, x, y);
         b.store(sum, at(2, stored));
-        stored += 1;
     }
     b.finish(0, machine.registers)
 }
