@@ -94,8 +94,11 @@ fn panels_are_padded() {
     assert_eq!(packed(&buffer(&[0, 2], &[0, 1], None, &[])), []);
 }
 
+/// A dimension and the size of its blocks or groups.
+type Cut = Option<(usize, usize)>;
+
 /// What a panel and an interleave may be together, for three dimensions.
-const CUTS: [(Option<(usize, usize)>, Option<(usize, usize)>); 9] = [
+const CUTS: [(Cut, Cut); 9] = [
     (None, None),
     (Some((0, 2)), None),
     (Some((1, 2)), None),
