@@ -312,7 +312,7 @@ fn attributes_that_make_no_sense_are_errors() {
         ),
         ("perm", with(node("Transpose", &["x"], &["y"]), ints("perm", &[0, 0, 1, 2])), "permutation"),
         ("axis", with(node("Softmax", &["x"], &["y"]), int("axis", -5)), "axis -5 does not exist"),
-        ("type", with(node("Cast", &["x"], &["y"]), int("to", 10)), "element type float16"),
+        ("type", with(node("Cast", &["x"], &["y"]), int("to", 14)), "element type complex64"),
         ("type", with(node("Cast", &["x"], &["y"]), int("to", 99)), "no element type number 99"),
         ("split", with(node("Split", &["x"], &["y", "z"]), int("axis", 7)), "axis 7 does not exist"),
         ("missing", node("Transpose", &[], &["y"]), "input 0 is missing"),
