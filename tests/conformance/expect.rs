@@ -23,10 +23,26 @@ pub struct Result<'a> {
     pub verdict: Verdict,
 }
 
-/// Cases with their reports.
+/// Cases with their reports, in which files are named as they lie in the folder of the case: the list is the same
+/// wherever the suite is.
 pub fn results(cases: &[Case], reports: Vec<Report>) -> Vec<Result<'_>> {
-    let result = |(case, report): (_, Report)| Result { case, verdict: report.verdict(), report };
+    let result = |(case, mut report): (_, Report)| {
+        for verdict in [&mut report.fused, &mut report.unfused] {
+            verdict.reason = without_folder(&verdict.reason, case);
+        }
+        Result { case, verdict: report.verdict(), report }
+    };
     cases.iter().zip(reports).map(result).collect()
+}
+
+/// A message without the folder of the case in front of names of files.
+fn without_folder(message: &str, case: &Case) -> String {
+    match case.model.parent().map(|folder| folder.display().to_string()) {
+        Some(folder) if !folder.is_empty() => {
+            message.replace(&format!("{}/", folder.trim_end_matches('/')), "")
+        }
+        _ => message.to_owned(),
+    }
 }
 
 /// What is expected of a suite.

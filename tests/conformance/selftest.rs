@@ -121,6 +121,11 @@ fn cases_come_out_as_they_should() {
     assert_eq!(reports[0].unfused.same_bits, Some(true));
     assert!(reports[2].fused.reason.contains("[1]: 3e0 instead of 3.0999"), "{:?}", reports[2]);
     assert!(reports[5].fused.reason.contains("Rely"), "{:?}", reports[5]);
+    // Errors name files; the list does not say where the suite was.
+    let folder_of_suite = folder.path().display().to_string();
+    assert!(reports[6].fused.reason.contains(&folder_of_suite), "{:?}", reports[6]);
+    let list = Expectations::default().blessed(&expect::results(&cases, reports)).text();
+    assert!(list.contains("model.onnx") && !list.contains(&folder_of_suite), "{list}");
     // The program as a whole: nothing of this is in the list, so it fails, and says what and why.
     let program = std::env::current_exe().unwrap();
     let run = |filter: &str| {
