@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use nestjit::{Compiler, DType, Tensor, zoo};
+use nestjit::{Compiler, DType, GraphBuilder, Model, Tensor, zoo};
 use serde_json::Value;
 
 const SMALL: &str = "rnn_cell";
@@ -91,6 +91,32 @@ fn bench_prints_one_json_object() {
     assert!(fused < unfused, "{fused} and {unfused} kernels");
     let [fused, unfused] = [&runs[0], &runs[1]].map(|r| r["temp_bytes"].as_u64().unwrap());
     assert!(fused <= unfused, "{fused} and {unfused} bytes");
+}
+
+#[test]
+fn bench_and_report_count_multiply_accumulates_of_integers() {
+    let mut g = GraphBuilder::new("integers");
+    let x = g.input("x", DType::I32, &[4, 8]);
+    let w = g.constant("w", Tensor::random(DType::I32, &[8, 16], 1).unwrap());
+    let y = g.matmul(x, w);
+    g.output("y", y);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("integers.onnx");
+    fs::write(&file, Model::from(g.build().unwrap()).to_onnx().unwrap()).unwrap();
+    let file = file.to_str().unwrap();
+    let few = ["--iterations", "1", "--warmup", "0"];
+    let object = json(&[&["bench", file, "--json"], &few[..]].concat());
+    assert_eq!(numbers(&object, &["flops", "macs", "integer_macs"]), [0.0, 512.0, 512.0]);
+    let text = stdout(&[&["bench", file], &few[..]].concat());
+    assert!(text.contains("   0.00 MFLOP and 512 MAC of integers per run\n"), "{text}");
+    assert!(text.contains("\nof integers, which are no floating-point operations: fused "), "{text}");
+    assert!(stdout(&["report", file]).contains(" 512 MAC  0 FLOP "));
+    // Of floats, nothing is said apart.
+    let object = json(&[&["bench", SMALL, "--json"], &few[..]].concat());
+    let [flops, macs, integer] = numbers(&object, &["flops", "macs", "integer_macs"])[..] else {
+        unreachable!()
+    };
+    assert!(macs > 0.0 && flops >= 2.0 * macs && integer == 0.0, "{object}");
 }
 
 #[test]

@@ -16,13 +16,13 @@ pub(crate) struct Cli {
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
-    /// Measure a model, fused and unfused, the cold first run apart from the warm ones
+    /// Measure a model, fused and unfused, the cold first run apart from the warm ones; says so if fusion made it slower
     Bench(BenchArgs),
     /// Run a model once
     Run(RunArgs),
     /// Compare fused code, unfused code, the interpreter and the graph evaluator
     Check(CheckArgs),
-    /// Tell what was fused and, with reasons, what was not
+    /// Tell what was fused and, with reasons, what was not, and which loops are scalar code
     Report(ReportArgs),
     /// Print the loop nests of a model, after any pass
     Ir(IrArgs),

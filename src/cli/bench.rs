@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use nestjit::lower;
-use nestjit::report::format::{bytes, ms, name, table};
+use nestjit::report::format::{bytes, count, ms, name, table};
 use nestjit::report::fusion::Totals;
 use nestjit::report::{Summary, flops};
 use nestjit::runtime::machine::{self, Machine};
-use nestjit::{Error, Result};
+use nestjit::{DType, Error, Result};
 use serde::Serialize;
 
 use super::Outcome;
@@ -28,6 +28,10 @@ struct Bench {
     isa: String,
     /// Floating-point operations of one run, counted in the nests before any pass.
     flops: f64,
+    /// Multiply-accumulates of one run, of numbers of any type, counted in the same nests.
+    macs: f64,
+    /// Those of integers, which are no floating-point operations.
+    integer_macs: f64,
     machine: Core,
     /// What the first compilation in a process costs once, whatever the model; not part of any run below.
     startup_ms: f64,
@@ -127,7 +131,8 @@ fn measure(args: &BenchArgs) -> Result<Bench> {
     let model = onnx::load_graph(&args.model.model, &args.model.given)?;
     let first = subjects[0].ready.executable();
     let (threads, target) = (first.threads(), first.target().clone());
-    let flops = flops::count(&lower::lower(&model.graph)?.program);
+    let plain = lower::lower(&model.graph)?.program;
+    let flops = flops::count(&plain);
     let measurement = machine::measure(target.isa, target.l3_bytes, 1);
     let Machine { peak_gflops, read_gbytes } = measurement.machine;
     let runs = subjects.iter().map(|s| s.summary(flops)).collect::<Result<Vec<_>>>()?;
@@ -136,6 +141,8 @@ fn measure(args: &BenchArgs) -> Result<Bench> {
         threads,
         isa: target.isa.name().to_owned(),
         flops,
+        macs: flops::count_macs_of(&plain, |_| true),
+        integer_macs: flops::count_macs_of(&plain, DType::is_int),
         machine: Core {
             fma_peak_gflops: peak_gflops,
             memory_read_gbytes: read_gbytes,
@@ -207,9 +214,15 @@ fn speedup(runs: &[Run]) -> Option<f64> {
     Some(unfused.warm_ms.median / fused.warm_ms.median)
 }
 
-/// Whether fused code took longer, by more than runs differ anyway: by medians as well as at best.
-fn slower(fused: &Run, unfused: &Run) -> bool {
-    fused.warm_ms.median > SLOWER * unfused.warm_ms.median && fused.warm_ms.min > SLOWER * unfused.warm_ms.min
+/// What is said if fused code took longer, by more than runs differ anyway: by medians as well as at best.
+pub(super) fn slower(fused: &Summary, unfused: &Summary) -> Option<String> {
+    let slower = fused.median > SLOWER * unfused.median && fused.min > SLOWER * unfused.min;
+    slower.then(|| {
+        format!(
+            "FUSION MADE THIS MODEL SLOWER: fused code takes {:.2} times as long; `nestjit report` names scalar loops and what was fused\n",
+            fused.median / unfused.median
+        )
+    })
 }
 
 fn payback(runs: &[Run]) -> Option<u64> {
@@ -239,11 +252,15 @@ impl Bench {
         let Core { fma_peak_gflops: peak, memory_read_gbytes: read, steady } = self.machine;
         writeln!(
             text,
-            "model {}   threads {}   isa {}   {:.2} MFLOP per run",
+            "model {}   threads {}   isa {}   {:.2} MFLOP{} per run",
             name(&self.model),
             self.threads,
             self.isa,
-            self.flops / 1e6
+            self.flops / 1e6,
+            match self.integer_macs {
+                0.0 => String::new(),
+                macs => format!(" and {} MAC of integers", count(macs)),
+            }
         )?;
         writeln!(
             text,
@@ -291,6 +308,14 @@ impl Bench {
                 "above the peak: operations are those of the plain nests, and transformed convolutions (Winograd) do with fewer"
             )?;
         }
+        if self.integer_macs > 0.0 {
+            let rate = |run: &Run| {
+                let label = if run.fusion { "fused" } else { "unfused" };
+                format!("{label} {} MAC/s", count(self.integer_macs / (run.warm_ms.median * 1e-3)))
+            };
+            let rates: Vec<String> = self.runs.iter().map(rate).collect();
+            writeln!(text, "of integers, which are no floating-point operations: {}", rates.join(", "))?;
+        }
         if let (Some((fused, unfused)), Some(speedup)) = (pair(&self.runs), self.speedup) {
             writeln!(
                 text,
@@ -308,13 +333,7 @@ impl Bench {
                 Some(n) => writeln!(text, "fusion has paid for its compile time after {n} runs"),
                 None => writeln!(text, "fusion does not pay for its compile time here"),
             }?;
-            if slower(fused, unfused) {
-                writeln!(
-                    text,
-                    "FUSION MADE THIS MODEL SLOWER: fused code takes {:.2} times as long; `nestjit report` names scalar loops and what was fused",
-                    1.0 / speedup
-                )?;
-            }
+            text.push_str(&slower(&fused.warm_ms, &unfused.warm_ms).unwrap_or_default());
         }
         Ok(())
     }

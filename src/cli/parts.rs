@@ -16,7 +16,7 @@ use super::args::{BenchArgs, Fusion, ModelArgs, PassArgs};
 use super::compare::{Allowed, Limits, tolerance};
 use super::onnx::Parts;
 use super::verdicts::Verdicts;
-use super::{Outcome, check, complain, npy, session};
+use super::{Outcome, bench, check, complain, npy, session};
 
 /// Says what should be done about the calls of a session, if anything.
 pub(crate) fn remark(s: &Session) {
@@ -157,7 +157,7 @@ pub(crate) fn bench(args: &BenchArgs, parts: &Parts, startup_ms: f64) -> Result<
         }
     }
     let mut runs = Vec::new();
-    let (mut rows, mut medians) = (Vec::new(), Vec::new());
+    let (mut rows, mut summaries) = (Vec::new(), Vec::new());
     let (mut threads, mut isa) = (1, String::new());
     for (fusion, s, load, call, trace, times) in &subjects {
         remark(s);
@@ -188,7 +188,7 @@ pub(crate) fn bench(args: &BenchArgs, parts: &Parts, startup_ms: f64) -> Result<
             ms(warm.median),
             ms(warm.min),
         ]);
-        medians.push(warm.median);
+        summaries.push(warm);
         runs.push(json!({
             "fusion": fusion, "disabled_passes": given.disable_pass, "programs": call.programs, "kernels": kernels, "temp_bytes": temps,
             "cold_ms": { "load": load, "passes": passes, "codegen": codegen, "pack": pack, "first_run": first_run, "total": total },
@@ -206,8 +206,9 @@ pub(crate) fn bench(args: &BenchArgs, parts: &Parts, startup_ms: f64) -> Result<
     );
     let header = ["", "programs", "kernels", "temporaries", "cold ms", "warm median ms", "min ms"];
     text += &table(header, &[1, 2, 3, 4, 5, 6], rows);
-    if let [fused, unfused] = medians.as_slice() {
-        let _ = writeln!(text, "\nfused against unfused: {:.2}x by medians", unfused / fused);
+    if let [fused, unfused] = summaries.as_slice() {
+        let _ = writeln!(text, "\nfused against unfused: {:.2}x by medians", unfused.median / fused.median);
+        text += &bench::slower(fused, unfused).unwrap_or_default();
     }
     Ok(text.into())
 }
