@@ -99,6 +99,8 @@ pub struct NestCode {
     pub scratch_bytes: usize,
     /// Loops that are not parts of vector kernels.
     pub scalar_loops: Vec<ScalarLoop>,
+    /// How often innermost statements that are not parts of vector kernels run in one execution.
+    pub scalar_steps: f64,
     /// The meaning of nonzero statuses.
     checks: Vec<FailedCheck>,
 }
@@ -258,6 +260,7 @@ pub fn compile(unit: &Unit, target: &Target, options: &CodegenOptions) -> Result
                 .collect(),
             scratch_bytes: code.scratch_bytes,
             scalar_loops: code.scalar_loops.clone(),
+            scalar_steps: code.scalar_steps,
             checks,
             params,
         });

@@ -268,6 +268,12 @@ impl Executable {
         self.inner.code.nests().get(nest).map_or(&[], |n| &n.scalar_loops)
     }
 
+    /// How often innermost statements that are not parts of vector kernels run in one execution of a nest; all of its
+    /// statements run [`codegen::steps`](crate::codegen::steps) times. 0 if there is no such nest.
+    pub fn scalar_steps(&self, nest: usize) -> f64 {
+        self.inner.code.nests().get(nest).map_or(0.0, |n| n.scalar_steps)
+    }
+
     /// What passes did and declined to do.
     pub fn remarks(&self) -> &[Remark] {
         &self.inner.records.remarks

@@ -5,7 +5,7 @@ use nestjit::graph::{Graph, Precision, evaluate};
 use nestjit::onnx::{MAX_OPSET, OnnxModel, OpEntry, Specialization, operators};
 use nestjit::{DType, Tensor};
 
-use super::example::Example;
+use super::example::{Example, Size};
 
 /// Versions whose defaults ask for training, which is not supported.
 const TRAINING: [(&str, i64); 4] =
@@ -42,7 +42,7 @@ fn holds(example: &Example, defaults: &Example, version: i64) -> Result<bool, St
 
 #[test]
 fn defaults_can_be_written_out() {
-    let (examples, defaults) = (super::examples(), super::parse(include_str!("defaults.txt")));
+    let (examples, defaults) = (super::examples(), super::parse(include_str!("defaults.txt"), Size::Small));
     let (mut failures, mut tried) = (Vec::new(), 0);
     for (i, of_schema) in defaults.iter().enumerate() {
         let operator = of_schema.operator.as_str();

@@ -62,9 +62,41 @@ pub struct Example {
     results: usize,
 }
 
+/// Which of two numbers `SMALL:LARGE` a line stands for.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Size {
+    Small,
+    Large,
+}
+
+impl Size {
+    /// The line with one of two numbers wherever it has both.
+    fn of(self, line: &str) -> String {
+        let (mut out, mut rest) = (String::new(), line);
+        while let Some((before, after)) = rest.split_once(':') {
+            let digit = |c: char| c.is_ascii_digit();
+            let kept = before.trim_end_matches(digit);
+            let end = after.find(|c| !digit(c)).unwrap_or(after.len());
+            out += match self {
+                Size::Small => before,
+                Size::Large => kept,
+            };
+            if self == Size::Large {
+                out += &after[..end];
+            }
+            rest = &after[end..];
+        }
+        out + rest
+    }
+}
+
 impl Example {
-    /// From a line.
-    pub fn parse(line: &str) -> Result<Example, String> {
+    /// From a line, in a size.
+    pub fn parse(line: &str, size: Size) -> Result<Example, String> {
+        Example::read(&size.of(line))
+    }
+
+    fn read(line: &str) -> Result<Example, String> {
         let mut parts = line.split(" ;").map(str::trim);
         let mut words = parts.next().unwrap_or_default().split_whitespace();
         let name = words.next().ok_or("no operator")?;

@@ -55,6 +55,8 @@ pub(super) struct CompiledNest {
     pub checks: Vec<Check>,
     /// Loops that are not parts of kernels, and why.
     pub scalar_loops: Vec<ScalarLoop>,
+    /// How often innermost statements that are not parts of kernels run in one execution.
+    pub scalar_steps: f64,
 }
 
 impl CompiledNest {
@@ -190,6 +192,7 @@ pub(super) fn compile_nest(
         scratch_bytes: 0,
         checks: Vec::new(),
         scalar_loops: Vec::new(),
+        scalar_steps: 0.0,
     };
     let (extents, env, sites) = (Extents::of(&nest.body), compiler.env, check_sites(&nest.body));
     let tier = x86::Tier::of(env.target.isa, env.target.vnni);
@@ -211,6 +214,7 @@ pub(super) fn compile_nest(
             steps: scalar_steps(&nest.body, Some(r.var), &plan),
         });
         compiled.scalar_loops.extend(refused);
+        compiled.scalar_steps += scalar_steps(segment.stmts, None, &plan);
         let first_kernel = compiled.kernels.len();
         if tier.is_some() && streams_constants(program, &compiled.params, env.target.l2_bytes) {
             let constant = |buf: BufId| program.buf(buf).role == Role::Const;

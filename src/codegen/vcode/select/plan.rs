@@ -9,6 +9,7 @@ use super::facts::Facts;
 use super::{Machine, Region, Stop, select};
 use crate::codegen::hash::{FastMap, FastSet};
 use crate::codegen::vcode::Kernel;
+use crate::lanes;
 
 /// A run of statements that a kernel executes.
 pub(in crate::codegen) struct PlannedRegion {
@@ -98,8 +99,12 @@ struct Planner<'a> {
 impl Planner<'_> {
     fn block(&mut self, body: &[Stmt], level: Level) {
         if !level.wants(body) {
+            let program = self.facts.program;
             let scalar = body.iter().filter_map(|s| match s {
-                Stmt::For(l) if l.extent > 1 => Some(Refusal { var: l.var, why: "no vector loop" }),
+                Stmt::For(l) if l.extent > 1 => {
+                    let why = lanes::stmts(program, &l.body).err().unwrap_or("no vector loop");
+                    Some(Refusal { var: l.var, why })
+                }
                 _ => None,
             });
             self.plan.refusals.extend(scalar);
