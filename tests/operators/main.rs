@@ -36,8 +36,8 @@ model contains are imported as what they consist of. Operators on sequences and 
 every type, between the programs of a `Session`.
 
 An empty cell is a type that the operator does not take here. In the others is what a larger form of the example became, alone
-in its model, on one thread, for 128-bit vectors (the tier `simd128`, for which every machine can generate code; wider
-tiers select from the same table of what lanes can compute):
+in its model, on one thread, for 128-bit vectors (the tier `simd128`, for which every machine can generate code; for wider
+vectors loops of these lengths, and computed indices, may be judged otherwise: with AVX-512, a few image operators are):
 
 - `v`: vector code. At most 5 % of the innermost statements of its loop nests run outside of vector loops. Elementary functions
   on `f64` are called for each lane of them.
