@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of what operations compute.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use nestjit_ir::interp::eval_cast;
@@ -11,6 +12,7 @@ use nestjit_ir::{
 
 use super::operand::{Array, Operand, computed_in};
 use crate::error::{Error, Result};
+use crate::graph::eval::evaluate_op;
 use crate::graph::{Graph, Node, Op, Unary, ValueId};
 use crate::tensor::{Tensor, checked_bytes};
 use crate::unit::Unit;
@@ -18,12 +20,18 @@ use crate::unit::Unit;
 /// A loop to be written: its name and its extent.
 pub(super) type Loop = (String, usize);
 
+/// A constant of a half type is widened when the model is compiled if each element is a factor of at least this many
+/// products: enough rows for a register tile, which then waits for arithmetic and not for memory.
+const WIDENED_READS: usize = 8;
+
 /// A unit in the making.
 pub(super) struct Lowering<'g> {
     graph: &'g Graph,
     unit: Unit,
     /// The buffer of each value, once it has one.
     buffers: Vec<Option<BufId>>,
+    /// Constants of half types that were widened, by value.
+    widened: HashMap<ValueId, BufId>,
     /// Which values are needed for an output of the graph.
     used: Vec<bool>,
 }
@@ -35,6 +43,7 @@ impl<'g> Lowering<'g> {
             graph,
             unit: Unit::default(),
             buffers: vec![None; graph.values.len()],
+            widened: HashMap::new(),
             used: graph.needed(),
         };
         for id in &graph.inputs {
@@ -146,12 +155,18 @@ impl<'l, 'g> Context<'l, 'g> {
         self.view(self.node.inputs[input])
     }
 
-    /// An operand whose elements are each read many times: what comes with the run is converted once, by a nest of its own that
-    /// merges with what makes it. A constant stays as it is stored, for it is what most bytes are.
-    pub fn array_of_many_reads(&mut self, input: usize) -> Result<Array> {
+    /// An operand of a contraction of so many products: what comes with the run is converted once, by a nest of its own that
+    /// merges with what makes it. So is a constant that is read often enough, when the model is compiled; otherwise it
+    /// stays as it is stored, for then it is its bytes that take time.
+    pub fn factor(&mut self, input: usize, products: usize) -> Result<Array> {
         let array = self.array(input)?;
-        if !array.is_rounded() || self.data(input).is_some() {
+        if !array.is_rounded() {
             return Ok(array);
+        }
+        if let Some(data) = self.data(input) {
+            let elements: usize = array.shape.iter().product();
+            let often = products >= elements.saturating_mul(WIDENED_READS);
+            return if often { self.widened(input, data, &array) } else { Ok(array) };
         }
         let part = format!("operand{input}");
         let wide = self.temp(&part, array.dtype, &array.shape)?;
@@ -159,6 +174,23 @@ impl<'l, 'g> Context<'l, 'g> {
         b.for_each("i", &wide.shape, |b, i| wide.store(b, i, array.at(i)));
         b.finish();
         Ok(wide)
+    }
+
+    /// A constant in the type that is computed with.
+    fn widened(&mut self, input: usize, data: &Tensor, array: &Array) -> Result<Array> {
+        let id = self.node.inputs[input];
+        let buf = match self.lowering.widened.get(&id) {
+            Some(buf) => *buf,
+            None => {
+                let wide = evaluate_op(&Op::Cast { to: array.dtype }, std::slice::from_ref(data))?;
+                let wide = wide.into_iter().next().ok_or_else(|| Error::internal("a cast has a result"))?;
+                let name = &self.lowering.graph.value(id).name;
+                let buf = self.lowering.add_const(name, Arc::new(wide))?;
+                self.lowering.widened.insert(id, buf);
+                buf
+            }
+        };
+        Ok(Array::as_stored(buf, array.dtype, array.shape.clone()))
     }
 
     /// A value as the node's operation takes it.
@@ -224,6 +256,11 @@ impl<'l, 'g> Context<'l, 'g> {
     /// The shape of a result.
     pub fn result_shape(&self, output: usize) -> &'g [usize] {
         &self.lowering.graph.value(self.node.outputs[output]).shape
+    }
+
+    /// The shape of an operand.
+    pub fn operand_shape(&self, input: usize) -> &'g [usize] {
+        &self.lowering.graph.value(self.node.inputs[input]).shape
     }
 
     /// An intermediate buffer `NODE.part`.

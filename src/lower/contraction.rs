@@ -14,8 +14,9 @@ pub(super) fn factor(of: &Array, element: Expr, y: &Array) -> Expr {
 }
 
 pub(super) fn matmul(cx: &mut Context<'_, '_>) -> Result<()> {
-    let (a, b) = (cx.array_of_many_reads(0)?, cx.array_of_many_reads(1)?);
     let y = cx.result()?;
+    let products: usize = y.shape.iter().chain(cx.operand_shape(0).last()).product();
+    let (a, b) = (cx.factor(0, products)?, cx.factor(1, products)?);
     // A 1-D operand has neither batches nor a row (or column) of its own.
     let (rows, columns) = (a.shape.len() > 1, b.shape.len() > 1);
     let batches = y.shape.len() - usize::from(rows) - usize::from(columns);
@@ -57,8 +58,9 @@ pub(super) fn gemm(
     trans_a: bool,
     trans_b: bool,
 ) -> Result<()> {
-    let (a, b, c) = (cx.array_of_many_reads(0)?, cx.array_of_many_reads(1)?, cx.optional(2)?);
     let y = cx.result()?;
+    let products = y.shape.iter().product::<usize>() * cx.operand_shape(0)[usize::from(!trans_a)];
+    let (a, b, c) = (cx.factor(0, products)?, cx.factor(1, products)?, cx.optional(2)?);
     let inner = a.shape[usize::from(!trans_a)];
     let acc = cx.name("acc");
     let swap =

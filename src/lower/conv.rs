@@ -75,8 +75,9 @@ pub(super) fn conv(
     format: Format,
     pad_value: i16,
 ) -> Result<()> {
-    let (x, weight, bias) = (cx.array_of_many_reads(0)?, cx.array_of_many_reads(1)?, cx.optional(2)?);
     let y = cx.result()?;
+    let products: usize = y.shape.iter().chain(&cx.operand_shape(1)[1..]).product();
+    let (x, weight, bias) = (cx.factor(0, products)?, cx.factor(1, products)?, cx.optional(2)?);
     let rank = x.shape.len();
     let dims = spatial_dims(format, rank);
     let (input, output) = (&x.shape[dims.clone()], &y.shape[dims]);

@@ -37,8 +37,9 @@ pub(super) fn recurrent(cx: &mut Context<'_, '_>, layer: &Layer<'_>) -> Result<(
 /// `NODE.x[d, t, b, m] = sum(x[t, b, k] * w[d, m, k]) + input bias[d, m]`, where `m` runs over the gates and,
 /// within each, over the hidden units.
 fn project(cx: &mut Context<'_, '_>, layer: &Layer<'_>) -> Result<Array> {
-    let (x, w, bias) = (cx.array_of_many_reads(0)?, cx.array_of_many_reads(1)?, cx.optional(3)?);
     let rows = layer.kind.gates() * layer.hidden;
+    let products = layer.direction.count() * rows * cx.operand_shape(0).iter().product::<usize>();
+    let (x, w, bias) = (cx.factor(0, products)?, cx.factor(1, products)?, cx.optional(3)?);
     let outer: [Loop; 4] = [
         ("d".into(), layer.direction.count()),
         ("t".into(), x.shape[0]),
