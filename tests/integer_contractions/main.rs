@@ -50,7 +50,14 @@ pub fn distance(a: &Tensor, b: &Tensor) -> f64 {
             DType::I32 => t.values::<i32>().unwrap().iter().map(|v| f64::from(*v)).collect(),
             DType::I8 => t.values::<i8>().unwrap().iter().map(|v| f64::from(*v)).collect(),
             DType::U8 => t.values::<u8>().unwrap().iter().map(|v| f64::from(*v)).collect(),
-            other => panic!("no case has outputs of {other}"),
+            other @ (DType::F16
+            | DType::BF16
+            | DType::I64
+            | DType::I16
+            | DType::U16
+            | DType::U32
+            | DType::U64
+            | DType::Bool) => panic!("no case has outputs of {other}"),
         }
     };
     let (a, b, is_float) = (values(a), values(b), a.dtype().is_float());

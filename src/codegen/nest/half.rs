@@ -153,9 +153,10 @@ impl Emitter<'_, '_> {
                 let lost = self.b.ins().uextend(types::I64, lost);
                 let sticky = self.b.ins().ishl_imm_u(lost, 12);
                 let large = self.b.ins().bor(high, sticky);
-                let (limit, from_limit) = match from {
-                    DType::U64 => (1i64 << 53, a),
-                    _ => (1i64 << 54, self.b.ins().iadd_imm_s(a, 1 << 53)),
+                let (limit, from_limit) = if from.is_unsigned() {
+                    (1i64 << 53, a)
+                } else {
+                    (1i64 << 54, self.b.ins().iadd_imm_s(a, 1 << 53))
                 };
                 let fits = self.b.ins().icmp_imm_u(IntCC::UnsignedLessThan, from_limit, limit);
                 let integer = self.b.ins().select(fits, a, large);

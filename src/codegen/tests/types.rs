@@ -38,9 +38,8 @@ fn specials(dtype: DType) -> Vec<Scalar> {
         Kind::Float => floats.into_iter().map(|v| eval_cast(dtype, Scalar::F64(v))).collect(),
         Kind::Bool => [true, false, false, true, true].map(Scalar::Bool).to_vec(),
         Kind::Signed | Kind::Unsigned => {
-            let of = |v: i128| match dtype {
-                DType::U64 => Scalar::U64(v as u64),
-                _ => Scalar::from_i64(dtype, v as i64),
+            let of = |v: i128| {
+                if dtype == DType::U64 { Scalar::U64(v as u64) } else { Scalar::from_i64(dtype, v as i64) }
             };
             integers.into_iter().map(of).collect()
         }

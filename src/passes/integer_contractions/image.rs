@@ -1,5 +1,7 @@
 //! Affine images of 8-bit integers: values that are `(q - zero) * scale`, whatever operations make them so.
 
+use std::ops::RangeInclusive;
+
 use nestjit_ir::DType;
 
 use super::rewriter::Rewriter;
@@ -180,11 +182,9 @@ impl Image {
                     None => Some(0),
                     Some(zero) => rewriter.known(zero).as_ref().and_then(only),
                 };
-                let possible = match rewriter.dtype(self.q) {
-                    DType::U8 => 0..=255,
-                    _ => -128..=127,
-                };
-                let Some(zero) = zero.filter(|zero| possible.contains(zero)) else { return Ok(false) };
+                let possible = range_of_bytes(rewriter.dtype(self.q));
+                let holds = |zero: &i32| possible.as_ref().is_some_and(|range| range.contains(zero));
+                let Some(zero) = zero.filter(holds) else { return Ok(false) };
                 let mode = PadMode::Constant(f64::from(zero));
                 Op::Pad { begin, end, mode }
             }
@@ -221,6 +221,16 @@ pub(super) fn only(tensor: &crate::tensor::Tensor) -> Option<i32> {
     match tensor.values::<i32>() {
         Ok([value]) => Some(*value),
         _ => None,
+    }
+}
+
+/// The values of an integer type of 8 bits.
+pub(super) fn range_of_bytes(dtype: DType) -> Option<RangeInclusive<i32>> {
+    match dtype {
+        DType::U8 => Some(0..=255),
+        DType::I8 => Some(-128..=127),
+        DType::F32 | DType::F64 | DType::F16 | DType::BF16 | DType::Bool => None,
+        DType::I64 | DType::I32 | DType::I16 | DType::U64 | DType::U32 | DType::U16 => None,
     }
 }
 

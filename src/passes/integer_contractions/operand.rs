@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use nestjit_ir::DType;
 
-use super::image::{Image, only};
+use super::image::{Image, only, range_of_bytes};
 use super::rewriter::Rewriter;
 use super::weights::{self, is_byte};
 use crate::error::Result;
@@ -97,10 +97,8 @@ fn range(rewriter: &mut Rewriter<'_>, zero: ValueId) -> Option<RangeInclusive<i3
     }
     let mut at = zero;
     for _ in 0..8 {
-        match rewriter.dtype(at) {
-            DType::U8 => return Some(0..=255),
-            DType::I8 => return Some(-128..=127),
-            _ => {}
+        if let Some(range) = range_of_bytes(rewriter.dtype(at)) {
+            return Some(range);
         }
         let node = rewriter.producer(at)?;
         if !matches!(node.op, Op::Cast { .. } | Op::Reshape { .. })

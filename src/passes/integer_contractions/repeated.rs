@@ -6,7 +6,7 @@
 
 use nestjit_ir::DType;
 
-use super::image::{Moves, image, only};
+use super::image::{Moves, image, only, range_of_bytes};
 use super::rewriter::Rewriter;
 use super::weights::is_byte;
 use crate::error::Result;
@@ -46,11 +46,8 @@ pub(super) fn rewrite(rewriter: &mut Rewriter<'_>, node: &Node) -> Result<bool> 
 /// What a node that converts to integers of 8 bits quantises.
 fn quantisation(rewriter: &mut Rewriter<'_>, node: &Node) -> Option<Quantisation> {
     let Op::Cast { to: dtype } = node.op else { return None };
-    let (least, most) = match dtype {
-        DType::U8 => (0.0, 255.0),
-        DType::I8 => (-128.0, 127.0),
-        _ => return None,
-    };
+    let range = range_of_bytes(dtype)?;
+    let (least, most) = (f64::from(*range.start()), f64::from(*range.end()));
     let clip = rewriter.producer(node.inputs[0])?;
     let Op::Clip { min, max } = clip.op else { return None };
     if min.is_some_and(|min| min > least) || max.is_some_and(|max| max < most) {

@@ -49,9 +49,10 @@ impl Selector<'_> {
                 let a = self.expr(a)?;
                 let b = self.expr_of(b, a.dtype)?;
                 let (a, b) = self.alike(a, b);
-                let regs = match a.dtype {
-                    DType::Bool => Regs::one(self.select_mask(c, a, b)),
-                    _ => self.select_regs(c.reg(), a.regs, b.regs),
+                let regs = if a.dtype == DType::Bool {
+                    Regs::one(self.select_mask(c, a, b))
+                } else {
+                    self.select_regs(c.reg(), a.regs, b.regs)
                 };
                 let varying = c.varying || a.varying || b.varying;
                 Ok(Val::new(a.dtype, regs, varying).ranged(a.range.union(b.range)))

@@ -156,9 +156,10 @@ impl Selector<'_> {
                 )
             }
         };
-        let (a, b) = match a.dtype {
-            DType::I64 if !range.fits_i32() => (self.full(a), self.full(b)),
-            _ => self.alike(a, b),
+        let (a, b) = if a.dtype == DType::I64 && !range.fits_i32() {
+            (self.full(a), self.full(b))
+        } else {
+            self.alike(a, b)
         };
         let regs = a.regs.zip(b.regs, |x, y| self.b.binary(op, x, y));
         self.settled(a.dtype, regs, a.varying || b.varying, range)

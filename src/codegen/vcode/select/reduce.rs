@@ -227,16 +227,14 @@ impl Selector<'_> {
             }
             _ => {
                 let mask = first(self, lanes);
-                match value.dtype {
-                    DType::Bool if op.identity(DType::Bool) == Scalar::Bool(false) => {
-                        Regs::one(self.b.binary(BinaryOp::And, value.reg(), mask))
-                    }
-                    DType::Bool => {
-                        let rest = self.b.unary(UnaryOp::Not, mask);
-                        Regs::one(self.b.binary(BinaryOp::Or, value.reg(), rest))
-                    }
-                    _ => Regs::one(self.b.select(mask, value.reg(), neutral.reg())),
-                }
+                Regs::one(if value.dtype != DType::Bool {
+                    self.b.select(mask, value.reg(), neutral.reg())
+                } else if op.identity(DType::Bool) == Scalar::Bool(false) {
+                    self.b.binary(BinaryOp::And, value.reg(), mask)
+                } else {
+                    let rest = self.b.unary(UnaryOp::Not, mask);
+                    self.b.binary(BinaryOp::Or, value.reg(), rest)
+                })
             }
         };
         Val { regs, range: value.range.union(neutral.range), ..value }

@@ -29,7 +29,9 @@ pub(super) fn call(function: usize, args: &[u64]) -> u64 {
         DType::F32 => u64::from(call_as!(f32, |bits| f32::from_bits(bits as u32)).to_bits()),
         DType::F64 => call_as!(f64, f64::from_bits).to_bits(),
         DType::I64 => call_as!(i64, |bits| bits as i64) as u64,
-        other => panic!("no function is generated for {other:?}"),
+        DType::F16 | DType::BF16 | DType::Bool => panic!("no function is generated for {dtype}"),
+        DType::I32 | DType::I16 | DType::I8 => panic!("no function is generated for {dtype}"),
+        DType::U64 | DType::U32 | DType::U16 | DType::U8 => panic!("no function is generated for {dtype}"),
     }
 }
 
