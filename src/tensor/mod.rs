@@ -24,7 +24,7 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// A Rust type that is the element of a tensor: `f32`, `f64`, [`f16`], [`bf16`], `bool` and the integers of 8 to 64 bits. Memory is read as
+/// A Rust type that is the element of a tensor: `f32`, `f64`, [`f16`](struct@f16), [`bf16`], `bool` and the integers of 8 to 64 bits. Memory is read as
 /// what [`Element::DTYPE`] says, so there are no others:
 ///
 /// ```compile_fail
