@@ -305,6 +305,17 @@ pub fn declared_temps(body: &[Stmt]) -> Vec<BufId> {
     temps
 }
 
+/// How often innermost statements run in one execution of `body`; declarations are none. Saturates.
+pub fn work(body: &[Stmt]) -> usize {
+    body.iter()
+        .map(|s| match s {
+            Stmt::For(l) => l.extent.saturating_mul(work(&l.body)),
+            Stmt::Temp(_) => 0,
+            Stmt::Store(_) | Stmt::Reduce(_) | Stmt::Call(_) => 1,
+        })
+        .fold(0, usize::saturating_add)
+}
+
 /// How many statements there are, nested ones included.
 pub fn count_stmts(body: &[Stmt]) -> usize {
     let mut n = 0;

@@ -19,4 +19,4 @@ mod vcode;
 use nestjit_ir::hash;
 
 pub use module::{Code, CodegenOptions, CodegenStats, Entry, NestCode, Segment, compile};
-pub use nest::{ScalarLoop, steps};
+pub use nest::ScalarLoop;

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use nestjit_ir::visit::work;
 use nestjit_ir::{BufId, Program, Role};
 use serde::Serialize;
 
@@ -12,7 +13,6 @@ use super::refusal;
 use super::roofline::{Balance, Beyond, Figures, Measured, NestTime, Roofline};
 use super::traffic::{self, Traffic};
 use super::{compare::Variant, flops};
-use crate::codegen;
 use crate::graph::{ModelOp, ModelOps};
 use crate::runtime::executable::Executable;
 use crate::runtime::trace::Trace;
@@ -371,7 +371,7 @@ fn groups(subject: &Subject<'_>, members: &[Vec<usize>], traffic: &[Traffic]) ->
                 written_bytes: written,
                 scalar_loops: Vec::new(),
                 scalar_steps: Vec::new(),
-                steps: codegen::steps(&nest.body),
+                steps: work(&nest.body) as f64,
                 weight_bytes: traffic.weights,
                 bytes_saved: if known { alone[at] as i64 - moved } else { 0 },
                 intensity: ratio(flops, (read + written + traffic.weights) as f64),

@@ -269,7 +269,7 @@ impl Executable {
     }
 
     /// How often innermost statements that are not parts of vector kernels run in one execution of a nest; all of its
-    /// statements run [`codegen::steps`](crate::codegen::steps) times. 0 if there is no such nest.
+    /// statements run [`nestjit_ir::visit::work`] times. 0 if there is no such nest.
     pub fn scalar_steps(&self, nest: usize) -> f64 {
         self.inner.code.nests().get(nest).map_or(0.0, |n| n.scalar_steps)
     }

@@ -1,10 +1,10 @@
 //! What became of an operator: vector code or scalar code, and why.
 
-use nestjit::ir::visit::walk_exprs;
+use nestjit::ir::visit::{walk_exprs, work};
 use nestjit::ir::{Expr, LoopKind, Program, Role, Stmt};
 use nestjit::onnx::{OnnxModel, OpEntry, Specialization};
 use nestjit::target::Isa;
-use nestjit::{Compiler, DType, Executable, codegen};
+use nestjit::{Compiler, DType, Executable};
 
 use super::example::Example;
 
@@ -48,7 +48,7 @@ impl Code {
         }
         let (mut steps, mut scalar, mut worst) = (0.0, 0.0, (0.0, 0));
         for (i, nest) in nests.iter().enumerate() {
-            let all = codegen::steps(&nest.body);
+            let all = work(&nest.body) as f64;
             // Kernels may have scalar statements as well.
             let outside = executable.scalar_steps(i).max(all - in_vector_loops(&nest.body));
             (steps, scalar) = (steps + all, scalar + outside);
@@ -76,7 +76,7 @@ fn reads_an_input(program: &Program, body: &[Stmt]) -> bool {
 /// How often innermost statements run in vector loops.
 fn in_vector_loops(body: &[Stmt]) -> f64 {
     let of = |s: &Stmt| match s {
-        Stmt::For(l) if l.kind == LoopKind::Vector => l.extent as f64 * codegen::steps(&l.body),
+        Stmt::For(l) if l.kind == LoopKind::Vector => l.extent as f64 * work(&l.body) as f64,
         Stmt::For(l) => l.extent as f64 * in_vector_loops(&l.body),
         Stmt::Temp(_) | Stmt::Store(_) | Stmt::Reduce(_) | Stmt::Call(_) => 0.0,
     };

@@ -277,17 +277,6 @@ fn scalar_steps(body: &[Stmt], within: Option<Var>, plan: &Plan) -> f64 {
     sum
 }
 
-/// How often innermost statements run in one execution of `body`.
-pub fn steps(body: &[Stmt]) -> f64 {
-    body.iter()
-        .map(|s| match s {
-            Stmt::For(l) => l.extent as f64 * steps(&l.body),
-            Stmt::Temp(_) => 0.0,
-            Stmt::Store(_) | Stmt::Reduce(_) | Stmt::Call(_) => 1.0,
-        })
-        .sum()
-}
-
 /// `fn(buffers, scratch, begin, end) -> status`.
 fn entry_signature(call_conv: CallConv) -> ir::Signature {
     let mut signature = ir::Signature::new(call_conv);

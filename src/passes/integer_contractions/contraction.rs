@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use nestjit_ir::DType;
 
-use super::image::{Image, Moves, aligned, image, only};
+use super::image::{Image, Moves, aligned, image, only, range_of_bytes};
 use super::operand::Operand;
 use super::rewriter::Rewriter;
 use super::weights;
@@ -104,10 +104,11 @@ impl Contraction {
 
     /// Whether the sums fit in `i32`, if that matters, and padding can be stated.
     fn check(&self, rewriter: &mut Rewriter<'_>) -> Result<Checked<()>> {
-        let possible = if rewriter.dtype(self.left.q) == DType::U8 { 0..=255 } else { -128..=127 };
+        let possible = range_of_bytes(rewriter.dtype(self.left.q));
         let own = self.pad_value();
         let holds = |zeros: &RangeInclusive<i32>| {
-            possible.contains(&(zeros.start() + own)) && possible.contains(&(zeros.end() + own))
+            let holds = |zero: i32| possible.as_ref().is_some_and(|range| range.contains(&(zero + own)));
+            holds(*zeros.start()) && holds(*zeros.end())
         };
         let counted = own == 0 || self.left.scale.is_none();
         if self.is_padded() && !(counted && self.left.zeros.as_ref().is_some_and(holds)) {

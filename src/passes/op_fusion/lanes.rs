@@ -2,10 +2,10 @@
 //! whole, so that a contraction beside it would lose its tile and a reduction its lanes: that costs more than any
 //! merge saves. What lanes can compute is what the table in [`crate::lanes`] says.
 
+use nestjit_ir::visit::work;
 use nestjit_ir::{BinOp, BufId, Expr, For, Program, ReduceOp, Stmt};
 
 use super::Refusal;
-use super::profit::work;
 use crate::lanes;
 use crate::passes::loops::{expr_uses, has_loop};
 

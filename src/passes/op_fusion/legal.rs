@@ -4,12 +4,12 @@
 //! asking where every iteration obviously has elements of its own.
 
 use nestjit_ir::access::{AccessKind, Dependence, Reductions, carried_by, dependences};
-use nestjit_ir::visit::Extents;
+use nestjit_ir::visit::{self, Extents};
 use nestjit_ir::{BufId, For, Index, Program, Stmt, Var};
 
 use super::Refusal;
 use super::align::{Alignment, Chain, Side};
-use super::profit::{self, SERIAL_WORK};
+use super::profit::SERIAL_WORK;
 use crate::target::Target;
 
 /// Decides about the loops of one block.
@@ -119,7 +119,7 @@ impl Legality<'_> {
         second: (&Side<'_>, &[Var]),
     ) -> Result<(), Refusal> {
         let free = |(side, loops): (&Side<'_>, &[Var])| self.independent(side, loops).is_ok();
-        let work = |side: &Side<'_>| profit::work(&side.whole.body).saturating_mul(side.whole.extent);
+        let work = |side: &Side<'_>| visit::work(&side.whole.body).saturating_mul(side.whole.extent);
         if work(first.0).saturating_add(work(second.0)) <= SERIAL_WORK {
             return Ok(());
         }

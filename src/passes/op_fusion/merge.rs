@@ -17,7 +17,7 @@
 use std::collections::BTreeSet;
 
 use nestjit_ir::access::AccessKind;
-use nestjit_ir::visit::{self, Extents};
+use nestjit_ir::visit::{self, Extents, work};
 use nestjit_ir::{BufId, LoopKind, Program, Stmt, Var};
 
 use super::Refusal;
@@ -106,7 +106,7 @@ pub(super) fn sequence(
 ) -> Option<(Vec<Stmt>, Depth)> {
     let bytes: usize = flow.iter().map(|b| program.buf(*b).logical_bytes()).sum();
     let small = bytes <= target.l1_bytes / 2
-        && profit::work(first).min(profit::work(second)) <= SMALL_STEP
+        && work(first).min(work(second)) <= SMALL_STEP
         && visit::count_stmts(first) + visit::count_stmts(second) <= MAX_STATEMENTS;
     small.then(|| ([first, second].concat(), Depth::None))
 }

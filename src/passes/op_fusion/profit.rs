@@ -143,17 +143,6 @@ pub(super) fn footprint(
     elements * buffer.dtype.size()
 }
 
-/// How often innermost statements run.
-pub(super) fn work(body: &[Stmt]) -> usize {
-    body.iter()
-        .map(|s| match s {
-            Stmt::For(l) => l.extent.saturating_mul(work(&l.body)),
-            Stmt::Temp(_) => 0,
-            Stmt::Store(_) | Stmt::Reduce(_) | Stmt::Call(_) => 1,
-        })
-        .fold(0, usize::saturating_add)
-}
-
 /// Whether all loops in `body` are there to reduce: nothing is stored in them.
 fn only_reduces(body: &[Stmt]) -> bool {
     let mut pure = true;
