@@ -8,7 +8,8 @@ use nestjit::target::{Isa, Target};
 use nestjit::unit::{Remark, Unit};
 use nestjit_ir::interp::{Mode, Value, interpret, no_calls};
 use nestjit_ir::verify::{Stage, verify};
-use nestjit_ir::{BufId, Kind, Program, Role, parse::parse};
+use nestjit_ir::visit::{walk_loops, walk_stmts};
+use nestjit_ir::{BufId, Kind, LoopKind, Program, Role, Stmt, Var, parse::parse};
 
 const PASSES: [&str; 6] = ["ChooseLayout", "PeelBorders", "Tile", "Vectorize", "BlockSums", "Parallelize"];
 
@@ -503,4 +504,46 @@ fn convolutions_of_bytes() {
             }
         }
     }
+}
+
+/// Channels that lie side by side are the lanes, also where a plane of each is computed before the convolution reads it:
+/// the copies of it fit the second-level cache.
+#[test]
+fn planes_of_channels_that_lie_side_by_side() {
+    let text = "nest @depthwise(in %x: f32[1,18,70,70] layout(0,2,3,1), const %w: i8[18,3,3], out %y: f32[1,18,68,68] layout(0,2,3,1)) {
+      for c < 18 {
+        temp %q: u8[70,70]
+        for i < 70 { for j < 70 { %q[i,j] = u8(min(max(round(%x[0,c,i,j] / 0.01), 0.0), 255.0)) } }
+        for h < 68 { for w < 68 {
+          temp %t: i32
+          %t = 0i32
+          for kh < 3 { for kw < 3 { %t += i32(%q[h+kh,w+kw]) * i32(%w[c,kh,kw]) } }
+          %y[0,c,h,w] = f32(%t) * 0.01
+        } }
+      }
+    }";
+    let (program, _) = schedule(text, Isa::Avx512, 1);
+    let lanes: Vec<Var> = vector_loops(&program);
+    let mut stores = 0;
+    walk_stmts(&program.nests[0].body, &mut |s| {
+        if let Stmt::Store(s) = s
+            && program.buf(s.buf).name == "y"
+        {
+            stores += 1;
+            let channel = s.index[1].as_affine().expect("an affine index");
+            assert!(lanes.iter().any(|v| channel.uses(*v)), "{program}");
+        }
+    });
+    assert!(stores > 0, "{program}");
+    schedule(text, Isa::Avx2, 1);
+}
+
+fn vector_loops(program: &Program) -> Vec<Var> {
+    let mut found = Vec::new();
+    walk_loops(&program.nests[0].body, &mut |l| {
+        if l.kind == LoopKind::Vector {
+            found.push(l.var);
+        }
+    });
+    found
 }

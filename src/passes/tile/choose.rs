@@ -145,20 +145,17 @@ pub(super) fn choose(
 }
 
 fn usable_columns(program: &Program, leaf: &Leaf, machine: &Machine, l: &OutputLoop) -> bool {
-    l.jammable && l.vectorizable && l.extent > 1 && light(program, leaf, machine, l)
-}
-
-/// Whether copies of the locals that the loop encloses still fit the first-level cache.
-fn light(program: &Program, leaf: &Leaf, machine: &Machine, l: &OutputLoop) -> bool {
-    leaf.enclosed_bytes(program, l.var) as f64 <= machine.caches[0] / 8.0
+    // A copy for each lane of the locals that the loop encloses stays in the second-level cache.
+    let copies = machine.lanes.min(l.extent) * leaf.enclosed_bytes(program, l.var);
+    l.jammable && l.vectorizable && l.extent > 1 && copies as f64 <= machine.caches[1] / 2.0
 }
 
 /// Rows that share no operand would only cost registers.
 fn usable_rows(program: &Program, leaf: &Leaf, machine: &Machine, l: &OutputLoop) -> bool {
     let shared = |load: &Load| !leaf.varies(load, l.var);
-    l.jammable
-        && light(program, leaf, machine, l)
-        && leaf.contractions.iter().all(|c| c.loads.iter().any(shared))
+    // Copies of what the loop encloses stay in the first-level cache.
+    let light = leaf.enclosed_bytes(program, l.var) as f64 <= machine.caches[0] / 8.0;
+    l.jammable && light && leaf.contractions.iter().all(|c| c.loads.iter().any(shared))
 }
 
 /// A choice of rows.

@@ -85,12 +85,12 @@ impl Leaf {
         index_uses(&load.index, var) || declared_inside()
     }
 
-    /// The bytes of the largest local that is declared between this loop of the path and the block: cutting the
+    /// The bytes of the locals that are declared between this loop of the path and the block: cutting the
     /// loop and moving it inwards makes a copy of it for each iteration of a tile.
     pub(in crate::passes) fn enclosed_bytes(&self, program: &Program, var: Var) -> usize {
         let at = self.path.iter().position(|l| l.var == var);
         let enclosed = self.locals.iter().filter(|(_, depth)| at.is_some_and(|at| *depth > at));
-        enclosed.map(|(buf, _)| program.buf(*buf).storage_bytes()).max().unwrap_or(0)
+        enclosed.map(|(buf, _)| program.buf(*buf).storage_bytes()).sum()
     }
 
     /// The loop of that variable.
