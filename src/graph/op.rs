@@ -319,6 +319,18 @@ pub enum Op {
         /// Whether `b` is `[N, K]`.
         trans_b: bool,
     },
+    /// `x, q, scale[, zero] -> y`: the product of `x`, `[.., K]`, and the matrix that integers of few bits stand for,
+    /// `[.., N]`. In `q`, `u8`, `[N, blocks, block * bits / 8]`, those of a column lie one behind the other along K, the
+    /// first in the lowest bits of a byte; so many make a block, of which the last may be filled up. `scale` is
+    /// `[blocks, N]`, of the floating-point type of `x` and `y`; `zero` is, too, or it is `u8`, and without it zero points
+    /// are the middle of the range, `2^(bits - 1)`. The matrix is `(q - zero) * scale`. Factors of a block are added up,
+    /// and the sum is scaled.
+    PackedMatMul {
+        /// Bits of an integer: 2, 4 or 8.
+        bits: usize,
+        /// Integers of a block, which fill whole bytes.
+        block: usize,
+    },
     /// `x, weight[, bias] -> y`. The weight is `[Co, Ci / groups, k1, .., kk]` whatever the format; the bias
     /// is `[Co]`. Types as for [`Op::MatMul`], the bias being of the result's.
     Conv {

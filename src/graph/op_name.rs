@@ -15,6 +15,7 @@ impl Op {
             Op::Dropout => "Dropout",
             Op::MatMul => "MatMul",
             Op::Gemm { .. } => "Gemm",
+            Op::PackedMatMul { .. } => "PackedMatMul",
             Op::Conv { .. } => "Conv",
             Op::BiasAdd { .. } => "BiasAdd",
             Op::BatchNorm { .. } => "BatchNorm",

@@ -13,6 +13,7 @@ mod image;
 mod movement;
 mod norm;
 mod operand;
+mod packed;
 mod pad;
 mod recurrent;
 mod reduce;
@@ -66,6 +67,7 @@ fn node(cx: &mut Context<'_, '_>) -> Result<()> {
         Op::Gemm { alpha, beta, trans_a, trans_b } => {
             contraction::gemm(cx, *alpha, *beta, *trans_a, *trans_b)
         }
+        Op::PackedMatMul { bits, block } => packed::matmul(cx, *bits, *block),
         Op::Conv { window, groups, format, pad_value } => {
             conv::conv(cx, window, *groups, *format, *pad_value)
         }

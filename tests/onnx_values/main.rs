@@ -7,6 +7,7 @@ mod common;
 mod attention;
 mod exactness;
 mod halves;
+mod nbits;
 mod quantized_lstm;
 mod sampling;
 

@@ -60,6 +60,25 @@ fn batched<T: Number>(a: &ArrayD<T>, b: &ArrayD<T>, shape: &[usize]) -> ArrayD<T
     ArrayD::from_shape_vec(IxDyn(shape), values).expect("the result has batch * m * n elements")
 }
 
+pub(super) fn packed_matmul(inputs: &[&Array], bits: usize, block: usize, shape: &[usize]) -> Array {
+    let [x, q, scale, zero @ ..] = inputs else { unreachable!("inference counts the operands") };
+    let inner = x.shape()[x.shape().len() - 1];
+    let n = shape[shape.len() - 1];
+    let per_byte = 8 / bits;
+    let matrix = Array2::from_shape_fn((inner, n), |(k, n)| {
+        let (at, within) = (k / block, k % block);
+        let byte = q.ints()[[n, at, within / per_byte]];
+        let number = (byte >> (within % per_byte * bits)) & ((1 << bits) - 1);
+        let zero = match zero.first().map(|zero| &zero.data) {
+            None => (1 << (bits - 1)) as f64,
+            Some(Data::Int(zero)) => zero[[at, n]] as f64,
+            Some(Data::Float(zero)) => zero[[at, n]],
+        };
+        (number as f64 - zero) * scale.floats()[[at, n]]
+    });
+    Array::float(x.dtype, batched(x.floats(), &matrix.into_dyn(), shape))
+}
+
 pub(super) fn gemm(
     inputs: &[&Array],
     alpha: f64,

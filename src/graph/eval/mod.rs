@@ -199,6 +199,7 @@ fn compute(
         Op::Gemm { alpha, beta, trans_a, trans_b } => {
             one(contraction::gemm(inputs, *alpha, *beta, [*trans_a, *trans_b], shapes[0]))
         }
+        Op::PackedMatMul { bits, block } => one(contraction::packed_matmul(inputs, *bits, *block, shapes[0])),
         Op::Conv { window, groups, format, pad_value } => {
             let conv = window::Conv { window, groups: *groups, format: *format, pad_value: *pad_value };
             one(conv.apply(inputs, shapes[0]))

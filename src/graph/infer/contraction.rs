@@ -63,6 +63,48 @@ pub(super) fn matmul(inputs: &[&Value]) -> Result<Outputs> {
     Ok(vec![(dtype, shape)])
 }
 
+pub(super) fn packed_matmul(bits: usize, block: usize, inputs: &[&Value]) -> Result<Outputs> {
+    let [x, q, scale, zero] = operands_or(inputs, 3)?;
+    let (Some(x), Some(q), Some(scale)) = (x, q, scale) else { unreachable!("three operands are required") };
+    if !matches!(bits, 2 | 4 | 8) {
+        return Err(Error::invalid(format!("integers of {bits} bits are not possible, but of 2, 4 and 8")));
+    }
+    if block == 0 || !block.checked_mul(bits).is_some_and(|n| n.is_multiple_of(8)) {
+        return Err(Error::invalid(format!("{block} integers of {bits} bits do not fill whole bytes")));
+    }
+    expect_class(x, Class::Float)?;
+    expect_min_rank(x, 1)?;
+    expect_same_dtype(&[x, scale])?;
+    if q.dtype != DType::U8 {
+        return Err(Error::shape(format!("packed integers must be u8, but {} was given", show(q))));
+    }
+    let inner = x.shape[x.shape.len() - 1];
+    let (blocks, bytes) = (inner.div_ceil(block), block * bits / 8);
+    let n = match q.shape.as_slice() {
+        [n, own_blocks, own_bytes] if (*own_blocks, *own_bytes) == (blocks, bytes) => *n,
+        _ => {
+            return Err(Error::shape(format!(
+                "{} and {} cannot be multiplied: packed integers [N, {blocks}, {bytes}] are needed",
+                show(x),
+                show(q)
+            )));
+        }
+    };
+    for parameter in [Some(scale), zero].into_iter().flatten() {
+        if parameter.shape != [blocks, n] {
+            let (parameter, q) = (show(parameter), show(q));
+            return Err(Error::shape(format!("{parameter} does not fit {q}: [{blocks}, {n}] is needed")));
+        }
+    }
+    if let Some(zero) = zero.filter(|zero| zero.dtype != DType::U8) {
+        expect_same_dtype(&[x, zero])?;
+    }
+    let mut shape = x.shape.clone();
+    shape.pop();
+    shape.push(n);
+    Ok(vec![(x.dtype, shape)])
+}
+
 pub(super) fn gemm(
     alpha: f64,
     beta: f64,

@@ -40,6 +40,7 @@ pub fn infer(op: &Op, inputs: &[&Value]) -> Result<Outputs> {
         Op::Gemm { alpha, beta, trans_a, trans_b } => {
             contraction::gemm(*alpha, *beta, *trans_a, *trans_b, inputs)
         }
+        Op::PackedMatMul { bits, block } => contraction::packed_matmul(*bits, *block, inputs),
         Op::Conv { window, groups, format, pad_value } => {
             window::conv(window, *groups, *format, *pad_value, inputs)
         }

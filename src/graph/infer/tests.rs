@@ -97,6 +97,24 @@ fn contractions() {
     accepts(Op::MatMul, &[(F32, &[3]), (F32, &[5, 3, 2])], &[(F32, &[5, 2])]);
     accepts(Op::MatMul, &[(I64, &[3]), (I64, &[3])], &[(I64, &[])]);
 
+    let packed = |bits, block| Op::PackedMatMul { bits, block };
+    let (x, q, scale) = ((F32, [2, 40].as_slice()), (U8, [3, 3, 8].as_slice()), (F32, [3, 3].as_slice()));
+    accepts(packed(4, 16), &[x, q, scale], &[(F32, &[2, 3])]);
+    accepts(packed(4, 16), &[x, q, scale, (U8, &[3, 3])], &[(F32, &[2, 3])]);
+    accepts(packed(8, 16), &[(F64, &[16]), (U8, &[5, 1, 16]), (F64, &[1, 5])], &[(F64, &[5])]);
+    refuses(packed(3, 16), &[x, q, scale], Invalid, "integers of 3 bits are not possible, but of 2, 4 and 8");
+    refuses(packed(2, 6), &[x, q, scale], Invalid, "6 integers of 2 bits do not fill whole bytes");
+    refuses(packed(4, 0), &[x, q, scale], Invalid, "0 integers of 4 bits do not fill whole bytes");
+    let message = "packed integers must be u8, but 'b' i8[3, 3, 8] was given";
+    refuses(packed(4, 16), &[x, (I8, &[3, 3, 8]), scale], Shape, message);
+    let message =
+        "'a' f32[2, 40] and 'b' u8[3, 3, 8] cannot be multiplied: packed integers [N, 2, 16] are needed";
+    refuses(packed(4, 32), &[x, q, scale], Shape, message);
+    let message = "'c' f32[3, 4] does not fit 'b' u8[3, 3, 8]: [3, 3] is needed";
+    refuses(packed(4, 16), &[x, q, (F32, &[3, 4])], Shape, message);
+    let message = "'d' u8[1, 3] does not fit 'b' u8[3, 3, 8]: [3, 3] is needed";
+    refuses(packed(4, 16), &[x, q, scale, (U8, &[1, 3])], Shape, message);
+
     let gemm = |alpha, trans_a, trans_b| Op::Gemm { alpha, beta: 1.0, trans_a, trans_b };
     refuses(gemm(1.0, false, false), &[(F32, &[2, 3])], Invalid, "takes 2 to 3 operands, but 1 was given");
     let message = "'b' f32[3] must be a matrix";

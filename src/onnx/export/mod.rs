@@ -64,6 +64,9 @@ impl Model {
     }
 }
 
+/// The domain of ONNX Runtime's own operators.
+const MICROSOFT: &str = "com.microsoft";
+
 /// The graph as an ONNX model.
 fn export(graph: &Graph) -> Result<ModelProto> {
     graph.validate()?;
@@ -76,10 +79,16 @@ fn export(graph: &Graph) -> Result<ModelProto> {
     let inputs = graph.inputs.iter().map(|id| (exporter.value_names[id.0 as usize].clone(), *id));
     let inputs = inputs.map(|(name, id)| value_info(name, graph.value(id))).collect();
     let Exporter { nodes, initializers, .. } = exporter;
+    let import = |(domain, version): (&str, i64)| OperatorSetIdProto {
+        domain: Some(domain.to_owned()),
+        version: Some(version),
+    };
+    let mut opset_import = vec![import(("", opset))];
+    opset_import.extend(nodes.iter().any(|n| n.domain() == MICROSOFT).then(|| import((MICROSOFT, 1))));
     Ok(ModelProto {
         // What came with the operator set.
         ir_version: Some(if opset < 19 { 8 } else { 9 }),
-        opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(opset) }],
+        opset_import,
         producer_name: Some("nestjit".to_owned()),
         producer_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         graph: Some(GraphProto {
@@ -231,6 +240,7 @@ impl<'g> Exporter<'g> {
             | Op::Dropout => self.elementwise(site),
             Op::MatMul
             | Op::Gemm { .. }
+            | Op::PackedMatMul { .. }
             | Op::Conv { .. }
             | Op::BiasAdd { .. }
             | Op::BatchNorm { .. }

@@ -4,7 +4,7 @@
 use nestjit_ir::{DType, bf16, f16};
 
 use super::attribute::{flag, float, index, int, ints};
-use super::{Exporter, Site, data_type, signed};
+use super::{Exporter, MICROSOFT, Site, data_type, signed};
 use crate::error::{Error, Result};
 use crate::graph::{Format, Op, PoolKind, Window};
 use crate::onnx::proto::AttributeProto;
@@ -25,6 +25,7 @@ impl Exporter<'_> {
                 ];
                 self.emit_to(y, "Gemm", &inputs, attributes);
             }
+            Op::PackedMatMul { bits, block } => self.packed_matmul(site, *bits, *block)?,
             Op::Conv { window, groups, format, pad_value } => {
                 let mut attributes = window_attributes(window);
                 attributes.push(index("group", *groups));
@@ -67,6 +68,35 @@ impl Exporter<'_> {
                 self.reduce_to(y, "ReduceMax", inputs[0], &axes, true)?;
             }
             other => return Err(Error::internal(format!("{} is no neural operation", other.name()))),
+        }
+        Ok(())
+    }
+
+    /// `MatMulNBits` of ONNX Runtime, whose parameters are in rows for columns, zero points packed or of the type of `x`.
+    fn packed_matmul(&mut self, site: &Site, bits: usize, block: usize) -> Result<()> {
+        let (x, n, dtype) = (site.input(0), site.output(0).shape.last(), site.input(0).dtype);
+        let (Some(k), Some(n)) = (x.shape.last(), n) else {
+            return Err(Error::internal("a product without columns"));
+        };
+        if block < 16 || !block.is_power_of_two() || *k == 0 || *n == 0 {
+            let message = format!("ONNX has no product of {k} rows with {n} columns in blocks of {block}");
+            return Err(Error::unsupported(message));
+        }
+        let swapped = || vec![ints("perm", vec![1, 0])];
+        let mut inputs = site.inputs[..2].to_vec();
+        inputs.push(self.emit("Transpose", &[&site.inputs[2]], swapped()));
+        if let Some(zero) = site.inputs.get(3) {
+            let whole = bits == 8 && site.input(3).dtype == DType::U8;
+            let to = if whole { DType::U8 } else { dtype };
+            let zero = self.emit("Cast", &[zero], vec![int("to", data_type(to).into())]);
+            inputs.push(self.emit("Transpose", &[&zero], swapped()));
+        }
+        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+        let attributes =
+            vec![index("K", *k), index("N", *n), index("bits", bits), index("block_size", block)];
+        self.emit_to(&site.outputs, "MatMulNBits", &inputs, attributes);
+        if let Some(node) = self.nodes.last_mut() {
+            node.domain = Some(MICROSOFT.to_owned());
         }
         Ok(())
     }

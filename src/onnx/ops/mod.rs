@@ -20,6 +20,7 @@ mod linear_attention;
 mod loss;
 mod matmul;
 mod movement;
+mod nbits;
 mod norm;
 mod pool;
 mod qlinear;
@@ -128,6 +129,7 @@ const FAMILIES: &[&[OpEntry]] = &[
     loss::OPS,
     matmul::OPS,
     movement::OPS,
+    nbits::OPS,
     norm::OPS,
     pool::OPS,
     qlinear::OPS,

@@ -11,6 +11,44 @@ pub fn add(cases: &mut Cases) {
     conv(cases);
     conv_formats(cases);
     bytes(cases);
+    packed(cases);
+}
+
+/// Products with matrices of few bits: blocks that divide the sum or do not, one column or many, every form of zero points.
+fn packed(cases: &mut Cases) {
+    let shapes: &[(&str, &[usize], usize, usize)] = &[
+        ("row", &[1, 64], 70, 16),
+        ("rows", &[9, 100], 37, 32),
+        ("batches", &[2, 3, 48], 33, 16),
+        ("vector", &[33], 17, 16),
+        ("one_block", &[20, 7], 19, 8),
+        ("one", &[1, 1], 1, 4),
+        ("no_products", &[2, 0], 3, 16),
+        ("no_rows", &[0, 16], 3, 16),
+    ];
+    for &(name, x, n, block) in shapes {
+        for bits in [2, 4, 8] {
+            for zero in [None, Some(DType::U8), Some(DType::F32)] {
+                let blocks = x[x.len() - 1].div_ceil(block);
+                let suffix = zero.map_or(String::new(), |dtype| format!("_{dtype}"));
+                // Elements of 8 bits are up to 255 times as large as what they are multiplied with.
+                cases.add_with(format!("packed_matmul/{bits}_{name}{suffix}"), 1e-3, |m| {
+                    let (x, q) = (m.x(x), m.byte_weight(DType::U8, &[n, blocks, block * bits / 8]));
+                    let mut operands = vec![x, q, m.weight(&[blocks, n])];
+                    operands.extend(zero.map(|dtype| match dtype {
+                        DType::U8 => m.byte_weight(dtype, &[blocks, n]),
+                        _ => m.weight(&[blocks, n]),
+                    }));
+                    m.op(Op::PackedMatMul { bits, block }, &operands)
+                });
+            }
+        }
+    }
+    cases.add_with("packed_matmul/f64_inputs", 1e-3, |m| {
+        let (x, q) = (m.input(DType::F64, &[3, 40]), m.bytes(DType::U8, &[6, 3, 8]));
+        let (scale, zero) = (m.input(DType::F64, &[3, 6]), m.bytes(DType::U8, &[3, 6]));
+        m.op(Op::PackedMatMul { bits: 4, block: 16 }, &[x, q, scale, zero])
+    });
 }
 
 /// Products of 8-bit integers, whose sums are `i32`.
