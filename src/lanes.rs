@@ -4,7 +4,7 @@
 //! Every element type has lanes (see ARCHITECTURE), so the table lists exceptions. It looks at types and operations only; where
 //! elements lie, which loops carry what and what pays are questions of the passes.
 
-use nestjit_ir::{BinOp, DType, Expr, Index, Kind, Program, Scalar, Stmt};
+use nestjit_ir::{BinOp, BufId, DType, Expr, Index, Kind, Program, Role, Scalar, Stmt};
 
 /// Why something cannot be computed in lanes.
 pub type Refusal = &'static str;
@@ -63,6 +63,23 @@ fn is_narrow(program: &Program, e: &Expr) -> bool {
     }
 }
 
+/// The elements of tables that lanes look up.
+pub const TABLE: usize = 256;
+
+/// The unsigned byte that counts the element of a constant table of bytes, if an access is a lookup in one: permutations of
+/// registers that hold the table do it, and the byte needs no check.
+pub fn lookup<'e>(program: &Program, buf: BufId, index: &'e [Index]) -> Option<&'e Expr> {
+    let table = program.buf(buf);
+    let [Index::Value(index)] = index else { return None };
+    let Expr::Cast(DType::I64, byte) = &**index else { return None };
+    let bytes = table.dtype == DType::U8 && byte.dtype(program) == DType::U8;
+    let whole = matches!(table.shape.as_slice(), [n] if *n >= TABLE);
+    (bytes && whole && table.role == Role::Const).then_some(byte)
+}
+
+/// About how many instructions a lookup takes for a vector, whatever lies where.
+pub const LOOKUP: f64 = 10.0;
+
 /// What is asked of one computation.
 struct Question<'a> {
     program: &'a Program,
@@ -83,6 +100,9 @@ impl Question<'_> {
         match e {
             Expr::Index(_) | Expr::Const(_) => Ok(()),
             Expr::Load(l) => {
+                if let Some(byte) = lookup(self.program, l.buf, &l.index) {
+                    return self.expr(byte);
+                }
                 self.access(&l.index)?;
                 l.otherwise.as_ref().map_or(Ok(()), |e| self.expr(e))
             }

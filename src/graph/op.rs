@@ -476,7 +476,8 @@ pub enum Op {
         sizes: Vec<usize>,
     },
     /// `data, indices -> y`: `data.shape[..axis] + indices.shape + data.shape[axis + 1..]`. Negative indices
-    /// count from the end; others outside the dimension are an error at run time.
+    /// count from the end; others outside the dimension are an error at run time. Indices are `i64` or `i32`, or `u8` if
+    /// the dimension has 256 elements or more.
     Gather {
         /// The dimension indexed.
         axis: usize,

@@ -138,6 +138,10 @@ fn gather_index(indices: &Operand, at: &[Affine], extent: i64, site: &Arc<Site>)
             false => Expr::i64(wrapped).checked(0, extent, site).into(),
         };
     }
+    if indices.dtype() == DType::U8 {
+        // Inference has seen that it is inside.
+        return indices.at(at).cast(DType::I64).into();
+    }
     let index = match indices.dtype() == DType::I64 {
         true => indices.at(at),
         false => indices.at(at).cast(DType::I64),

@@ -12,6 +12,7 @@ use crate::target::Target;
 use crate::unit::{Remark, Unit};
 
 mod block_sums;
+mod byte_tables;
 mod check;
 mod choose_layout;
 mod contract_temps;
@@ -95,6 +96,11 @@ pub const PIPELINE: &[Pass] = &[
         name: "Simplify",
         summary: "no-ops, duplicates and dead nodes go; chained reshapes and transposes become one",
         run: Run::Graph(simplify::run),
+    },
+    Pass {
+        name: "ByteTables",
+        summary: "elementwise functions from bytes to bytes, such as activations between quantisations, become tables",
+        run: Run::Graph(byte_tables::run),
     },
     Pass {
         name: "MergeSiblings",

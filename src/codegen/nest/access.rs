@@ -97,6 +97,7 @@ impl Emitter<'_, '_> {
                 Index::Value(e) => {
                     let checked = match e.as_ref() {
                         Expr::Check(c) => Some((c.low, c.high.saturating_sub(1))),
+                        Expr::Cast(_, byte) if byte.dtype(self.program) == DType::U8 => Some((0, 255)),
                         _ => None,
                     };
                     Ok(Resolved::Value(self.expr_of(e, DType::I64)?, checked))

@@ -9,6 +9,7 @@ mod halves;
 pub(super) mod harness;
 mod lanes;
 mod lifetime;
+mod lookup;
 mod random;
 mod scalar;
 mod transpose;

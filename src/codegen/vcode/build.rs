@@ -31,6 +31,7 @@ enum Key {
     Shuffle(Shuffle, Version, Version),
     Fma(Version, Version, Version),
     Dot(Version, Version, Version),
+    Lookup(Box<Access>, Version),
     Widen(Widening, Version, bool),
     Narrow(Narrowing, Version, Version),
     Compare(Cmp, Version, Version),
@@ -307,6 +308,12 @@ impl Builder {
         }
         let key = Key::Dot(self.version(a), self.version(b), self.version(c));
         self.value(Class::I32, key, |dst| Inst::Dot { dst, a, b, c })
+    }
+
+    /// The bytes of a table of 256 that the low 8 bits of `index` count.
+    pub fn lookup(&mut self, table: Access, index: Reg) -> Reg {
+        let key = Key::Lookup(Box::new(table.clone()), self.version(index));
+        self.value(Class::I32, key, |dst| Inst::Lookup { dst, index, table })
     }
 
     /// The dot product of the even bytes or of the odd ones, as numbers of 16 bits, whose products and sums are exact. To

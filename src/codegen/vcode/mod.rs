@@ -292,6 +292,13 @@ pub(super) enum Inst {
         b: Reg,
         c: Reg,
     },
+    /// Lanes are the bytes of a table of 256, which begins at `table`, that the low 8 bits of the lanes of `index` count;
+    /// extended by zeros.
+    Lookup {
+        dst: Reg,
+        index: Reg,
+        table: Access,
+    },
     /// Converts the lower half of the lanes of `a`, or the upper one.
     Widen {
         op: Widening,
@@ -369,6 +376,7 @@ impl Inst {
             | Inst::Shuffle { dst, .. }
             | Inst::Fma { dst, .. }
             | Inst::Dot { dst, .. }
+            | Inst::Lookup { dst, .. }
             | Inst::Widen { dst, .. }
             | Inst::Narrow { dst, .. }
             | Inst::Compare { dst, .. }
@@ -402,6 +410,7 @@ impl Inst {
             | Inst::Shift { a, .. }
             | Inst::Reduce { a, .. }
             | Inst::Widen { a, .. }
+            | Inst::Lookup { index: a, .. }
             | Inst::IfAny { mask: a, .. } => f(*a),
             Inst::Binary { a, b, .. }
             | Inst::Compare { a, b, .. }
@@ -432,6 +441,7 @@ impl Inst {
             | Inst::Shift { a, .. }
             | Inst::Reduce { a, .. }
             | Inst::Widen { a, .. }
+            | Inst::Lookup { index: a, .. }
             | Inst::IfAny { mask: a, .. } => f(a),
             Inst::Binary { a, b, .. }
             | Inst::Compare { a, b, .. }

@@ -149,6 +149,7 @@ fn block(f: &mut Formatter<'_>, kernel: &Kernel, body: &[Inst], depth: usize) ->
             }
             Inst::Fma { dst, a, b, c } => writeln!(f, "{dst} = Fma {a}, {b}, {c}")?,
             Inst::Dot { dst, a, b, c } => writeln!(f, "{dst} = Dot {a}, {b}, {c}")?,
+            Inst::Lookup { dst, index, table } => writeln!(f, "{dst} = lookup {index} in {table}")?,
             Inst::Widen { op, dst, a, upper } => {
                 let half = if *upper { "Upper" } else { "Lower" };
                 writeln!(f, "{dst} = Widen{op:?}{half} {a}")?;

@@ -171,7 +171,9 @@ pub(super) fn split(axis: usize, sizes: &[usize], inputs: &[&Value]) -> Result<O
 pub(super) fn gather(axis: usize, inputs: &[&Value]) -> Result<Outputs> {
     let [data, indices] = operands(inputs)?;
     expect_axis(data, axis)?;
-    if !matches!(indices.dtype, DType::I64 | DType::I32) {
+    // A byte cannot leave a dimension of 256.
+    let bytes = indices.dtype == DType::U8 && data.shape[axis] > usize::from(u8::MAX);
+    if !bytes && !matches!(indices.dtype, DType::I64 | DType::I32) {
         return Err(Error::shape(format!("indices must be i64 or i32, but {} was given", show(indices))));
     }
     let shape = [&data.shape[..axis], &indices.shape, &data.shape[axis + 1..]].concat();

@@ -13,6 +13,7 @@ use nestjit_ir::{
     Affine, BinOp, BufId, DType, Expr, For, Index, Load, Nest, Program, ReduceOp, Role, Stmt, Var,
 };
 
+use crate::lanes;
 use crate::passes::PassContext;
 use crate::passes::loops::{expr_work, has_loop, index_uses};
 use crate::passes::winograd::{self, Operand, Prospect, Way};
@@ -233,6 +234,9 @@ impl Model<'_> {
 
     fn access(&self, buf: BufId, index: &[Index], lane: Option<Loop>) -> f64 {
         let Some((var, _)) = lane else { return 1.0 };
+        if lanes::lookup(self.program, buf, index).is_some() {
+            return lanes::LOOKUP * self.share(lane);
+        }
         match self.stride(buf, index, var) {
             Some(0) => self.share(lane),
             Some(1) if self.aligned(buf, index) => self.share(lane),

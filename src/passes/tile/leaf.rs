@@ -10,6 +10,7 @@ use nestjit_ir::access::writes;
 use nestjit_ir::visit::{Extents, walk_exprs};
 use nestjit_ir::{Affine, BinOp, BufId, DType, Expr, For, Index, Load, Program, ReduceOp, Role, Stmt, Var};
 
+use crate::lanes;
 use crate::passes::loops::{Carried, carried, guarded_by, has_transcendental, index_uses, vectorizable};
 
 /// A loop around a leaf.
@@ -184,8 +185,11 @@ fn leaf(program: &Program, block: &[Stmt], way: &Way) -> Option<Leaf> {
         epilogue.push((buf, index.clone()));
         heavy |= has_transcendental(value);
         walk_exprs(std::slice::from_ref(stmt), &mut |e| {
-            if let Expr::Load(l) = e {
-                epilogue.push((l.buf, l.index.clone()));
+            let Expr::Load(l) = e else { return };
+            // The same registers for all lanes, and more to find a byte in them.
+            match lanes::lookup(program, l.buf, &l.index) {
+                Some(_) => heavy = true,
+                None => epilogue.push((l.buf, l.index.clone())),
             }
         });
     }

@@ -200,6 +200,7 @@ impl Vectorizer<'_> {
         let share = lane.map_or(1.0, |(_, n)| (n as f64 / count).ceil() / n as f64);
         let access = |buf, index: &[Index]| match lane {
             None => 1.0,
+            Some(_) if lanes::lookup(self.program, buf, index).is_some() => share * lanes::LOOKUP,
             Some((v, _)) => match stride(self.program, buf, index, v) {
                 Some(0 | 1) => share * width(self.program.buf(buf).dtype),
                 _ => 1.25,

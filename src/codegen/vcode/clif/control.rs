@@ -103,7 +103,9 @@ impl<'a> Emitter<'a, '_> {
         };
         for inst in body {
             match inst {
-                Inst::Load { from, .. } | Inst::LoadGuarded { from, .. } => add(from, patterns),
+                Inst::Load { from, .. }
+                | Inst::LoadGuarded { from, .. }
+                | Inst::Lookup { table: from, .. } => add(from, patterns),
                 Inst::Store { to, .. } => add(to, patterns),
                 Inst::Loop { body, .. } => self.patterns(body, counter, patterns),
                 _ => {}

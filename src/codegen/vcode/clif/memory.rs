@@ -100,6 +100,18 @@ impl Emitter<'_, '_> {
         self.as_register(from.ty, v)
     }
 
+    /// The bytes of a table that the low 8 bits of each lane count.
+    pub(super) fn lookup(&mut self, table: &Access, index: Value) -> Value {
+        let (pointer, at) = self.place(table);
+        let ty = self.type_of(index);
+        self.each_lane(ty, &[index], |e, lane| {
+            let byte = e.b.ins().band_imm_u(lane[0], 0xff);
+            let byte = e.b.ins().uextend(types::I64, byte);
+            let element = e.b.ins().iadd(pointer, byte);
+            e.load_element(MemType::U8, UNWRITTEN, element, at)
+        })
+    }
+
     /// Four neighbours of one or two bytes each.
     fn load_narrow(&mut self, ty: MemType, flags: MemFlagsData, pointer: Value, at: i64) -> Value {
         let signed = matches!(ty, MemType::I8 | MemType::I16);

@@ -261,6 +261,10 @@ impl<'a> Emitter<'a, '_> {
                 let (a, b, c) = (self.get(*a), self.get(*b), self.get(*c));
                 (dst, self.dot(a, b, c))
             }
+            Inst::Lookup { dst, index, table } => {
+                let index = self.get(*index);
+                (dst, self.lookup(table, index))
+            }
             Inst::Widen { op, dst, a, upper } => {
                 let a = self.get(*a);
                 (dst, self.widen(*op, a, *upper))

@@ -1,6 +1,6 @@
 //! Expressions: values in registers.
 
-use nestjit_ir::{BinOp, DType, Expr, Kind, Load, UnOp};
+use nestjit_ir::{Affine, BinOp, DType, Expr, Kind, Load, UnOp};
 
 use super::access::Position;
 use super::half::is_half;
@@ -74,6 +74,9 @@ impl Selector<'_> {
     }
 
     fn load(&mut self, l: &Load) -> Result<Val> {
+        if let Some(byte) = lanes::lookup(self.region.program, l.buf, &l.index) {
+            return self.lookup(l, byte);
+        }
         let element = self.region.facts.element(l.buf, &l.index);
         if let Some(otherwise) = &l.otherwise {
             match self.position(&element, otherwise)? {
@@ -109,6 +112,15 @@ impl Selector<'_> {
             }
             None => unsupported("an index that needs a check"),
         }
+    }
+
+    /// The byte of a table that another one counts.
+    fn lookup(&mut self, l: &Load, byte: &Expr) -> Result<Val> {
+        let byte = self.full_of(byte, DType::U8)?;
+        let first = [Affine::constant(0).into()];
+        let table = self.inside(&self.region.facts.foreign(l.buf, &first))?;
+        let reg = self.b.lookup(table, byte.reg());
+        Ok(Val::new(DType::U8, Regs::one(reg), byte.varying))
     }
 
     fn unary(&mut self, op: UnOp, a: Val) -> Result<Val> {

@@ -71,6 +71,11 @@ impl<'a> Facts<'a> {
         Element { buf, index, form: self.form(buf, index) }
     }
 
+    /// An access that the nest does not contain.
+    pub(super) fn foreign<'s>(&self, buf: BufId, index: &'s [Index]) -> Element<'s> {
+        Element { buf, index, form: Rc::new(Form::of(self.program, self.extents, buf, index)) }
+    }
+
     /// The form of an access that the nest contains: a copy of its indices could be followed by another one at the
     /// same address.
     pub(super) fn form(&self, buf: BufId, index: &[Index]) -> Rc<Form> {

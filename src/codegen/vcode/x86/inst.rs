@@ -67,6 +67,7 @@ impl<'k> Emitter<'_, 'k> {
             }
             Inst::Fma { a, b, c, .. } => self.fma(to, *a, *b, *c),
             Inst::Dot { a, b, c, .. } => self.dot(to, *a, *b, *c),
+            Inst::Lookup { index, table, .. } => self.lookup(to, *index, table),
             Inst::Widen { op, a, upper, .. } => self.widen(*op, to, *a, *upper),
             Inst::Narrow { op, a, b, .. } => self.narrow(*op, to, *a, *b),
             Inst::Compare { op, a, b, .. } => self.compare(*op, to, *a, *b),

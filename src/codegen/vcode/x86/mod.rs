@@ -2,7 +2,7 @@
 //!
 //! The function is called like the one that `clif` emits: its only argument points to the kernel's
 //! arguments. `flatten` makes the kernel a list of nodes, `liveness` and `regalloc` assign vector registers,
-//! `pointers` integer ones, `emit` (loops, the frame) with `operands`, `integer`, `inst`, `convert`, `dot`, `memory`, `guard`,
+//! `pointers` integer ones, `emit` (loops, the frame) with `operands`, `integer`, `inst`, `convert`, `dot`, `lookup`, `memory`, `guard`,
 //! `reduce` and `call` writes the instructions of `codes`, and `assembler` turns them into bytes. `needs` says what
 //! instructions take beside their operands.
 
@@ -17,6 +17,7 @@ mod guard;
 mod inst;
 mod integer;
 mod liveness;
+mod lookup;
 mod memory;
 mod needs;
 mod operands;

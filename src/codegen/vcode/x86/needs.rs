@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Tier;
 use super::flatten::{Flat, Node};
+use super::lookup;
 use crate::codegen::vcode::{
     Access, BinaryOp, Class, Combine, Guard, Inst, Kernel, MemType, Narrowing, Reg, UnaryOp,
 };
@@ -101,6 +102,9 @@ pub(super) fn needs(kernel: &Kernel, inst: &Inst, dst: Option<Reg>, tier: Tier) 
             Narrowing::ToFloat => 2,
             Narrowing::Mask => 0,
         }),
+        Inst::Lookup { .. } => {
+            Needs { vectors: lookup::temporaries(tier), masks: usize::from(wide), early: true }
+        }
         Inst::Dot { a, b, c, .. } => {
             let accumulates = dst == Some(*c) && a != c && b != c;
             vectors(usize::from(!accumulates))

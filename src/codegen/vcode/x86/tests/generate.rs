@@ -172,6 +172,7 @@ impl Generator {
                 let (a, b, c) = (self.of(class, body), self.of(class, body), self.of(class, body));
                 Inst::Dot { dst, a, b, c }
             }
+            20..22 if !wide => Inst::Lookup { dst, index: self.of(class, body), table: self.table() },
             20..24 => {
                 let mut ops = vec![ShiftOp::Left, ShiftOp::UnsignedRight];
                 if !wide {

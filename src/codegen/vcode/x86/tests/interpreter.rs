@@ -169,6 +169,11 @@ impl<'k> Machine<'k> {
                 }
                 value
             }
+            Inst::Lookup { index, table, .. } => {
+                let counts: Vec<u64> = regs(index).iter().map(|x| x & 0xff).collect();
+                let at = |count: u64| Access { stride: count as i64, ..table.clone() };
+                counts.into_iter().map(|count| self.load_lane(&at(count), 1)).collect()
+            }
             Inst::Copy { a, .. } => regs(a).to_vec(),
             Inst::Unary { op: UnaryOp::Exchange { distance }, a, .. } => {
                 (0..regs(a).len()).map(|l| regs(a)[l ^ usize::from(*distance)]).collect()

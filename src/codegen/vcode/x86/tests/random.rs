@@ -103,6 +103,13 @@ impl Generator {
         access(ty, buf, at - lo, &terms, step, lanes)
     }
 
+    /// 256 bytes of a buffer that is not written.
+    pub fn table(&mut self) -> Access {
+        let buf = TYPES.iter().position(|ty| *ty == MemType::U8).expect("a buffer of bytes");
+        let first = self.random.below(LEN as usize - 255);
+        access(MemType::U8, buf as u32, first as i64, &[].into(), 0, 1)
+    }
+
     /// An access that guards keep inside a buffer.
     pub fn guarded(&mut self, (ty, buf): (MemType, u32)) -> (Access, Vec<Guard>) {
         let (terms, ..) = self.terms();
