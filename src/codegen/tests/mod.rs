@@ -11,6 +11,7 @@ mod lanes;
 mod lifetime;
 mod lookup;
 mod random;
+mod saturate;
 mod scalar;
 mod transpose;
 mod types;

@@ -254,7 +254,7 @@ impl Builder {
         let class = self.kernel.class(a);
         let class = match op {
             UnaryOp::Bits | UnaryOp::ToInt if class.is_wide() => Class::I64,
-            UnaryOp::Bits | UnaryOp::ToInt => Class::I32,
+            UnaryOp::Bits | UnaryOp::ToInt | UnaryOp::RoundToInt => Class::I32,
             UnaryOp::ToFloat | UnaryOp::FromBits if class.is_wide() => Class::F64,
             UnaryOp::ToFloat | UnaryOp::FromBits => Class::F32,
             UnaryOp::Neg

@@ -17,6 +17,9 @@ pub(in crate::codegen) enum UnaryOp {
     /// Floating-point numbers to signed integers of the same width, towards zero. What is NaN or does not fit becomes
     /// any integer.
     ToInt,
+    /// `f32` to `i32`, to the nearest, ties to even. NaN, and what is below all of them, becomes the least; what is above,
+    /// any integer.
+    RoundToInt,
     /// The bits of floating-point numbers as integers.
     Bits,
     /// The bits of integers as floating-point numbers.

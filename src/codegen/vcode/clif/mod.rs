@@ -334,6 +334,15 @@ impl<'a> Emitter<'a, '_> {
             UnaryOp::ToInt if self.is_wide(a) => {
                 self.each_lane(types::I64X2, &[a], |e, x| e.b.ins().fcvt_to_sint_sat(types::I64, x[0]))
             }
+            UnaryOp::RoundToInt => {
+                let nearest = self.b.ins().nearest(a);
+                let number = self.b.ins().fcvt_to_sint_sat(types::I32X4, nearest);
+                // NaN has become 0.
+                let nan = self.b.ins().fcmp(FloatCC::Unordered, a, a);
+                let nan = self.vector_bitcast(types::I32X4, nan);
+                let least = self.b.ins().ishl_imm_u(nan, 31);
+                self.b.ins().bor(number, least)
+            }
             UnaryOp::ToInt => self.b.ins().fcvt_to_sint_sat(types::I32X4, a),
             UnaryOp::Bits => self.as_int(a),
             UnaryOp::FromBits => self.as_float(a),

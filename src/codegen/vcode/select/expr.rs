@@ -59,6 +59,11 @@ impl Selector<'_> {
             }
             Expr::Check(_) => unsupported(lanes::CHECKED),
             Expr::Cast(to, a) => {
+                if *to == DType::U8
+                    && let Some(byte) = self.rounded_byte(a)?
+                {
+                    return Ok(byte);
+                }
                 let a = self.expr(a)?;
                 Ok(self.cast(*to, a))
             }

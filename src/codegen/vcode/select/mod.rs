@@ -26,6 +26,7 @@ mod memory;
 mod nested;
 pub(in crate::codegen) mod plan;
 mod reduce;
+mod saturate;
 mod spills;
 mod transpose;
 mod value;

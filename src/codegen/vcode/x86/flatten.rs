@@ -356,7 +356,8 @@ impl<'k> Flat<'k> {
                     | UnaryOp::Round
                     | UnaryOp::Trunc
                     | UnaryOp::ToFloat
-                    | UnaryOp::ToInt,
+                    | UnaryOp::ToInt
+                    | UnaryOp::RoundToInt,
                 a,
                 ..
             } => smallvec![*a],

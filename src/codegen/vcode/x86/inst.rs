@@ -168,6 +168,10 @@ impl<'k> Emitter<'_, 'k> {
                 let a = self.operand(a)?;
                 self.asm.op(codes::TO_FLOAT.of(tier, wide), &[v, a]);
             }
+            UnaryOp::RoundToInt => {
+                let a = self.operand(a)?;
+                self.asm.op(codes::ROUND_TO_INT.of(tier), &[v, a]);
+            }
             UnaryOp::ToInt => {
                 let a = self.operand(a)?;
                 self.asm.op(codes::TO_INT.of(tier, wide), &[v, a]);

@@ -144,7 +144,8 @@ impl Generator {
             4..7 => {
                 let (float, limit) = if wide { (Class::F64, 9.2e18) } else { (Class::F32, 2.1e9) };
                 let a = self.below(float, limit, body);
-                Inst::Unary { op: UnaryOp::ToInt, dst, a }
+                let op = if !wide && self.random.chance(50) { UnaryOp::RoundToInt } else { UnaryOp::ToInt };
+                Inst::Unary { op, dst, a }
             }
             7..12 if wide => {
                 let op = self.random.pick(&[Widening::Signed, Widening::Unsigned]);

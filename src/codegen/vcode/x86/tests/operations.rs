@@ -53,7 +53,7 @@ pub(super) fn unary(op: UnaryOp, x: u64, class: Class) -> u64 {
             UnaryOp::ToInt => f as i64 as u64,
             UnaryOp::Bits | UnaryOp::FromBits => x,
             UnaryOp::Bytes { .. } => panic!("not there"),
-            UnaryOp::RoundF16 => panic!("on f32"),
+            UnaryOp::RoundF16 | UnaryOp::RoundToInt => panic!("on f32"),
             UnaryOp::Not | UnaryOp::Exchange { .. } => unreachable!("above"),
         };
     }
@@ -70,6 +70,8 @@ pub(super) fn unary(op: UnaryOp, x: u64, class: Class) -> u64 {
         UnaryOp::RoundF16 => f16::from_f32(f).to_f32().to_bits(),
         UnaryOp::ToFloat => (bits as i32 as f32).to_bits(),
         UnaryOp::ToInt => f as i32 as u32,
+        UnaryOp::RoundToInt if f.is_nan() => i32::MIN as u32,
+        UnaryOp::RoundToInt => f.round_ties_even() as i32 as u32,
         UnaryOp::Bits | UnaryOp::FromBits => bits,
         UnaryOp::Bytes { odd, signed } => {
             let number = |half: u32| {

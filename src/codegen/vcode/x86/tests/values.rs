@@ -292,6 +292,9 @@ fn conversions() {
             check_pairs(tier, from, &special(from), &[to], &unary(op));
         }
         check_pairs(tier, Class::F32, &bits32(small.clone()), &[Class::I32], &unary(UnaryOp::ToInt));
+        let low = [f32::NAN, f32::NEG_INFINITY, -2e9, -3e9, -0.5, 0.5, 1.5, 2.5].map(f64::from).to_vec();
+        let low = bits32(small.iter().copied().chain(low).collect());
+        check_pairs(tier, Class::F32, &low, &[Class::I32], &unary(UnaryOp::RoundToInt));
         check_pairs(tier, Class::F64, &bits64(large.clone()), &[Class::I64], &unary(UnaryOp::ToInt));
         for upper in [false, true] {
             for (from, op) in [
