@@ -14,7 +14,7 @@ use crate::graph::{Graph, Model, ModelOps, ValueId};
 use crate::interpret;
 use crate::laps::Laps;
 use crate::lower::lower;
-use crate::options::{Fusion, Options, RowRings, check_threads};
+use crate::options::{Fusion, Options, Precision, RowRings, check_threads};
 use crate::passes::{self, PassContext, PassManager};
 use crate::runtime::executable::{Executable, Parts, Records, TensorSpec};
 use crate::runtime::timing::{CompileTimings, phase};
@@ -102,6 +102,24 @@ impl Compiler {
     pub fn vnni(self, vnni: bool) -> Compiler {
         self.set(|o| {
             o.vnni = vnni;
+            Ok(())
+        })
+    }
+
+    /// Whether to use matrix tiles (AMX) where the CPU and the system have them.
+    #[must_use]
+    pub fn amx(self, amx: bool) -> Compiler {
+        self.set(|o| {
+            o.amx = amx;
+            Ok(())
+        })
+    }
+
+    /// What contractions of `f32` may compute in, where that is faster: see [`Precision`].
+    #[must_use]
+    pub fn precision(self, precision: Precision) -> Compiler {
+        self.set(|o| {
+            o.precision = precision;
             Ok(())
         })
     }
@@ -238,6 +256,9 @@ impl Compiler {
         budget::set_limit(options.memory);
         let mut target = Target::host(options.isa)?;
         target.vnni &= options.vnni;
+        target.amx &= options.amx;
+        target.bf16 &= options.precision == Precision::Bf16;
+        target.amx_bf16 = target.amx && options.precision == Precision::Bf16;
         let threads = options.threads.unwrap_or(target.cores);
         Ok(Setup { options, target, threads })
     }

@@ -37,7 +37,7 @@ pub use graph::{GraphBuilder, Model, Sequential};
 pub use host::Item;
 pub use nestjit_ir as ir;
 pub use nestjit_ir::{DType, bf16, f16};
-pub use options::{Fusion, Options, RowRings};
+pub use options::{Fusion, Options, Precision, RowRings};
 pub use runtime::{
     AsInput, CancelHandle, Executable, Input, OutputBuffer, RunOptions, TensorSpec, TensorView,
 };

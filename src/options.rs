@@ -34,6 +34,16 @@ pub const ENVIRONMENT: &[EnvVar] = &[
         doc: "use dot products of bytes where the vector instructions have them (default: 1)",
     },
     EnvVar {
+        name: AMX,
+        values: "0|1",
+        doc: "use matrix tiles (AMX) where the CPU and the system have them (default: 1)",
+    },
+    EnvVar {
+        name: PRECISION,
+        values: "f32|bf16|f16",
+        doc: "what contractions of f32 may compute in, where that is faster (default: f32; fp16 is f16)",
+    },
+    EnvVar {
         name: VERIFY,
         values: "0|1",
         doc: "verify the program after each pass (default: 1 in debug builds)",
@@ -55,6 +65,8 @@ const THREADS: &str = "NESTJIT_THREADS";
 const DISABLE_PASS: &str = "NESTJIT_DISABLE_PASS";
 const ISA: &str = "NESTJIT_ISA";
 const VNNI: &str = "NESTJIT_VNNI";
+const AMX: &str = "NESTJIT_AMX";
+const PRECISION: &str = "NESTJIT_PRECISION";
 const VERIFY: &str = "NESTJIT_VERIFY";
 const CHECK: &str = "NESTJIT_CHECK";
 const MEMORY: &str = "NESTJIT_MEMORY";
@@ -87,6 +99,44 @@ pub enum RowRings {
     Off,
 }
 
+/// What the contractions (matrix products, convolutions) of `f32` tensors compute in.
+///
+/// A lower precision is allowed, not forced: a contraction takes it only where the machine is faster at it, and the report
+/// says which nests do. Sums are `f32` in any case, as is everything that is not a contraction.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[non_exhaustive]
+pub enum Precision {
+    /// `f32` throughout.
+    #[default]
+    F32,
+    /// Both operands may be rounded to `bf16` (8 significant bits; nearest, ties to even). Products of two are exact, pairs of
+    /// them are added to a sum of `f32`. Sums round to nearest even, and denormal numbers count as 0.
+    Bf16,
+    /// Both operands may be rounded to `f16`. No code for it exists, so everything computes in `f32`; the report says so.
+    F16,
+}
+
+impl Precision {
+    /// The name that options and reports use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+            Precision::F16 => "f16",
+        }
+    }
+
+    /// The precision of that name; `fp16` is another name of `f16`.
+    pub fn from_name(name: &str) -> Option<Precision> {
+        match name {
+            "f32" => Some(Precision::F32),
+            "bf16" => Some(Precision::Bf16),
+            "f16" | "fp16" => Some(Precision::F16),
+            _ => None,
+        }
+    }
+}
+
 /// How to compile.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options {
@@ -99,6 +149,10 @@ pub struct Options {
     /// Whether to use dot products of bytes, VNNI, where the vector tier has them; without, products of 16-bit numbers
     /// give the same results.
     pub vnni: bool,
+    /// Whether to use matrix tiles, AMX, where the CPU and the system have them.
+    pub amx: bool,
+    /// What contractions of `f32` may compute in.
+    pub precision: Precision,
     /// Whether to verify the program after each pass.
     pub verify_passes: bool,
     /// Whether to interpret the program before and after each nest pass and compare.
@@ -126,6 +180,8 @@ impl Default for Options {
             disabled_passes: Vec::new(),
             isa: None,
             vnni: true,
+            amx: true,
+            precision: Precision::F32,
             verify_passes: cfg!(debug_assertions),
             check_passes: false,
             memory: None,
@@ -162,6 +218,12 @@ impl Options {
         }
         if let Some(value) = get(VNNI) {
             options.vnni = parse_bool(VNNI, &value)?;
+        }
+        if let Some(value) = get(AMX) {
+            options.amx = parse_bool(AMX, &value)?;
+        }
+        if let Some(value) = get(PRECISION) {
+            options.precision = Precision::from_name(&value).ok_or_else(|| bad(PRECISION, &value))?;
         }
         if let Some(value) = get(VERIFY) {
             options.verify_passes = parse_bool(VERIFY, &value)?;
@@ -224,7 +286,8 @@ mod tests {
                 THREADS => "3",
                 DISABLE_PASS => "Tile, OpFusion",
                 ISA => "sse",
-                VNNI => "0",
+                VNNI | AMX => "0",
+                PRECISION => "bf16",
                 VERIFY => {
                     if defaults.verify_passes {
                         "0"
@@ -241,6 +304,7 @@ mod tests {
             assert_eq!(with(var.name, "").unwrap(), defaults, "{}", var.name);
         }
         assert_eq!(with(DISABLE_PASS, "Tile, OpFusion,").unwrap().disabled_passes, ["Tile", "OpFusion"]);
+        assert_eq!(with(PRECISION, "fp16").unwrap().precision, Precision::F16);
         assert_eq!(with(ISA, "avx2").unwrap().isa, Some(Isa::Avx2));
     }
 
@@ -252,6 +316,8 @@ mod tests {
             (THREADS, "-1"),
             (THREADS, "9999"),
             (ISA, "mmx"),
+            (PRECISION, "f8"),
+            (AMX, "on"),
             (VERIFY, "yes"),
             (CHECK, "2"),
             (MEMORY, "1G"),

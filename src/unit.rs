@@ -3,10 +3,10 @@
 //! Lowering makes a [`Unit`], nest passes rewrite it, code generation and the runtime read it. It belongs to
 //! none of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use nestjit_ir::{BufId, Buffer, Program, Role};
+use nestjit_ir::{BufId, Buffer, DType, Program, Role};
 
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
@@ -23,6 +23,8 @@ pub struct Unit {
     pub inputs: Vec<BufId>,
     /// The model's outputs, in order: `out` buffers. The same buffer may occur twice.
     pub outputs: Vec<BufId>,
+    /// Constants that a pass has made of others by arithmetic in which errors grow: they are not to be rounded further.
+    pub exact: HashSet<BufId>,
     /// Where each `temp` buffer lies, once memory is planned.
     pub plan: Option<MemoryPlan>,
 }
@@ -63,7 +65,7 @@ impl Unit {
             return Err(Error::shape(format!("the constant %{} is not given", program.buf(*id).name)));
         }
         let (inputs, outputs) = (with_role(Role::In), with_role(Role::Out));
-        Ok(Unit { program, consts, inputs, outputs, plan: None })
+        Ok(Unit { program, consts, inputs, outputs, exact: HashSet::new(), plan: None })
     }
 }
 
@@ -78,13 +80,14 @@ pub struct MemoryPlan {
 }
 
 impl MemoryPlan {
-    /// The bytes that a `temp` buffer takes in the arena: those of its storage, and behind single bytes three more, which
-    /// nobody writes while the buffer lives. So whatever begins in it can be read four bytes at a time.
+    /// The bytes that a `temp` buffer takes in the arena: those of its storage, and behind single bytes and `bf16` three more,
+    /// which nobody writes while the buffer lives. So whatever begins in it can be read four bytes at a time.
     pub fn bytes_of(buffer: &Buffer) -> usize {
-        buffer.storage_bytes() + if buffer.dtype.size() == 1 { MemoryPlan::SLACK } else { 0 }
+        let grouped = buffer.dtype == DType::BF16 || buffer.dtype.size() == 1;
+        buffer.storage_bytes() + if grouped { MemoryPlan::SLACK } else { 0 }
     }
 
-    /// The bytes behind a buffer of single bytes.
+    /// The bytes behind such a buffer.
     pub const SLACK: usize = 3;
 }
 

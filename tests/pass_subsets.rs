@@ -19,7 +19,18 @@ use nestjit::{Fusion, Options, RowRings, Tensor};
 /// Machines like none in particular: with the shortest vectors and the longest.
 fn target(isa: Isa) -> Target {
     let (l1_bytes, l2_bytes, l3_bytes) = (32 << 10, 1 << 20, 32 << 20);
-    Target { isa, fma: true, vnni: false, l1_bytes, l2_bytes, l3_bytes, cores: 3 }
+    Target {
+        isa,
+        fma: true,
+        vnni: false,
+        bf16: false,
+        amx: false,
+        amx_bf16: false,
+        l1_bytes,
+        l2_bytes,
+        l3_bytes,
+        cores: 3,
+    }
 }
 
 /// What the passes work on.

@@ -64,6 +64,20 @@ pub(crate) struct PassArgs {
     /// Where what reads windows of rows is computed with what makes them, strip by strip
     #[arg(long = "row-rings", value_name = "WHERE", value_enum, default_value_t = Rings::Auto)]
     pub(crate) row_rings: Rings,
+    /// What matrix products and convolutions of f32 may compute in, where that is faster: both operands are rounded,
+    /// sums stay f32; `nestjit report` says which nests do [default: NESTJIT_PRECISION, else f32]
+    #[arg(long, value_name = "TYPE", value_enum)]
+    pub(crate) precision: Option<PrecisionArg>,
+}
+
+/// What contractions may compute in.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum PrecisionArg {
+    F32,
+    Bf16,
+    /// Nothing computes in it
+    #[value(alias = "fp16")]
+    F16,
 }
 
 /// Where rings of rows are made.

@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use nestjit::graph::{ValueId, Weights};
 use nestjit::{
-    Compiler, DType, Error, ErrorKind, Executable, GraphBuilder, Model, Result, RowRings, Tensor, TensorSpec,
-    TensorView, bf16, f16,
+    Compiler, DType, Error, ErrorKind, Executable, GraphBuilder, Model, Precision, Result, RowRings, Tensor,
+    TensorSpec, TensorView, bf16, f16,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::args::{PassArgs, Rings};
+use super::args::{PassArgs, PrecisionArg, Rings};
 use super::npy;
 
 /// The pass that merges nests; `bench` and `check` compile without it for comparison.
@@ -167,6 +167,13 @@ pub(crate) fn compiler(threads: Option<usize>, passes: &PassArgs, fusion: bool) 
         Rings::On => RowRings::On,
         Rings::Off => RowRings::Off,
     });
+    if let Some(precision) = passes.precision {
+        compiler = compiler.precision(match precision {
+            PrecisionArg::F32 => Precision::F32,
+            PrecisionArg::Bf16 => Precision::Bf16,
+            PrecisionArg::F16 => Precision::F16,
+        });
+    }
     if let Some(threads) = threads {
         compiler = compiler.threads(threads);
     }

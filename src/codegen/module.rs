@@ -97,6 +97,9 @@ pub struct NestCode {
     pub segments: Vec<Segment>,
     /// Scratch memory that a thread needs to execute any segment.
     pub scratch_bytes: usize,
+    /// What it multiplies other than numbers of `f32` and wider, in instructions made for that: `bf16`, `int8`, or in
+    /// matrix tiles `bf16 in tiles`, `int8 in tiles`; in ascending order.
+    pub computes: Vec<&'static str>,
     /// Loops that are not parts of vector kernels.
     pub scalar_loops: Vec<ScalarLoop>,
     /// How often innermost statements that are not parts of vector kernels run in one execution.
@@ -259,6 +262,7 @@ pub fn compile(unit: &Unit, target: &Target, options: &CodegenOptions) -> Result
                 .map(|(s, &entry)| Segment { entry, extent: s.extent, parallel: s.parallel })
                 .collect(),
             scratch_bytes: code.scratch_bytes,
+            computes: code.computes.clone(),
             scalar_loops: code.scalar_loops.clone(),
             scalar_steps: code.scalar_steps,
             checks,

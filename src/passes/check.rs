@@ -6,20 +6,29 @@
 use nestjit_ir::interp::Mode;
 use nestjit_ir::{BufId, DType};
 
+use super::tile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::interpret::interpret;
 use crate::tensor::Tensor;
 use crate::unit::Unit;
 
-/// How far results may differ, in relation to the largest magnitude of the output: constants that a pass
+/// How far results may usually differ, in relation to the largest magnitude of the output: constants that a pass
 /// transforms are rounded to `f32`, everything else is computed in `f64`.
 const TOLERANCE: f64 = 1e-6;
 
-/// Whether two units compute the same.
+/// How far results may differ where operands are rounded to `bf16`: products of two that are off by 2^-9 each.
+const ROUNDED_TOLERANCE: f64 = 1.0 / 128.0;
+
+/// How far a pass may change results.
+pub(super) fn tolerance(pass: &str) -> f64 {
+    if pass == tile::rounding::NAME { ROUNDED_TOLERANCE } else { TOLERANCE }
+}
+
+/// Whether two units compute the same, as far as the tolerance goes, in relation to the largest magnitude of an output.
 ///
 /// # Errors
 /// [`ErrorKind::Internal`] with the first difference.
-pub(super) fn same_results(before: &Unit, after: &Unit) -> Result<()> {
+pub(super) fn same_results(before: &Unit, after: &Unit, tolerance: f64) -> Result<()> {
     let inputs = random_inputs(before)?;
     let expected = interpret(before, &inputs, Mode::F64);
     let found = interpret(after, &inputs, Mode::F64);
@@ -30,19 +39,21 @@ pub(super) fn same_results(before: &Unit, after: &Unit) -> Result<()> {
         (_, Err(e)) => Err(Error::internal(format!("the program after the pass fails: {e}"))),
         (Ok(expected), Ok(found)) => {
             let outputs = expected.iter().zip(&found).zip(&before.outputs);
-            outputs.into_iter().try_for_each(|((e, f), id)| compare(&before.program.buf(*id).name, e, f))
+            outputs
+                .into_iter()
+                .try_for_each(|((e, f), id)| compare(&before.program.buf(*id).name, e, f, tolerance))
         }
     }
 }
 
-fn compare(name: &str, expected: &Tensor, found: &Tensor) -> Result<()> {
+fn compare(name: &str, expected: &Tensor, found: &Tensor, tolerance: f64) -> Result<()> {
     if expected.dtype() != DType::F64 {
         return if expected == found { Ok(()) } else { Err(Error::internal(format!("%{name} differs"))) };
     }
     let (expected, found) = (expected.values::<f64>()?, found.values::<f64>()?);
     let largest = expected.iter().filter(|v| v.is_finite()).fold(1.0f64, |m, v| m.max(v.abs()));
     for (i, (e, f)) in expected.iter().zip(found).enumerate() {
-        let same = e == f || (e.is_nan() && f.is_nan()) || (e - f).abs() <= TOLERANCE * largest;
+        let same = e == f || (e.is_nan() && f.is_nan()) || (e - f).abs() <= tolerance * largest;
         if !same {
             return Err(Error::internal(format!("element {i} of %{name} is {f} instead of {e}")));
         }
@@ -79,10 +90,10 @@ mod tests {
 
     #[test]
     fn a_difference_is_found_and_named() {
-        same_results(&unit(1.0, 0), &unit(1.0, 0)).unwrap();
-        let error = same_results(&unit(1.0, 0), &unit(1.001, 0)).unwrap_err();
+        same_results(&unit(1.0, 0), &unit(1.0, 0), TOLERANCE).unwrap();
+        let error = same_results(&unit(1.0, 0), &unit(1.001, 0), TOLERANCE).unwrap_err();
         assert!(error.message().starts_with("element 0 of %y is "), "{error}");
-        let error = same_results(&unit(1.0, 0), &unit(1.0, 1)).unwrap_err();
+        let error = same_results(&unit(1.0, 0), &unit(1.0, 1), TOLERANCE).unwrap_err();
         assert!(error.message().contains("outside %x"), "{error}");
     }
 }

@@ -97,7 +97,8 @@ impl<'a> PassManager<'a> {
                 verify(unit, stage.max(from)).map_err(|e| broken(pass, &e))?;
             }
             if let Some(before) = before.filter(|_| changed) {
-                check::same_results(&before, unit).map_err(|e| broken(pass, &e))?;
+                check::same_results(&before, unit, check::tolerance(pass.name))
+                    .map_err(|e| broken(pass, &e))?;
             }
             self.record(pass.name, changed, "nest", &|| unit.program.to_string())?;
             self.lap_of_records(laps);

@@ -143,6 +143,11 @@ pub const PIPELINE: &[Pass] = &[
         run: Run::Nest(peel_borders::run, Stage::Scheduled),
     },
     Pass {
+        name: "RoundOperands",
+        summary: "operands of contractions are rounded to bf16 where `precision` allows it and that is faster",
+        run: Run::Nest(tile::rounding::run, Stage::Scheduled),
+    },
+    Pass {
         name: "Tile",
         summary: "contractions become register tiles; constant operands are packed for them",
         run: Run::Nest(tile::run, Stage::Scheduled),

@@ -14,6 +14,7 @@ use super::roofline::{Balance, Beyond, Figures, Measured, NestTime, Roofline};
 use super::traffic::{self, Traffic};
 use super::{compare::Variant, flops};
 use crate::graph::{ModelOp, ModelOps};
+use crate::options::Precision;
 use crate::runtime::executable::Executable;
 use crate::runtime::trace::Trace;
 use crate::unit::{Remark, Unit};
@@ -57,9 +58,12 @@ pub struct FusionReport {
     /// What the runs took, if they were measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub measured: Option<Measured>,
-    /// The vector tier that code was generated for.
+    /// The vector tier that code was generated for, and `amx` if that includes matrix tiles.
     #[serde(skip)]
     pub isa: String,
+    /// What contractions of `f32` were allowed to compute in, if that is less than `f32`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub precision: Option<&'static str>,
     /// The passes that were switched off.
     #[serde(skip)]
     pub disabled_passes: Vec<String>,
@@ -120,6 +124,10 @@ pub struct Group {
     pub bytes_saved: i64,
     /// Floating-point operations per byte read or written, weights included.
     pub intensity: f64,
+    /// What it multiplies in dot products, other than numbers of `f32` and wider: `bf16`, `int8`, or in matrix tiles
+    /// `bf16 in tiles`, `int8 in tiles`; absent if there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub computes: Vec<String>,
     /// Loops that are not part of vector code, `variable: reason`; absent if there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub scalar_loops: Vec<String>,
@@ -203,8 +211,12 @@ impl Executable {
             disabled_passes: &self.options().disabled_passes,
             cache: self.target().l2_bytes,
         };
-        let mut report = FusionReport { isa: self.isa().name().to_owned(), ..FusionReport::new(&subject) };
+        let precision = Some(self.options().precision).filter(|p| *p != Precision::F32).map(Precision::name);
+        let tiles = if self.target().amx { ", amx" } else { "" };
+        let isa = format!("{}{tiles}", self.isa().name());
+        let mut report = FusionReport { isa, precision, ..FusionReport::new(&subject) };
         for (i, group) in report.groups.iter_mut().enumerate() {
+            group.computes = self.computes(i).iter().map(|c| (*c).to_owned()).collect();
             let loops = self.scalar_loops(i);
             group.scalar_loops = loops.iter().map(|l| format!("{}: {}", l.var, l.why)).collect();
             group.scalar_steps = loops.iter().map(|l| l.steps).collect();
@@ -249,6 +261,7 @@ impl FusionReport {
             compare: None,
             measured: None,
             isa: String::new(),
+            precision: None,
             disabled_passes: subject.disabled_passes.to_vec(),
             folded: subject.ops.folded,
             compiled: Totals::of(subject.unit),
@@ -369,6 +382,7 @@ fn groups(subject: &Subject<'_>, members: &[Vec<usize>], traffic: &[Traffic]) ->
                 flops,
                 read_bytes: read,
                 written_bytes: written,
+                computes: Vec::new(),
                 scalar_loops: Vec::new(),
                 scalar_steps: Vec::new(),
                 steps: work(&nest.body) as f64,

@@ -114,6 +114,15 @@ impl FusionReport {
             let (runs, all) = (measured.runs, ms(measured.nests_ms));
             writeln!(text, " time         {all} ms in nests (medians of {runs} runs)")?;
         }
+        if let Some(precision) = self.precision {
+            let nests =
+                self.groups.iter().filter(|g| g.computes.iter().any(|c| c.starts_with(precision))).count();
+            let which = match nests {
+                0 => "no nest computes in it, as none would be faster here".to_owned(),
+                n => format!("{n} of {} nests compute in it", self.nests),
+            };
+            writeln!(text, " precision    {precision} was allowed: {which}")?;
+        }
         if self.folded > 0 {
             writeln!(text, " folded       {} operations were computed at compile time", self.folded)?;
         }
@@ -207,6 +216,9 @@ fn box_lines(group: &Group, roofline: Option<&Roofline>, steps: f64) -> Vec<Stri
     }
     if !last.is_empty() {
         lines.push(last.trim_start().to_owned());
+    }
+    if !group.computes.is_empty() {
+        lines.push(format!("multiplies {}", group.computes.join(", ")));
     }
     lines.extend(scalar_line(group, steps));
     lines

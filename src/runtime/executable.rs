@@ -263,6 +263,12 @@ impl Executable {
         self.inner.code.stats()
     }
 
+    /// What a nest multiplies in dot products, other than numbers of `f32` and wider: `bf16` (see
+    /// [`crate::options::Precision`]), `int8`; in matrix tiles `bf16 in tiles`, `int8 in tiles`. Empty if there is no such nest.
+    pub fn computes(&self, nest: usize) -> &[&'static str] {
+        self.inner.code.nests().get(nest).map_or(&[], |n| &n.computes)
+    }
+
     /// The loops of a nest that are not parts of vector kernels. Empty if there is no such nest.
     pub fn scalar_loops(&self, nest: usize) -> &[ScalarLoop] {
         self.inner.code.nests().get(nest).map_or(&[], |n| &n.scalar_loops)

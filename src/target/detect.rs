@@ -48,6 +48,37 @@ pub(super) fn vnni(isa: Isa) -> bool {
     }
 }
 
+/// Whether vectors of a tier have dot products of pairs of `bf16` that are faster than multiply-adds of `f32`.
+///
+/// AMD's cores from Zen 4 on issue two `vdpbf16ps` per cycle where they issue two `vfmadd231ps` of the same width, which
+/// is twice as many products (measured on Zen 5, 512 bits: 5.4 of either per nanosecond, latencies of 6 and 4 cycles).
+/// Intel's (Sapphire Rapids, Granite Rapids) split it: 109 GFLOP/s, where multiply-adds of `f32` reach 229.
+pub(super) fn fast_bf16(isa: Isa) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        match isa {
+            Isa::Simd128 | Isa::Avx2 => false,
+            Isa::Avx512 => is_x86_feature_detected!("avx512bf16") && vendor() == *b"AuthenticAMD",
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = isa;
+        false
+    }
+}
+
+/// Who made the CPU.
+#[cfg(target_arch = "x86_64")]
+fn vendor() -> [u8; 12] {
+    let words = std::arch::x86_64::__cpuid(0);
+    let mut name = [0; 12];
+    for (part, word) in name.chunks_mut(4).zip([words.ebx, words.edx, words.ecx]) {
+        part.copy_from_slice(&word.to_le_bytes());
+    }
+    name
+}
+
 /// Whether 128-bit vectors have a fused multiply-add.
 pub(super) fn fma() -> bool {
     #[cfg(target_arch = "x86_64")]

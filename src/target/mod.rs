@@ -4,7 +4,11 @@
 
 use crate::error::{Error, Result};
 
+mod amx;
 mod detect;
+
+#[doc(hidden)]
+pub use amx::assume as assume_tiles;
 
 /// A tier of vector instructions. Ordered: a tier includes those before it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -52,6 +56,17 @@ impl Isa {
         self <= Isa::host() && detect::vnni(self)
     }
 
+    /// Whether code in vectors of this tier may use matrix tiles, AMX: the CPU has them, with products of bytes and of `bf16`,
+    /// and the system grants them to this process.
+    pub fn host_has_tiles(self) -> bool {
+        self == Isa::Avx512 && self.host_has_vnni() && amx::available()
+    }
+
+    /// Whether the CPU multiplies pairs of `bf16` in vectors of this tier, and faster than it multiplies `f32`.
+    pub fn host_has_fast_bf16(self) -> bool {
+        self <= Isa::host() && detect::fast_bf16(self)
+    }
+
     /// `f32` elements of a vector register.
     pub const fn f32_lanes(self) -> usize {
         match self {
@@ -79,6 +94,13 @@ pub struct Target {
     pub fma: bool,
     /// Whether code of the tier may use dot products of bytes: AVX-VNNI with 256 bits, AVX512_VNNI with 512.
     pub vnni: bool,
+    /// Whether contractions may compute in `bf16`, with dot products of pairs (AVX512_BF16): where that was asked for
+    /// ([`crate::options::Precision`]) and is faster than `f32`.
+    pub bf16: bool,
+    /// Whether code may use matrix tiles, AMX, to multiply bytes.
+    pub amx: bool,
+    /// Whether contractions may compute in `bf16` in matrix tiles: where that was asked for.
+    pub amx_bf16: bool,
     /// Bytes of the first-level data cache of a core.
     pub l1_bytes: usize,
     /// Bytes of the second-level cache of a core.
@@ -113,6 +135,9 @@ impl Target {
         Ok(Target {
             isa,
             vnni: detect::vnni(isa),
+            bf16: detect::fast_bf16(isa),
+            amx: isa.host_has_tiles(),
+            amx_bf16: isa.host_has_tiles(),
             fma: detect::fma(),
             l1_bytes,
             l2_bytes,

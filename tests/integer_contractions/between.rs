@@ -3,7 +3,7 @@
 use nestjit::graph::{Format, Graph, Op, PoolKind, ValueId, Window};
 use nestjit::{Compiler, DType, Options, Tensor};
 
-use crate::cases::Maker;
+use crate::maker::Maker;
 use crate::{Allowed, check, rewritten};
 
 const SCALE: f32 = 0.37;

@@ -3,6 +3,7 @@
 
 mod between;
 mod cases;
+mod maker;
 mod models;
 mod refusals;
 

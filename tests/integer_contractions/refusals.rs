@@ -3,7 +3,7 @@
 use nestjit::graph::{Format, Op, ValueId, Window};
 use nestjit::{DType, Tensor};
 
-use crate::cases::{Form, Maker, Zero};
+use crate::maker::{Form, Maker, Zero};
 use crate::{contractions, rewritten};
 
 /// The codes and words of what the pass says of a graph, which has one contraction and keeps it.

@@ -53,6 +53,8 @@ pub(super) struct CompiledNest {
     /// What a nonzero status means: status `i + 1` is a failure of check `i`. Buffers are those of the nest that was
     /// compiled.
     pub checks: Vec<Check>,
+    /// What kernels multiply in instructions made for that.
+    pub computes: Vec<&'static str>,
     /// Loops that are not parts of kernels, and why.
     pub scalar_loops: Vec<ScalarLoop>,
     /// How often innermost statements that are not parts of kernels run in one execution.
@@ -191,11 +193,12 @@ pub(super) fn compile_nest(
         kernels: Vec::new(),
         scratch_bytes: 0,
         checks: Vec::new(),
+        computes: Vec::new(),
         scalar_loops: Vec::new(),
         scalar_steps: 0.0,
     };
     let (extents, env, sites) = (Extents::of(&nest.body), compiler.env, check_sites(&nest.body));
-    let tier = x86::Tier::of(env.target.isa, env.target.vnni);
+    let tier = x86::Tier::of(env.target);
     let machine = match tier {
         Some(tier) => tier.machine(),
         None => Machine {
@@ -204,6 +207,9 @@ pub(super) fn compile_nest(
             fma: env.fma(),
             scale: false,
             dot: false,
+            bf16: false,
+            tiles: false,
+            bf16_tiles: false,
         },
     };
     for (i, segment) in segments(&nest.body).into_iter().enumerate() {
@@ -221,6 +227,7 @@ pub(super) fn compile_nest(
             plan.regions.iter_mut().for_each(|r| prefetch::insert(&mut r.kernel, &constant));
         }
         for region in &plan.regions {
+            region.kernel.computes(&mut compiled.computes);
             let name = format!("{}.kernel{}", nest.name, compiled.kernels.len());
             let mut function = match tier {
                 Some(tier) => compiler.emit_kernel(&name, &region.kernel, tier)?,

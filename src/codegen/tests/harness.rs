@@ -18,6 +18,9 @@ pub(in crate::codegen) fn target() -> Target {
         isa: Isa::Simd128,
         fma,
         vnni: false,
+        bf16: false,
+        amx: false,
+        amx_bf16: false,
         l1_bytes: 32 << 10,
         l2_bytes: 1 << 20,
         l3_bytes: 8 << 20,
@@ -294,7 +297,7 @@ pub(in crate::codegen) fn wide_targets() -> Vec<Target> {
     let has = Isa::host();
     [Isa::Avx2, Isa::Avx512]
         .into_iter()
-        .filter(|isa| *isa <= has && crate::codegen::vcode::x86::Tier::of(*isa, false).is_some())
+        .filter(|isa| *isa <= has && *isa <= Isa::WIDEST_EMITTED)
         .map(|isa| Target { isa, vnni: isa.host_has_vnni(), ..target() })
         .collect()
 }

@@ -4,6 +4,7 @@ mod aarch64;
 mod computed;
 mod cuts;
 mod dot;
+mod dot_halves;
 mod extreme;
 mod halves;
 pub(super) mod harness;

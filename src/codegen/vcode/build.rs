@@ -4,14 +4,17 @@
 //! Values are registers that are assigned once; *variables* (accumulators, local buffers) are registers that
 //! [`Builder::assign`] changes. Reuse is per straight-line block and knows about both.
 
+mod dot;
+
 use nestjit_ir::BufId;
 
 use super::hoist::hoist;
 use super::select::Machine;
 use super::split::split;
+use super::tiles::{TileInst, settle};
 use super::{
-    Access, Arg, ArgId, BinaryOp, Bound, Class, Cmp, Combine, Counter, Guard, Inst, Int, Kernel, Narrowing,
-    Reg, ShiftOp, Shuffle, Terms, UnaryOp, Widening,
+    Access, Arg, ArgId, BinaryOp, Bound, Class, Cmp, Combine, Counter, DotKind, Guard, Inst, Int, Kernel,
+    Narrowing, Reg, ShiftOp, Shuffle, Terms, UnaryOp, Widening,
 };
 use crate::codegen::hash::FastMap;
 
@@ -30,7 +33,7 @@ enum Key {
     Shift(ShiftOp, Version, u8),
     Shuffle(Shuffle, Version, Version),
     Fma(Version, Version, Version),
-    Dot(Version, Version, Version),
+    Dot(DotKind, Version, Version, Version),
     Lookup(Box<Access>, Version),
     Widen(Widening, Version, bool),
     Narrow(Narrowing, Version, Version),
@@ -75,8 +78,13 @@ pub(in crate::codegen) struct Builder {
     fma: bool,
     /// Whether it has [`BinaryOp::Scale`].
     scale: bool,
-    /// Whether it has [`Inst::Dot`].
+    /// Whether it has [`DotKind::Bytes`].
     dot: bool,
+    /// Whether it has [`DotKind::Bf16`].
+    bf16: bool,
+    /// Whether it has matrix tiles, and whether these may multiply `bf16`.
+    tiles: bool,
+    bf16_tiles: bool,
     /// The open blocks, innermost last.
     blocks: Vec<Block>,
     /// Empty maps that have grown for blocks which are closed.
@@ -102,6 +110,9 @@ impl Builder {
             fma: machine.fma,
             scale: machine.scale,
             dot: machine.dot,
+            bf16: machine.bf16,
+            tiles: machine.tiles,
+            bf16_tiles: machine.bf16_tiles,
             blocks: vec![Block { known: values(), ..Block::default() }],
             spare: Vec::new(),
             versions: Vec::new(),
@@ -128,6 +139,18 @@ impl Builder {
         self.dot
     }
 
+    pub fn has_tiles(&self) -> bool {
+        self.tiles
+    }
+
+    pub fn has_bf16_tiles(&self) -> bool {
+        self.bf16_tiles
+    }
+
+    pub fn has_bf16_dot(&self) -> bool {
+        self.bf16
+    }
+
     pub fn class(&self, reg: Reg) -> Class {
         self.kernel.class(reg)
     }
@@ -143,6 +166,7 @@ impl Builder {
         self.kernel.body = self.close();
         hoist(&mut self.kernel.body, self.kernel.regs.len(), registers);
         split(&mut self.kernel);
+        settle(&mut self.kernel.body);
         self.kernel
     }
 
@@ -241,6 +265,17 @@ impl Builder {
     pub fn store(&mut self, src: Reg, to: Access) {
         let buf = to.buf;
         self.push(Inst::Store { src, to });
+        self.written(buf);
+    }
+
+    /// Appends an instruction on matrix tiles.
+    pub fn tile(&mut self, inst: TileInst) {
+        let stored = if let TileInst::Store { to, .. } = &inst { Some(to.buf) } else { None };
+        self.push(Inst::Tile(inst));
+        stored.into_iter().for_each(|buf| self.written(buf));
+    }
+
+    fn written(&mut self, buf: BufId) {
         match self.kernel.written.iter().position(|b| *b == buf) {
             Some(at) => self.stored[at] = self.now,
             None => {
@@ -298,30 +333,10 @@ impl Builder {
         self.value(self.kernel.class(a), key, |dst| Inst::Fma { dst, a, b, c })
     }
 
-    /// `c` plus the dot product of four bytes in each lane, unsigned ones of `a` and signed ones of `b`.
-    pub fn dot(&mut self, a: Reg, b: Reg, c: Reg) -> Reg {
-        if !self.dot {
-            return [false, true].into_iter().fold(c, |sum, odd| {
-                let products = self.pair_dot(a, b, odd);
-                self.binary(BinaryOp::IntAdd, sum, products)
-            });
-        }
-        let key = Key::Dot(self.version(a), self.version(b), self.version(c));
-        self.value(Class::I32, key, |dst| Inst::Dot { dst, a, b, c })
-    }
-
     /// The bytes of a table of 256 that the low 8 bits of `index` count.
     pub fn lookup(&mut self, table: Access, index: Reg) -> Reg {
         let key = Key::Lookup(Box::new(table.clone()), self.version(index));
         self.value(Class::I32, key, |dst| Inst::Lookup { dst, index, table })
-    }
-
-    /// The dot product of the even bytes or of the odd ones, as numbers of 16 bits, whose products and sums are exact. To
-    /// take bytes apart is done once for all products that they are in.
-    fn pair_dot(&mut self, a: Reg, b: Reg, odd: bool) -> Reg {
-        let a = self.unary(UnaryOp::Bytes { odd, signed: false }, a);
-        let b = self.unary(UnaryOp::Bytes { odd, signed: true }, b);
-        self.binary(BinaryOp::PairDot, a, b)
     }
 
     /// Half of the lanes, twice as wide.
@@ -384,19 +399,6 @@ impl Builder {
         }
     }
 
-    /// `dst = dst + dot(a, b)` for a variable.
-    pub fn dot_accumulate(&mut self, dst: Reg, a: Reg, b: Reg) {
-        if !self.dot {
-            for odd in [false, true] {
-                let products = self.pair_dot(a, b, odd);
-                self.update(BinaryOp::IntAdd, dst, products);
-            }
-            return;
-        }
-        self.push(Inst::Dot { dst, a, b, c: dst });
-        self.changed(dst);
-    }
-
     /// `dst = dst op b` for a variable.
     pub fn update(&mut self, op: BinaryOp, dst: Reg, b: Reg) {
         self.push(Inst::Binary { op, dst, a: dst, b });
@@ -457,7 +459,16 @@ mod tests {
 
     #[test]
     fn what_is_known_holds_until_stores_loops_and_assignments() {
-        let mut b = Builder::new(Machine { lanes: 4, registers: 16, fma: true, scale: false, dot: false });
+        let mut b = Builder::new(Machine {
+            lanes: 4,
+            registers: 16,
+            fma: true,
+            scale: false,
+            dot: false,
+            bf16: false,
+            tiles: false,
+            bf16_tiles: false,
+        });
         let at = |b: &mut Builder, buf: u32| {
             let address = Address { base: ArgId(buf), terms: b.terms(&[(Counter(0), 16)]), offset: 0 };
             Access { address, stride: 4, ty: MemType::F32, lanes: 4, buf: BufId(buf) }

@@ -5,6 +5,7 @@
 
 use nestjit_ir::BufId;
 
+use super::tiles::TileInst;
 use super::{Bound, Counter, Inst, Reg};
 
 /// Hoists in every innermost loop of a block that uses registers with numbers below `count`, for a machine with this
@@ -115,7 +116,7 @@ impl Hoister {
     fn survey(&mut self, body: &[Inst]) {
         for inst in body {
             match inst {
-                Inst::Store { to, .. } => {
+                Inst::Store { to, .. } | Inst::Tile(TileInst::Store { to, .. }) => {
                     if !self.written.contains(&to.buf) {
                         self.written.push(to.buf);
                     }

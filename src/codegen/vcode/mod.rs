@@ -10,11 +10,13 @@
 pub(super) mod build;
 pub(super) mod clif;
 mod hoist;
+mod kernel;
 mod ops;
 pub(super) mod prefetch;
 mod print;
 pub(super) mod select;
 mod split;
+pub(super) mod tiles;
 pub(super) mod x86;
 
 use std::rc::Rc;
@@ -22,7 +24,10 @@ use std::rc::Rc;
 use nestjit_ir::{Affine, BufId, Expr};
 use smallvec::SmallVec;
 
-pub(super) use self::ops::{BinaryOp, Cmp, Combine, Narrowing, ShiftOp, Shuffle, UnaryOp, Widening};
+use self::tiles::TileInst;
+
+pub(super) use self::kernel::Kernel;
+pub(super) use self::ops::{BinaryOp, Cmp, Combine, DotKind, Narrowing, ShiftOp, Shuffle, UnaryOp, Widening};
 
 /// A virtual vector register.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -84,7 +89,7 @@ impl Class {
 pub(super) enum MemType {
     F32,
     F64,
-    /// 32 bits of any integer, or four bytes at once for [`Inst::Dot`].
+    /// 32 bits of any integer, or what [`Inst::Dot`] takes of an operand at once.
     I32,
     /// 64 bits of any integer.
     I64,
@@ -244,6 +249,8 @@ pub(super) enum Inst {
         src: Reg,
         to: Access,
     },
+    /// Of a matrix product. Only where [`select::Machine::tiles`] says so.
+    Tile(TileInst),
     /// Brings the line of an address, which need not exist, into a cache.
     Prefetch {
         at: Access,
@@ -284,9 +291,10 @@ pub(super) enum Inst {
         b: Reg,
         c: Reg,
     },
-    /// `c` plus the sum of the products of the four bytes of `a`, which are unsigned, with those of `b`, which are signed;
-    /// on integers of 32 bits, wrapping. Only where [`select::Machine::dot`] says so.
+    /// `c` plus the products of what each lane of `a` and of `b`, which are integers of 32 bits, is made of. Only where
+    /// [`select::Machine::dot`] or [`select::Machine::bf16`] says so.
     Dot {
+        kind: DotKind,
         dst: Reg,
         a: Reg,
         b: Reg,
@@ -365,7 +373,8 @@ impl Inst {
     #[inline]
     pub fn dst(&self) -> Option<Reg> {
         match self {
-            Inst::Store { .. } | Inst::Prefetch { .. } | Inst::IfAny { .. } | Inst::Loop { .. } => None,
+            Inst::Store { .. } | Inst::Tile(_) | Inst::Prefetch { .. } => None,
+            Inst::IfAny { .. } | Inst::Loop { .. } => None,
             Inst::Const { dst, .. }
             | Inst::Load { dst, .. }
             | Inst::LoadGuarded { dst, .. }
@@ -400,6 +409,7 @@ impl Inst {
         match self {
             Inst::Const { .. }
             | Inst::Load { .. }
+            | Inst::Tile(_)
             | Inst::Prefetch { .. }
             | Inst::Iota { .. }
             | Inst::Loop { .. } => {}
@@ -431,6 +441,7 @@ impl Inst {
         match self {
             Inst::Const { .. }
             | Inst::Load { .. }
+            | Inst::Tile(_)
             | Inst::Prefetch { .. }
             | Inst::Iota { .. }
             | Inst::Loop { .. } => {}
@@ -453,28 +464,5 @@ impl Inst {
             Inst::Select { mask, a, b, .. } => [mask, a, b].into_iter().for_each(f),
             Inst::Call { args, .. } => args.iter_mut().for_each(f),
         }
-    }
-}
-
-/// A function at the SIMD level.
-#[derive(Clone, PartialEq, Default, Debug)]
-pub(super) struct Kernel {
-    /// Lanes of a register whose lanes have 32 bits.
-    pub lanes: usize,
-    pub args: Vec<Arg>,
-    /// The class of each register.
-    pub regs: Vec<Class>,
-    pub counters: u32,
-    /// Scratch memory that [`Arg::Scratch`] points to.
-    pub scratch_bytes: usize,
-    /// Buffers that the kernel writes.
-    pub written: Vec<BufId>,
-    pub body: Vec<Inst>,
-}
-
-impl Kernel {
-    /// The class of a register.
-    pub fn class(&self, reg: Reg) -> Class {
-        self.regs[reg.0 as usize]
     }
 }

@@ -93,6 +93,43 @@ impl Narrowing {
     }
 }
 
+/// What a lane of 32 bits holds of either operand of a dot product, and what its sum is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(in crate::codegen) enum DotKind {
+    /// Four bytes, those of the first operand unsigned and those of the second signed; the sum is an integer of 32 bits, which
+    /// wraps.
+    Bytes,
+    /// Two `bf16`; the sum is an `f32`. Both products, which are exact, are added one after the other, the upper one first or
+    /// the lower one; each addition rounds to nearest even. Denormal operands and results count as 0.
+    Bf16,
+}
+
+impl DotKind {
+    /// How many products are added up.
+    pub const fn products(self) -> usize {
+        match self {
+            DotKind::Bytes => 4,
+            DotKind::Bf16 => 2,
+        }
+    }
+
+    /// What is multiplied, for reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            DotKind::Bytes => "int8",
+            DotKind::Bf16 => "bf16",
+        }
+    }
+
+    /// The class of the sum.
+    pub const fn class(self) -> Class {
+        match self {
+            DotKind::Bytes => Class::I32,
+            DotKind::Bf16 => Class::F32,
+        }
+    }
+}
+
 /// Operations on two registers of one class. Those on floating-point numbers are on `f32` and `f64`, those on integers on
 /// both widths where they do not say otherwise.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

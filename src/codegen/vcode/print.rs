@@ -2,7 +2,10 @@
 
 use std::fmt::{Display, Formatter, Result, Write};
 
-use super::{Access, Arg, ArgId, Bound, Class, Counter, Guard, Inst, Int, Kernel, MemType, Reg, Shuffle};
+use super::tiles::TileInst;
+use super::{
+    Access, Arg, ArgId, Bound, Class, Counter, DotKind, Guard, Inst, Int, Kernel, MemType, Reg, Shuffle,
+};
 
 impl Display for Reg {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
@@ -133,6 +136,7 @@ fn block(f: &mut Formatter<'_>, kernel: &Kernel, body: &[Inst], depth: usize) ->
                 writeln!(f, " else {otherwise}")?;
             }
             Inst::Store { src, to } => writeln!(f, "store {src}, {to}")?,
+            Inst::Tile(tile) => writeln!(f, "{tile}")?,
             Inst::Prefetch { at, to } => writeln!(f, "prefetch {at} to {to:?}")?,
             Inst::Copy { dst, a } => writeln!(f, "{dst} = {a}")?,
             Inst::Unary { op, dst, a } => writeln!(f, "{dst} = {op:?} {a}")?,
@@ -148,7 +152,10 @@ fn block(f: &mut Formatter<'_>, kernel: &Kernel, body: &[Inst], depth: usize) ->
                 writeln!(f, "{dst} = {name} {a}, {b}")?;
             }
             Inst::Fma { dst, a, b, c } => writeln!(f, "{dst} = Fma {a}, {b}, {c}")?,
-            Inst::Dot { dst, a, b, c } => writeln!(f, "{dst} = Dot {a}, {b}, {c}")?,
+            Inst::Dot { kind: DotKind::Bytes, dst, a, b, c } => writeln!(f, "{dst} = Dot {a}, {b}, {c}")?,
+            Inst::Dot { kind: DotKind::Bf16, dst, a, b, c } => {
+                writeln!(f, "{dst} = DotBf16 {a}, {b}, {c}")?;
+            }
             Inst::Lookup { dst, index, table } => writeln!(f, "{dst} = lookup {index} in {table}")?,
             Inst::Widen { op, dst, a, upper } => {
                 let half = if *upper { "Upper" } else { "Lower" };
@@ -179,4 +186,19 @@ fn block(f: &mut Formatter<'_>, kernel: &Kernel, body: &[Inst], depth: usize) ->
         }
     }
     Ok(())
+}
+
+impl Display for TileInst {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self {
+            TileInst::Configure(shapes) => {
+                write!(f, "tiles")?;
+                shapes.0.iter().try_for_each(|(rows, bytes)| write!(f, " {rows}x{bytes}"))
+            }
+            TileInst::Release => write!(f, "release tiles"),
+            TileInst::Load { tile, from } => write!(f, "t{tile} = load {from} rows {} apart", from.stride),
+            TileInst::Store { tile, to } => write!(f, "store t{tile}, {to} rows {} apart", to.stride),
+            TileInst::Dot { of, sum, a, b } => write!(f, "t{sum} += {of:?} t{a}, t{b}"),
+        }
+    }
 }

@@ -9,37 +9,21 @@ use std::collections::{HashMap, HashSet};
 
 use nestjit_ir::{BufId, Index, Kind, Load, Program, Role, Var};
 
-use super::dot::{GROUP, Group, groups};
+use super::dot::{Group, Products, groups};
 use super::jam::{PointKind, Split};
 use super::leaf::{Contraction, Leaf, OutputLoop};
-use super::order;
+use super::machine::Machine;
+use super::{matrix, order};
 use crate::lanes;
 use crate::passes::loops::stride;
-use crate::target::Target;
 
-/// What the choice depends on of the machine.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Machine {
-    /// `f32` elements of a vector register.
-    pub lanes: usize,
-    /// Vector registers.
-    pub registers: usize,
-    /// Bytes of the first and second level caches.
-    pub caches: [f64; 2],
-    /// Whether dot products of bytes are single instructions.
-    pub dot: bool,
-}
-
-impl Machine {
-    /// The part of a target that the choice depends on.
-    pub fn of(target: &Target) -> Machine {
-        Machine {
-            lanes: target.isa.f32_lanes(),
-            registers: target.isa.vector_registers(),
-            caches: [target.l1_bytes as f64, target.l2_bytes as f64],
-            dot: target.vnni,
-        }
-    }
+/// Where the sums of a tile are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum TileKind {
+    /// In vector registers.
+    Vectors,
+    /// In matrix tiles: see [`super::matrix`].
+    Matrix,
 }
 
 /// A chosen register tile.
@@ -49,6 +33,8 @@ pub(super) struct Tile {
     pub columns: (Var, usize),
     /// The loop of the rows, if there is one to tile.
     pub rows: Option<(Var, usize)>,
+    /// Where its sums are.
+    pub kind: TileKind,
     /// Estimated cycles for the whole leaf.
     pub cost: f64,
 }
@@ -58,9 +44,13 @@ impl Tile {
     pub fn splits(&self, machine: &Machine) -> Vec<(Var, Split)> {
         let vectors = self.columns.1.div_ceil(machine.lanes);
         let rows = self.rows.map_or(1, |r| r.1);
-        let kind = if vectors > rows { PointKind::Chunks(machine.lanes) } else { PointKind::Vector };
-        let mut splits = vec![(self.columns.0, Split { tile: self.columns.1, kind })];
-        splits.extend(self.rows.map(|(v, tile)| (v, Split { tile, kind: PointKind::Rows })));
+        let (columns, rows) = match self.kind {
+            TileKind::Matrix => (PointKind::Vector, PointKind::Block),
+            TileKind::Vectors if vectors > rows => (PointKind::Chunks(machine.lanes), PointKind::Rows),
+            TileKind::Vectors => (PointKind::Vector, PointKind::Rows),
+        };
+        let mut splits = vec![(self.columns.0, Split { tile: self.columns.1, kind: columns })];
+        splits.extend(self.rows.map(|(v, tile)| (v, Split { tile, kind: rows })));
         splits
     }
 }
@@ -88,20 +78,42 @@ const SET_DISTANCE: usize = 4096;
 const SET_SHARE: f64 = 0.75;
 
 /// The best tile for a leaf; `None` if computing the dot products one by one is estimated to be as good.
-/// Loops in `fixed` are already cut; other loops in `taken` are around tiles that cutting them would multiply.
+/// Loops in `fixed` are already cut; other loops in `taken` are around tiles that cutting them would multiply, those in
+/// `shared` around other leaves.
 pub(super) fn choose(
     program: &Program,
     leaf: &Leaf,
     machine: &Machine,
     fixed: &HashMap<Var, Split>,
     taken: &HashSet<Var>,
+    shared: &HashSet<Var>,
 ) -> Option<Tile> {
+    best(program, leaf, machine, fixed, taken, shared).map(|(tile, _)| tile)
+}
+
+/// The best tile for a leaf by itself, and the estimated cycles with it, or without one, for computing and for bringing
+/// operands into the caches.
+pub(super) fn estimate(program: &Program, leaf: &Leaf, machine: &Machine) -> (Option<Tile>, f64) {
+    match best(program, leaf, machine, &HashMap::new(), &HashSet::new(), &HashSet::new()) {
+        Some((tile, cycles)) => (Some(tile), cycles),
+        None => (None, untiled(program, leaf, machine)),
+    }
+}
+
+fn best(
+    program: &Program,
+    leaf: &Leaf,
+    machine: &Machine,
+    fixed: &HashMap<Var, Split>,
+    taken: &HashSet<Var>,
+    shared: &HashSet<Var>,
+) -> Option<(Tile, f64)> {
     let fixed_rows = leaf.path.iter().find_map(|l| fixed.get(&l.var).map(|s| (l, s.tile)));
     // The best tile of each width: the traffic of panels, which depends on the width above all, comes on top.
     let mut best: Vec<Tile> = Vec::new();
     let free: Vec<&OutputLoop> = leaf.path.iter().rev().filter(|l| !taken.contains(&l.var)).collect();
     for &columns in free.iter().filter(|l| usable_columns(program, leaf, machine, l)) {
-        let model = Model::new(program, leaf, machine, columns.var);
+        let model = Model::new(program, leaf, machine, columns.var, TileKind::Vectors);
         let mut consider = |rows: Option<Rows<'_>>| {
             for vectors in 1..=columns.extent.div_ceil(machine.lanes) {
                 if !model.fits(rows.map_or(1, |r| r.tile), vectors) {
@@ -110,7 +122,8 @@ pub(super) fn choose(
                 let width = (vectors * machine.lanes).min(columns.extent);
                 let cost = model.cost(columns, width, rows);
                 let rows = rows.map(|r| (r.of.var, r.tile));
-                let tile = Tile { columns: (columns.var, width), rows, cost };
+                let kind = TileKind::Vectors;
+                let tile = Tile { columns: (columns.var, width), rows, kind, cost };
                 match best.iter_mut().find(|b| b.columns == tile.columns) {
                     Some(b) if cost < b.cost => *b = tile,
                     Some(_) => {}
@@ -134,17 +147,19 @@ pub(super) fn choose(
     let least = best.iter().map(|t| t.cost).fold(f64::INFINITY, f64::min);
     let whole = |t: &Tile| t.cost + EXPOSED * order::misses(program, leaf, t, machine);
     let costs = best.into_iter().filter(|t| t.cost <= WORTH * least).map(|t| (whole(&t), t));
-    let (_, mut best) = costs.min_by(|a, b| a.0.total_cmp(&b.0))?;
+    let matrix = matrix::choose(program, leaf, machine, &|v| fixed.contains_key(&v) || shared.contains(&v))
+        .map(|t| (whole(&t), t));
+    let (cycles, mut best) = costs.chain(matrix).min_by(|a, b| a.0.total_cmp(&b.0))?;
     if best.cost >= untiled(program, leaf, machine) {
         return None;
     }
     if fixed_rows.is_some() {
         best.rows = None;
     }
-    Some(best)
+    Some((best, cycles))
 }
 
-fn usable_columns(program: &Program, leaf: &Leaf, machine: &Machine, l: &OutputLoop) -> bool {
+pub(super) fn usable_columns(program: &Program, leaf: &Leaf, machine: &Machine, l: &OutputLoop) -> bool {
     // A copy for each lane of the locals that the loop encloses stays in the second-level cache.
     let copies = machine.lanes.min(l.extent) * leaf.enclosed_bytes(program, l.var);
     l.jammable && l.vectorizable && l.extent > 1 && copies as f64 <= machine.caches[1] / 2.0
@@ -169,7 +184,7 @@ struct Rows<'a> {
 }
 
 /// The cost model for one choice of the vectorised loop.
-struct Model<'a> {
+pub(super) struct Model<'a> {
     leaf: &'a Leaf,
     machine: &'a Machine,
     contractions: Vec<Steps<'a>>,
@@ -213,7 +228,13 @@ struct Operand<'a> {
 }
 
 impl<'a> Model<'a> {
-    fn new(program: &Program, leaf: &'a Leaf, machine: &'a Machine, columns: Var) -> Model<'a> {
+    pub fn new(
+        program: &Program,
+        leaf: &'a Leaf,
+        machine: &'a Machine,
+        columns: Var,
+        kind: TileKind,
+    ) -> Model<'a> {
         let unit = |buf, index: &[Index]| matches!(stride(program, buf, index, columns), Some(0 | 1));
         let mut copies = 0.0;
         let overlaps = |load: &Load, c: &Contraction| {
@@ -235,24 +256,25 @@ impl<'a> Model<'a> {
             }
             let contiguous = packed || unit(load.buf, &load.index);
             let size = program.buf(load.buf).dtype.size();
-            let bytes = size * if group.is_some() { GROUP } else { 1 };
+            let bytes = size * group.map_or(1, |g| g.size());
             let widened = bytes < size_of::<f32>();
             Operand { load, bytes, along, contiguous, widened, overlaps: overlaps(load, c) }
         };
-        let groups = groups(program, leaf, columns);
-        let spread = !machine.dot && groups.iter().any(Option::is_some);
+        let groups = groups(program, leaf, columns, (machine, kind));
+        let spread = !machine.dot && groups.iter().flatten().any(|g| g.of == Products::Bytes);
         let contractions = leaf
             .contractions
             .iter()
             .zip(groups)
             .map(|(c, group)| {
                 let registers = lanes::registers(c.sum);
-                let (cycles, latency) = match (group, c.sum.kind()) {
-                    (Some(_), _) if machine.dot => (0.5, 5.0),
-                    (Some(_), _) => (DOT_CYCLES, 5.0),
+                let (cycles, latency) = match (group.map(|g| g.of), c.sum.kind()) {
+                    (Some(Products::Halves), _) => (0.5, 6.0),
+                    (Some(Products::Bytes), _) if machine.dot => (0.5, 5.0),
+                    (Some(Products::Bytes), _) => (DOT_CYCLES, 5.0),
                     (None, Kind::Float) => (0.5, 4.0),
                     // Bytes are widened, then one instruction multiplies and adds.
-                    (None, _) if c.bytes && machine.dot => (1.0, 5.0),
+                    (None, _) if c.products == Some(Products::Bytes) && machine.dot => (1.0, 5.0),
                     // Multiplied and added by two instructions, the first of which is slow.
                     (None, Kind::Signed | Kind::Unsigned | Kind::Bool) => (2.0, 4.0),
                 };
@@ -271,7 +293,7 @@ impl<'a> Model<'a> {
     }
 
     /// Cycles of the epilogue for each vector of a tile of so many rows.
-    fn epilogue(&self, rows: Option<Var>, height: f64) -> f64 {
+    pub fn epilogue(&self, rows: Option<Var>, height: f64) -> f64 {
         let lanes = self.machine.lanes as f64;
         let apart = self.apart.iter().map(|along| match rows {
             Some(rows) if height > 1.0 && along.contains(&rows) => {
@@ -281,6 +303,11 @@ impl<'a> Model<'a> {
             _ => lanes,
         });
         self.epilogue + apart.sum::<f64>()
+    }
+
+    /// Cycles for copying operands into another layout.
+    pub fn copies(&self) -> f64 {
+        self.copies
     }
 
     /// Whether accumulators, operands and the epilogue's temporaries fit into the registers.
@@ -387,7 +414,7 @@ impl<'a> Model<'a> {
 }
 
 /// Tile sizes and how many of each.
-fn parts(extent: usize, tile: usize) -> Vec<(usize, usize)> {
+pub(super) fn parts(extent: usize, tile: usize) -> Vec<(usize, usize)> {
     let mut parts = Vec::with_capacity(2);
     if extent / tile > 0 {
         parts.push((tile, extent / tile));

@@ -27,6 +27,8 @@ pub(in crate::passes) struct Split {
 pub(in crate::passes) enum PointKind {
     /// Unrolled rows.
     Rows,
+    /// Rows of a block that stays in memory: a loop.
+    Block,
     /// One vector loop, innermost.
     Vector,
     /// Vector loops of this many lanes, each within an unrolled loop outside the rows: for tiles that have
@@ -173,8 +175,9 @@ impl Jam<'_> {
         };
         let index = match split.kind {
             // A single row needs no loop.
-            PointKind::Rows | PointKind::Group if tile == 1 => base,
+            PointKind::Rows | PointKind::Block | PointKind::Group if tile == 1 => base,
             PointKind::Group => base.add(&point(self.program, "g", tile, LoopKind::Unrolled, 3).into()),
+            PointKind::Block => base.add(&point(self.program, "i", tile, LoopKind::Serial, 1).into()),
             PointKind::Rows => base.add(&point(self.program, "i", tile, LoopKind::Unrolled, 1).into()),
             PointKind::Chunks(lanes) if tile.is_multiple_of(lanes) && tile > lanes => {
                 let chunk = point(self.program, "u", tile / lanes, LoopKind::Unrolled, 0);
@@ -282,6 +285,8 @@ impl Jam<'_> {
     /// A loop inside a tile, unrolled as far as code size allows. An instruction adds up so many terms of a sum.
     fn inner_loop(&mut self, l: For, points: &[Point], terms: usize) -> Vec<Stmt> {
         let vector = points.iter().any(|p| p.kind == LoopKind::Vector);
+        // What a block is computed with goes around all of it.
+        let vector = vector && points.iter().all(|p| p.kind != LoopKind::Serial);
         if l.kind != LoopKind::Serial || !vector || l.extent < 2 {
             return vec![Stmt::For(l)];
         }

@@ -10,6 +10,7 @@ use nestjit_ir::access::writes;
 use nestjit_ir::visit::{Extents, walk_exprs};
 use nestjit_ir::{Affine, BinOp, BufId, DType, Expr, For, Index, Load, Program, ReduceOp, Role, Stmt, Var};
 
+use super::dot::Products;
 use crate::lanes;
 use crate::passes::loops::{Carried, carried, guarded_by, has_transcendental, index_uses, vectorizable};
 
@@ -41,8 +42,10 @@ pub(in crate::passes) struct Contraction {
     pub alone: bool,
     /// The type of the sum.
     pub sum: DType,
-    /// Whether it is the sum of `i32(a) * i32(b)` with loads of bytes, one unsigned and the other signed.
-    pub bytes: bool,
+    /// Whether it adds up products of two different loads and nothing else.
+    pub is_product: bool,
+    /// What dot products could be made of, if it is a sum of products of such loads that are extended to its type.
+    pub products: Option<Products>,
 }
 
 impl Contraction {
@@ -232,9 +235,12 @@ fn collect(
                     }
                 });
                 if !loads.is_empty() {
-                    let (sum, bytes) = (program.buf(r.buf).dtype, of_bytes(program, &r.value));
-                    let bytes = bytes && sum == DType::I32;
-                    found.push(Contraction { loads, reduced: reduced.clone(), alone: false, sum, bytes });
+                    let sum = program.buf(r.buf).dtype;
+                    let plain =
+                        |a: &Expr, b: &Expr| matches!((a, b), (Expr::Load(a), Expr::Load(b)) if a != b);
+                    let is_product = matches!(&r.value, Expr::Binary(BinOp::Mul, a, b) if plain(a, b));
+                    let (reduced, products) = (reduced.clone(), products(program, &r.value, sum));
+                    found.push(Contraction { loads, reduced, alone: false, sum, is_product, products });
                 }
             }
             _ => {}
@@ -243,17 +249,21 @@ fn collect(
     reduced.pop();
 }
 
-/// Whether a value is the product of two bytes that are extended to 32 bits, one unsigned and the other signed.
-fn of_bytes(program: &Program, value: &Expr) -> bool {
-    let Expr::Binary(BinOp::Mul, a, b) = value else { return false };
+/// What a product of two loads that are extended to the type of the sum is made of.
+fn products(program: &Program, value: &Expr, sum: DType) -> Option<Products> {
+    let Expr::Binary(BinOp::Mul, a, b) = value else { return None };
     let loaded = |e: &Expr| match e {
-        Expr::Cast(DType::I32, inner) => match &**inner {
+        Expr::Cast(to, inner) if *to == sum => match &**inner {
             Expr::Load(l) => Some(program.buf(l.buf).dtype),
             _ => None,
         },
         _ => None,
     };
-    matches!((loaded(a), loaded(b)), (Some(DType::U8), Some(DType::I8)) | (Some(DType::I8), Some(DType::U8)))
+    match (sum, loaded(a)?, loaded(b)?) {
+        (DType::I32, DType::U8, DType::I8) | (DType::I32, DType::I8, DType::U8) => Some(Products::Bytes),
+        (DType::F32, DType::BF16, DType::BF16) => Some(Products::Halves),
+        _ => None,
+    }
 }
 
 /// How many different elements of its buffer a load touches while the variables of `inner` run, at least.

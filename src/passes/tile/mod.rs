@@ -2,15 +2,18 @@
 //!
 //! `leaf` finds contractions and the loops around them, `choose` picks tile sizes, `order` the loop order, `pack`
 //! lays out constant operands for them, `associate` says which factors are multiplied first, `dot` which products of bytes
-//! are added up in groups, `start` what sums of integers start with, `jam` rewrites the loops. Loops that are not part of a contraction are left to Vectorize.
+//! are added up in groups, `matrix` which of them in matrix tiles, `rounding` which operands become `bf16` before, `start` what sums of integers start with, `jam` rewrites the loops. Loops that are not part of a contraction are left to Vectorize.
 
 mod associate;
 mod choose;
 mod dot;
 pub(super) mod jam;
 pub(super) mod leaf;
+mod machine;
+mod matrix;
 mod order;
 mod pack;
+pub(super) mod rounding;
 mod start;
 
 use std::collections::{HashMap, HashSet};
@@ -18,9 +21,11 @@ use std::collections::{HashMap, HashSet};
 use nestjit_ir::visit::walk_stmts_mut;
 use nestjit_ir::{BufId, For, Program, Role, Stmt, Var};
 
-use self::choose::{Machine, Tile};
+use self::choose::{Tile, TileKind};
+use self::dot::Group;
 use self::jam::{Limits, PointKind, Split};
 use self::leaf::Leaf;
+use self::machine::Machine;
 use super::PassContext;
 use super::loops::{drop_unit_loops, rechain, unchain};
 use crate::error::Result;
@@ -60,20 +65,23 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
             packed.extend(constants);
             let machine =
                 if small { Machine { registers: machine.registers / 2, ..machine } } else { machine };
-            let shared_columns =
-                leaf.path.iter().any(|l| plan.get(&l.var).is_some_and(|s| s.kind != PointKind::Rows));
+            let shared_columns = leaf.path.iter().any(|l| {
+                plan.get(&l.var).is_some_and(|s| !matches!(s.kind, PointKind::Rows | PointKind::Block))
+            });
             if shared_columns {
                 continue;
             }
-            let tile = choose::choose(&unit.program, leaf, &machine, &plan, &taken);
+            let others = leaves.iter().filter(|l| !std::ptr::eq(*l, leaf)).flat_map(|l| &l.path);
+            let shared: HashSet<Var> = others.map(|l| l.var).collect();
+            let tile = choose::choose(&unit.program, leaf, &machine, &plan, &taken, &shared);
             remarks.push(remark(unit, n, leaf, tile.as_ref()));
             let Some(tile) = tile else { continue };
             plan.extend(tile.splits(&machine));
             taken.extend(leaf.path.iter().map(|l| l.var));
             let mut leaf = leaf.clone();
-            let groups = dot::groups(&unit.program, &leaf, tile.columns.0);
-            let cut = Split { tile: dot::GROUP, kind: PointKind::Group };
-            plan.extend(groups.iter().flatten().map(|g| (g.along.0, cut)));
+            let groups = dot::groups(&unit.program, &leaf, tile.columns.0, (&machine, tile.kind));
+            let cut = |g: &Group| Split { tile: g.size(), kind: PointKind::Group };
+            plan.extend(groups.iter().flatten().map(|g| (g.along.0, cut(g))));
             for order in order::reduction_orders(&unit.program, &mut leaf, &groups) {
                 reorder(&mut unit.program.nests[n].body, &order);
             }
@@ -140,8 +148,9 @@ fn remark(unit: &Unit, nest: usize, leaf: &Leaf, tile: Option<&Tile>) -> Remark 
     let (code, message) = match (tile, blocked) {
         (Some(t), _) => {
             let rows = t.rows.map_or(1, |r| r.1);
+            let what = if t.kind == TileKind::Matrix { "block of matrix tiles" } else { "tile" };
             let message = format!(
-                "tile {rows}x{} over {}{}",
+                "{what} {rows}x{} over {}{}",
                 t.columns.1,
                 t.rows.map(|r| format!("{} x ", program.var_name(r.0))).unwrap_or_default(),
                 program.var_name(t.columns.0),

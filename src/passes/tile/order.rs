@@ -6,9 +6,10 @@
 use nestjit_ir::visit::Extents;
 use nestjit_ir::{Load, Program, Role, Var};
 
-use super::choose::{Machine, Tile};
+use super::choose::Tile;
 use super::dot::Group;
 use super::leaf::{Leaf, footprint};
+use super::machine::Machine;
 use crate::passes::loops::stride;
 
 /// How much more traffic an outermost loop that tiles do not divide is worth avoiding.

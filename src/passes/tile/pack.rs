@@ -13,7 +13,7 @@ use nestjit_ir::{
 };
 
 use super::choose::{Tile, packable, relayable};
-use super::dot::{GROUP, Group};
+use super::dot::Group;
 use super::leaf::Leaf;
 use crate::passes::loops::{drop_unit_loops, looped};
 use crate::unit::Unit;
@@ -78,7 +78,7 @@ fn grouped(
     }
     let dim = relayable(program, leaf, load, var)?;
     let panel = panel(program, leaf, load, dim, (var, size));
-    let interleave = Some((group.dim, GROUP));
+    let interleave = Some((group.dim, group.size()));
     Some(Layout { order: along(load, dim, reduced), panel, interleave })
 }
 

@@ -43,7 +43,9 @@ pub(super) fn plan(conv: &Convolution, target: &Target) -> Plan {
     // Multiply-adds of a vector of filters, two per cycle.
     let step = |outputs: f64| outputs * ci as f64 * vectors(co) / 2.0;
     let weights = (9 * ci * co * size_of::<f32>()) as f64;
-    let direct = step((h * w * 9) as f64) / DIRECT_SHARE + streamed(weights, target);
+    // Products of halves, of which the direct convolution may consist, come in pairs.
+    let (at_once, bytes) = if target.bf16 { (2.0, 0.5) } else { (1.0, 1.0) };
+    let direct = step((h * w * 9) as f64) / at_once / DIRECT_SHARE + streamed(bytes * weights, target);
 
     let mut best: Option<Plan> = None;
     for filtering in [Filtering::F4, Filtering::F2] {

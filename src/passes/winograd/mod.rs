@@ -244,6 +244,7 @@ fn transformed(
     let buf = unit.program.add_buffer(Buffer::new(name, DType::F32, &shape, Role::Const));
     known.work.push(Transform { buf, shape, filtering, weights: weights_data, strides });
     known.filters.insert((weights, filtering), buf);
+    unit.exact.insert(buf);
     Ok(buf)
 }
 

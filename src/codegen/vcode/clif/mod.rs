@@ -22,7 +22,8 @@ use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 
 use super::{
-    Access, ArgId, BinaryOp, Class, Cmp, Combine, Inst, Int, Kernel, Reg, ShiftOp, Shuffle, Terms, UnaryOp,
+    Access, ArgId, BinaryOp, Class, Cmp, Combine, DotKind, Inst, Int, Kernel, Reg, ShiftOp, Shuffle, Terms,
+    UnaryOp,
 };
 use crate::codegen::function::Env;
 use crate::codegen::hash::FastMap;
@@ -220,6 +221,7 @@ impl<'a> Emitter<'a, '_> {
             }
             // Cranelift has no such instruction.
             Inst::Prefetch { .. } => return,
+            Inst::Tile(_) | Inst::Dot { kind: DotKind::Bf16, .. } => unreachable!("nothing for 4 lanes"),
             Inst::IfAny { mask, body } => return self.if_any(*mask, body),
             Inst::Loop { counter, begin, end, body } => return self.for_loop(*counter, *begin, *end, body),
             Inst::Const { dst, bits } => (dst, self.broadcast_const(*dst, *bits)),
@@ -257,7 +259,7 @@ impl<'a> Emitter<'a, '_> {
                 let (a, b, c) = (self.multiplicand(*a), self.get(*b), self.get(*c));
                 (dst, self.b.ins().fma(a, b, c))
             }
-            Inst::Dot { dst, a, b, c } => {
+            Inst::Dot { kind: DotKind::Bytes, dst, a, b, c } => {
                 let (a, b, c) = (self.get(*a), self.get(*b), self.get(*c));
                 (dst, self.dot(a, b, c))
             }

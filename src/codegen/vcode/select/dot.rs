@@ -1,9 +1,9 @@
-//! Dot products: a short loop that adds up products of bytes, one factor unsigned and the other signed, becomes one
-//! instruction per register of sums.
+//! Dot products: a short loop that adds up products of bytes, one factor unsigned and the other signed, or of `bf16` becomes
+//! one instruction per register of sums.
 //!
 //! Recognised by strides: along the loop both factors are neighbours in memory; one is the same for all lanes, the lanes
-//! of the other are as far apart as a dot product has bytes. A loop of fewer iterations multiplies the bytes that are
-//! left over by zeros.
+//! of the other are as far apart as a dot product has products. A loop of fewer iterations multiplies what is left over by
+//! zeros.
 //!
 //! Where lanes hold one byte each, extended to 32 bits, a dot product is their product: the upper bytes of the unsigned
 //! factor are zeros. That is one instruction where multiplying and adding are two.
@@ -12,20 +12,22 @@ use nestjit_ir::{Affine, BinOp, BufId, DType, Expr, For, Index, Load, Reduce, Re
 
 use super::locals::Local;
 use super::{Result, Selector, Stop};
-use crate::codegen::vcode::{Access, BinaryOp, Class, Guard, MemType, Reg, ShiftOp};
+use crate::codegen::vcode::{Access, BinaryOp, Class, DotKind, Guard, MemType, Reg, ShiftOp};
 use crate::unit::MemoryPlan;
 
-/// The products that a dot product adds up.
+/// What a lane takes of an operand of a dot product.
 pub(super) const BYTES: usize = 4;
 
-/// A load of some neighbouring bytes.
-pub(super) struct Bytes {
+/// A load of some neighbouring elements.
+pub(super) struct Neighbours {
     /// The access to the first of them.
     pub access: Access,
     pub guards: Vec<Guard>,
-    /// What is loaded if a guard fails, in each byte.
-    otherwise: u8,
-    /// Whether there are as many bytes in the buffer as a dot product takes, whatever the iteration.
+    /// What is loaded if a guard fails: four bytes.
+    otherwise: u32,
+    /// Bytes of an element.
+    size: usize,
+    /// Whether there are as many bytes in the buffer as a lane takes, whatever the iteration.
     room: bool,
 }
 
@@ -33,7 +35,7 @@ impl Selector<'_> {
     /// Emits a loop as dot products; false if it is another loop.
     pub(super) fn dot_loop(&mut self, l: &For) -> Result<bool> {
         match l.body.as_slice() {
-            [Stmt::Reduce(r)] if (1..=BYTES).contains(&l.extent) => self.dot(r, Some((l.var, l.extent))),
+            [Stmt::Reduce(r)] => self.dot(r, Some((l.var, l.extent))),
             _ => Ok(false),
         }
     }
@@ -41,21 +43,24 @@ impl Selector<'_> {
     /// Emits a sum along such a loop, or of one product, as dot products; false if it is something else.
     pub(super) fn dot(&mut self, r: &Reduce, along: Option<(Var, usize)>) -> Result<bool> {
         let program = self.region.program;
-        if self.group.is_none()
-            || cfg!(target_endian = "big")
-            || r.op != ReduceOp::Add
-            || program.buf(r.buf).dtype != DType::I32
-        {
+        if self.group.is_none() || cfg!(target_endian = "big") || r.op != ReduceOp::Add {
             return Ok(false);
         }
-        let Some([(a, a_type), (b, b_type)]) = self.byte_factors(&r.value) else { return Ok(false) };
-        let a_is_unsigned = match (a_type, b_type) {
-            (DType::U8, DType::I8) => true,
-            (DType::I8, DType::U8) => false,
+        let Some([(a, a_type), (b, b_type)]) = self.factors(&r.value, program.buf(r.buf).dtype) else {
+            return Ok(false);
+        };
+        let (kind, a_is_first) = match (a_type, b_type) {
+            (DType::U8, DType::I8) => (DotKind::Bytes, true),
+            (DType::I8, DType::U8) => (DotKind::Bytes, false),
+            (DType::BF16, DType::BF16) if self.b.has_bf16_dot() => (DotKind::Bf16, true),
             _ => return Ok(false),
         };
+        let group = kind.products();
         let var = along.map(|l| l.0);
         let count = along.map_or(1, |l| l.1);
+        if !(1..=group).contains(&count) {
+            return Ok(false);
+        }
         let target = self.region.facts.element(r.buf, &r.index);
         let moves = |v: Var| r.index.iter().any(|i| i.as_affine().is_none_or(|a| a.uses(v)));
         if var.is_some_and(moves) || !self.target_varies(&target)? {
@@ -65,38 +70,37 @@ impl Selector<'_> {
         let mut products = Vec::new();
         for chunk in 0..self.chunks() {
             self.set_chunk(chunk);
-            let (Some(first), Some(second)) = (self.bytes(a, var)?, self.bytes(b, var)?) else {
+            let (Some(first), Some(second)) = (self.neighbours(a, var)?, self.neighbours(b, var)?) else {
                 return Ok(false);
             };
-            let is_shared = |b: &Bytes| b.access.stride == 0 && b.guards.iter().all(|g| g.step == 0);
-            let is_apart = |b: &Bytes| b.access.stride == BYTES as i64 && b.guards.is_empty();
+            let is_shared = |b: &Neighbours| b.access.stride == 0 && b.guards.iter().all(|g| g.step == 0);
+            let is_apart = |b: &Neighbours| b.access.stride == BYTES as i64 && b.guards.is_empty();
             let (shared, apart, a_is_shared) = match () {
                 () if is_shared(&first) && is_apart(&second) => (first, second, true),
                 () if is_shared(&second) && is_apart(&first) => (second, first, false),
                 () => return Ok(false),
             };
             let packed = if a_is_shared { b } else { a };
-            if count < BYTES && !self.in_whole_group(packed.buf, &packed.index, var)? {
+            if count < group && !self.in_whole_group(packed.buf, &packed.index, var)? {
                 return Ok(false);
             }
             // What is read too much is multiplied by the zeros that pad the last group of a constant.
             let padded = program.buf(packed.buf).role == Role::Const
                 && program.buf(packed.buf).halo_fill.to_bits() == 0;
             let whole = padded && shared.room && shared.guards.is_empty();
-            products.push((shared, if whole { BYTES } else { count }, apart, a_is_shared));
+            products.push((shared, if whole { group } else { count }, apart, a_is_shared));
         }
         for (chunk, (shared, count, apart, a_is_shared)) in products.into_iter().enumerate() {
             self.set_chunk(chunk);
-            let shared = self.load_bytes(&shared, count);
+            let shared = self.load_neighbours(&shared, count);
             let apart = self.b.load(Access { ty: MemType::I32, ..apart.access });
-            let (unsigned, signed) =
-                if a_is_shared == a_is_unsigned { (shared, apart) } else { (apart, shared) };
+            let (first, second) = if a_is_shared == a_is_first { (shared, apart) } else { (apart, shared) };
             if let Some(cell) = self.cell(&target)? {
-                self.b.dot_accumulate(cell.reg(), unsigned, signed);
+                self.b.dot_accumulate(kind, cell.reg(), first, second);
             } else {
                 let access = self.inside(&target)?;
                 let old = self.b.load(access.clone());
-                let new = self.b.dot(unsigned, signed, old);
+                let new = self.b.dot(kind, first, second, old);
                 self.b.store(new, access);
             }
         }
@@ -119,11 +123,11 @@ impl Selector<'_> {
         }
     }
 
-    /// The loads of a product of bytes that are extended to 32 bits, and their types.
-    fn byte_factors<'e>(&self, value: &'e Expr) -> Option<[(&'e Load, DType); 2]> {
+    /// The loads of a product that are extended to the type of the sum, and their types.
+    pub(super) fn factors<'e>(&self, value: &'e Expr, sum: DType) -> Option<[(&'e Load, DType); 2]> {
         let Expr::Binary(BinOp::Mul, a, b) = value else { return None };
         let factor = |e: &'e Expr| match e {
-            Expr::Cast(DType::I32, inner) => match &**inner {
+            Expr::Cast(to, inner) if *to == sum => match &**inner {
                 Expr::Load(l) => Some((l, self.region.program.buf(l.buf).dtype)),
                 _ => None,
             },
@@ -132,19 +136,19 @@ impl Selector<'_> {
         Some([factor(a)?, factor(b)?])
     }
 
-    /// The bytes that a load reads in the iterations of a loop, if they are neighbours.
-    fn bytes(&mut self, load: &Load, along: Option<Var>) -> Result<Option<Bytes>> {
-        self.bytes_at(load.buf, &load.index, load.otherwise.as_deref(), along)
+    /// The elements that a load reads in the iterations of a loop, if they are neighbours.
+    fn neighbours(&mut self, load: &Load, along: Option<Var>) -> Result<Option<Neighbours>> {
+        self.neighbours_at(load.buf, &load.index, load.otherwise.as_deref(), along)
     }
 
-    /// The bytes that are accessed in the iterations of a loop, if they are neighbours in memory.
-    pub(super) fn bytes_at(
+    /// The elements that are accessed in the iterations of a loop, if they are neighbours in memory.
+    pub(super) fn neighbours_at(
         &mut self,
         buf: BufId,
         index: &[Index],
         otherwise: Option<&Expr>,
         along: Option<Var>,
-    ) -> Result<Option<Bytes>> {
+    ) -> Result<Option<Neighbours>> {
         let element = self.region.facts.element(buf, index);
         let uses = |dim: &usize| along.is_some_and(|v| index[*dim].as_affine().is_none_or(|a| a.uses(v)));
         if !element.form.affine || element.form.unsure.iter().any(uses) {
@@ -157,13 +161,14 @@ impl Selector<'_> {
         along.iter().for_each(|v| begin.add_term(*v, -1));
         let last = self.extents.range(&begin).and_then(|(_, last)| usize::try_from(last).ok());
         let buffer = self.region.program.buf(buf);
+        let size = buffer.dtype.size();
         // What follows a buffer in the arena may be read too.
         let in_arena = buffer.role == Role::Temp && !self.locals.contains_key(&buf);
-        let readable = buffer.storage_len() + if in_arena { MemoryPlan::SLACK } else { 0 };
-        let room = last.is_some_and(|last| last + BYTES <= readable);
+        let readable = if in_arena { MemoryPlan::bytes_of(buffer) } else { buffer.storage_bytes() };
+        let room = last.is_some_and(|last| last * size + BYTES <= readable);
         let fill = match otherwise {
             None => 0,
-            Some(Expr::Const(s)) => s.to_bits() as u8,
+            Some(Expr::Const(s)) => (0..BYTES / size).map(|i| (s.to_bits() as u32) << (8 * size * i)).sum(),
             Some(_) => return Ok(None),
         };
         if !neighbours || matches!(self.locals.get(&buf), Some(Local::LaneMemory(_))) {
@@ -181,35 +186,36 @@ impl Selector<'_> {
         }
         let (access, guards) = access?;
         let known = otherwise.is_some() || guards.is_empty();
-        Ok(known.then_some(Bytes { access, guards, otherwise: fill, room }))
+        Ok(known.then_some(Neighbours { access, guards, otherwise: fill, size, room }))
     }
 
-    /// Whether the bytes that are accessed in the iterations of a loop, fewer than a dot product takes, begin a group of
+    /// Whether the elements that are accessed in the iterations of a loop, fewer than a lane takes, begin a group of
     /// an interleaved buffer, so that the rest of the group is there.
     pub(super) fn in_whole_group(&self, buf: BufId, index: &[Index], along: Option<Var>) -> Result<bool> {
-        let grouped = self.region.program.buf(buf).layout.interleave.is_some_and(|(_, n)| n == BYTES);
+        let buffer = self.region.program.buf(buf);
+        let group = BYTES / buffer.dtype.size();
+        let grouped = buffer.layout.interleave.is_some_and(|(_, n)| n == group);
         let element = self.region.facts.element(buf, index);
-        let whole = |c: i64| c % BYTES as i64 == 0;
+        let whole = |c: i64| c % group as i64 == 0;
         let begins = self.offset(&element)?.is_some_and(|at| {
             whole(at.offset()) && at.terms().iter().all(|&(v, c)| Some(v) == along || whole(c))
         });
         Ok(grouped && begins)
     }
 
-    /// A register with so many bytes in each lane; the others are 0.
-    fn load_bytes(&mut self, bytes: &Bytes, count: usize) -> Reg {
+    /// A register with so many elements in each lane; what is left is 0.
+    fn load_neighbours(&mut self, from: &Neighbours, count: usize) -> Reg {
         let mut part = |ty: MemType, at: usize| {
-            let mut access = Access { ty, ..bytes.access.clone() };
+            let mut access = Access { ty, ..from.access.clone() };
             access.address.offset += at as i64;
-            if bytes.guards.is_empty() {
+            if from.guards.is_empty() {
                 return self.b.load(access);
             }
-            let every = u64::from(bytes.otherwise) * 0x0101_0101;
-            let fill = every & (u64::MAX >> (64 - 8 * ty.bytes()));
+            let fill = u64::from(from.otherwise) & (u64::MAX >> (64 - 8 * ty.bytes()));
             let fill = self.b.constant(Class::I32, fill);
-            self.b.load_guarded(access, bytes.guards.clone(), fill)
+            self.b.load_guarded(access, from.guards.clone(), fill)
         };
-        match count {
+        match count * from.size {
             1 => part(MemType::U8, 0),
             2 => part(MemType::U16, 0),
             3 => {

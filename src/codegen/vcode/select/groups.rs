@@ -1,19 +1,25 @@
-//! Groups of bytes: a short loop that stores one byte after the other, where lanes are as far apart as a group has bytes,
-//! stores whole groups. So operands come into the layout that dot products read (`dot`).
+//! Groups of bytes or of `bf16`: a short loop that stores one after the other, where lanes are as far apart as a group is
+//! long, stores whole groups. So operands come into the layout that dot products read (`dot`).
 
 use nestjit_ir::visit::walk_expr;
 use nestjit_ir::{Affine, DType, Expr, For, Stmt, Store, Var};
 
 use super::dot::BYTES;
 use super::{Result, Selector, unsupported};
-use crate::codegen::vcode::{Access, BinaryOp, Class, MemType, Reg, ShiftOp};
+use crate::codegen::vcode::{Access, BinaryOp, Class, MemType, Reg, ShiftOp, UnaryOp};
 
 impl Selector<'_> {
-    /// Emits a loop that stores the bytes of a group; false if it is another loop.
+    /// Emits a loop that stores the elements of a group; false if it is another loop.
     pub(super) fn group_loop(&mut self, l: &For) -> Result<bool> {
         let [Stmt::Store(s)] = l.body.as_slice() else { return Ok(false) };
-        let is_byte = matches!(self.region.program.buf(s.buf).dtype, DType::I8 | DType::U8);
-        if self.group.is_none() || cfg!(target_endian = "big") || !is_byte || !(2..=BYTES).contains(&l.extent)
+        let dtype = self.region.program.buf(s.buf).dtype;
+        let whole_group = BYTES / dtype.size();
+        let grouped = matches!(dtype, DType::I8 | DType::U8 | DType::BF16);
+        if self.group.is_none()
+            || cfg!(target_endian = "big")
+            || !grouped
+            || l.extent < 2
+            || l.extent > whole_group
         {
             return Ok(false);
         }
@@ -27,13 +33,15 @@ impl Selector<'_> {
         let mut targets = Vec::new();
         for chunk in 0..self.chunks() {
             self.set_chunk(chunk);
-            let Some(bytes) = self.bytes_at(s.buf, &s.index, None, Some(l.var))? else { return Ok(false) };
-            let apart = bytes.access.stride == BYTES as i64 && bytes.guards.is_empty();
-            let whole = l.extent == BYTES || self.in_whole_group(s.buf, &s.index, Some(l.var))?;
+            let Some(found) = self.neighbours_at(s.buf, &s.index, None, Some(l.var))? else {
+                return Ok(false);
+            };
+            let apart = found.access.stride == BYTES as i64 && found.guards.is_empty();
+            let whole = l.extent == whole_group || self.in_whole_group(s.buf, &s.index, Some(l.var))?;
             if !apart || !whole {
                 return Ok(false);
             }
-            targets.push(bytes.access);
+            targets.push(found.access);
         }
         for (chunk, access) in targets.into_iter().enumerate() {
             self.set_chunk(chunk);
@@ -46,40 +54,52 @@ impl Selector<'_> {
         Ok(true)
     }
 
-    /// The bytes of a whole group that are only copied, and are neighbours where they come from.
+    /// The elements of a whole group that are only copied, and are neighbours where they come from.
     fn loaded_group(&mut self, s: &Store, l: &For) -> Result<Option<Reg>> {
         let Expr::Load(load) = &s.value else { return Ok(None) };
         let same = self.region.program.buf(load.buf).dtype == self.region.program.buf(s.buf).dtype;
-        if !same || l.extent < BYTES || load.otherwise.is_some() || self.is_in_registers(load.buf) {
+        let whole = BYTES / self.region.program.buf(s.buf).dtype.size();
+        if !same || l.extent < whole || load.otherwise.is_some() || self.is_in_registers(load.buf) {
             return Ok(None);
         }
-        let bytes = self.bytes_at(load.buf, &load.index, None, Some(l.var))?;
-        Ok(bytes.map(|b| self.b.load(Access { ty: MemType::I32, ..b.access })))
+        let found = self.neighbours_at(load.buf, &load.index, None, Some(l.var))?;
+        Ok(found.map(|b| self.b.load(Access { ty: MemType::I32, ..b.access })))
     }
 
-    /// The values of the iterations of a loop, one byte each; the rest of the group is 0.
+    /// The values of the iterations of a loop, one element each; the rest of the group is 0.
     fn joined(&mut self, s: &Store, (var, extent): (Var, usize)) -> Result<Reg> {
+        let dtype = self.region.program.buf(s.buf).dtype;
+        let bits = 8 * dtype.size();
         let mut group = None;
         for i in 0..extent {
             self.bound.set(var, Affine::constant(i as i64));
-            let value = self.expr(&s.value);
+            let value = self.expr_of(&s.value, dtype);
             self.bound.remove(var);
-            let value = value?.reg();
-            if self.b.class(value) != Class::I32 {
-                return unsupported("a byte of another type");
-            }
-            let byte = match i + 1 == BYTES {
-                // Higher bits are shifted out.
-                true => value,
-                false => {
-                    let low = self.b.constant(Class::I32, 0xffu64);
-                    self.b.binary(BinaryOp::And, value, low)
+            let mut element = value?.reg();
+            let shift = (bits * i) as u8;
+            match dtype {
+                // The upper half of an `f32`.
+                DType::BF16 => {
+                    element = self.b.unary(UnaryOp::Bits, element);
+                    if i == 0 {
+                        element = self.b.shift(ShiftOp::UnsignedRight, element, 16);
+                    }
                 }
-            };
-            let byte = if i > 0 { self.b.shift(ShiftOp::Left, byte, 8 * i as u8) } else { byte };
+                _ if self.b.class(element) != Class::I32 => return unsupported("a byte of another type"),
+                _ => {
+                    // Higher bits are shifted out of the last one.
+                    if bits * (i + 1) < 8 * BYTES {
+                        let low = self.b.constant(Class::I32, (1u64 << bits) - 1);
+                        element = self.b.binary(BinaryOp::And, element, low);
+                    }
+                    if i > 0 {
+                        element = self.b.shift(ShiftOp::Left, element, shift);
+                    }
+                }
+            }
             group = Some(match group {
-                Some(others) => self.b.binary(BinaryOp::Or, others, byte),
-                None => byte,
+                Some(others) => self.b.binary(BinaryOp::Or, others, element),
+                None => element,
             });
         }
         match group {

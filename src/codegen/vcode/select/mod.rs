@@ -8,7 +8,7 @@
 //!
 //! `expr` selects expressions of what `value` says about them, with `float`, `half`, `integer` and `cast`; `reduce` selects
 //! reductions, `access` addresses, `memory` loads and stores, `locals` places local buffers, `nested` decides which of
-//! nested vector loops has the lanes, `dot` emits products of bytes that are added up, `groups` stores of
+//! nested vector loops has the lanes, `dot` emits products of bytes that are added up, `matrix` those in matrix tiles, `groups` stores of
 //! bytes for them, `transpose` emits blocks that are transposed in registers, `spills` finds the
 //! locals that need memory, `plan` the statements to select. `facts` keeps what is the same in every iteration.
 
@@ -22,6 +22,7 @@ mod groups;
 mod half;
 mod integer;
 mod locals;
+mod matrix;
 mod memory;
 mod nested;
 pub(in crate::codegen) mod plan;
@@ -86,8 +87,14 @@ pub(in crate::codegen) struct Machine {
     pub fma: bool,
     /// Whether there is [`BinaryOp::Scale`].
     pub scale: bool,
-    /// Whether there is [`super::Inst::Dot`].
+    /// Whether there is [`super::DotKind::Bytes`].
     pub dot: bool,
+    /// Whether there is [`super::DotKind::Bf16`].
+    pub bf16: bool,
+    /// Whether there are matrix tiles: see [`super::tiles`].
+    pub tiles: bool,
+    /// Whether these may multiply `bf16`.
+    pub bf16_tiles: bool,
 }
 
 /// The statements to select, and what surrounds them.
@@ -241,6 +248,9 @@ impl Selector<'_> {
             return self.blocks(l, v);
         }
         if self.group.is_some() && (self.dot_loop(l)? || self.group_loop(l)?) {
+            return Ok(());
+        }
+        if self.group.is_none() && self.matrix_loop(l)? {
             return Ok(());
         }
         // Of nested vector loops, one has the lanes; the others are loops like any other.

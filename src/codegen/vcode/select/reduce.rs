@@ -7,7 +7,7 @@ use super::half::{is_half, single};
 use super::value::{Regs, Val, constant};
 use super::{Result, Selector};
 use crate::codegen::contract::fused_update;
-use crate::codegen::vcode::{BinaryOp, Class, Cmp, Combine, Int, Reg, UnaryOp, Widening};
+use crate::codegen::vcode::{BinaryOp, Class, Cmp, Combine, DotKind, Int, Reg, UnaryOp, Widening};
 
 impl Selector<'_> {
     pub(super) fn reduce(&mut self, r: &Reduce) -> Result<()> {
@@ -57,7 +57,7 @@ impl Selector<'_> {
         let dtype = variable.dtype;
         if let Some((a, b)) = self.byte_product(r) {
             let (a, b) = (self.expr_of(a, DType::U8)?, self.expr_of(b, DType::I8)?);
-            self.b.dot_accumulate(variable.reg(), a.reg(), b.reg());
+            self.b.dot_accumulate(DotKind::Bytes, variable.reg(), a.reg(), b.reg());
             return Ok(());
         }
         if let Some((a, b)) = fused_update(r)

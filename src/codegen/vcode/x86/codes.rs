@@ -90,6 +90,7 @@ pairs! {
     TO_INTEGER = VEX_Vmovd_rm32_xmm EVEX_Vmovd_rm32_xmm;
     ROUND_TO_INT = VEX_Vcvtps2dq_ymm_ymmm256 EVEX_Vcvtps2dq_zmm_k1z_zmmm512b32_er;
     DOT = VEX_Vpdpbusd_ymm_ymm_ymmm256 EVEX_Vpdpbusd_zmm_k1z_zmm_zmmm512b32;
+    DOT_BF16 = INVALID EVEX_Vdpbf16ps_zmm_k1z_zmm_zmmm512b32;
     SHIFT_LEFT_16 = VEX_Vpsllw_ymm_ymm_imm8 EVEX_Vpsllw_zmm_k1z_zmmm512_imm8;
     SHIFT_RIGHT_16 = VEX_Vpsrlw_ymm_ymm_imm8 EVEX_Vpsrlw_zmm_k1z_zmmm512_imm8;
     SHIFT_RIGHT_SIGNED_16 = VEX_Vpsraw_ymm_ymm_imm8 EVEX_Vpsraw_zmm_k1z_zmmm512_imm8;

@@ -6,6 +6,7 @@ use nestjit_ir::BufId;
 
 use super::Tier;
 use super::needs::{commutes, is_plain, is_strided, is_whole, needs};
+use crate::codegen::vcode::tiles::TileInst;
 use crate::codegen::vcode::{
     Access, Arg, BinaryOp, Bound, Class, Cmp, Counter, Inst, Kernel, Operands, Reg, UnaryOp,
 };
@@ -217,7 +218,7 @@ impl<'k> Flat<'k> {
                         loads[dst.0 as usize] = at;
                     }
                 }
-                Inst::Store { to, .. } => {
+                Inst::Store { to, .. } | Inst::Tile(TileInst::Store { to, .. }) => {
                     match stores.iter_mut().find(|s| s.0 == to.buf) {
                         Some(store) => store.1 = at,
                         None => stores.push((to.buf, at)),
@@ -252,7 +253,7 @@ impl<'k> Flat<'k> {
         // Where there are stores, to each buffer and to any local, in ascending order.
         let (mut stores, mut local): (Vec<(BufId, Vec<usize>)>, Vec<usize>) = Default::default();
         for (at, node) in self.nodes.iter().enumerate() {
-            if let Node::Inst(Inst::Store { to, .. }, _) = node {
+            if let Node::Inst(Inst::Store { to, .. } | Inst::Tile(TileInst::Store { to, .. }), _) = node {
                 match stores.iter_mut().find(|s| s.0 == to.buf) {
                     Some((_, list)) => list.push(at),
                     None => stores.push((to.buf, vec![at])),

@@ -21,14 +21,17 @@ impl<'k> Emitter<'_, 'k> {
                 return self.store(src, to);
             }
             (Inst::Prefetch { at, to }, _) => return self.prefetch(at, *to),
+            (Inst::Tile(tile), _) => return self.tile_inst(tile),
             (_, Some(dst)) => dst,
             _ => return Err("an instruction without a result".into()),
         };
         let to = self.number(dst)?;
         match inst {
-            Inst::Store { .. } | Inst::Prefetch { .. } | Inst::IfAny { .. } | Inst::Loop { .. } => {
-                Err("a nested instruction".into())
-            }
+            Inst::Store { .. }
+            | Inst::Tile(_)
+            | Inst::Prefetch { .. }
+            | Inst::IfAny { .. }
+            | Inst::Loop { .. } => Err("a nested instruction".into()),
             Inst::Const { bits, .. } => {
                 self.constant(dst, to, constant_bits(self.flat.kernel.class(dst), *bits));
                 Ok(())
@@ -66,7 +69,7 @@ impl<'k> Emitter<'_, 'k> {
                 Ok(())
             }
             Inst::Fma { a, b, c, .. } => self.fma(to, *a, *b, *c),
-            Inst::Dot { a, b, c, .. } => self.dot(to, *a, *b, *c),
+            Inst::Dot { kind, a, b, c, .. } => self.dot(*kind, to, *a, *b, *c),
             Inst::Lookup { index, table, .. } => self.lookup(to, *index, table),
             Inst::Widen { op, a, upper, .. } => self.widen(*op, to, *a, *upper),
             Inst::Narrow { op, a, b, .. } => self.narrow(*op, to, *a, *b),

@@ -2,7 +2,7 @@
 //!
 //! The function is called like the one that `clif` emits: its only argument points to the kernel's
 //! arguments. `flatten` makes the kernel a list of nodes, `liveness` and `regalloc` assign vector registers,
-//! `pointers` integer ones, `emit` (loops, the frame) with `operands`, `integer`, `inst`, `convert`, `dot`, `lookup`, `memory`, `guard`,
+//! `pointers` integer ones, `emit` (loops, the frame) with `operands`, `integer`, `inst`, `convert`, `dot`, `tiles`, `lookup`, `memory`, `guard`,
 //! `reduce` and `call` writes the instructions of `codes`, and `assembler` turns them into bytes. `needs` says what
 //! instructions take beside their operands.
 
@@ -24,49 +24,60 @@ mod operands;
 mod pointers;
 mod reduce;
 mod regalloc;
+mod tiles;
 
 #[cfg(all(test, target_arch = "x86_64", unix))]
 mod tests;
 
-use super::Kernel;
 use super::select::Machine;
+use super::{DotKind, Kernel};
 use crate::error::{Error, Result};
-use crate::target::Isa;
+use crate::target::{Isa, Target};
 
 /// The instructions to use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::codegen) enum Tier {
-    Avx2,
-    /// With dot products of bytes of 256 bits, AVX-VNNI.
-    Avx2Vnni,
-    Avx512,
-    /// With dot products of bytes, AVX512_VNNI.
-    Avx512Vnni,
+pub(in crate::codegen) struct Tier {
+    /// AVX-512, or else AVX2.
+    wide: bool,
+    /// Dot products of bytes: AVX512_VNNI, or AVX-VNNI.
+    vnni: bool,
+    /// Dot products of `bf16`, AVX512_BF16.
+    bf16: bool,
+    /// Matrix tiles, AMX, and those that may multiply `bf16`.
+    tiles: bool,
+    bf16_tiles: bool,
 }
 
 impl Tier {
-    /// The tier for an instruction set, with or without dot products of bytes; `None` if its kernels are emitted by
-    /// Cranelift.
-    pub fn of(isa: Isa, vnni: bool) -> Option<Tier> {
-        match isa.min(Isa::WIDEST_EMITTED) {
-            Isa::Simd128 => None,
-            Isa::Avx2 => Some(if vnni { Tier::Avx2Vnni } else { Tier::Avx2 }),
-            Isa::Avx512 => Some(if vnni { Tier::Avx512Vnni } else { Tier::Avx512 }),
-        }
+    /// The tier for a machine; `None` if its kernels are emitted by Cranelift.
+    pub fn of(target: &Target) -> Option<Tier> {
+        let wide = match target.isa.min(Isa::WIDEST_EMITTED) {
+            Isa::Simd128 => return None,
+            Isa::Avx2 => false,
+            Isa::Avx512 => true,
+        };
+        Some(Tier {
+            wide,
+            vnni: target.vnni,
+            bf16: wide && target.bf16,
+            tiles: wide && target.amx,
+            bf16_tiles: wide && target.amx && target.amx_bf16,
+        })
     }
 
     fn is_512(self) -> bool {
-        match self {
-            Tier::Avx2 | Tier::Avx2Vnni => false,
-            Tier::Avx512 | Tier::Avx512Vnni => true,
-        }
+        self.wide
     }
 
-    /// Whether there is [`super::Inst::Dot`].
-    fn has_dot(self) -> bool {
-        match self {
-            Tier::Avx2 | Tier::Avx512 => false,
-            Tier::Avx2Vnni | Tier::Avx512Vnni => true,
+    fn has_tiles(self) -> bool {
+        self.tiles
+    }
+
+    /// Whether there is an instruction for a kind of [`super::Inst::Dot`].
+    fn has_dot(self, kind: DotKind) -> bool {
+        match kind {
+            DotKind::Bytes => self.vnni,
+            DotKind::Bf16 => self.bf16,
         }
     }
 
@@ -87,7 +98,10 @@ impl Tier {
             registers: self.registers(),
             fma: true,
             scale: self.is_512(),
-            dot: self.has_dot(),
+            dot: self.vnni,
+            bf16: self.bf16,
+            tiles: self.tiles,
+            bf16_tiles: self.bf16_tiles,
         }
     }
 }

@@ -5,6 +5,7 @@ use super::flatten::{Flat, Node};
 use super::liveness::Allocation;
 use super::regalloc::{Interval, scan};
 use crate::codegen::hash::FastMap;
+use crate::codegen::vcode::tiles::TileInst;
 use crate::codegen::vcode::{Access, ArgId, Counter, Inst, Int, Terms};
 
 /// Position of an integer value in [`Integers::values`].
@@ -156,6 +157,10 @@ impl Planner<'_, '_> {
                     guards.iter().for_each(|g| ask(&g.value));
                 }
                 Inst::Store { to, .. } => self.access(to, at),
+                Inst::Tile(TileInst::Load { from: a, .. } | TileInst::Store { to: a, .. }) => {
+                    self.access(a, at)
+                }
+                Inst::Tile(TileInst::Configure(_) | TileInst::Release | TileInst::Dot { .. }) => {}
                 Inst::Iota { value, .. } => ask(value),
                 _ => {}
             }

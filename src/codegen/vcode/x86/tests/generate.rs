@@ -3,7 +3,7 @@
 use super::random::{Generator, INT_ARG};
 use crate::codegen::runtime_fns;
 use crate::codegen::vcode::{
-    BinaryOp, Class, Cmp, Combine, Inst, Int, Narrowing, Reg, ShiftOp, Shuffle, UnaryOp, Widening,
+    BinaryOp, Class, Cmp, Combine, DotKind, Inst, Int, Narrowing, Reg, ShiftOp, Shuffle, UnaryOp, Widening,
 };
 
 impl Generator {
@@ -171,7 +171,7 @@ impl Generator {
             }
             18..20 if !wide && self.dot => {
                 let (a, b, c) = (self.of(class, body), self.of(class, body), self.of(class, body));
-                Inst::Dot { dst, a, b, c }
+                Inst::Dot { kind: DotKind::Bytes, dst, a, b, c }
             }
             20..22 if !wide => Inst::Lookup { dst, index: self.of(class, body), table: self.table() },
             20..24 => {

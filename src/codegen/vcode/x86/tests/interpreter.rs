@@ -3,10 +3,10 @@
 
 use nestjit_ir::f16;
 
-use super::operations::{binary, call, combine, compare, dot, narrow, shift, unary, widen};
+use super::operations::{binary, call, combine, compare, dot, dot_bf16, narrow, shift, unary, widen};
 use super::{Contents, Input, elements};
 use crate::codegen::vcode::{
-    Access, Arg, ArgId, Bound, Class, Combine, Guard, Inst, Int, Kernel, MemType, Reg, UnaryOp,
+    Access, Arg, ArgId, Bound, Class, Combine, DotKind, Guard, Inst, Int, Kernel, MemType, Reg, UnaryOp,
 };
 
 const TRUE: u64 = u64::MAX;
@@ -114,6 +114,7 @@ impl<'k> Machine<'k> {
                     self.store(&value, to);
                 }
                 Inst::Prefetch { .. } => {}
+                Inst::Tile(_) => unreachable!("tiles have tests of their own"),
                 Inst::IfAny { mask, body } => {
                     if self.reg(*mask).iter().any(|l| *l != 0) {
                         self.block(body);
@@ -199,7 +200,11 @@ impl<'k> Machine<'k> {
                 };
                 zip(regs(a), regs(b)).zip(regs(c)).map(fma).collect()
             }
-            Inst::Dot { a, b, c, .. } => {
+            Inst::Dot { kind, a, b, c, .. } => {
+                let dot = match kind {
+                    DotKind::Bytes => dot,
+                    DotKind::Bf16 => dot_bf16,
+                };
                 zip(regs(a), regs(b)).zip(regs(c)).map(|((x, y), z)| dot(x, y, *z)).collect()
             }
             Inst::Widen { op, a, upper, .. } => {
@@ -234,7 +239,11 @@ impl<'k> Machine<'k> {
             Inst::Call { function, args, .. } => (0..regs(&args[0]).len())
                 .map(|l| call(*function, &args.iter().map(|a| regs(a)[l]).collect::<Vec<u64>>()))
                 .collect(),
-            Inst::Store { .. } | Inst::Prefetch { .. } | Inst::IfAny { .. } | Inst::Loop { .. } => {
+            Inst::Store { .. }
+            | Inst::Tile(_)
+            | Inst::Prefetch { .. }
+            | Inst::IfAny { .. }
+            | Inst::Loop { .. } => {
                 unreachable!("no value")
             }
         }

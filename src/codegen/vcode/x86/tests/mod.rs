@@ -16,36 +16,53 @@ use nestjit_ir::{Affine, BufId, bf16, f16};
 use self::interpreter::Machine;
 use self::memory::Guarded;
 use super::{ALIGN, Tier, emit};
-use crate::codegen::vcode::{Access, Address, Arg, ArgId, Kernel, MemType, Terms};
-use crate::target::Isa;
+use crate::codegen::tests::harness::target;
+use crate::codegen::vcode::{Access, Address, Arg, ArgId, DotKind, Kernel, MemType, Terms};
+use crate::target::{Isa, Target};
 
 /// The tiers that this machine can execute.
 fn tiers() -> Vec<Tier> {
-    let all = [(Isa::Avx2, false), (Isa::Avx2, true), (Isa::Avx512, false), (Isa::Avx512, true)];
-    all.into_iter()
-        .filter(|(isa, vnni)| *isa <= Isa::host() && (!vnni || isa.host_has_vnni()))
-        .filter_map(|(isa, vnni)| Tier::of(isa, vnni))
-        .collect()
+    let mut tiers = Vec::new();
+    for isa in [Isa::Avx2, Isa::Avx512].into_iter().filter(|isa| *isa <= Isa::host()) {
+        let plain = Target { isa, ..target() };
+        let with_vnni = Target { vnni: isa.host_has_vnni(), ..plain.clone() };
+        let with_bf16 = Target { bf16: isa.host_has_fast_bf16(), ..with_vnni.clone() };
+        for target in [plain, with_vnni, with_bf16] {
+            let tier = Tier::of(&target).expect("emitted here");
+            if !tiers.contains(&tier) {
+                tiers.push(tier);
+            }
+        }
+    }
+    tiers
+}
+
+/// Those with dot products of a kind.
+fn with_dots(kind: DotKind) -> impl Iterator<Item = Tier> {
+    tiers().into_iter().filter(move |t| t.has_dot(kind))
 }
 
 /// Those that differ in more than dot products.
 fn widths() -> Vec<Tier> {
-    tiers().into_iter().filter(|t| !t.has_dot()).collect()
+    tiers().into_iter().filter(|t| !t.has_dot(DotKind::Bytes)).collect()
 }
 
 #[test]
 fn wide_code_is_for_the_tiers_that_have_it() {
     for vnni in [false, true] {
-        assert_eq!(Tier::of(Isa::Simd128, vnni), None);
+        let of = |isa| Tier::of(&Target { isa, vnni, bf16: true, ..target() });
+        assert_eq!(of(Isa::Simd128), None);
         for isa in [Isa::Avx2, Isa::Avx512] {
-            let tier = Tier::of(isa, vnni).expect("emitted here");
-            assert_eq!((tier.lanes(), tier.machine().dot), (isa.f32_lanes(), vnni));
+            let machine = of(isa).expect("emitted here").machine();
+            assert_eq!((machine.lanes, machine.dot), (isa.f32_lanes(), vnni));
+            assert_eq!(machine.bf16, isa == Isa::Avx512);
         }
     }
-    let machine = Tier::Avx2.machine();
+    let tier = Tier::of(&Target { isa: Isa::Avx2, ..target() }).expect("emitted here");
+    let machine = tier.machine();
     assert_eq!((machine.lanes, machine.registers, machine.scale), (8, 16, false));
     let kernel = Kernel { lanes: 16, ..Kernel::default() };
-    assert!(emit(&kernel, Tier::Avx2, false).is_err(), "16 lanes are not 256 bits");
+    assert!(emit(&kernel, tier, false).is_err(), "16 lanes are not 256 bits");
 }
 
 /// What a buffer holds.

@@ -209,6 +209,18 @@ pub(super) fn dot(x: u64, y: u64, z: u64) -> u64 {
     u64::from((z as i32).wrapping_add(products.sum()) as u32)
 }
 
+pub(super) fn dot_bf16(x: u64, y: u64, z: u64) -> u64 {
+    let flushed = |v: f32| if v.is_subnormal() { 0f32.copysign(v) } else { v };
+    let half = |bits: u64, upper: bool| {
+        let bits = bits as u32;
+        flushed(f32::from_bits(if upper { bits & 0xffff_0000 } else { bits << 16 }))
+    };
+    let sum = [true, false].into_iter().fold(flushed(f32::from_bits(z as u32)), |sum, upper| {
+        flushed(half(x, upper).mul_add(half(y, upper), sum))
+    });
+    u64::from(sum.to_bits())
+}
+
 pub(super) fn widen(op: Widening, x: u64) -> u64 {
     let bits = x as u32;
     match op {

@@ -5,8 +5,8 @@ use nestjit_ir::Affine;
 use super::{Contents, Input, Random, TYPES, access, check, pointer, tiers};
 use crate::codegen::vcode::x86::Tier;
 use crate::codegen::vcode::{
-    Access, Arg, ArgId, BinaryOp, Bound, Class, Counter, Guard, Inst, Int, Kernel, MemType, Narrowing, Reg,
-    Terms,
+    Access, Arg, ArgId, BinaryOp, Bound, Class, Counter, DotKind, Guard, Inst, Int, Kernel, MemType,
+    Narrowing, Reg, Terms,
 };
 
 /// Elements of the buffers that kernels read and write at random.
@@ -149,7 +149,7 @@ impl Generator {
             let (a, b) = (self.of(class, body), self.of(class, body));
             match class {
                 Class::F32 | Class::F64 => body.push(Inst::Fma { dst: c, a, b, c }),
-                Class::I32 if self.dot => body.push(Inst::Dot { dst: c, a, b, c }),
+                Class::I32 if self.dot => body.push(Inst::Dot { kind: DotKind::Bytes, dst: c, a, b, c }),
                 Class::I32 => body.push(Inst::Binary { op: BinaryOp::IntAdd, dst: c, a: c, b }),
                 Class::I64 | Class::Mask | Class::Mask64 => {}
             }

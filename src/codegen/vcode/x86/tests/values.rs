@@ -1,14 +1,14 @@
 //! Every operation and conversion on pairs of special values: NaN, infinities, signed zeros, denormals, limits of integers,
 //! and values around them.
 
-use super::{Contents, Input, Random, access, check, pointer, tiers, widths};
+use super::{Contents, Input, Random, access, check, pointer, widths, with_dots};
 use crate::codegen::runtime_fns;
 use crate::codegen::vcode::build::Builder;
 use crate::codegen::vcode::select::{self, Machine};
 use crate::codegen::vcode::x86::Tier;
 use crate::codegen::vcode::{
-    BinaryOp, Bound, Class, Cmp, Counter, Inst, Kernel, MemType, Narrowing, Reg, ShiftOp, Terms, UnaryOp,
-    Widening,
+    BinaryOp, Bound, Class, Cmp, Counter, DotKind, Inst, Kernel, MemType, Narrowing, Reg, ShiftOp, Terms,
+    UnaryOp, Widening,
 };
 
 const COMPARISONS: [Cmp; 7] = [Cmp::Eq, Cmp::Ne, Cmp::Lt, Cmp::Le, Cmp::Gt, Cmp::Ge, Cmp::Unordered];
@@ -347,8 +347,8 @@ fn bytes() -> Vec<u64> {
 #[test]
 fn dot_products_of_bytes() {
     let (class, values) = (Class::I32, bytes());
-    for tier in tiers().into_iter().filter(|t| t.has_dot()) {
-        let dot = |dst, a, b, c| Inst::Dot { dst, a, b, c };
+    for tier in with_dots(DotKind::Bytes) {
+        let dot = |dst, a, b, c| Inst::Dot { kind: DotKind::Bytes, dst, a, b, c };
         let check = |body: &[Inst]| check_pairs(tier, class, &values, &[class], body);
         check(&[dot(DST, A, B, C)]);
         check(&[Inst::Copy { dst: DST, a: C }, dot(DST, A, B, DST), dot(DST, B, A, DST)]);
@@ -358,6 +358,33 @@ fn dot_products_of_bytes() {
         check(&[Inst::Copy { dst: DST, a: A }, dot(DST, B, DST, DST)]);
         check(&[Inst::Copy { dst: DST, a: A }, dot(DST, DST, B, DST)]);
         check(&[dot(DST, A, A, A)]);
+    }
+}
+
+/// Pairs of `bf16` that are small whole numbers, and whole numbers that are `f32`.
+fn pairs_of_halves() -> Vec<u64> {
+    let half = |v: i32| u64::from((v as f32).to_bits() >> 16);
+    let mut random = Random(77);
+    (0..40)
+        .map(|_| {
+            let mut number = || (random.bits() % 41) as i32 - 20;
+            half(number()) | half(number()) << 16
+        })
+        .collect()
+}
+
+#[test]
+fn dot_products_of_halves() {
+    let (int, float) = (Class::I32, Class::F32);
+    for tier in with_dots(DotKind::Bf16) {
+        let dot = |dst, a, b, c| Inst::Dot { kind: DotKind::Bf16, dst, a, b, c };
+        let zero = Inst::Const { dst: DST, bits: 0 };
+        let check = |values: &[u64], body: &[Inst]| check_pairs(tier, int, values, &[float], body);
+        check(&pairs_of_halves(), &[zero.clone(), dot(DST, A, B, DST), dot(DST, B, C, DST)]);
+        check(&pairs_of_halves(), &[zero.clone(), dot(DST, A, A, DST)]);
+        // Denormal numbers count as 0, and so does what would become one.
+        let denormals = [0x0001_007f, 0x3f80_0040, 0x0080_3f80, 0x8080_3f80, 0x3f80_3f80, 0x1f80_0000];
+        check(&denormals, &[zero, dot(DST, A, B, DST)]);
     }
 }
 
@@ -388,9 +415,9 @@ fn four_dots(machine: Machine) -> Kernel {
     let (x, y) = (load(&mut b, 0), load(&mut b, 1));
     for (stored, (x, y)) in x.into_iter().flat_map(|x| y.map(|y| (x, y))).enumerate() {
         let sum = b.variable(Class::I32);
-        let start = b.dot(x, y, y);
+        let start = b.dot(DotKind::Bytes, x, y, y);
         b.assign(sum, start);
-        b.dot_accumulate(sum, x, y);
+        b.dot_accumulate(DotKind::Bytes, sum, x, y);
         b.store(sum, at(2, stored));
     }
     b.finish(0, machine.registers)
@@ -420,11 +447,11 @@ fn without_dot_products_bytes_are_taken_apart_once() {
 
 #[test]
 fn the_sum_of_a_dot_product_stays_and_a_factor_comes_from_memory() {
-    for tier in tiers().into_iter().filter(|t| t.has_dot()) {
+    for tier in with_dots(DotKind::Bytes) {
         let at: Terms = [(Counter(0), tier.lanes() as i64)].into();
         let byte: Terms = [(Counter(0), 1)].into();
         let load = |dst, from| Inst::Load { dst, from };
-        let dot = Inst::Dot { dst: A, a: B, b: C, c: A };
+        let dot = Inst::Dot { kind: DotKind::Bytes, dst: A, a: B, b: C, c: A };
         let body = vec![
             load(B, access(MemType::I32, 0, 0, &byte, 0, 1)),
             load(C, access(MemType::I32, 1, 0, &at, 1, tier.lanes())),
