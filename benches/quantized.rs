@@ -5,7 +5,10 @@
 //! A case is one nest: `u8` activations with the channels last, constant `i8` weights, and the epilogue that makes `u8`
 //! of the sums. What is compared takes turns, and so does the measurement of the peak. Figures are the medians of all
 //! rounds, and `best` are the shortest runs of all, which mean something on a machine that is busy. The `f32` nests are
-//! direct sums without Winograd, with an epilogue of their own.
+//! direct sums without Winograd, with an epilogue of their own. Then products with weights of four bits: see [`packed`].
+
+#[path = "quantized/packed.rs"]
+mod packed;
 
 use std::time::{Duration, Instant};
 
@@ -259,4 +262,5 @@ fn main() {
             measure(shape, &target).expect("it compiles");
         }
     }
+    packed::measure(&target, &wanted).expect("it compiles");
 }

@@ -11,10 +11,13 @@ float32 and OUT/NAME.KIND.onnx for each kind:
     qdq          QuantizeLinear and DequantizeLinear around operators: activations u8, weights i8 per channel
     qdq-i8       activations i8, weights i8 per tensor: the defaults of the quantiser
     qop          QLinearConv, QLinearMatMul, ..: activations u8, weights i8 per tensor
+    4bit         weights of products in 4 bits, in blocks of 32 with a scale each (MatMulNBits)
+    4bit-zeros   the same in blocks of 128 with a zero point each
+    4bit-qdq     weights int4 behind DequantizeLinear, in blocks of 32
 
 Inputs for calibration are seeded, so that the same versions of onnx and onnxruntime make the same files. Beside each
 float32 file lie an input for each of the model's (OUT/NAME.in0.npy, ..) and what ONNX Runtime makes of them in float32 and
-in each kind (OUT/NAME.KIND.out0.npy, ..), to compare with. Needs onnx, onnxruntime and numpy.
+in each kind (OUT/NAME.KIND.out0.npy, ..), to compare with. Needs onnx, onnxruntime and numpy; for 4 bits also onnx_ir.
 """
 
 import argparse
@@ -30,7 +33,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 MODELS = ["mlp10", "conv_swish", "resnet18", "resnet50", "mobilenet_v2", "efficientnet_b0", "bert_minilm"]
-KINDS = ["dynamic", "dynamic-u8", "qdq", "qdq-i8", "qop"]
+KINDS = ["dynamic", "dynamic-u8", "qdq", "qdq-i8", "qop", "4bit", "4bit-zeros", "4bit-qdq"]
 TYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(bool)": np.bool_}
 
 
@@ -73,6 +76,21 @@ def quantise(kind, source, target, float32):
         u8 = kind.endswith("u8")
         quantize_dynamic(source, target, per_channel=u8, weight_type=QuantType.QUInt8 if u8 else QuantType.QInt8)
         return
+    if kind.startswith("4bit"):
+        # Needs a package of its own.
+        from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+        zeros = kind.endswith("zeros")
+        quantizer = MatMulNBitsQuantizer(
+            str(source),
+            bits=4,
+            block_size=128 if zeros else 32,
+            is_symmetric=not zeros,
+            quant_format=QuantFormat.QDQ if kind.endswith("qdq") else QuantFormat.QOperator,
+        )
+        quantizer.process()
+        quantizer.model.save_model_to_file(str(target), False)
+        return
     quantize_static(
         source,
         target,
@@ -104,7 +122,8 @@ def make(model, kinds, out, nestjit):
         quant_pre_process(str(path), str(source), skip_symbolic_shape=True)
         for kind in kinds:
             target = out / f"{name}.{kind}.onnx"
-            quantise(kind, source, target, session(source))
+            # Products that have become Gemm would be left alone.
+            quantise(kind, path if kind.startswith("4bit") else source, target, session(source))
             outputs = session(target).run(None, given)
             for i, (y, e) in enumerate(zip(outputs, expected)):
                 np.save(out / f"{name}.{kind}.out{i}.npy", y)

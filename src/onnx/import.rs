@@ -11,6 +11,7 @@ use super::eager::{is_identity, unpacks_weights};
 use super::limit;
 use super::model::{MAX_OPSET, OnnxModel, normal_domain};
 use super::names::{free_name, node_name, op_name};
+use super::nibble::Nibble;
 use super::node::NodeCx;
 use super::ops::{self, OpEntry};
 use super::problems::Problems;
@@ -57,7 +58,7 @@ impl OnnxModel {
         importer.interface(&mut scope, specialization);
         for (name, tensor) in &self.initializers {
             let binding = match tensor {
-                Ok(tensor) => Binding::Value(importer.constant(name, tensor.clone())),
+                Ok(tensor) => Binding::Value(importer.initializer(name, tensor.clone())),
                 // A problem if a node reads it; see `operand`.
                 Err(_) => continue,
             };
@@ -88,6 +89,8 @@ pub(super) struct Importer<'m> {
     /// The slots of the body that is imported, by name.
     pub(super) body: Option<&'m Body>,
     pub(super) node_names: HashSet<String>,
+    /// The values that are of a type of four bits.
+    pub(super) nibbles: HashMap<ValueId, Nibble>,
     /// For each name that was taken when it was wanted, the last number that was appended.
     pub(super) numbers: HashMap<String, usize>,
     /// The inputs whose values must be known.
@@ -113,6 +116,7 @@ impl<'m> Importer<'m> {
             barrier: None,
             body: None,
             node_names: HashSet::new(),
+            nibbles: HashMap::new(),
             numbers: HashMap::new(),
             needs: BTreeSet::new(),
             stops: 0,
@@ -214,6 +218,7 @@ impl<'m> Importer<'m> {
         inputs: Vec<Option<ValueId>>,
         opset: i64,
     ) -> Result<Vec<ValueId>> {
+        let given: Vec<ValueId> = inputs.iter().flatten().copied().collect();
         let mut cx = NodeCx::new(self, node, scope, name, inputs, opset)?;
         cx.widen(entry.rounded_like)?;
         let results = (entry.import)(&mut cx)?;
@@ -221,7 +226,9 @@ impl<'m> Importer<'m> {
         if opset > MAX_OPSET {
             cx.expect_all_inputs_read()?;
         }
-        cx.rounded(results, entry.rounded_like)
+        let results = cx.rounded(results, entry.rounded_like)?;
+        self.follow_nibbles(entry.name, &given, &results)?;
+        Ok(results)
     }
 
     /// How the node's operator is imported, and the version of its set; `None` if it is a function.
@@ -349,6 +356,15 @@ impl<'m> Importer<'m> {
         let name = free_name(&mut self.value_names, &mut self.numbers, base);
         self.producers.push(None);
         self.graph.add_constant(name, tensor)
+    }
+
+    /// A constant that is an initializer of the model.
+    pub fn initializer(&mut self, name: &str, tensor: Tensor) -> ValueId {
+        let id = self.constant(name, tensor);
+        if let Some(nibble) = self.model.nibbles.get(name) {
+            self.note_nibble(id, *nibble);
+        }
+        id
     }
 
     pub(super) fn new_value(&mut self, name: String, dtype: DType, shape: &[usize]) -> ValueId {

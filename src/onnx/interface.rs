@@ -73,6 +73,13 @@ impl Importer<'_> {
                 Some(value) => self.constant(&input.name, value.clone()),
                 None => id,
             };
+            let read = match input.nibble {
+                Some(nibble) => {
+                    let number = self.low_bits(&input.name, read, nibble);
+                    self.problems.keep(number).unwrap_or(read)
+                }
+                None => read,
+            };
             scope.names.insert(input.name.clone(), Binding::Value(read));
         }
     }

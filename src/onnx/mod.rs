@@ -23,6 +23,7 @@ mod interface;
 mod limit;
 mod model;
 mod names;
+mod nibble;
 mod node;
 mod ops;
 mod order;

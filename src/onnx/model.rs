@@ -11,10 +11,11 @@ use prost::bytes::Bytes;
 
 use super::external::External;
 use super::file::{FilePart, SourceFile};
+use super::nibble::Nibble;
 use super::problems::Problems;
 use super::proto::type_proto::Value;
 use super::proto::{FunctionProto, GraphProto, ModelProto, OperatorSetIdProto, TensorProto, ValueInfoProto};
-use super::tensor::{decode_late, decode_sparse, dtype, value_dtype};
+use super::tensor::{decode_late, decode_sparse, element_type, value_dtype};
 use super::{order, proto, skim};
 use crate::error::{Error, ErrorKind, Result};
 use crate::tensor::Tensor;
@@ -64,6 +65,8 @@ pub struct InputSpec {
     pub kind: InputKind,
     /// The element type.
     pub dtype: DType,
+    /// Whether only four bits of its elements count.
+    pub(super) nibble: Option<Nibble>,
     /// The dimensions; `None` if not even their number is declared, or if it is not just a tensor.
     pub dims: Option<Vec<Dim>>,
 }
@@ -82,6 +85,8 @@ pub struct OnnxModel {
     pub(super) graph: GraphProto,
     /// Decoded once, however often the model is imported. What cannot be decoded is a problem if it is used.
     pub(super) initializers: BTreeMap<String, Result<Tensor>>,
+    /// Those that are of a type of four bits.
+    pub(super) nibbles: HashMap<String, Nibble>,
     /// By domain, name and overload.
     pub(super) functions: HashMap<(String, String, String), FunctionProto>,
     pub(super) inputs: Vec<InputSpec>,
@@ -168,6 +173,8 @@ impl OnnxModel {
         let mut problems = Problems::default();
         let opsets = problems.keep(opsets(&proto.opset_import)).unwrap_or_default();
         let external = External::new(folder);
+        let nibble = |t: &TensorProto| Some((t.name().to_owned(), Nibble::of(t.data_type())?));
+        let nibbles = graph.initializer.iter().filter_map(nibble).collect();
         let initializers = initializers(&mut graph, raw_data, &external, &mut problems);
         let functions = functions(std::mem::take(&mut proto.functions), &mut problems);
         let declared = graph.input.iter().filter(|i| !initializers.contains_key(i.name()));
@@ -188,7 +195,7 @@ impl OnnxModel {
         }
         problems.finish()?;
         let name = if name.is_empty() { graph.name().to_owned() } else { name };
-        Ok(OnnxModel { name, opsets, graph, initializers, functions, inputs, external, file: None })
+        Ok(OnnxModel { name, opsets, graph, initializers, nibbles, functions, inputs, external, file: None })
     }
 
     /// The model's name: that of its file, or of its graph.
@@ -334,9 +341,10 @@ pub(super) fn input_spec(input: &ValueInfoProto) -> Result<InputSpec> {
         };
         value = element.and_then(|t| t.value.as_ref());
     };
-    let dtype = dtype(tensor.elem_type())?;
+    let nibble = Nibble::of(tensor.elem_type());
+    let dtype = element_type(tensor.elem_type())?;
     if kind != InputKind::Tensor {
-        return Ok(InputSpec { name, kind, dtype, dims: None });
+        return Ok(InputSpec { name, kind, dtype, nibble, dims: None });
     }
     let dim = |dim: &proto::tensor_shape_proto::Dimension| match &dim.value {
         // What converters write for any extent.
@@ -348,7 +356,7 @@ pub(super) fn input_spec(input: &ValueInfoProto) -> Result<InputSpec> {
         _ => Ok(Dim::Unknown),
     };
     let dims = tensor.shape.as_ref().map(|s| s.dim.iter().map(dim).collect::<Result<_>>()).transpose()?;
-    Ok(InputSpec { name, kind, dtype, dims })
+    Ok(InputSpec { name, kind, dtype, nibble, dims })
 }
 
 /// Whether a dimension's name is one: a word. Question marks, numbers and formulas, which converters write too, name

@@ -205,7 +205,10 @@ impl Body {
         }
         let initializers = model.initializers.iter().filter_map(|(name, t)| Some((name, t.as_ref().ok()?)));
         let initializers = initializers.filter(|_| self.is_model());
-        for (name, tensor) in initializers.chain(&self.consts) {
+        for (name, tensor) in initializers {
+            scope.names.insert(name.clone(), Binding::Value(importer.initializer(name, tensor.clone())));
+        }
+        for (name, tensor) in &self.consts {
             scope.names.insert(name.clone(), Binding::Value(importer.constant(name, tensor.clone())));
         }
         for name in &self.absent {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::import::Importer;
 use super::limit;
 use super::model::{Opsets, opsets};
+use super::nibble::Nibble;
 use super::node::NodeCx;
 use super::problems::Problems;
 use super::proto::{FunctionProto, GraphProto, NodeProto};
@@ -119,6 +120,7 @@ impl<'m> Importer<'m> {
         for tensor in &graph.initializer {
             if let Some(decoded) = problems.keep(decode(tensor, &self.model.external)) {
                 let id = self.constant(&format!("{}{}", inner.prefix, tensor.name()), decoded);
+                Nibble::of(tensor.data_type()).map(|nibble| self.note_nibble(id, nibble));
                 names.insert(tensor.name().to_owned(), Binding::Value(id));
             }
         }

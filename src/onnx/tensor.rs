@@ -8,6 +8,7 @@ use prost::bytes::Bytes;
 
 use super::external::External;
 use super::file::{FilePart, InMemory};
+use super::nibble::Nibble;
 use super::proto::tensor_proto::{DataLocation, DataType};
 use super::proto::{SparseTensorProto, TensorProto};
 use crate::error::{Error, Result};
@@ -37,6 +38,11 @@ pub(super) fn dtype(number: i32) -> Result<DType> {
             return Err(Error::unsupported(format!("the element type {name} is not supported")));
         }
     })
+}
+
+/// The type of elements in memory: also of those of four bits, of which files have two in a byte.
+pub(super) fn element_type(number: i32) -> Result<DType> {
+    Nibble::of(number).map_or_else(|| dtype(number), |nibble| Ok(nibble.dtype()))
 }
 
 /// Dimensions as extents.
@@ -101,11 +107,19 @@ fn decode_with(
     external: &External,
     make: impl FnOnce(DType, &[usize], Data) -> Result<Tensor>,
 ) -> Result<Tensor> {
-    let dtype = dtype(proto.data_type())?;
+    let dtype = element_type(proto.data_type())?;
     let shape = extents(&proto.dims)?;
     let bytes = checked_bytes(dtype, &shape)?;
     if proto.segment.is_some() {
         return Err(Error::unsupported("a tensor in segments is not supported"));
+    }
+    if let Some(nibble) = Nibble::of(proto.data_type()) {
+        let packed = match (proto.data_location(), raw_data) {
+            (DataLocation::External, _) => external.find(proto, bytes.div_ceil(2))?.to_bytes()?,
+            (DataLocation::Default, Some(part)) => part.to_bytes()?,
+            (DataLocation::Default, None) => nibbles(proto)?,
+        };
+        return Tensor::from_bytes(dtype, &shape, &nibble.unpack(&packed, bytes)?);
     }
     if proto.data_location() == DataLocation::External {
         return make(dtype, &shape, Data::File(external.find(proto, bytes)?));
@@ -119,6 +133,16 @@ fn decode_with(
         }
         _ => typed(proto, dtype, &shape),
     }
+}
+
+/// Bytes with two elements of four bits each.
+fn nibbles(proto: &TensorProto) -> Result<Bytes> {
+    if let Some(raw) = proto.raw_data.as_ref().filter(|raw| !raw.is_empty()) {
+        return Ok(raw.clone());
+    }
+    let byte = |v: &i32| u8::try_from(*v).or_else(|_| i8::try_from(*v).map(|v| v as u8));
+    let outside = |_| Error::invalid("two elements of four bits are not a byte");
+    proto.int32_data.iter().map(byte).collect::<std::result::Result<_, _>>().map_err(outside)
 }
 
 fn typed_len(proto: &TensorProto) -> usize {
@@ -211,7 +235,7 @@ pub(super) fn decode_sparse(proto: &SparseTensorProto, external: &External) -> R
 pub(super) fn value_dtype(proto: &super::proto::ValueInfoProto) -> Result<DType> {
     use super::proto::type_proto::Value;
     match proto.r#type.as_ref().and_then(|t| t.value.as_ref()) {
-        Some(Value::TensorType(tensor)) => dtype(tensor.elem_type()),
+        Some(Value::TensorType(tensor)) => element_type(tensor.elem_type()),
         Some(Value::SequenceType(_)) => Err(Error::unsupported("a sequence is not supported here")),
         Some(Value::OptionalType(_)) => Err(Error::unsupported("an optional value is not supported here")),
         Some(Value::MapType(_)) => Err(Error::unsupported("a map is not supported")),

@@ -8,6 +8,7 @@ mod attention;
 mod exactness;
 mod halves;
 mod nbits;
+mod nibbles;
 mod quantized_lstm;
 mod sampling;
 

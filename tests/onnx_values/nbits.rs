@@ -2,7 +2,7 @@
 
 use nestjit::onnx::proto::tensor_proto::DataType;
 use nestjit::onnx::proto::{AttributeProto, ModelProto, NodeProto, TensorProto};
-use nestjit::{ErrorKind, Tensor, f16};
+use nestjit::{Compiler, ErrorKind, Tensor, f16};
 
 use super::common::onnx::*;
 use super::{assert_gives, floats, noise, single};
@@ -187,6 +187,20 @@ fn few_bits_in_blocks() {
     Case { flat: true, zero: Zero::Float, ..CASE }.check();
 }
 
+/// What follows the product is computed where its sums are.
+#[test]
+fn biases_and_activations_are_epilogues() {
+    for (m, k) in [(1, 96), (33, 96), (33, 70)] {
+        let case = Case { m, k, ..CASE };
+        let mut product = case.node();
+        product.output[0] = "z".into();
+        let mut model = case.model();
+        model.graph.as_mut().unwrap().node = vec![product, node("Relu", &["z"], &["y"])];
+        let compiled = Compiler::new().threads(1).compile(&import(model).unwrap().into()).unwrap();
+        assert_eq!(compiled.program().nests.len(), 1, "{}", compiled.program());
+    }
+}
+
 /// An infinite activation makes an infinity of each element, or no number where it is multiplied with zero.
 #[test]
 fn infinities_are_multiplied() {
@@ -266,4 +280,85 @@ fn what_is_wrong_is_refused() {
     let groups = TensorProto { int32_data: vec![0; 70], ..empty("groups", DataType::Int32, &[70]) };
     let message = "groups of rows (g_idx) that are not the blocks in order are not supported";
     assert_eq!(with_input(4, groups), unsupported(message));
+}
+
+/// A quantised table of rows, in bytes with two numbers each or of a type of four bits.
+#[test]
+fn rows_of_quantised_tables() {
+    let (rows, width, block) = (5usize, 40usize, 16usize);
+    let number = |row: usize, column: usize| (row * 11 + column * 5) % 16;
+    let scale = |row: usize, b: usize| (1 + row + 2 * b) as f32 / 8.0;
+    let blocks = width.div_ceil(block);
+    let scales: Vec<f32> =
+        (0..rows).flat_map(|row| (0..blocks).map(move |b| (row, b))).map(|(row, b)| scale(row, b)).collect();
+    let indices = i64s("indices", &[2, 2], &[4, 0, -2, 1]);
+    for (dtype, zeros) in
+        [(DataType::Uint8, true), (DataType::Uint8, false), (DataType::Uint4, true), (DataType::Int4, false)]
+    {
+        let zero = |row: usize, b: usize| match (dtype, zeros) {
+            (_, true) => (row + 3 * b) % 16,
+            (DataType::Uint8, false) => 8,
+            (_, false) => 0,
+        };
+        let signed = |q: usize| if dtype == DataType::Int4 && q > 7 { q as f32 - 16.0 } else { q as f32 };
+        let columns = if dtype == DataType::Uint8 { width / 2 } else { width };
+        let raw = |name: &str, columns: usize, bytes: Vec<u8>| TensorProto {
+            raw_data: Some(bytes.into()),
+            ..empty(name, dtype, &[rows as i64, columns as i64])
+        };
+        let mut all = vec![
+            raw("data", columns, packed(rows, width, 4, number)),
+            indices.clone(),
+            f32s("scales", &[rows as i64, blocks as i64], &scales),
+        ];
+        let mut inputs = vec!["data", "indices", "scales"];
+        if zeros {
+            // Rows of bytes begin with a byte of their own; numbers of four bits follow each other.
+            let bytes = match dtype {
+                DataType::Uint8 => packed(rows, blocks, 4, zero),
+                _ => packed(1, rows * blocks, 4, |_, i| zero(i / blocks, i % blocks)),
+            };
+            let columns = if dtype == DataType::Uint8 { blocks.div_ceil(2) } else { blocks };
+            all.push(raw("zeros", columns, bytes));
+            inputs.push("zeros");
+        }
+        let gather = NodeProto {
+            domain: Some("com.microsoft".into()),
+            ..node("GatherBlockQuantized", &inputs, &["g"])
+        };
+        let nodes = vec![with(gather, int("block_size", block as i64)), node("Add", &["g", "x"], &["y"])];
+        let mut model = in_microsoft(single(21, nodes[0].clone(), &[("x", DataType::Float, &[1])], all));
+        let graph = model.graph.as_mut().unwrap();
+        (graph.node, graph.output) = (nodes, vec![named("y")]);
+        let element = |row: usize, column: usize| {
+            let b = column / block;
+            (signed(number(row, column)) - zero(row, b) as f32) * scale(row, b)
+        };
+        let expected: Vec<f32> = [4, 0, 3, 1]
+            .iter()
+            .flat_map(|row| (0..width).map(move |c| (*row, c)))
+            .map(|(r, c)| element(r, c))
+            .collect();
+        let expected = Tensor::new(&[2, 2, width], &expected).unwrap();
+        println!("{dtype:?} {zeros}");
+        assert_gives(model.clone(), &[Tensor::new(&[1], &[0f32]).unwrap()], &[expected], 0.0);
+
+        let refused = |attributes: &[(&'static str, i64)]| {
+            let mut model = model.clone();
+            let node = &mut model.graph.as_mut().unwrap().node[0];
+            node.name = Some("rows".into());
+            node.attribute.extend(attributes.iter().map(|(name, value)| int(name, *value)));
+            refusal(model)
+        };
+        let place = |text: &str| format!("node 'rows' (com.microsoft.GatherBlockQuantized, opset 1): {text}");
+        let both = refused(&[("gather_axis", 1), ("quantize_axis", -1)]);
+        let message = place("gather_axis and quantize_axis are both 1, which is not supported");
+        assert_eq!(both, (ErrorKind::Unsupported, message));
+        let other = refused(&[("quantize_axis", 0), ("gather_axis", 1)]);
+        let message = match dtype {
+            DataType::Uint8 => (ErrorKind::Invalid, place("gather_axis is 1, but it must be 0 for u8")),
+            _ => (ErrorKind::Shape, place("'scales' has the shape [5, 3], but [1, 40] is needed")),
+        };
+        assert_eq!(other, message);
+    }
 }

@@ -3,6 +3,7 @@
 use nestjit_ir::DType;
 
 use super::super::host;
+use super::super::nibble::Nibble;
 use super::super::node::{NodeCx, floats};
 use super::{OpEntry, one, op};
 use crate::error::{Error, Result};
@@ -118,9 +119,31 @@ fn bit_shift(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
 fn cast(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     // How values outside the range of 8-bit floats are rounded.
     cx.attributes.ignore(&["saturate", "round_mode"]);
-    let to = host::target(&cx.attributes)?;
     let x = cx.input(0)?;
-    one(cx.cast(x, to))
+    let number = cx.attributes.int("to")?.and_then(|number| i32::try_from(number).ok());
+    match number.and_then(Nibble::of) {
+        Some(nibble) => one(to_nibble(cx, x, nibble)),
+        None => {
+            let to = host::target(&cx.attributes)?;
+            one(cast_to(cx, x, to))
+        }
+    }
+}
+
+/// To a type that is not one of four bits.
+fn cast_to(cx: &mut NodeCx<'_, '_>, x: ValueId, to: DType) -> Result<ValueId> {
+    let y = cx.cast(x, to)?;
+    // What has no bits more still is another value, of all numbers of its type.
+    if y == x && cx.importer.nibble(x).is_some() { cx.binary_const(Binary::Or, x, 0.0) } else { Ok(y) }
+}
+
+/// To the lowest four bits of an integer; floats are cut to one first.
+fn to_nibble(cx: &mut NodeCx<'_, '_>, x: ValueId, nibble: Nibble) -> Result<ValueId> {
+    if cx.importer.nibble(x) == Some(nibble) {
+        return Ok(x);
+    }
+    let integer = if cx.dtype(x).is_int() { x } else { cx.cast(x, DType::I32)? };
+    cx.importer.low_bits(cx.name(), integer, nibble)
 }
 
 /// Between integers of one size the bits are the same; between floats and integers they are a matter of the host.
@@ -143,8 +166,11 @@ fn bit_cast(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
 fn cast_like(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     cx.attributes.ignore(&["saturate", "round_mode"]);
     let (x, like) = (cx.input(0)?, cx.input(1)?);
+    if let Some(nibble) = cx.importer.nibble(like) {
+        return one(to_nibble(cx, x, nibble));
+    }
     let to = cx.dtype(like);
-    one(cx.cast(x, to))
+    one(cast_to(cx, x, to))
 }
 
 /// The result has the type of the base, whatever the exponent's.

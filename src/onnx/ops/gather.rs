@@ -32,7 +32,12 @@ pub(super) const OPS: &[OpEntry] = &[
 ];
 
 /// `x` indexed along `axis` by the input at `input`, which a gather checks by itself; constants are checked here.
-fn gather_by_input(cx: &mut NodeCx<'_, '_>, x: ValueId, input: usize, axis: usize) -> Result<ValueId> {
+pub(super) fn gather_by_input(
+    cx: &mut NodeCx<'_, '_>,
+    x: ValueId,
+    input: usize,
+    axis: usize,
+) -> Result<ValueId> {
     let mut indices = cx.input(input)?;
     if !matches!(cx.dtype(indices), DType::I64 | DType::I32) {
         return Err(Error::shape(format!("indices must be i64 or i32, not {}", cx.dtype(indices))));

@@ -2,12 +2,17 @@
 
 use nestjit_ir::DType;
 
-use super::super::node::{NodeCx, extent};
+use super::super::node::{NodeCx, axis, extent, missing};
+use super::gather::gather_by_input;
+use super::quantize::{dequantized, expect_zero_like};
 use super::{OpEntry, contrib, one};
 use crate::error::{Error, Result};
 use crate::graph::{Binary, Op, ValueId};
 
-pub(super) const OPS: &[OpEntry] = &[contrib("MatMulNBits", matmul_nbits).in_f32(&[0])];
+pub(super) const OPS: &[OpEntry] = &[
+    contrib("GatherBlockQuantized", gather_block_quantized).in_f32(&[2]),
+    contrib("MatMulNBits", matmul_nbits).in_f32(&[0]),
+];
 
 /// How integers lie in their bytes.
 #[derive(Clone, Copy)]
@@ -17,12 +22,13 @@ struct Packing {
 }
 
 impl Packing {
-    fn of(cx: &NodeCx<'_, '_>) -> Result<Packing> {
+    /// What the attributes say; some operators have a block size of their own.
+    fn of(cx: &NodeCx<'_, '_>, default: Option<i64>) -> Result<Packing> {
         let bits = cx.int("bits", 4)?;
         if !matches!(bits, 2 | 4 | 8) {
             return Err(Error::unsupported(format!("bits is {bits}, but only 2, 4 and 8 are supported")));
         }
-        let block = cx.required_int("block_size")?;
+        let block = cx.attributes.int("block_size")?.or(default).ok_or_else(|| missing("block_size"))?;
         if block < 16 || block.count_ones() != 1 {
             let message = format!("block_size is {block}, but it must be a power of 2 and at least 16");
             return Err(Error::invalid(message));
@@ -106,7 +112,7 @@ fn matmul_nbits(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         let message = "weights in the layout of another runtime (weight_prepacked) are not supported";
         return Err(Error::unsupported(message));
     }
-    let packing @ Packing { bits, block } = Packing::of(cx)?;
+    let packing @ Packing { bits, block } = Packing::of(cx, None)?;
     let (k, n) = (count(cx, "K")?, count(cx, "N")?);
     let (x, q, scale) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
     cx.expect_float(x)?;
@@ -116,7 +122,8 @@ fn matmul_nbits(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         return misfit(cx, x, &format!("[.., {k}]"));
     }
     let blocks = k.div_ceil(block);
-    let whole = [n, blocks, block * bits / 8];
+    // A block is a multiple of 8.
+    let whole = [n, blocks, block / 8 * bits];
     let own = cx.shape(q);
     // Weights that are left out have no elements.
     let fits = own.len() == 3 && own.iter().zip(whole).all(|(own, whole)| *own == whole || *own == 0);
@@ -166,4 +173,63 @@ fn in_order(cx: &mut NodeCx<'_, '_>, k: usize, block: usize) -> Result<()> {
         return Ok(());
     }
     Err(Error::unsupported("groups of rows (g_idx) that are not the blocks in order are not supported"))
+}
+
+/// Rows, or other parts, of a quantised tensor. Only what is picked is taken out of its bytes.
+fn gather_block_quantized(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    cx.expect_inputs(4)?;
+    let (data, indices, scale) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
+    let zero = cx.optional(3);
+    let whole = cx.importer.nibble(data).is_some();
+    cx.expect_type(data, |data| data == DType::U8 || whole, "int4, uint4 or u8")?;
+    cx.expect_type(indices, |i| matches!(i, DType::I32 | DType::I64), "i32 or i64")?;
+    cx.expect_float(scale)?;
+    expect_zero_like(cx, zero, data)?;
+    let Packing { bits, block } = Packing::of(cx, Some(128))?;
+    let rank = cx.rank(data);
+    let (picked, along) = (axis(cx.int("gather_axis", 0)?, rank)?, axis(cx.int("quantize_axis", 1)?, rank)?);
+    if picked == along {
+        let message = format!("gather_axis and quantize_axis are both {along}, which is not supported");
+        return Err(Error::unsupported(message));
+    }
+    if !whole && picked != 0 {
+        return Err(Error::invalid(format!("gather_axis is {picked}, but it must be 0 for u8")));
+    }
+    // What is of four bits by its type has a byte for each in memory.
+    let own_bits = if whole { 8 } else { bits };
+    let mut parameters = cx.shape(data);
+    parameters[rank - 1] = parameters[rank - 1].saturating_mul(8 / own_bits);
+    parameters[along] = parameters[along].div_ceil(block);
+    if cx.shape(scale) != parameters {
+        return misfit(cx, scale, &format!("{parameters:?}"));
+    }
+    let count = parameters[rank - 1];
+    parameters[rank - 1] = count.saturating_mul(own_bits).div_ceil(8);
+    if let Some(zero) = zero.filter(|zero| cx.shape(*zero) != parameters) {
+        return misfit(cx, zero, &format!("{parameters:?}"));
+    }
+    let q = gather_by_input(cx, data, 1, picked)?;
+    let q = unpacked(cx, q, own_bits)?;
+    let along = if along > picked { along + cx.rank(indices) - 1 } else { along };
+    let blocks: Vec<i64> = (0..cx.shape(q)[along]).map(|i| (i / block) as i64).collect();
+    let blocks = cx.values(&[blocks.len()], &blocks)?;
+    let scale = gather_by_input(cx, scale, 1, picked)?;
+    let scale = cx.gather(scale, blocks, along)?;
+    let zero = match zero {
+        Some(zero) => {
+            let zero = gather_by_input(cx, zero, 1, picked)?;
+            let zero = match whole {
+                true => zero,
+                false => {
+                    let zero = unpacked(cx, zero, bits)?;
+                    let last = cx.rank(zero) - 1;
+                    cx.narrow(zero, last, 0, count)?
+                }
+            };
+            Some(cx.gather(zero, blocks, along)?)
+        }
+        None if whole => None,
+        None => Some(cx.scalar(DType::U8, f64::from(1u32 << (bits - 1)))),
+    };
+    one(dequantized(cx, q, scale, zero))
 }

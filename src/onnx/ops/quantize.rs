@@ -2,8 +2,9 @@
 
 use nestjit_ir::DType;
 
+use super::super::nibble::Nibble;
 use super::super::node::{NodeCx, axis, extent};
-use super::super::tensor::dtype;
+use super::super::tensor::{dtype, element_type};
 use super::window::{spatial, window};
 use super::{AS_COMPUTED, OpEntry, one, op};
 use crate::error::{Error, Result};
@@ -76,9 +77,14 @@ pub(super) fn quantize(
     zero: Option<ValueId>,
     to: DType,
 ) -> Result<ValueId> {
-    let scale = cx.cast(scale, cx.dtype(x))?;
-    let scaled = cx.binary(Binary::Div, x, scale)?;
+    let scaled = scaled(cx, x, scale)?;
     rounded(cx, scaled, zero, to)
+}
+
+/// `x / scale`.
+fn scaled(cx: &mut NodeCx<'_, '_>, x: ValueId, scale: ValueId) -> Result<ValueId> {
+    let scale = cx.cast(scale, cx.dtype(x))?;
+    cx.binary(Binary::Div, x, scale)
 }
 
 /// An input that is one number: a scale, which is a floating-point number, or a zero point of this type.
@@ -102,16 +108,31 @@ fn expect_zero(cx: &NodeCx<'_, '_>, zero: ValueId, dtype: DType) -> Result<()> {
 }
 
 /// An error if a zero point is given that is not of the type of `x`.
-fn expect_zero_like(cx: &NodeCx<'_, '_>, zero: Option<ValueId>, x: ValueId) -> Result<()> {
-    match zero {
-        Some(zero) => expect_zero(cx, zero, cx.dtype(x)),
-        None => Ok(()),
+pub(super) fn expect_zero_like(cx: &NodeCx<'_, '_>, zero: Option<ValueId>, x: ValueId) -> Result<()> {
+    let Some(zero) = zero else { return Ok(()) };
+    expect_zero(cx, zero, cx.dtype(x))?;
+    let type_of = |x: ValueId| cx.importer.nibble(x).map_or(cx.dtype(x).name(), Nibble::name);
+    if type_of(zero) != type_of(x) {
+        let name = cx.importer.graph.value(zero).name.escape_debug();
+        let (is, needed) = (type_of(zero), type_of(x));
+        return Err(Error::shape(format!("'{name}' is {is}, but {needed} is needed")));
     }
+    Ok(())
 }
 
 /// `x` rounded to even, plus the zero point, within the range of the type.
 fn rounded(cx: &mut NodeCx<'_, '_>, x: ValueId, zero: Option<ValueId>, to: DType) -> Result<ValueId> {
-    let (min, max) = range(to)?;
+    rounded_within(cx, x, zero, to, range(to)?)
+}
+
+/// The same within a range of numbers of the type.
+fn rounded_within(
+    cx: &mut NodeCx<'_, '_>,
+    x: ValueId,
+    zero: Option<ValueId>,
+    to: DType,
+    (min, max): (f64, f64),
+) -> Result<ValueId> {
     let mut y = cx.unary(Unary::Round, x)?;
     if let Some(zero) = zero.filter(|zero| !is_zero(cx, *zero)) {
         let zero = cx.cast(zero, cx.dtype(x))?;
@@ -128,21 +149,26 @@ pub(super) fn quantize_linear(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let (mut x, scale, zero) = (cx.input(0)?, cx.input(1)?, cx.optional(2));
     let at = cx.int("axis", 1)?;
     let block = extent(cx.int("block_size", 0)?, "block_size")?;
-    let to = match (zero, cx.int("output_dtype", 0)?) {
-        (Some(zero), _) => cx.dtype(zero),
-        (None, 0) => DType::U8,
+    let (to, nibble) = match (zero, cx.int("output_dtype", 0)?) {
+        (Some(zero), _) => (cx.dtype(zero), cx.importer.nibble(zero)),
+        (None, 0) => (DType::U8, None),
         (None, number) => {
-            dtype(i32::try_from(number).map_err(|_| Error::invalid("there is no such element type"))?)?
+            let number =
+                i32::try_from(number).map_err(|_| Error::invalid("there is no such element type"))?;
+            (element_type(number)?, Nibble::of(number))
         }
     };
-    range(to)?;
+    let limits = nibble.map_or_else(|| range(to), |nibble| Ok(nibble.range()))?;
     cx.expect_float(scale)?;
     if !cx.dtype(x).is_float() {
         x = cx.cast(x, cx.dtype(scale))?;
     }
     let scale = spread(cx, scale, x, at, block)?;
     let zero = zero.map(|zero| spread(cx, zero, x, at, block)).transpose()?;
-    one(quantize(cx, x, scale, zero, to))
+    let scaled = scaled(cx, x, scale)?;
+    let y = rounded_within(cx, scaled, zero, to, limits)?;
+    nibble.map(|nibble| cx.importer.note_nibble(y, nibble));
+    Ok(vec![y])
 }
 
 pub(super) fn dequantize_linear(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {

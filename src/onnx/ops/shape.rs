@@ -3,6 +3,7 @@
 use nestjit_ir::DType;
 
 use super::super::limit;
+use super::super::nibble::Nibble;
 use super::super::node::{NodeCx, extent, floats};
 use super::super::tensor::{decode, decode_sparse, dtype};
 use super::{OpEntry, one, op};
@@ -29,8 +30,10 @@ fn constant(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let a = &cx.attributes;
     let external = &cx.importer.model.external;
     let mut found: Vec<Tensor> = Vec::new();
+    let mut nibble = None;
     if let Some(tensor) = a.tensor("value")? {
         found.push(decode(tensor, external)?);
+        nibble = Nibble::of(tensor.data_type());
     }
     if let Some(sparse) =
         a.iter().find(|(name, _)| *name == "sparse_value").and_then(|(_, a)| a.sparse_tensor.as_ref())
@@ -55,7 +58,11 @@ fn constant(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         return Err(Error::unsupported("the element type string is not supported"));
     }
     match <[Tensor; 1]>::try_from(found) {
-        Ok([tensor]) => Ok(vec![cx.constant(tensor)]),
+        Ok([tensor]) => {
+            let constant = cx.constant(tensor);
+            nibble.map(|nibble| cx.importer.note_nibble(constant, nibble));
+            Ok(vec![constant])
+        }
         Err(found) => Err(Error::invalid(format!("{} values are given, but one is needed", found.len()))),
     }
 }

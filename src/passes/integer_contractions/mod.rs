@@ -11,6 +11,8 @@
 //! the zero point moves along. Nothing is looked up by the name of an operation: whatever casts, subtracts and
 //! multiplies an 8-bit tensor on its way to a contraction counts.
 //!
+//! Where only the right operand is such an image, of a constant within four bits, that stays packed (see [`packed`]).
+//!
 //! What is quantised as it was before (see [`repeated`]) only moves. Where a result is quantised again, [`requantise`] takes the division by its scale into the factor. What is merged
 //! and tiled after that is for the passes on nests.
 
@@ -22,6 +24,7 @@ use crate::unit::Remark;
 mod contraction;
 mod image;
 mod operand;
+mod packed;
 mod repeated;
 mod requantise;
 mod rewriter;
@@ -56,11 +59,18 @@ pub fn run(graph: &mut Graph, _: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
                 products.push(node.outputs[0]);
                 remarks.push(remark(&node.name, None));
             }
-            Found::Refused(reason) => {
-                rewriter.keep(node.clone());
-                remarks.push(remark(&node.name, Some(reason)));
-            }
-            Found::Other => rewriter.keep(node.clone()),
+            found => match packed::rewrite(&mut rewriter, node).map_err(place)? {
+                true => {
+                    moved = true;
+                    remarks.push(packed_remark(&node.name));
+                }
+                false => {
+                    rewriter.keep(node.clone());
+                    if let Found::Refused(reason) = found {
+                        remarks.push(remark(&node.name, Some(reason)));
+                    }
+                }
+            },
         }
     }
     let before = nodes.len();
@@ -90,6 +100,12 @@ enum Found {
 struct Reason {
     code: &'static str,
     why: String,
+}
+
+fn packed_remark(node: &str) -> Remark {
+    let message = format!("{node} takes its weights, of 4 bits, out of their bytes");
+    let (pass, code, producer) = ("IntegerContractions", "packed", node.to_owned());
+    Remark { pass, code, producer, consumer: None, bytes: 0, applied: true, message }
 }
 
 fn remark(node: &str, reason: Option<Reason>) -> Remark {

@@ -143,11 +143,17 @@ pub(super) fn footprint(
     elements * buffer.dtype.size()
 }
 
-/// Whether all loops in `body` are there to reduce: nothing is stored in them.
+/// Whether all loops in `body` are there to reduce: nothing is stored in them, other than what sums of their own start
+/// with.
 fn only_reduces(body: &[Stmt]) -> bool {
     let mut pure = true;
     visit::walk_loops(body, &mut |l| {
-        pure &= l.body.iter().all(|s| matches!(s, Stmt::Reduce(_) | Stmt::For(_)));
+        let own = |buf: BufId| l.body.iter().any(|s| matches!(s, Stmt::Temp(b) if *b == buf));
+        pure &= l.body.iter().all(|s| match s {
+            Stmt::Reduce(_) | Stmt::For(_) | Stmt::Temp(_) => true,
+            Stmt::Store(s) => own(s.buf),
+            Stmt::Call(_) => false,
+        });
     });
     pure
 }

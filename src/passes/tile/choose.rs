@@ -209,6 +209,8 @@ struct Steps<'a> {
     /// Registers for a vector of sums.
     registers: usize,
     operands: Vec<Operand<'a>>,
+    /// Operations for factors that are computed: for each vector of columns, and for each row.
+    computed: [f64; 2],
 }
 
 /// A load of a contraction, as the vectorised loop sees it.
@@ -280,7 +282,12 @@ impl<'a> Model<'a> {
                 };
                 let count = group.map_or(c.steps(), |g| g.steps(c)) as f64;
                 let operands = c.loads.iter().map(|l| operand(l, c, group)).collect();
-                Steps { count, cycles: cycles * registers as f64, latency, registers, operands }
+                let of = |along: bool| -> f64 {
+                    let factors = c.computed.iter().filter(|f| leaf.varies(&f.0, columns) == along);
+                    factors.map(|f| f.1).sum()
+                };
+                let computed = [of(true), of(false)];
+                Steps { count, cycles: cycles * registers as f64, latency, registers, operands, computed }
             })
             .collect();
         let (adjacent, apart): (Vec<_>, Vec<_>) = leaf.epilogue.iter().partition(|(b, i)| unit(*b, i));
@@ -364,7 +371,7 @@ impl<'a> Model<'a> {
         let (vectors, height) = (width.div_ceil(lanes) as f64 + ragged, height as f64);
         let products = vectors * height;
         let mut cycles = 10.0 + products * (1.0 + self.epilogue(rows.map(|r| r.of.var), height));
-        for Steps { count, cycles: each, latency, operands, .. } in &self.contractions {
+        for Steps { count, cycles: each, latency, operands, computed, .. } in &self.contractions {
             let crowded = rows.is_some_and(|r| height > r.crowded);
             let mut loads = 0.0;
             for o in operands {
@@ -388,6 +395,8 @@ impl<'a> Model<'a> {
                         (true, false) => vectors * 1.5 * lanes as f64,
                     };
             }
+            // A factor is computed once for all rows, or all columns, on units that multiply-adds leave free.
+            loads += 0.5 * (computed[0] * vectors + computed[1] * height);
             // The units work side by side, but never perfectly.
             let (more, less) = ((products * each).max(loads), (products * each).min(loads));
             cycles += count * (0.25 + (more + OVERLAP * less).max(*latency));

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use nestjit_ir::access::writes;
-use nestjit_ir::visit::{Extents, walk_exprs};
+use nestjit_ir::visit::{Extents, walk_expr, walk_exprs};
 use nestjit_ir::{Affine, BinOp, BufId, DType, Expr, For, Index, Load, Program, ReduceOp, Role, Stmt, Var};
 
 use super::dot::Products;
@@ -46,6 +46,8 @@ pub(in crate::passes) struct Contraction {
     pub is_product: bool,
     /// What dot products could be made of, if it is a sum of products of such loads that are extended to its type.
     pub products: Option<Products>,
+    /// For each factor that is computed from integers: a load of it, and how many operations that takes.
+    pub computed: Vec<(Load, f64)>,
 }
 
 impl Contraction {
@@ -240,13 +242,32 @@ fn collect(
                         |a: &Expr, b: &Expr| matches!((a, b), (Expr::Load(a), Expr::Load(b)) if a != b);
                     let is_product = matches!(&r.value, Expr::Binary(BinOp::Mul, a, b) if plain(a, b));
                     let (reduced, products) = (reduced.clone(), products(program, &r.value, sum));
-                    found.push(Contraction { loads, reduced, alone: false, sum, is_product, products });
+                    let (alone, computed) = (false, computed(program, &r.value));
+                    found.push(Contraction { loads, reduced, alone, sum, is_product, products, computed });
                 }
             }
             _ => {}
         }
     }
     reduced.pop();
+}
+
+/// The factors of a product that are computed from integers, with the operations that takes.
+fn computed(program: &Program, value: &Expr) -> Vec<(Load, f64)> {
+    let Expr::Binary(BinOp::Mul, a, b) = value else { return Vec::new() };
+    let factor = |e: &Expr| {
+        let (mut first, mut operations) = (None, 0.0);
+        walk_expr(e, &mut |e| match e {
+            Expr::Load(l) if first.is_none() => first = Some(l.clone()),
+            // Narrow integers are extended to 32 bits when they are loaded.
+            Expr::Cast(to, from) if to.is_int() && from.dtype(program).is_int() => {}
+            Expr::Cast(..) | Expr::Binary(..) | Expr::Unary(..) | Expr::Select(..) => operations += 1.0,
+            Expr::Load(_) | Expr::Const(_) | Expr::Index(_) | Expr::Check(_) => {}
+        });
+        let load = first.filter(|l| program.buf(l.buf).dtype.is_int() && operations > 0.0)?;
+        Some((load, operations))
+    };
+    [a, b].into_iter().filter_map(|e| factor(e)).collect()
 }
 
 /// What a product of two loads that are extended to the type of the sum is made of.
