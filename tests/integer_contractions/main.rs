@@ -7,7 +7,7 @@ mod maker;
 mod models;
 mod refusals;
 
-use nestjit::graph::{Graph, Op, Precision, evaluate};
+use nestjit::graph::{Graph, Node, Op, Precision, evaluate};
 use nestjit::options::Options;
 use nestjit::passes::{PIPELINE, PassContext, PassManager};
 use nestjit::target::Target;
@@ -34,11 +34,20 @@ pub fn rewritten(graph: &Graph) -> (Graph, Vec<Remark>) {
     (graph, manager.remarks)
 }
 
-/// The types of the operands of each contraction, but those that only add up windows of an operand.
+/// The types of the operands of each contraction, but those that only add up windows of an operand. Of filters of one
+/// channel with a zero point, numbers of `f32` stand for the bytes.
 pub fn contractions(graph: &Graph) -> Vec<[DType; 2]> {
     let nodes = graph.nodes.iter().filter(|n| !n.name.contains(".window_sums"));
     let products = nodes.filter(|n| matches!(n.op, Op::MatMul | Op::Gemm { .. } | Op::Conv { .. }));
-    products.map(|n| [0, 1].map(|i| graph.value(n.inputs[i]).dtype)).collect()
+    let types = |n: &Node| match ([0, 1].map(|i| graph.value(n.inputs[i]).dtype), &n.op) {
+        ([DType::F32, DType::F32], Op::Conv { groups, .. })
+            if *groups > 1 && graph.value(n.inputs[1]).shape[1] == 1 && n.inputs.len() == 2 =>
+        {
+            [DType::U8, DType::I8]
+        }
+        (types, _) => types,
+    };
+    products.map(types).collect()
 }
 
 /// The largest difference, relative to the largest magnitude; for integers in steps.

@@ -16,6 +16,7 @@ use nestjit_ir::{
 use crate::lanes;
 use crate::passes::PassContext;
 use crate::passes::loops::{expr_work, has_loop, index_uses};
+use crate::passes::tile::dot::Products;
 use crate::passes::winograd::{self, Operand, Prospect, Way};
 
 /// An access of one lane of a vector, in vector operations.
@@ -154,26 +155,38 @@ impl Model<'_> {
     /// used several times once loaded.
     fn product(&self, a: &Expr, b: &Expr, around: &[Loop], lane: Option<Loop>) -> f64 {
         let times = match (extended_byte(self.program, a), extended_byte(self.program, b)) {
-            (Some(a), Some(b)) if self.is_dot(a, b, around, lane) || self.is_dot(b, a, around, lane) => DOT,
-            (Some(_), Some(_)) => MULTIPLIED,
+            (Some(a), Some(b)) => {
+                let waste = self.dot(a, b, around, lane).or_else(|| self.dot(b, a, around, lane));
+                waste.map_or(MULTIPLIED, |waste| waste * DOT)
+            }
             _ => 1.0,
         };
         times * self.multiplied(a, b, around, lane)
     }
 
-    /// Whether products of bytes along some loop of a reduction are added up by one instruction: `shared` is the same for
-    /// all lanes and contiguous along the loop, the other operand is packed.
-    fn is_dot(&self, shared: &Load, packed: &Load, around: &[Loop], lane: Option<Loop>) -> bool {
-        let Some((lane, _)) = lane else { return false };
+    /// How many times as many products as there are dot products of bytes have, if products along some loop of a reduction
+    /// are added up by one instruction, four at a time: `shared` is the same for all lanes and contiguous along the loop,
+    /// the other operand is packed.
+    fn dot(&self, shared: &Load, packed: &Load, around: &[Loop], lane: Option<Loop>) -> Option<f64> {
+        let (lane, _) = lane?;
         let reduced =
             |v: &Var| *v != lane && around.iter().all(|l| l.0 != *v) && index_uses(&packed.index, *v);
-        let mut vars = shared.index.iter().filter_map(Index::as_affine).flat_map(Affine::vars);
+        let vars = shared.index.iter().filter_map(Index::as_affine).flat_map(Affine::vars);
         let signs = [shared, packed].map(|l| self.program.buf(l.buf).dtype.kind());
-        signs[0] != signs[1]
+        let possible = signs[0] != signs[1]
             && self.program.buf(packed.buf).role == Role::Const
             && packed.otherwise.is_none()
-            && !index_uses(&shared.index, lane)
-            && vars.any(|v| reduced(&v) && self.stride(shared.buf, &shared.index, v) == Some(1))
+            && !index_uses(&shared.index, lane);
+        let along =
+            vars.filter(|v| possible && reduced(v) && self.stride(shared.buf, &shared.index, *v) == Some(1));
+        // Weights are as long as the loops that they are read in.
+        let length = |v: Var| {
+            let own = |i: &Index| i.as_affine().and_then(Affine::as_var) == Some(v);
+            let dim = packed.index.iter().position(own);
+            dim.map_or(1, |d| self.program.buf(packed.buf).shape[d].max(1))
+        };
+        let waste = |n: usize| n.next_multiple_of(Products::Bytes.group()) as f64 / n as f64;
+        along.map(|v| waste(length(v))).min_by(f64::total_cmp)
     }
 
     fn multiplied(&self, a: &Expr, b: &Expr, around: &[Loop], lane: Option<Loop>) -> f64 {

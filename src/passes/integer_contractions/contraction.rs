@@ -15,13 +15,15 @@ use crate::tensor::Tensor;
 
 /// A contraction whose operands are affine images of 8-bit integers.
 pub(super) struct Contraction {
-    node: Node,
-    left: Operand,
-    right: Operand,
+    pub(super) node: Node,
+    pub(super) left: Operand,
+    pub(super) right: Operand,
     /// Whether sums become `f32`; they are the result itself otherwise.
-    float: bool,
+    pub(super) float: bool,
     /// The factor behind the sums, which broadcasts to the result; `None` is 1.
-    scale: Option<ValueId>,
+    pub(super) scale: Option<ValueId>,
+    /// The largest magnitude of a sum, if it is known.
+    pub(super) largest: Option<i64>,
 }
 
 /// Why a contraction of quantised operands is left alone, or the operands.
@@ -53,10 +55,11 @@ impl Contraction {
         if node.inputs.iter().chain(&node.outputs).any(empty) {
             return Ok(Found::Other);
         }
-        let contraction = match Contraction::of(rewriter, node, [left, right], dtype == DType::F32)? {
+        let mut contraction = match Contraction::of(rewriter, node, [left, right], dtype == DType::F32)? {
             Ok(contraction) => contraction,
             Err(reason) => return Ok(Found::Refused(reason)),
         };
+        contraction.largest = contraction.bound(rewriter)?;
         if let Err(reason) = contraction.check(rewriter)? {
             return Ok(Found::Refused(reason));
         }
@@ -91,7 +94,8 @@ impl Contraction {
         let (Some(right), Some(left)) = (operands.pop(), operands.pop()) else {
             return Err(Error::internal("a contraction has two operands"));
         };
-        let mut contraction = Contraction { node: node.clone(), left, right, float, scale: None };
+        let mut contraction =
+            Contraction { node: node.clone(), left, right, float, scale: None, largest: None };
         contraction.scale = contraction.factor(rewriter)?;
         Ok(Ok(contraction))
     }
@@ -129,7 +133,7 @@ impl Contraction {
             let why = "nothing is known of a zero point, so sums could leave 32 bits".to_owned();
             return Ok(Err(Reason { code: "zero-point", why }));
         }
-        if self.bound(rewriter)?.is_none_or(|bound| bound > i64::from(i32::MAX)) {
+        if self.largest.is_none_or(|largest| largest > i64::from(i32::MAX)) {
             let terms = self.terms(rewriter);
             let why = format!(
                 "sums of {terms} products can leave 32 bits, which hold those of {} at most",
@@ -179,22 +183,34 @@ impl Contraction {
         }
     }
 
-    /// Replaces the node.
-    pub fn rewrite(mut self, rewriter: &mut Rewriter<'_>) -> Result<()> {
-        self.left.make(rewriter, DType::U8)?;
+    /// Replaces the node; says what multiplies now.
+    pub fn rewrite(mut self, rewriter: &mut Rewriter<'_>) -> Result<&'static str> {
         self.right.make(rewriter, DType::I8)?;
+        if let Some((sums, addend)) = self.channelwise(rewriter)? {
+            self.finish(rewriter, sums, addend)?;
+            return Ok(
+                "multiplies the integers of its quantised operands in f32, where their sums are exact",
+            );
+        }
+        self.left.make(rewriter, DType::U8)?;
         let op = self.integer_op(rewriter)?;
         let scale = self.scale;
         let (of_left, of_right) = self.corrections(rewriter, &op)?;
-        let (bias, addend) = self.bias(rewriter, scale)?;
+        let (bias, addend) = self.bias(rewriter, scale, i64::from(i32::MAX))?;
         let of_left = rewriter.sum("correction", of_left, bias)?;
         let mut y = rewriter.replace(op, &[self.left.q, self.right.q])?;
         for correction in [of_left, of_right].into_iter().flatten() {
             y = rewriter.binary("shifted", Binary::Add, y, correction)?;
         }
+        self.finish(rewriter, y, addend)?;
+        Ok("multiplies the 8-bit integers of its quantised operands")
+    }
+
+    /// Makes the node's result of the sums: `f32(y) * scale + addend`, or integers.
+    fn finish(self, rewriter: &mut Rewriter<'_>, mut y: ValueId, addend: Option<ValueId>) -> Result<()> {
         if self.float {
             y = rewriter.cast("float", y, DType::F32)?;
-            if let Some(scale) = scale {
+            if let Some(scale) = self.scale {
                 y = rewriter.binary("scaled", Binary::Mul, y, scale)?;
             }
             if let Some(addend) = addend {
@@ -323,11 +339,12 @@ impl Contraction {
         Ok(scale)
     }
 
-    /// What the node adds: integers that go into the sums, and what is added in `f32` behind them.
-    fn bias(
+    /// What the node adds: integers that go into the sums, as far as these stay within `limit`, and what is added in `f32` behind them.
+    pub(super) fn bias(
         &self,
         rewriter: &mut Rewriter<'_>,
         scale: Option<ValueId>,
+        limit: i64,
     ) -> Result<(Option<ValueId>, Option<ValueId>)> {
         let Some(&bias) = self.node.inputs.get(2) else { return Ok((None, None)) };
         // What is known takes part as a constant.
@@ -348,7 +365,7 @@ impl Contraction {
         if !self.float {
             return Ok((Some(bias), None));
         }
-        match self.bias_in_steps(rewriter, bias, scale)? {
+        match self.bias_in_steps(rewriter, bias, scale, limit)? {
             Some(steps) => Ok((Some(steps), None)),
             None => Ok((None, Some(bias))),
         }
@@ -360,6 +377,7 @@ impl Contraction {
         rewriter: &mut Rewriter<'_>,
         bias: ValueId,
         scale: Option<ValueId>,
+        limit: i64,
     ) -> Result<Option<ValueId>> {
         let (Some(bias), Some(scale)) = (rewriter.known(bias), scale.and_then(|s| rewriter.known(s))) else {
             return Ok(None);
@@ -372,7 +390,7 @@ impl Contraction {
         {
             return Ok(None);
         }
-        let room = i64::from(i32::MAX) - self.bound(rewriter)?.unwrap_or(i64::MAX).min(i64::from(i32::MAX));
+        let room = limit - self.largest.unwrap_or(limit).min(limit);
         let step = |(i, bias): (usize, &f32)| {
             let scale = scales[if scales.len() == 1 { 0 } else { i }];
             let steps = (f64::from(*bias) / f64::from(scale)).round_ties_even();

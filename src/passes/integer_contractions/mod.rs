@@ -21,6 +21,7 @@ use crate::error::Result;
 use crate::graph::{Graph, Op};
 use crate::unit::Remark;
 
+mod channelwise;
 mod contraction;
 mod image;
 mod operand;
@@ -55,9 +56,9 @@ pub fn run(graph: &mut Graph, _: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
         }
         match Contraction::find(&mut rewriter, node).map_err(place)? {
             Found::Integers(contraction) => {
-                contraction.rewrite(&mut rewriter).map_err(place)?;
+                let how = contraction.rewrite(&mut rewriter).map_err(place)?;
                 products.push(node.outputs[0]);
-                remarks.push(remark(&node.name, None));
+                remarks.push(remark(&node.name, Ok(how)));
             }
             found => match packed::rewrite(&mut rewriter, node).map_err(place)? {
                 true => {
@@ -67,7 +68,7 @@ pub fn run(graph: &mut Graph, _: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
                 false => {
                     rewriter.keep(node.clone());
                     if let Found::Refused(reason) = found {
-                        remarks.push(remark(&node.name, Some(reason)));
+                        remarks.push(remark(&node.name, Err(reason)));
                     }
                 }
             },
@@ -108,11 +109,11 @@ fn packed_remark(node: &str) -> Remark {
     Remark { pass, code, producer, consumer: None, bytes: 0, applied: true, message }
 }
 
-fn remark(node: &str, reason: Option<Reason>) -> Remark {
-    let applied = reason.is_none();
-    let (code, message) = match reason {
-        None => ("integer", format!("{node} multiplies the 8-bit integers of its quantised operands")),
-        Some(Reason { code, why }) => (code, format!("{node} does not multiply 8-bit integers: {why}")),
+fn remark(node: &str, done: std::result::Result<&str, Reason>) -> Remark {
+    let applied = done.is_ok();
+    let (code, message) = match done {
+        Ok(how) => ("integer", format!("{node} {how}")),
+        Err(Reason { code, why }) => (code, format!("{node} does not multiply 8-bit integers: {why}")),
     };
     let producer = node.to_owned();
     Remark { pass: "IntegerContractions", code, producer, consumer: None, bytes: 0, applied, message }

@@ -100,6 +100,16 @@ pub(super) fn shifted(tensor: &Tensor, zero: i32) -> Result<Option<Tensor>> {
     shifted.map(|values| Tensor::new(tensor.shape(), &values)).transpose()
 }
 
+/// The elements of filters less `zeros`, one for each filter or one for all, in `f32`.
+pub(super) fn floats(filters: &Tensor, zeros: &[i32]) -> Result<Tensor> {
+    let number = number(filters.dtype())?;
+    let each = filters.shape().iter().skip(1).product::<usize>().max(1);
+    let zero = |filter: usize| zeros.get(filter).or(zeros.first()).copied().unwrap_or(0);
+    let less = |(i, byte): (usize, &u8)| (i64::from(number(*byte)) - i64::from(zero(i / each))) as f32;
+    let floats: Vec<f32> = filters.bytes()?.iter().enumerate().map(less).collect();
+    Tensor::new(filters.shape(), &floats)
+}
+
 /// A rearrangement of the elements.
 pub(super) fn moved(tensor: &Tensor, op: &Op) -> Result<Tensor> {
     match op {

@@ -6,7 +6,7 @@
 
 mod associate;
 mod choose;
-mod dot;
+pub(super) mod dot;
 pub(super) mod jam;
 pub(super) mod leaf;
 mod machine;
