@@ -76,7 +76,7 @@ class Worker:
 
 
 def write_inputs(model, folder):
-    """Seeded inputs: floats in -1..1, integers 0 or 1."""
+    """Seeded inputs: floats in -1..1, integers 0 or 1. Returns the type of the first output's elements."""
     graph = onnx.load(str(model), load_external_data=False).graph
     constants = {tensor.name for tensor in graph.initializer}
     random = np.random.default_rng(0)
@@ -93,10 +93,11 @@ def write_inputs(model, folder):
         values = random.uniform(-1, 1, shape) if is_float else random.integers(0, 2, shape)
         values.astype(dtype).tofile(folder / f"input{number}.bin")
         number += 1
+    return onnx.helper.tensor_dtype_to_np_dtype(graph.output[0].type.tensor_type.elem_type)
 
 
-def measure(runtimes, workers, model, threads, arguments, folder):
-    """Times of all runtimes for a model, taken in turns; `{runtime: {"error"} | {..}}`."""
+def measure(runtimes, workers, model, threads, arguments, folder, result):
+    """Times of all runtimes for a model, taken in turns; `{runtime: {"error"} | {..}}`. The first output is of type `result`."""
     colds = {runtime: [] for runtime in runtimes}
     errors = {}
     for _ in range(arguments.colds - 1):
@@ -144,7 +145,7 @@ def measure(runtimes, workers, model, threads, arguments, folder):
     for runtime, worker in live.items():
         path = folder / f"{runtime}.bin"
         worker.ask(f"output {path}")
-        outputs[runtime] = np.fromfile(path, dtype=np.float32)
+        outputs[runtime] = np.fromfile(path, dtype=result).astype(np.float32)
         worker.close()
     results = {runtime: {"error": error} for runtime, error in errors.items()}
     for runtime in live:
@@ -238,9 +239,9 @@ def main():
             else:
                 subprocess.run([str(command), "export", name, str(model)], check=True,
                                stdout=subprocess.DEVNULL)
-            write_inputs(model, folder)
+            result = write_inputs(model, folder)
             for threads in arguments.threads:
-                results = measure(arguments.runtimes, workers, model, threads, arguments, folder)
+                results = measure(arguments.runtimes, workers, model, threads, arguments, folder, result)
                 table(name, threads, results, arguments.runtimes)
                 report["results"].append({"model": name, "threads": threads, "runtimes": results})
     if arguments.json:
