@@ -191,6 +191,12 @@ fn median(figures: &mut [f64]) -> f64 {
     figures[figures.len() / 2]
 }
 
+/// The rate at which the machine multiplies bytes: in matrix tiles if it has some.
+fn peak(target: &Target) -> f64 {
+    let tiles = if target.amx { machine::tile_gops() } else { None };
+    tiles.unwrap_or_else(|| machine::byte_gops(target.isa))
+}
+
 fn measure(shape: Shape, target: &Target) -> Result<()> {
     let (mut bytes, mut floats) = (Side::new(shape, &BYTES)?, Side::new(shape, &FLOATS)?);
     let (mut ours, mut theirs, mut peaks, mut ratios) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -198,7 +204,7 @@ fn measure(shape: Shape, target: &Target) -> Result<()> {
     bytes.round();
     floats.round();
     for _ in 0..ROUNDS {
-        let (here, peak, there) = (bytes.round(), machine::byte_gops(target.isa), floats.round());
+        let (here, peak, there) = (bytes.round(), self::peak(target), floats.round());
         best = [best[0].min(here.1), best[1].min(there.1)];
         ratios.push(there.0 / here.0);
         ours.push(here.0);
@@ -255,7 +261,8 @@ fn shapes() -> Vec<Shape> {
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let target = Target::host(None).expect("every machine has a tier");
-    println!("{}: {:.1} Gop/s at most", target.isa.name(), machine::byte_gops(target.isa));
+    let tiles = if target.amx { " with matrix tiles" } else { "" };
+    println!("{}{tiles}: {:.1} Gop/s at most", target.isa.name(), peak(&target));
     for shape in shapes() {
         let name = shape.name();
         if wanted.is_empty() || wanted.iter().any(|w| name.contains(w.as_str())) {

@@ -23,7 +23,7 @@ use super::{Outcome, parts, session};
 
 /// How far results may be from the reference, in relation to their largest magnitude, where contractions may compute in a lower
 /// precision than `f32`: some roundings to 8 bits.
-const LOWER_PRECISION: f64 = 1.0 / 32.0;
+const LOWER_PRECISION: f64 = 1.0 / 16.0;
 
 /// The number of threads whose results must not differ by a bit.
 const THREADS: [usize; 2] = [1, 2];

@@ -4,11 +4,14 @@
 //! them leaves nothing on the table. They are repeated, and say themselves whether they can be trusted: on a machine that
 //! is busy with something else they are too low, and different each time.
 
+mod tiles;
+
 use std::fs;
 use std::hint::black_box;
 use std::sync::{Barrier, OnceLock};
 use std::time::{Duration, Instant};
 
+pub use self::tiles::tile_gops;
 use crate::target::Isa;
 
 /// How long the shortest run of a loop is looked for in each round.

@@ -178,3 +178,11 @@ fn switched_off_means_off() {
         }
     }
 }
+
+#[test]
+fn their_rate_is_measured() {
+    if emulator::install() {
+        let rate = nestjit::runtime::machine::tile_gops().expect("there are tiles");
+        assert!(rate.is_finite() && rate > 0.0, "{rate}");
+    }
+}
