@@ -43,18 +43,25 @@ fn numbers_become_bytes() {
             "u8(min(max(round(%x[n]), 0.0), 255.0))",
             "u8(min(max(round(%x[n]) + 255.0, 0.0), 255.0))",
             "u8(min(max(round(%x[n]) + 3.0, 0.0), 140.0))",
-            // Other forms: limits of other types, sums that are no integers, a limit above zero.
-            "u8(min(max(round(%x[n]) + -3.0, 0.0), 255.0))",
-            "u8(min(max(round(%x[n]) + 0.5, 0.0), 255.0))",
+            "u8(i8(min(max(round(%x[n]) + -128.0, -128.0), 127.0))) ^ 128u8",
+            "u8(i8(min(max(round(%x[n]), -128.0), 127.0))) ^ 128u8",
+            "u8(i8(min(max(round(%x[n]) + 100.0, -20.0), 127.0))) ^ 128u8",
+            "u8(i8(min(max(round(f32(i32(%x[n])) * 0.001) + 3.0, -128.0), 127.0))) ^ 128u8",
             "u8(min(max(round(%x[n]) + 7.0, 1.0), 255.0))",
+            "u8(min(max(round(%x[n]) + -3.0, 0.0), 255.0))",
+            // Other forms: limits of other types, sums that are no integers, limits the wrong way round, no rounding.
+            "u8(min(max(round(%x[n]) + -300.0, 0.0), 255.0))",
+            "u8(min(max(round(%x[n]), 255.0), 3.0))",
+            "u8(min(max(round(%x[n]) + 0.5, 0.0), 255.0))",
             "u8(min(max(round(%x[n]) + 7.0, 0.0), 300.0))",
             "u8(min(max(%x[n] + 7.0, 0.0), 255.0))",
         ] {
             let text = format!(
-                "nest @bytes(in %x: f32[{n}], out %y: u8[{n}], out %z: i8[{n}]) {{
+                "nest @bytes(in %x: f32[{n}], out %y: u8[{n}], out %z: i8[{n}], out %w: i8[{n}]) {{
                   for n < {n} vector {{
                     %y[n] = {value}
                     %z[n] = i8(min(max(round(%x[n]) + -5.0, -128.0), 127.0))
+                    %w[n] = i8(min(max(round(%x[n]) + 5.0, -128.0), 100.0))
                   }}
                 }}"
             );

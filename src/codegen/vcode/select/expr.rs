@@ -43,7 +43,10 @@ impl Selector<'_> {
                 let a = self.expr(a)?;
                 self.unary(*op, a)
             }
-            Expr::Binary(op, a, b) => self.binary(*op, a, b),
+            Expr::Binary(op, a, b) => match self.rounded_byte(expr)? {
+                Some(byte) => Ok(byte),
+                None => self.binary(*op, a, b),
+            },
             Expr::Select(c, a, b) => {
                 let c = self.expr_of(c, DType::Bool)?;
                 let a = self.expr(a)?;
@@ -59,9 +62,7 @@ impl Selector<'_> {
             }
             Expr::Check(_) => unsupported(lanes::CHECKED),
             Expr::Cast(to, a) => {
-                if *to == DType::U8
-                    && let Some(byte) = self.rounded_byte(a)?
-                {
+                if let Some(byte) = self.rounded_byte(expr)? {
                     return Ok(byte);
                 }
                 let a = self.expr(a)?;

@@ -1,60 +1,91 @@
-//! Rounded numbers that become unsigned bytes: `u8(min(max(round(x) + zero, 0), 255))`.
+//! Rounded numbers that become bytes: `u8(min(max(round(x) + zero, 0), 255))` and the like of `i8`, whose bits may be
+//! counted from 128 on (`u8(i8(..)) ^ 128`).
 //!
-//! What is written is a rounding, a sum, two limits and a truncation in `f32`, and a test for NaN. Converting rounds
-//! too, and the sum and the lower limit are the same on integers, where what was NaN or below all of them is the least: so
-//! one conversion and a limit on either side of it are left.
+//! What is written is a rounding, a sum, two limits, a truncation and a test for NaN in `f32`. Converting rounds too, and the
+//! sum and the lower limit are the same on integers, where what was NaN or below all of them is the least: so one
+//! conversion and a limit on either side of it are left, and a test for NaN where it does not become the lower limit.
 
-use nestjit_ir::{BinOp, DType, Expr, UnOp};
+use nestjit_ir::{BinOp, DType, Expr, Scalar, UnOp};
 
 use super::value::{Range, Regs, Val, constant};
 use super::{Result, Selector};
-use crate::codegen::vcode::{BinaryOp, Class, UnaryOp};
+use crate::codegen::vcode::{BinaryOp, Class, Cmp, UnaryOp};
 
-/// `round(x) + zero`, at most `most`, at least 0.
+/// `min(max(round(x) + zero, least), most)` as a byte, which is `nan` if `x` is NaN.
 struct Rounded<'e> {
     x: &'e Expr,
     zero: i32,
-    most: f64,
+    least: i32,
+    most: i32,
+    nan: i32,
+    byte: DType,
 }
 
 impl Selector<'_> {
-    /// The value of a conversion of this form to `u8`; `None` if it has another.
-    pub(super) fn rounded_byte(&mut self, value: &Expr) -> Result<Option<Val>> {
-        let Some(Rounded { x, zero, most }) = rounded(value) else { return Ok(None) };
+    /// The value of an expression of this form; `None` if it has another.
+    pub(super) fn rounded_byte(&mut self, e: &Expr) -> Result<Option<Val>> {
+        let Some(Rounded { x, zero, least, most, nan, byte }) = rounded(e) else { return Ok(None) };
         if x.dtype(self.region.program) != DType::F32 {
             return Ok(None);
         }
         let x = self.expr_of(x, DType::F32)?;
-        let limit = self.float_like(&x, most - f64::from(zero));
+        let limit = self.float_like(&x, f64::from(most - zero));
         // The second operand if one of them is NaN.
         let below = self.b.binary(BinaryOp::Min, limit.low, x.reg());
         let mut number = self.b.unary(UnaryOp::RoundToInt, below);
+        let int = |s: &mut Self, v: i32| constant(&mut s.b, Scalar::I32(v)).reg();
+        // The least integer has room for sums only.
+        if zero < 0 {
+            let least = int(self, least - zero);
+            number = self.b.binary(BinaryOp::IntMax, number, least);
+        }
         if zero != 0 {
-            let zero = constant(&mut self.b, nestjit_ir::Scalar::I32(zero)).reg();
+            let zero = int(self, zero);
             number = self.b.binary(BinaryOp::IntAdd, number, zero);
         }
-        let none = self.b.constant(Class::I32, 0u32);
-        let number = self.b.binary(BinaryOp::IntMax, number, none);
-        Ok(Some(Val::new(DType::U8, Regs::one(number), x.varying).ranged(Range::new(0.0, most))))
+        if zero >= 0 {
+            let least = int(self, least);
+            number = self.b.binary(BinaryOp::IntMax, number, least);
+        }
+        if nan != least && x.range.nan {
+            let unordered = self.b.compare(Cmp::Unordered, x.reg(), x.reg());
+            let nan = self.b.constant(Class::I32, nan as u32);
+            number = self.b.select(unordered, nan, number);
+        }
+        let range = Range::new(f64::from(least.min(nan)), f64::from(most.max(nan)));
+        Ok(Some(Val::new(byte, Regs::one(number), x.varying).ranged(range)))
     }
 }
 
-fn rounded(value: &Expr) -> Option<Rounded<'_>> {
+fn rounded(e: &Expr) -> Option<Rounded<'_>> {
+    match e {
+        Expr::Cast(DType::U8, value) => limited(value, DType::U8),
+        Expr::Cast(DType::I8, value) => limited(value, DType::I8),
+        Expr::Binary(BinOp::Xor, bits, sign) if sign.as_const() == Some(Scalar::U8(128)) => {
+            let Expr::Cast(DType::U8, signed) = &**bits else { return None };
+            let Expr::Cast(DType::I8, value) = &**signed else { return None };
+            let Rounded { x, zero, least, most, nan, .. } = limited(value, DType::I8)?;
+            let (zero, least, most, nan) = (zero + 128, least + 128, most + 128, nan + 128);
+            Some(Rounded { x, zero, least, most, nan, byte: DType::U8 })
+        }
+        _ => None,
+    }
+}
+
+/// What becomes a byte of this type, if limits of that type are around a rounded number.
+fn limited(value: &Expr, byte: DType) -> Option<Rounded<'_>> {
+    let limits = Range::of(byte);
     let number = |e: &Expr| e.as_const().map(|c| c.as_f64());
-    let (sum, most) = match value {
-        Expr::Binary(BinOp::Min, inner, high) => match (&**inner, number(high)?) {
-            (Expr::Binary(BinOp::Max, sum, low), high) if number(low)? == 0.0 => (&**sum, high),
-            _ => return None,
-        },
-        _ => return None,
-    };
-    let whole = |v: f64, limit: f64| v.fract() == 0.0 && (0.0..=limit).contains(&v);
-    let (rounded, zero) = match sum {
+    let whole = |v: f64, limits: Range| (v.fract() == 0.0 && limits.contains(v)).then_some(v as i32);
+    let Expr::Binary(BinOp::Min, inner, high) = value else { return None };
+    let Expr::Binary(BinOp::Max, sum, low) = &**inner else { return None };
+    let (least, most) = (whole(number(low)?, limits)?, whole(number(high)?, limits)?);
+    let (rounded, zero) = match &**sum {
         // Sums of integers below 2^24 are exact, and so are they on integers; the others are cut in any case.
-        Expr::Binary(BinOp::Add, rounded, zero) => (&**rounded, number(zero)?),
-        other => (other, 0.0),
+        Expr::Binary(BinOp::Add, rounded, zero) => (rounded, number(zero)?),
+        _ => (sum, 0.0),
     };
-    let Expr::Unary(UnOp::Round, x) = rounded else { return None };
-    let fits = whole(most, 255.0) && whole(zero, 255.0);
-    fits.then_some(Rounded { x, zero: zero as i32, most })
+    let zero = whole(zero, Range::new(-255.0, 255.0))?;
+    let Expr::Unary(UnOp::Round, x) = &**rounded else { return None };
+    (least <= most).then_some(Rounded { x, zero, least, most, nan: 0, byte })
 }
