@@ -204,3 +204,38 @@ fn operands_of_products_that_come_with_the_run_are_converted_once() {
     let temps = executable.program().buffers.iter().filter(|b| b.role == Role::Temp);
     assert_eq!(temps.filter(|b| b.dtype == DType::F32).count(), 2, "{}", executable.program());
 }
+
+#[test]
+fn the_quotient_of_a_quantisation_has_the_type_of_the_scale_or_the_one_asked_for() {
+    let (x, scale) = (f16::from_f32(50.62), f16::from_f32(0.48));
+    let scales = |data_type: DataType, raw: Vec<u8>| TensorProto {
+        name: Some("s".into()),
+        data_type: Some(data_type as i32),
+        raw_data: Some(raw.into()),
+        ..TensorProto::default()
+    };
+    let halves = || scales(DataType::Float16, bytes(&[scale]));
+    let floats = || scales(DataType::Float, bytes(&[scale.to_f32()]));
+    let quantise = |precision: Option<DataType>| {
+        let node = node("QuantizeLinear", &["x", "s"], &["y"]);
+        match precision {
+            Some(precision) => with(node, int("precision", precision as i64)),
+            None => node,
+        }
+    };
+    let (half, wide) = (DataType::Float16, DataType::Float);
+    // The quotient is 105.473, as a half 105.5.
+    for (opset, of_x, scale, precision, expected) in [
+        (19, half, halves(), None, 106u8),
+        (21, half, halves(), None, 106),
+        (23, half, halves(), None, 106),
+        (23, half, halves(), Some(wide), 105),
+        (23, half, floats(), None, 105),
+        (23, wide, floats(), Some(half), 106),
+        (19, wide, floats(), None, 105),
+    ] {
+        let input = if of_x == half { Tensor::new(&[1], &[x]) } else { Tensor::new(&[1], &[x.to_f32()]) };
+        let model = single(opset, quantise(precision), &[("x", of_x, &[1])], vec![scale]);
+        assert_gives(model, &[input.unwrap()], &[Tensor::new(&[1], &[expected]).unwrap()], 0.0);
+    }
+}

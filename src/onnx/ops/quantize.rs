@@ -143,10 +143,9 @@ fn rounded_within(
 }
 
 pub(super) fn quantize_linear(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
-    // How values outside the range of 8-bit floats are rounded; and the precision of the division, of which there
-    // is never less here than asked for.
-    cx.attributes.ignore(&["saturate", "precision"]);
-    let (mut x, scale, zero) = (cx.input(0)?, cx.input(1)?, cx.optional(2));
+    // How values outside the range of 8-bit floats are rounded.
+    cx.attributes.ignore(&["saturate"]);
+    let (mut x, mut scale, zero) = (cx.input(0)?, cx.input(1)?, cx.optional(2));
     let at = cx.int("axis", 1)?;
     let block = extent(cx.int("block_size", 0)?, "block_size")?;
     let (to, nibble) = match (zero, cx.int("output_dtype", 0)?) {
@@ -163,12 +162,33 @@ pub(super) fn quantize_linear(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     if !cx.dtype(x).is_float() {
         x = cx.cast(x, cx.dtype(scale))?;
     }
+    // The type of the scale is that of the quotient, unless another is asked for; there may be more precision than that, but
+    // not what rounds to another integer.
+    let precision = match cx.int("precision", 0)? {
+        0 => cx.given_dtype(1).unwrap_or(cx.dtype(scale)),
+        number => {
+            element_type(i32::try_from(number).map_err(|_| Error::invalid("there is no such element type"))?)?
+        }
+    };
+    let is_half = precision.is_float() && precision.size() < DType::F32.size();
+    if is_half {
+        (x, scale) = (as_half(cx, x, precision)?, as_half(cx, scale, precision)?);
+    }
     let scale = spread(cx, scale, x, at, block)?;
     let zero = zero.map(|zero| spread(cx, zero, x, at, block)).transpose()?;
-    let scaled = scaled(cx, x, scale)?;
-    let y = rounded_within(cx, scaled, zero, to, limits)?;
+    let mut quotient = scaled(cx, x, scale)?;
+    if is_half {
+        quotient = as_half(cx, quotient, precision)?;
+    }
+    let y = rounded_within(cx, quotient, zero, to, limits)?;
     nibble.map(|nibble| cx.importer.note_nibble(y, nibble));
     Ok(vec![y])
+}
+
+/// `x` rounded to a half type, as `f32`.
+fn as_half(cx: &mut NodeCx<'_, '_>, x: ValueId, half: DType) -> Result<ValueId> {
+    let rounded = cx.cast(x, half)?;
+    cx.cast(rounded, DType::F32)
 }
 
 pub(super) fn dequantize_linear(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
