@@ -10,19 +10,16 @@ use nestjit_ir::{
     BufId, Buffer, CheckKind, DType, Expr, NestBuilder, ReduceOp, Role, SCALAR, Scalar, Site, Var,
 };
 
+use super::halves::{broadcast_often, is_exact, is_half, kept_as_f32, moves, read_often};
 use super::operand::{Array, Operand, computed_in};
 use crate::error::{Error, Result};
 use crate::graph::eval::evaluate_op;
-use crate::graph::{Graph, Node, Op, Unary, ValueId};
+use crate::graph::{Graph, Node, Op, ValueId};
 use crate::tensor::{Tensor, checked_bytes};
 use crate::unit::Unit;
 
 /// A loop to be written: its name and its extent.
 pub(super) type Loop = (String, usize);
-
-/// A constant of a half type is widened when the model is compiled if each element is a factor of at least this many
-/// products: enough rows for a register tile, which then waits for arithmetic and not for memory.
-const WIDENED_READS: usize = 8;
 
 /// A unit in the making.
 pub(super) struct Lowering<'g> {
@@ -30,8 +27,10 @@ pub(super) struct Lowering<'g> {
     unit: Unit,
     /// The buffer of each value, once it has one.
     buffers: Vec<Option<BufId>>,
-    /// Constants of half types that were widened, by value.
+    /// Constants, inputs and outputs of half types that were widened, by value.
     widened: HashMap<ValueId, BufId>,
+    /// Which values of half types lie in buffers of `f32`.
+    as_f32: Vec<bool>,
     /// Which values are needed for an output of the graph.
     used: Vec<bool>,
 }
@@ -44,6 +43,7 @@ impl<'g> Lowering<'g> {
             unit: Unit::default(),
             buffers: vec![None; graph.values.len()],
             widened: HashMap::new(),
+            as_f32: kept_as_f32(graph),
             used: graph.needed(),
         };
         for id in &graph.inputs {
@@ -58,9 +58,14 @@ impl<'g> Lowering<'g> {
         self.used[id.0 as usize]
     }
 
+    /// The type of a value's elements in memory.
+    fn stored(&self, id: ValueId) -> DType {
+        if self.as_f32[id.0 as usize] { DType::F32 } else { self.graph.value(id).dtype }
+    }
+
     fn define(&mut self, id: ValueId, role: Role) -> Result<BufId> {
         let value = self.graph.value(id);
-        let buf = self.add_buffer(&value.name, value.dtype, &value.shape, role)?;
+        let buf = self.add_buffer(&value.name, self.stored(id), &value.shape, role)?;
         self.buffers[id.0 as usize] = Some(buf);
         Ok(buf)
     }
@@ -89,7 +94,7 @@ impl<'g> Lowering<'g> {
             }
             (None, None) => return Err(Error::internal(format!("'{}' has no buffer", value.name))),
         };
-        Ok(Array::as_stored(buf, value.dtype, value.shape.clone()))
+        Ok(Array::as_stored(buf, self.stored(id), value.shape.clone()))
     }
 
     /// Adds the outputs; those that no node computes are copied.
@@ -155,34 +160,41 @@ impl<'l, 'g> Context<'l, 'g> {
         self.view(self.node.inputs[input])
     }
 
-    /// An operand of a contraction of so many products: what comes with the run is converted once, by a nest of its own that
-    /// merges with what makes it. So is a constant that is read often enough, when the model is compiled; otherwise it
-    /// stays as it is stored, for then it is its bytes that take time.
-    pub fn factor(&mut self, input: usize, products: usize) -> Result<Array> {
+    /// An operand of a contraction. What is a half in memory and read often is converted once, a constant when the model is
+    /// compiled; otherwise it stays as it is stored, for then it is its bytes that take time.
+    pub fn factor(&mut self, input: usize) -> Result<Array> {
+        let (graph, id) = (self.lowering.graph, self.node.inputs[input]);
+        let often = read_often(graph, self.node, input);
+        if often
+            && is_half(graph.value(id).dtype)
+            && let Some(data) = graph.constant(id)
+        {
+            return self.widened(id, data);
+        }
         let array = self.array(input)?;
-        if !array.is_rounded() {
+        if !often || !is_half(array.stored()) {
             return Ok(array);
         }
-        if let Some(data) = self.data(input) {
-            let elements: usize = array.shape.iter().product();
-            let often = products >= elements.saturating_mul(WIDENED_READS);
-            return if often { self.widened(input, data, &array) } else { Ok(array) };
+        if let Some(buf) = self.lowering.widened.get(&id) {
+            return Ok(Array::as_stored(*buf, array.dtype, array.shape));
         }
-        let part = format!("operand{input}");
-        let wide = self.temp(&part, array.dtype, &array.shape)?;
-        let mut b = self.nest(&part);
+        let name = format!("{}.{}", graph.value(id).name, array.dtype);
+        let buf = self.lowering.add_buffer(&name, array.dtype, &array.shape, Role::Temp)?;
+        let wide = Array::as_stored(buf, array.dtype, array.shape.clone());
+        self.lowering.widened.insert(id, buf);
+        let mut b = self.nest(&format!("operand{input}"));
         b.for_each("i", &wide.shape, |b, i| wide.store(b, i, array.at(i)));
         b.finish();
         Ok(wide)
     }
 
-    /// A constant in the type that is computed with.
-    fn widened(&mut self, input: usize, data: &Tensor, array: &Array) -> Result<Array> {
-        let id = self.node.inputs[input];
+    /// A constant of a half type in the type that is computed with.
+    fn widened(&mut self, id: ValueId, data: &Tensor) -> Result<Array> {
+        let dtype = computed_in(data.dtype());
         let buf = match self.lowering.widened.get(&id) {
             Some(buf) => *buf,
             None => {
-                let wide = evaluate_op(&Op::Cast { to: array.dtype }, std::slice::from_ref(data))?;
+                let wide = evaluate_op(&Op::Cast { to: dtype }, std::slice::from_ref(data))?;
                 let wide = wide.into_iter().next().ok_or_else(|| Error::internal("a cast has a result"))?;
                 let name = &self.lowering.graph.value(id).name;
                 let buf = self.lowering.add_const(name, Arc::new(wide))?;
@@ -190,16 +202,40 @@ impl<'l, 'g> Context<'l, 'g> {
                 buf
             }
         };
-        Ok(Array::as_stored(buf, array.dtype, array.shape.clone()))
+        Ok(Array::as_stored(buf, dtype, data.shape().to_vec()))
     }
 
     /// A value as the node's operation takes it.
     fn view(&mut self, id: ValueId) -> Result<Array> {
+        let graph = self.lowering.graph;
+        let half = graph.value(id).dtype;
+        if let Some(data) = graph.constant(id)
+            && is_half(half)
+            && broadcast_often(graph, self.node, id)
+        {
+            return self.widened(id, data);
+        }
         let array = self.lowering.read(id)?;
-        Ok(match takes_as_stored(&self.node.op) {
-            true => array,
-            false => Array::computed(array.buf, array.dtype, array.shape),
+        let made = self.node.outputs.contains(&id);
+        let op = &self.node.op;
+        Ok(match (array.stored() != half, moves(op)) {
+            (false, false) => Array::computed(array.buf, half, array.shape),
+            (true, false) if made && !is_exact(op, half) => Array::widened(array.buf, half, array.shape),
+            (true, false) => array,
+            // A conversion is given a half to store; it reads what is the same in `f32`.
+            (_, true) if matches!(op, Op::Cast { .. }) => match made {
+                true => array.moved_as(half),
+                false => array,
+            },
+            (_, true) if is_half(half) => array.moved_as(self.moved_as(half)),
+            (_, true) => array,
         })
+    }
+
+    /// The type in which an operation that moves elements of a half type takes and gives them.
+    fn moved_as(&self, half: DType) -> DType {
+        let wide = |id: &ValueId| self.lowering.as_f32[id.0 as usize];
+        if self.node.outputs.iter().any(wide) { DType::F32 } else { half }
     }
 
     /// An operand; constants of one element are literals.
@@ -209,7 +245,8 @@ impl<'l, 'g> Context<'l, 'g> {
             && value.shape.iter().all(|d| *d == 1)
             && let Some(literal) = only_element(data)
         {
-            let dtype = match takes_as_stored(&self.node.op) {
+            let dtype = match moves(&self.node.op) {
+                true if is_half(literal.dtype()) => self.moved_as(literal.dtype()),
                 true => literal.dtype(),
                 false => computed_in(literal.dtype()),
             };
@@ -305,23 +342,6 @@ impl<'l, 'g> Context<'l, 'g> {
         }
         b.finish();
         Ok(true)
-    }
-}
-
-/// Whether an operation only moves elements, or converts them: it does not compute with halves in another type.
-fn takes_as_stored(op: &Op) -> bool {
-    match op {
-        Op::Cast { .. } | Op::Where | Op::Dropout | Op::Unary(Unary::Identity) => true,
-        Op::Expand { .. } | Op::Reshape { .. } | Op::Transpose { .. } | Op::Slice { .. } => true,
-        Op::Pad { .. } | Op::Concat { .. } | Op::Split { .. } | Op::Gather { .. } | Op::Check { .. } => true,
-        Op::Scatter { reduction } => reduction.is_none(),
-        Op::Unary(_) | Op::Binary(_) | Op::Clip { .. } | Op::BiasAdd { .. } => false,
-        Op::MatMul | Op::Gemm { .. } | Op::PackedMatMul { .. } => false,
-        Op::Conv { .. } | Op::Recurrent { .. } => false,
-        Op::BatchNorm { .. } | Op::LayerNorm { .. } | Op::RmsNorm { .. } => false,
-        Op::InstanceNorm { .. } | Op::GroupNorm { .. } => false,
-        Op::Softmax { .. } | Op::LogSoftmax { .. } | Op::Reduce { .. } | Op::ArgReduce { .. } => false,
-        Op::Pool { .. } | Op::GlobalPool { .. } => false,
     }
 }
 

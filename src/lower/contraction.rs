@@ -15,8 +15,7 @@ pub(super) fn factor(of: &Array, element: Expr, y: &Array) -> Expr {
 
 pub(super) fn matmul(cx: &mut Context<'_, '_>) -> Result<()> {
     let y = cx.result()?;
-    let products: usize = y.shape.iter().chain(cx.operand_shape(0).last()).product();
-    let (a, b) = (cx.factor(0, products)?, cx.factor(1, products)?);
+    let (a, b) = (cx.factor(0)?, cx.factor(1)?);
     // A 1-D operand has neither batches nor a row (or column) of its own.
     let (rows, columns) = (a.shape.len() > 1, b.shape.len() > 1);
     let batches = y.shape.len() - usize::from(rows) - usize::from(columns);
@@ -59,8 +58,7 @@ pub(super) fn gemm(
     trans_b: bool,
 ) -> Result<()> {
     let y = cx.result()?;
-    let products = y.shape.iter().product::<usize>() * cx.operand_shape(0)[usize::from(!trans_a)];
-    let (a, b, c) = (cx.factor(0, products)?, cx.factor(1, products)?, cx.optional(2)?);
+    let (a, b, c) = (cx.factor(0)?, cx.factor(1)?, cx.optional(2)?);
     let inner = a.shape[usize::from(!trans_a)];
     let acc = cx.name("acc");
     let swap =

@@ -76,8 +76,7 @@ pub(super) fn conv(
     pad_value: i16,
 ) -> Result<()> {
     let y = cx.result()?;
-    let products: usize = y.shape.iter().chain(&cx.operand_shape(1)[1..]).product();
-    let (x, weight, bias) = (cx.factor(0, products)?, cx.factor(1, products)?, cx.optional(2)?);
+    let (x, weight, bias) = (cx.factor(0)?, cx.factor(1)?, cx.optional(2)?);
     let rank = x.shape.len();
     let dims = spatial_dims(format, rank);
     let (input, output) = (&x.shape[dims.clone()], &y.shape[dims]);

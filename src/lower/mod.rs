@@ -9,6 +9,7 @@ mod context;
 mod contraction;
 mod conv;
 mod elementwise;
+mod halves;
 mod image;
 mod movement;
 mod norm;

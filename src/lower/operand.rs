@@ -1,7 +1,8 @@
 //! What an operation reads and writes: arrays, and constants of one element as literals.
 //!
 //! Half types are how elements are stored: an operation that computes reads them as `f32`, and what it stores is rounded
-//! ([`Array::at`], [`Array::store`]), so that no operation knows of them.
+//! ([`Array::at`], [`Array::store`]), so that no operation knows of them. Whether the rounded value lies in memory as a
+//! half or as `f32` is decided in [`super::halves`].
 
 use nestjit_ir::interp::eval_cast;
 use nestjit_ir::{Affine, BufId, DType, Expr, Index, NestBuilder, Scalar, Var};
@@ -14,6 +15,8 @@ pub(super) struct Array {
     stored: DType,
     /// The type in which the operation computes with them.
     pub dtype: DType,
+    /// The half type to which results are rounded, where that is not the type of the elements.
+    rounded: Option<DType>,
     pub shape: Vec<usize>,
 }
 
@@ -30,12 +33,27 @@ pub(super) const fn computed_in(stored: DType) -> DType {
 impl Array {
     /// A buffer whose elements the operation takes as they are stored.
     pub fn as_stored(buf: BufId, stored: DType, shape: Vec<usize>) -> Array {
-        Array { buf, stored, dtype: stored, shape }
+        Array { buf, stored, dtype: stored, rounded: None, shape }
     }
 
     /// A buffer with whose elements the operation computes.
     pub fn computed(buf: BufId, stored: DType, shape: Vec<usize>) -> Array {
-        Array { buf, stored, dtype: computed_in(stored), shape }
+        Array { buf, stored, dtype: computed_in(stored), rounded: None, shape }
+    }
+
+    /// A buffer of `f32` with values of a half type, to which the operation's results are rounded.
+    pub fn widened(buf: BufId, half: DType, shape: Vec<usize>) -> Array {
+        Array { buf, stored: DType::F32, dtype: DType::F32, rounded: Some(half), shape }
+    }
+
+    /// The array, with elements that are taken and given as this type, without another rounding.
+    pub fn moved_as(self, dtype: DType) -> Array {
+        Array { dtype, rounded: None, ..self }
+    }
+
+    /// The type of the buffer's elements.
+    pub fn stored(&self) -> DType {
+        self.stored
     }
 
     fn loaded(&self, load: Expr) -> Expr {
@@ -49,7 +67,7 @@ impl Array {
 
     /// Whether what is stored is rounded to another type than it is computed in.
     pub fn is_rounded(&self) -> bool {
-        self.dtype != self.stored
+        self.dtype != self.stored || self.rounded.is_some()
     }
 
     /// The element at an index, or a value outside the array.
@@ -65,7 +83,11 @@ impl Array {
         index: impl IntoIterator<Item = I>,
         value: Expr,
     ) {
-        let value = if self.dtype == self.stored { value } else { value.cast(self.stored) };
+        let (value, dtype) = match self.rounded {
+            Some(half) => (value.cast(half), half),
+            None => (value, self.dtype),
+        };
+        let value = if dtype == self.stored { value } else { value.cast(self.stored) };
         b.store(self.buf, index, value);
     }
 }

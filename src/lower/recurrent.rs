@@ -38,8 +38,7 @@ pub(super) fn recurrent(cx: &mut Context<'_, '_>, layer: &Layer<'_>) -> Result<(
 /// within each, over the hidden units.
 fn project(cx: &mut Context<'_, '_>, layer: &Layer<'_>) -> Result<Array> {
     let rows = layer.kind.gates() * layer.hidden;
-    let products = layer.direction.count() * rows * cx.operand_shape(0).iter().product::<usize>();
-    let (x, w, bias) = (cx.factor(0, products)?, cx.factor(1, products)?, cx.optional(3)?);
+    let (x, w, bias) = (cx.factor(0)?, cx.factor(1)?, cx.optional(3)?);
     let outer: [Loop; 4] = [
         ("d".into(), layer.direction.count()),
         ("t".into(), x.shape[0]),

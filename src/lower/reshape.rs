@@ -9,6 +9,17 @@ pub(super) fn reshape(cx: &mut Context<'_, '_>) -> Result<()> {
     let x = cx.array(0)?;
     let y = cx.result()?;
     let refined = refine(&x.shape, &y.shape);
+    // What is copied as it is must be of one type.
+    let x = match refined {
+        None if x.stored() != y.stored() => {
+            let same = cx.temp("operand0", y.stored(), &x.shape)?;
+            let mut b = cx.nest("operand0");
+            b.for_each("i", &x.shape, |b, i| same.store(b, i, x.at(i)));
+            b.finish();
+            same
+        }
+        Some(_) | None => x,
+    };
     let mut b = cx.nest("");
     match refined {
         Some(extents) => b.for_each("i", &extents, |b, i| {

@@ -247,10 +247,11 @@ pub fn vectorizable(program: &Program, body: &[Stmt]) -> bool {
     lanes::stmts(program, body).is_ok()
 }
 
-/// Whether everything in `body` is computed in `f32` from affinely indexed buffers. Comparisons and selections between
-/// `f32` values are included.
+/// Whether everything in `body` is computed in `f32` from affinely indexed buffers, whose elements may be halves.
+/// Comparisons and selections between `f32` values, and rounding to halves, are included.
 pub fn only_f32(program: &Program, body: &[Stmt]) -> bool {
-    let f32_buf = |b: BufId| program.buf(b).dtype == DType::F32;
+    let single = |dtype| matches!(dtype, DType::F32 | DType::F16 | DType::BF16);
+    let f32_buf = |b: BufId| single(program.buf(b).dtype);
     let affine = |index: &[Index]| index.iter().all(|i| i.as_affine().is_some());
     let mut ok = true;
     walk_stmts(body, &mut |s| match s {
@@ -262,9 +263,9 @@ pub fn only_f32(program: &Program, body: &[Stmt]) -> bool {
     });
     walk_exprs(body, &mut |e| match e {
         Expr::Load(l) => ok &= f32_buf(l.buf) && affine(&l.index),
-        Expr::Const(c) => ok &= matches!(c.dtype(), DType::F32 | DType::Bool),
+        Expr::Const(c) => ok &= single(c.dtype()) || c.dtype() == DType::Bool,
         Expr::Index(_) | Expr::Check(_) => ok = false,
-        Expr::Cast(d, _) => ok &= *d == DType::F32,
+        Expr::Cast(d, _) => ok &= single(*d),
         Expr::Unary(..) | Expr::Binary(..) | Expr::Select(..) => {}
     });
     ok

@@ -20,7 +20,7 @@
 use nestjit_ir::access::accesses;
 use nestjit_ir::access::bounds::{too_far, too_large};
 use nestjit_ir::visit::{self, Extents};
-use nestjit_ir::{Affine, BinOp, BufId, Expr, Index, Load, LoopKind, Program, Stmt, Store, Var};
+use nestjit_ir::{Affine, BinOp, BufId, DType, Expr, Index, Load, LoopKind, Program, Stmt, Store, Var};
 
 use super::Refusal;
 use super::align::{Head, perfect, wrap};
@@ -29,7 +29,8 @@ use super::profit;
 /// A substituted expression has at most this many operations.
 const MAX_EXPRESSION: usize = 64;
 
-/// A factor may go into a contraction if at least this many of the contraction's rows share it.
+/// A factor may go into a contraction if at least this many of the contraction's rows share it. What at least as many of
+/// them read is converted before.
 const MIN_SHARED: usize = 8;
 
 /// A nest that is nothing but `for .. { buf[..] = value }`, every element stored once.
@@ -92,14 +93,34 @@ impl Pointwise {
         plain && matches!(loads.as_slice(), [l] if size(l.buf) < size(self.buf))
     }
 
-    /// Whether the value is converted to an element that takes less memory.
+    /// Whether the value is converted to an element that takes less memory, or rounded to what such an element holds.
     pub fn narrows(&self, program: &Program) -> bool {
         let size = |buf| program.buf(buf).dtype.size();
         let mut narrows = false;
-        visit::walk_expr(&self.value, &mut |e| {
-            narrows |= matches!(e, Expr::Load(l) if size(l.buf) > size(self.buf));
+        visit::walk_expr(&self.value, &mut |e| match e {
+            Expr::Load(l) => narrows |= size(l.buf) > size(self.buf),
+            Expr::Cast(to, _) => {
+                narrows |= matches!(to, DType::F16 | DType::BF16) && *to != program.buf(self.buf).dtype
+            }
+            _ => {}
         });
         narrows
+    }
+
+    /// Whether the value is an element of a half type, which contractions in `body` read several times: with a conversion
+    /// each time, instead of one for all.
+    fn widens_factors(&self, program: &Program, body: &[Stmt]) -> bool {
+        let mut half = false;
+        visit::walk_expr(&self.value, &mut |e| {
+            half |=
+                matches!(e, Expr::Load(l) if matches!(program.buf(l.buf).dtype, DType::F16 | DType::BF16));
+        });
+        let size = program.buf(self.buf).dtype.size();
+        let factor =
+            |c: &profit::Contraction<'_>| c.row.0.iter().chain(&c.column.0).any(|l| l.buf == self.buf);
+        half && size > DType::F16.size()
+            && self.reads(body) >= program.buf(self.buf).len().saturating_mul(MIN_SHARED)
+            && profit::contractions(program, body).iter().any(factor)
     }
 
     /// How often elements are read in `body`.
@@ -168,6 +189,9 @@ impl Pointwise {
             return Err(Refusal::new("recompute", "the expression is too long to be substituted"));
         }
         let (read, len) = (self.reads(body), program.buf(self.buf).len().max(1));
+        if self.widens_factors(program, body) {
+            return Err(Refusal::new("recompute", format!("converted {}x", read.div_ceil(len))));
+        }
         if self.moves() && !(read > len && self.narrows(program)) {
             return self.keeps_vectors(program, body);
         }

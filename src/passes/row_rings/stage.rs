@@ -93,7 +93,10 @@ pub(super) fn chain_of(program: &Program, nest: &Nest) -> Option<(Vec<For>, Vec<
 /// The same if statements follow the chain.
 pub(super) fn independent_chain(program: &Program, split: Split) -> Option<Split> {
     let Split { chain, body, .. } = &split;
-    if chain.iter().any(|l| l.kind != LoopKind::Serial || l.extent == 0) || !only_f32(program, body) {
+    if chain.iter().any(|l| l.kind != LoopKind::Serial || l.extent == 0)
+        || !only_f32(program, body)
+        || !reads_f32(program, body)
+    {
         return None;
     }
     // A reduction at the end of the chain belongs to the statements.
@@ -101,6 +104,18 @@ pub(super) fn independent_chain(program: &Program, split: Split) -> Option<Split
         return None;
     }
     all_independent(chain, body).then_some(split)
+}
+
+/// Whether what is read from elsewhere is `f32` in memory too: so are strips, and borders around what is read.
+fn reads_f32(program: &Program, body: &[Stmt]) -> bool {
+    let mut ok = true;
+    walk_exprs(body, &mut |e| {
+        if let Expr::Load(l) = e {
+            let buffer = program.buf(l.buf);
+            ok &= buffer.role == Role::Local || buffer.dtype == DType::F32;
+        }
+    });
+    ok
 }
 
 /// The one store of a body into what others see.
