@@ -4,6 +4,9 @@
 //! like more than it is. An activation is found as `x * f(x)` (or `x / f(x)`), where `f` is made of elementwise functions
 //! of `x` and numbers; a normalisation in the same way with means in `f`. Nothing else may read what lies between.
 
+use std::collections::HashMap;
+
+use super::Graph;
 use super::provenance::{ModelOp, ModelOps, ValueSource};
 
 /// An operation that is spelled out has at most this many.
@@ -36,6 +39,26 @@ const ELEMENTWISE: [&str; 24] = [
     "Identity",
     "ReduceMean",
 ];
+
+/// What activations are called that may be spelled out.
+const ACTIVATIONS: [&str; 5] = ["Gelu", "GeluTanh", "HardSwish", "Mish", "SiLU"];
+
+impl Graph {
+    /// The nodes of each activation that is spelled out as several operations, in their order.
+    pub(crate) fn spelled_out_activations(&self) -> Vec<Vec<usize>> {
+        let numbers: HashMap<&str, usize> =
+            self.nodes.iter().enumerate().map(|(at, node)| (node.name.as_str(), at)).collect();
+        let ops = ModelOps::trace(self, self).ops;
+        let spelled_out = ops.iter().filter(|op| ACTIVATIONS.contains(&op.kind) && op.nodes.len() > 1);
+        let numbered = spelled_out.map(|op| {
+            let mut nodes: Vec<usize> =
+                op.nodes.iter().filter_map(|name| numbers.get(name.as_str()).copied()).collect();
+            nodes.sort_unstable();
+            nodes
+        });
+        numbered.collect()
+    }
+}
 
 /// The operations that compute a value from one other.
 struct Region {
@@ -251,7 +274,7 @@ mod tests {
     use nestjit_ir::DType;
 
     use super::*;
-    use crate::graph::{Graph, GraphBuilder, Reduction, ValueId};
+    use crate::graph::{GraphBuilder, Reduction, ValueId};
     use crate::tensor::Tensor;
 
     fn traced(build: impl FnOnce(&mut GraphBuilder, ValueId) -> ValueId) -> ModelOps {

@@ -116,13 +116,23 @@ fn weight_axis(graph: &Graph, node: &Node) -> Option<usize> {
     let columns = *weight.shape().get(axis)?;
     let bias = |id: &ValueId| is_bias(graph, *id, columns);
     let x = graph.value(node.inputs[0]);
-    let fits = weight.shape().len() == 2 && weight.dtype() == DType::F32 && x.shape.len() >= 2;
-    (fits && node.inputs.get(2).is_none_or(bias)).then_some(axis)
+    let fits = weight.shape().len() == 2 && weight.dtype() == x.dtype && x.shape.len() >= 2;
+    (fits && takes_part(x.dtype) && node.inputs.get(2).is_none_or(bias)).then_some(axis)
+}
+
+/// Whether products of this type are merged.
+const fn takes_part(dtype: DType) -> bool {
+    match dtype {
+        DType::F32 | DType::F16 | DType::BF16 => true,
+        DType::F64 | DType::Bool => false,
+        DType::I64 | DType::I32 | DType::I16 | DType::I8 => false,
+        DType::U64 | DType::U32 | DType::U16 | DType::U8 => false,
+    }
 }
 
 /// Whether a value is a constant vector of one element per column.
 fn is_bias(graph: &Graph, id: ValueId, columns: usize) -> bool {
-    graph.constant(id).is_some_and(|b| b.dtype() == DType::F32 && b.shape() == [columns])
+    graph.constant(id).is_some_and(|b| takes_part(b.dtype()) && b.shape() == [columns])
 }
 
 /// Follows a product to its last result; `None` if that is not only rearranged.
@@ -168,9 +178,10 @@ fn merge(graph: &mut Graph, group: &[Branch]) -> Result<Vec<Node>> {
     let mut shape = graph.value(group[0].result).shape.clone();
     let axis = shape.len() - 1;
     shape[axis] = sizes.iter().sum();
+    let dtype = graph.value(group[0].result).dtype;
     let wide = |graph: &mut Graph, of: ValueId| {
         let name = graph.unique_value_name(&format!("{}.siblings", graph.value(of).name));
-        graph.add_value(name, DType::F32, &shape)
+        graph.add_value(name, dtype, &shape)
     };
     product.outputs = vec![wide(graph, first.outputs[0])];
     let operations: Vec<String> = nodes.iter().flat_map(|n| graph.operations(n)).collect();
@@ -204,13 +215,14 @@ fn side_by_side(graph: &mut Graph, ids: &[ValueId], axis: usize) -> Result<Value
     let mut shape = tensors[0].shape().to_vec();
     let outer: usize = shape[..axis].iter().product();
     shape[axis] = tensors.iter().map(|t| t.shape()[axis]).sum();
-    let mut values: Vec<f32> = Vec::with_capacity(shape.iter().product());
+    let dtype = tensors[0].dtype();
+    let mut bytes = Vec::with_capacity(shape.iter().product::<usize>() * dtype.size());
     for row in 0..outer {
         for tensor in &tensors {
-            let part: usize = tensor.shape()[axis..].iter().product();
-            values.extend(&tensor.values::<f32>()?[row * part..(row + 1) * part]);
+            let part = tensor.shape()[axis..].iter().product::<usize>() * dtype.size();
+            bytes.extend(&tensor.bytes()?[row * part..(row + 1) * part]);
         }
     }
     let name = graph.unique_value_name(&format!("{}.siblings", graph.value(ids[0]).name));
-    Ok(graph.add_constant(name, Tensor::new(&shape, &values)?))
+    Ok(graph.add_constant(name, Tensor::from_bytes(dtype, &shape, &bytes)?))
 }

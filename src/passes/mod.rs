@@ -19,6 +19,7 @@ mod contract_temps;
 mod fold_batch_norm;
 mod fold_constant;
 mod integer_contractions;
+mod join_activations;
 mod loops;
 mod manager;
 mod merge_siblings;
@@ -91,6 +92,11 @@ pub const PIPELINE: &[Pass] = &[
         name: "FoldBatchNorm",
         summary: "BatchNorm with constant parameters goes into the weights before it",
         run: Run::Graph(fold_batch_norm::run),
+    },
+    Pass {
+        name: "JoinActivations",
+        summary: "an activation spelled out in operations on halves is rounded once",
+        run: Run::Graph(join_activations::run),
     },
     Pass {
         name: "Simplify",

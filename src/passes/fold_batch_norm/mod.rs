@@ -2,10 +2,14 @@
 //! convolution or a matrix product with constant weights, `s` goes into the weights and `t` into the bias;
 //! anywhere else the BatchNorm becomes a multiplication and a bias, so that no root is left to compute.
 //!
-//! Factors are computed in `f64` and rounded once, with the weights: when these are packed. A BatchNorm on a half type stays
-//! as it is: it is computed in `f32` and rounded once, and factors and weights that are rounded to a half would be coarser.
+//! Factors are computed in `f64` and rounded once, with the weights: when these are packed. Weights of a half type become
+//! `f32` ([`halves`]), for factors and weights that are rounded to a half would be coarser.
+
+mod halves;
 
 use nestjit_ir::DType;
+
+use self::halves::Halves;
 
 use super::PassContext;
 use crate::error::{Error, Result};
@@ -22,7 +26,15 @@ pub fn run(graph: &mut Graph, _: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
         if let Some(norm) = Norm::of(graph, index) {
             let node = graph.nodes[index].clone();
             let at = |e: Error| e.at(&node.name, node.op.name());
-            match Fold::find(graph, &norm) {
+            let found = match Halves::find(graph, &norm) {
+                Ok(None) => Fold::find(graph, &norm),
+                Ok(Some(product)) => {
+                    product.widen(graph).map_err(at)?;
+                    Fold::find(graph, &norm)
+                }
+                Err(reason) => Err(reason),
+            };
+            match found {
                 Ok(fold) => {
                     let producer = graph.nodes[fold.product].name.clone();
                     fold.apply(graph, &norm).map_err(at)?;
