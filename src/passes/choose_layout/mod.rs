@@ -24,6 +24,9 @@ const NAME: &str = "ChooseLayout";
 /// The share of the cost of the nests concerned that a change must save.
 const LEAST_GAIN: f64 = 0.02;
 
+/// Or it makes one of them, such as one that converts an input, take less than this share, and all together no more.
+const MUCH_LESS: f64 = 0.8;
+
 /// How often all temporaries of a component are reconsidered at most.
 const ROUNDS: usize = 3;
 
@@ -143,7 +146,9 @@ impl<'a> Layouts<'a> {
     /// Gives one temporary its best order, the others left as they are.
     fn improve(&mut self, buf: BufId) -> bool {
         let users: BTreeSet<usize> = self.users[&buf].iter().copied().collect();
-        let mut best = self.cost(&users) * (1.0 - LEAST_GAIN);
+        let before: Vec<f64> = users.iter().map(|n| self.cost_of(*n)).collect();
+        let all: f64 = before.iter().sum();
+        let mut best = all * (1.0 - LEAST_GAIN);
         let current = self.orders.get(&buf).cloned();
         let mut better = None;
         let inner = (0..self.program.buf(buf).shape.len() - 1).map(Some).chain([None]);
@@ -153,8 +158,10 @@ impl<'a> Layouts<'a> {
             if order == current {
                 continue;
             }
+            let much_less = |(n, before): (&usize, &f64)| self.cost_of(*n) < MUCH_LESS * before;
+            let limit = if users.iter().zip(&before).any(much_less) { best.max(all) } else { best };
             let cost = self.cost(&users);
-            if cost < best {
+            if cost < limit && better.is_none() || cost < best {
                 best = cost;
                 better = Some(order);
             }
@@ -180,7 +187,11 @@ impl<'a> Layouts<'a> {
     }
 
     fn cost(&self, nests: &BTreeSet<usize>) -> f64 {
-        nests.iter().map(|n| self.nests[n].cost(self.program, self.lanes, &self.orders)).sum()
+        nests.iter().map(|n| self.cost_of(*n)).sum()
+    }
+
+    fn cost_of(&self, nest: usize) -> f64 {
+        self.nests[&nest].cost(self.program, self.lanes, &self.orders)
     }
 }
 
