@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes quantised ONNX files of nestjit's built-in models, or of other ONNX files, with ONNX Runtime's own quantiser.
+"""Makes quantised and half-precision ONNX files of nestjit's built-in models, or of other ONNX files, with ONNX Runtime's own quantiser.
 
     python3 benches/quantized/make.py OUT [MODEL ...] [--nestjit BINARY] [--kinds dynamic,qdq,..]
 
@@ -14,6 +14,7 @@ float32 and OUT/NAME.KIND.onnx for each kind:
     4bit         weights of products in 4 bits, in blocks of 32 with a scale each (MatMulNBits)
     4bit-zeros   the same in blocks of 128 with a zero point each
     4bit-qdq     weights int4 behind DequantizeLinear, in blocks of 32
+    f16          weights, activations, inputs and outputs in half precision (its converter for transformers)
 
 Inputs for calibration are seeded, so that the same versions of onnx and onnxruntime make the same files. Beside each
 float32 file lie an input for each of the model's (OUT/NAME.in0.npy, ..) and what ONNX Runtime makes of them in float32 and
@@ -31,9 +32,10 @@ import onnx
 import onnxruntime as ort
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
+from onnxruntime.transformers.float16 import convert_float_to_float16
 
 MODELS = ["mlp10", "conv_swish", "resnet18", "resnet50", "mobilenet_v2", "efficientnet_b0", "bert_minilm"]
-KINDS = ["dynamic", "dynamic-u8", "qdq", "qdq-i8", "qop", "4bit", "4bit-zeros", "4bit-qdq"]
+KINDS = ["dynamic", "dynamic-u8", "qdq", "qdq-i8", "qop", "4bit", "4bit-zeros", "4bit-qdq", "f16"]
 TYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(bool)": np.bool_}
 
 
@@ -72,6 +74,9 @@ def session(path):
 
 
 def quantise(kind, source, target, float32):
+    if kind == "f16":
+        onnx.save(convert_float_to_float16(onnx.load(source)), target)
+        return
     if kind.startswith("dynamic"):
         u8 = kind.endswith("u8")
         quantize_dynamic(source, target, per_channel=u8, weight_type=QuantType.QUInt8 if u8 else QuantType.QInt8)
@@ -122,9 +127,14 @@ def make(model, kinds, out, nestjit):
         quant_pre_process(str(path), str(source), skip_symbolic_shape=True)
         for kind in kinds:
             target = out / f"{name}.{kind}.onnx"
-            # Products that have become Gemm would be left alone.
-            quantise(kind, path if kind.startswith("4bit") else source, target, session(source))
-            outputs = session(target).run(None, given)
+            # Products that have become Gemm would be left alone, and halves are converted from what is exported:
+            # normalisations stay, as in files that people have.
+            as_exported = kind.startswith("4bit") or kind == "f16"
+            quantise(kind, path if as_exported else source, target, session(source))
+            quantised = session(target)
+            halves = {v.name for v in quantised.get_inputs() if v.type == "tensor(float16)"}
+            taken = {n: x.astype(np.float16) if n in halves else x for n, x in given.items()}
+            outputs = quantised.run(None, taken)
             for i, (y, e) in enumerate(zip(outputs, expected)):
                 np.save(out / f"{name}.{kind}.out{i}.npy", y)
                 if i == 0:
