@@ -1,10 +1,12 @@
 //! What statements touch, which of it must stay in order, and whether it stays inside the buffers.
 //!
 //! [`accesses`] lists reads and writes; [`depend`] decides whether loops may be fused, reordered or run in
-//! parallel; [`bounds`] proves indices. All of it is legality; what is worth doing is decided elsewhere.
+//! parallel; [`bounds`] proves indices; `meet` finds iterations. All of it is legality; what is worth doing is decided
+//! elsewhere.
 
 pub mod bounds;
 pub mod depend;
+pub(crate) mod meet;
 
 use std::collections::BTreeSet;
 

@@ -1,14 +1,15 @@
 //! Checks that what is read has been written.
 //!
-//! Only what is certain is reported: a read that comes before every write when the loops around it run for the first
-//! time, one that comes before every write whenever it is of an element that exists (a read beyond the buffer has a value
-//! of its own), and elements beyond all those that are ever written (by the smallest and the largest index of each
-//! dimension). Holes between written elements are not seen.
+//! Only what is certain is reported: a read that comes before every write in some iteration, and one of an element beyond
+//! all those that are ever written (by the smallest and the largest index of each dimension). Holes between written
+//! elements are not seen. A read with a value for elements that do not exist counts in the iterations in which its element
+//! does, all indices together: passes that cut loops make it a plain read there.
 
 use std::collections::{HashMap, HashSet};
 
 use super::VerifyError;
-use crate::affine::Affine;
+use crate::access::meet::meet;
+use crate::affine::{Affine, Var};
 use crate::nest::{BufId, Expr, Index, Load, Program, Role, Stmt};
 use crate::visit::Extents;
 
@@ -117,8 +118,8 @@ struct Flow<'a, 'e> {
     stored: &'a HashMap<BufId, Ranges>,
     /// What has been written so far, when every loop runs for the first time.
     written: HashSet<BufId>,
-    /// For each loop around, what it writes and later iterations may read.
-    carried: Vec<HashSet<BufId>>,
+    /// For each loop around, its variable, and what it writes and later iterations may read.
+    carried: Vec<(Var, HashSet<BufId>)>,
     /// One error for each buffer is enough.
     reported: HashSet<BufId>,
     nest: &'a str,
@@ -132,13 +133,13 @@ impl Flow<'_, '_> {
                 Stmt::For(l) if l.extent == 0 => {}
                 Stmt::For(l) => {
                     extents.set(l.var, l.extent);
-                    self.carried.push(writes(&l.body));
+                    self.carried.push((l.var, writes(&l.body)));
                     self.block(&l.body, extents);
                     self.carried.pop();
                 }
                 Stmt::Temp(b) => {
                     self.written.remove(b);
-                    for set in &mut self.carried {
+                    for (_, set) in &mut self.carried {
                         set.remove(b);
                     }
                 }
@@ -164,13 +165,10 @@ impl Flow<'_, '_> {
         let mut computed = |e: &Expr| {
             // What stands in for elements that do not exist may never be asked for.
             each_needed(e, &mut |l| {
-                if l.otherwise.is_none() || self.inside(l, |a| extents.range(a)) {
+                if l.otherwise.is_none() || self.inside(l, extents) {
                     self.read(l.buf, &l.index, extents);
-                } else if self.inside(l, |a| Some((a.offset(), a.offset()))) {
-                    // In the first iteration of all loops.
-                    self.is_written(l.buf, &l.index);
-                } else if !self.outside(l, extents) && !self.carried.iter().any(|set| set.contains(&l.buf)) {
-                    self.is_written(l.buf, &l.index);
+                } else if self.needs_writing(l.buf) {
+                    self.read_if_inside(l, extents);
                 }
             });
         };
@@ -182,22 +180,48 @@ impl Flow<'_, '_> {
         computed(value);
     }
 
-    /// Whether a load is of an element that exists, given the ranges of its indices.
-    fn inside(&self, l: &Load, range: impl Fn(&Affine) -> Option<(i64, i64)>) -> bool {
+    /// Whether a load is of an element that exists, whatever the iteration.
+    fn inside(&self, l: &Load, extents: &Extents) -> bool {
         let shape = &self.program.buf(l.buf).shape;
         l.index.iter().zip(shape).all(|(i, n)| {
-            let range = i.as_affine().and_then(&range);
+            let range = i.as_affine().and_then(|a| extents.range(a));
             range.is_some_and(|(lo, hi)| lo >= 0 && usize::try_from(hi).is_ok_and(|hi| hi < *n))
         })
     }
 
-    /// Whether a load is of no element that exists, whatever the iteration.
-    fn outside(&self, l: &Load, extents: &Extents) -> bool {
-        let shape = &self.program.buf(l.buf).shape;
-        l.index.iter().zip(shape).any(|(i, n)| {
-            let range = i.as_affine().and_then(|a| extents.range(a));
-            range.is_some_and(|(lo, hi)| hi < 0 || usize::try_from(lo).is_ok_and(|lo| lo >= *n))
-        })
+    /// A load that is of an element that exists in some iterations only.
+    fn read_if_inside(&mut self, l: &Load, extents: &Extents) {
+        let index: Option<Vec<Affine>> = l.index.iter().map(|i| i.as_affine().cloned()).collect();
+        // Which iterations read what an index that is computed at run time says is not known.
+        let Some(index) = index else { return };
+        let existing = whole(self.program, l.buf);
+        let within = |index: &[Affine], ranges: Ranges| -> Option<Vec<i64>> {
+            let wanted: Vec<(Affine, (i64, i64))> = index.iter().cloned().zip(ranges).collect();
+            meet(&wanted, extents)
+        };
+        if !self.written.contains(&l.buf) {
+            // Before the first write: in the first iteration of every loop that writes, and any of the others.
+            let mut first = index.clone();
+            for (var, _) in self.carried.iter().filter(|(_, set)| set.contains(&l.buf)) {
+                first = first.iter().map(|a| a.subst(*var, &Affine::constant(0))).collect();
+            }
+            if within(&first, existing.clone()).is_some() && !self.is_written(l.buf, &l.index) {
+                return;
+            }
+        }
+        let Some(stored) = self.stored.get(&l.buf) else { return };
+        for (dim, (&(lo, hi), &(first, last))) in stored.iter().zip(&existing).enumerate() {
+            for beyond in [(first, lo - 1), (hi + 1, last)] {
+                let mut ranges = existing.clone();
+                ranges[dim] = (beyond.0.max(first), beyond.1.min(last));
+                if ranges[dim].0 > ranges[dim].1 {
+                    continue;
+                }
+                if let Some(values) = within(&index, ranges) {
+                    return self.beyond(l.buf, &l.index, dim, values[dim], (lo, hi));
+                }
+            }
+        }
     }
 
     /// Whether anything has been written to a buffer that is read now.
@@ -219,13 +243,16 @@ impl Flow<'_, '_> {
         let read = index.iter().zip(stored).enumerate().find_map(|(dim, (i, &(lo, hi)))| {
             let (least, most) = extents.range(i.as_affine()?)?;
             let beyond = if least < lo { least } else { most };
-            (least < lo || most > hi).then_some((dim, beyond, lo, hi))
+            (least < lo || most > hi).then_some((dim, beyond, (lo, hi)))
         });
-        if let Some((dim, at, lo, hi)) = read {
-            let access = self.program.show_access(b, index);
-            let message = format!("{access}: index {dim} can be {at}, but only {lo} to {hi} are written");
-            self.error(b, message);
+        if let Some((dim, at, stored)) = read {
+            self.beyond(b, index, dim, at, stored);
         }
+    }
+
+    fn beyond(&mut self, b: BufId, index: &[Index], dim: usize, at: i64, (lo, hi): (i64, i64)) {
+        let access = self.program.show_access(b, index);
+        self.error(b, format!("{access}: index {dim} can be {at}, but only {lo} to {hi} are written"));
     }
 
     fn read_all(&mut self, b: BufId) {

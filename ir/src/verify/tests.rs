@@ -114,6 +114,24 @@ fn what_is_read_has_been_written() {
             "temp %t: f32[4] for n < 3 { %t[n] = 1.0 } for k < 4 { %y[k] = %t[k] }",
             "%t[k]: index 0 can be 3, but only 0 to 2 are written",
         ),
+        // Where the element exists, in some iteration.
+        (
+            "temp %t: f32[4] for n < 2 { %t[n] = 1.0 } for k < 4 { %y[k] = (%t[k-1] else 0.0) }",
+            "%t[k-1]: index 0 can be 2, but only 0 to 1 are written",
+        ),
+        (
+            "temp %t: f32[4] for n < 2 { %t[n+2] = 1.0 } for k < 4 { %y[k] = (%t[2*k-5] else 0.0) }",
+            "%t[2*k-5]: index 0 can be 1, but only 2 to 3 are written",
+        ),
+        (
+            "temp %t: f32[4] for k < 2 { for n < 4 { %y[n] = (%t[n-1] else 0.0) } for n < 4 { %t[n] = 1.0 } }",
+            "%t[n-1] is read, but nothing has been written to it",
+        ),
+        (
+            "temp %t: f32[4,4] for n < 4 { for k < 2 { %t[n,k] = 1.0 } }
+             for i < 4 { for j < 4 { %y[i] = (%t[i-3,i+j-1] else 0.0) } }",
+            "%t[i-3,i+j-1]: index 1 can be 2, but only 0 to 1 are written",
+        ),
     ];
     for (body, message) in cases {
         assert_eq!(in_nest(body), [format!("nest @f: {message}")], "{body}");
@@ -127,6 +145,11 @@ fn what_is_read_has_been_written() {
         "temp %t: f32[4] for n < 4 { %y[n] = (%t[n+4] else 0.0) }",
         "temp %t: f32[4] for n < 4 { %t[(%i[n])] = 1.0 } for n < 4 { %y[n] = %t[n] }",
         "temp %t: f32[2] for n < 0 { %y[0] = %t[n] }",
+        "temp %t: f32[4] for n < 3 { %t[n] = 1.0 } for n < 4 { %y[n] = (%t[4*n-2] else 0.0) }",
+        "temp %t: f32[4] for k < 2 { for n < 4 { %y[n] = (%t[n+4*k-4] else 0.0) } for n < 4 { %t[n] = 1.0 } }",
+        // Each index is that of an element that nothing writes, but only where the other is beyond the buffer.
+        "temp %t: f32[4,4] for n < 3 { for k < 3 { %t[n,k] = 1.0 } }
+         for n < 4 { %y[n] = (%t[n,7-n] else 0.0) }",
     ];
     for body in fine {
         assert!(in_nest(body).is_empty(), "{body}: {:?}", in_nest(body));
