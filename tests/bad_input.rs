@@ -151,6 +151,20 @@ fn sizes_that_cannot_be_addressed() {
 }
 
 #[test]
+fn indices_that_cannot_be_computed_with() {
+    // The shape is fine: there is one element in the window, whatever the distance to the next.
+    let mut g = GraphBuilder::new("far");
+    let x = g.input("x", DType::F32, &[1, 1, 2, 3]);
+    let w = g.constant("w", zeros(&[1, 1, 1, 1]));
+    let y = g.conv2d(x, w, None, Conv2d { dilation: [1 << 62, 1], ..Conv2d::default() });
+    g.output("y", y);
+    let model = Model::from(g.build().unwrap());
+    let e = Compiler::new().verify_passes(true).compile(&model).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Limit, "{e}");
+    assert!(e.to_string().contains("index 2 overflows: it reaches further than 2^59 bytes"), "{e}");
+}
+
+#[test]
 fn sizes_that_exceed_the_memory() {
     // Addressable, so it could be compiled; but a run cannot have so much memory, whatever the machine.
     let huge = 1usize << 50;

@@ -8,7 +8,9 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
+use nestjit_ir::access::check_reach;
 use nestjit_ir::verify::Stage;
+use nestjit_ir::visit::Extents;
 
 use super::{PIPELINE, Pass, PassContext, Run, check, verify, winograd};
 use crate::error::{Error, ErrorKind, Result};
@@ -75,13 +77,14 @@ impl<'a> PassManager<'a> {
     /// Runs the nest passes on a program of stage `from`. Every pass is a lap.
     ///
     /// # Errors
-    /// Those of the passes, and [`ErrorKind::Internal`] if a pass leaves an invalid program or, where that is
-    /// checked, one that computes something else.
+    /// Those of the passes, [`ErrorKind::Limit`] for an index that is larger than indices can be, and
+    /// [`ErrorKind::Internal`] if a pass leaves an invalid program or, where that is checked, one that computes something
+    /// else.
     pub fn run_nest_passes(&mut self, unit: &mut Unit, from: Stage, laps: &mut Laps) -> Result<()> {
         if self.options.verify_passes {
             // What a user wrote has been looked at before: this is what lowering made.
             let invalid = |e| Error::internal(format!("the program before the first pass is invalid: {e}"));
-            verify(unit, from).map_err(invalid)?;
+            verify(unit, from).map_err(|e| too_far(unit).unwrap_or_else(|| invalid(e)))?;
         }
         self.record(LOWER, true, "nest", &|| unit.program.to_string())?;
         self.lap_of_records(laps);
@@ -94,7 +97,8 @@ impl<'a> PassManager<'a> {
             let changed = run(unit, &self.context, &mut self.remarks)?;
             laps.lap(pass.name);
             if changed && self.options.verify_passes {
-                verify(unit, stage.max(from)).map_err(|e| broken(pass, &e))?;
+                verify(unit, stage.max(from))
+                    .map_err(|e| too_far(unit).unwrap_or_else(|| broken(pass, &e)))?;
             }
             if let Some(before) = before.filter(|_| changed) {
                 check::same_results(&before, unit, check::tolerance(pass.name))
@@ -155,6 +159,15 @@ pub const RECORD: &str = "record";
 fn write(path: &Path, text: &str) -> Result<()> {
     let written = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(path, text));
     written.map_err(|e| Error::new(ErrorKind::Io, format!("cannot write {}: {e}", path.display())))
+}
+
+/// The error of an index that could leave 64 bits, if there is one: attributes of a model can be so large, and what reaches
+/// almost as far as it may before a pass can reach further behind it (a tile counts beyond the last iteration).
+fn too_far(unit: &Unit) -> Option<Error> {
+    unit.program.nests.iter().find_map(|nest| {
+        let why = check_reach(&unit.program, &nest.body, &Extents::default())?;
+        Some(Error::new(ErrorKind::Limit, format!("nest @{}: {why}", nest.name)))
+    })
 }
 
 fn broken(pass: &Pass, cause: &dyn std::fmt::Display) -> Error {

@@ -1,5 +1,6 @@
 //! Rewrites of single expressions that are exact for every value, NaN, infinities and signed zeros included.
 
+use nestjit_ir::access::bounds::too_far;
 use nestjit_ir::interp::{eval_binary, eval_cast, eval_unary};
 use nestjit_ir::visit::Extents;
 use nestjit_ir::{Affine, BinOp, DType, Expr, Index, Program, Scalar, UnOp};
@@ -10,12 +11,13 @@ pub(super) fn simplify(program: &Program, extents: &Extents, e: &mut Expr) {
         Expr::Const(_) => None,
         Expr::Index(a) => a.as_const().map(Expr::i64),
         Expr::Load(l) => {
-            let shape = &program.buf(l.buf).shape;
+            let buffer = program.buf(l.buf);
+            let shape = &buffer.shape;
             let inside = |a: &Affine, extent: usize| {
                 let range = extents.range(a);
                 range.is_some_and(|(lo, hi)| lo >= 0 && usize::try_from(hi).is_ok_and(|hi| hi < extent))
             };
-            for (index, extent) in l.index.iter_mut().zip(shape) {
+            for (dim, (index, extent)) in l.index.iter_mut().zip(shape).enumerate() {
                 let affine = match index {
                     Index::Value(v) => match v.as_ref() {
                         Expr::Index(a) => Some(a.clone()),
@@ -24,8 +26,13 @@ pub(super) fn simplify(program: &Program, extents: &Extents, e: &mut Expr) {
                     },
                     Index::Affine(_) => None,
                 };
-                // What may be out of range is reported when it runs: it must stay a value.
-                if let Some(affine) = affine.filter(|a| l.otherwise.is_some() || inside(a, *extent)) {
+                // What may be out of range is reported when it runs: it must stay a value. So must what is too large for
+                // arithmetic on addresses, of which a value is compared with the extent first.
+                let place = |a: &Affine| {
+                    (l.otherwise.is_some() || inside(a, *extent))
+                        && too_far(buffer, dim, a, extents).is_none()
+                };
+                if let Some(affine) = affine.filter(place) {
                     *index = Index::Affine(affine);
                 }
             }
