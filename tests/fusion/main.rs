@@ -98,6 +98,21 @@ fn normalisations_are_a_nest_each() {
 }
 
 #[test]
+fn an_embedding_goes_into_the_normalisation_behind_it() {
+    // Lanes run along a row, whose index is read before it: neither sum of the normalisation is a contraction.
+    let mut net = Net::new();
+    let ids = net.g.input("ids", DType::I64, &[1, 8]);
+    let (words, places) = (net.constant(&[40, 32]), net.constant(&[1, 8, 32]));
+    let rows = net.g.gather(words, ids, 0);
+    let x = net.g.add(rows, places);
+    let (s, b) = (net.constant(&[32]), net.constant(&[32]));
+    let y = net.g.layer_norm(x, s, Some(b), 2, 1e-5);
+    let fused = net.fuse(&[y]);
+    fused.expect(1);
+    assert!(!fused.refusals().contains(&"scalar"), "{:?}", fused.remarks);
+}
+
+#[test]
 fn layer_norm_spelled_out_is_a_nest() {
     let mut net = Net::new();
     let x = net.input(&[4, 8]);

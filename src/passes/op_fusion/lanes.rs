@@ -52,14 +52,15 @@ fn has_lanes(program: &Program, l: &For) -> bool {
     lanes::stmts_with(program, &l.body, &|e| !has_loop(&l.body) && !expr_uses(e, l.var)).is_ok()
 }
 
-/// Whether a statement is a loop that sums products into one of these.
+/// Whether a statement is a loop that sums products into one of these. A square is no product of two operands: no tile is
+/// made of a sum of squares, whose lanes are partial sums.
 fn contracts(stmt: &Stmt, accumulators: &[BufId]) -> bool {
     match stmt {
         Stmt::For(l) => l.body.iter().any(|s| contracts(s, accumulators)),
         Stmt::Reduce(r) => {
             r.op == ReduceOp::Add
                 && accumulators.contains(&r.buf)
-                && matches!(r.value, Expr::Binary(BinOp::Mul, ..))
+                && matches!(&r.value, Expr::Binary(BinOp::Mul, a, b) if a != b)
         }
         Stmt::Store(_) | Stmt::Temp(_) | Stmt::Call(_) => false,
     }
