@@ -18,6 +18,8 @@ const FUSION: &str = "OpFusion";
 pub struct Configuration {
     /// The widest vector tier; a CPU that has less uses what it has.
     pub isa: Isa,
+    /// Whether dot products of bytes are used, where the CPU has them in vectors of the tier.
+    pub vnni: bool,
     /// Whether OpFusion runs.
     pub fused: bool,
     pub row_rings: RowRings,
@@ -28,7 +30,7 @@ pub struct Configuration {
 impl Configuration {
     /// What a user gets who says nothing.
     pub fn usual() -> Configuration {
-        Configuration { isa: Isa::Avx512, fused: true, row_rings: RowRings::Auto, without: None }
+        Configuration { isa: Isa::Avx512, vnni: true, fused: true, row_rings: RowRings::Auto, without: None }
     }
 
     pub fn compiler(&self, threads: usize) -> Compiler {
@@ -36,19 +38,24 @@ impl Configuration {
         Compiler::with_options(options)
             .threads(threads)
             .isa(self.isa.min(Isa::host()))
+            .vnni(self.vnni)
             .disable_passes(self.without)
             .disable_passes((!self.fused).then_some(FUSION))
     }
 }
 
-/// The table: vector tiers x fused or not x rings of rows x each pass off.
+/// Vector tiers, with dot products of bytes and without; no CPU has these in 128 bits only.
+const TIERS: [(Isa, bool); 5] =
+    [(Isa::Avx512, true), (Isa::Avx512, false), (Isa::Avx2, true), (Isa::Avx2, false), (Isa::Simd128, false)];
+
+/// The table: vector tiers and dot products x fused or not x rings of rows x each pass off.
 pub fn table() -> Vec<Configuration> {
     let mut table = Vec::new();
     for without in switches() {
-        for isa in [Isa::Avx512, Isa::Avx2, Isa::Simd128] {
+        for (isa, vnni) in TIERS {
             for fused in [true, false] {
                 for row_rings in [RowRings::Auto, RowRings::On, RowRings::Off] {
-                    table.push(Configuration { isa, fused, row_rings, without });
+                    table.push(Configuration { isa, vnni, fused, row_rings, without });
                 }
             }
         }
