@@ -98,7 +98,7 @@ impl Maker {
     }
 
     fn gelu(&mut self, x: ValueId) -> ValueId {
-        let (root, one, half) = (self.number(1.4142), self.number(1.0), self.number(0.5));
+        let (root, one, half) = (self.number(2f64.sqrt()), self.number(1.0), self.number(0.5));
         let y = self.b.div(x, root);
         let y = self.b.erf(y);
         let y = self.b.add(y, one);
