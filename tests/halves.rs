@@ -20,10 +20,12 @@ fn step(half: DType) -> f64 {
 
 /// Values of a half type, or of `f32`.
 fn tensor(dtype: DType, shape: &[usize], values: &[f32]) -> Tensor {
-    match dtype {
-        DType::F16 => Tensor::new(shape, &values.iter().map(|v| f16::from_f32(*v)).collect::<Vec<_>>()),
-        DType::BF16 => Tensor::new(shape, &values.iter().map(|v| bf16::from_f32(*v)).collect::<Vec<_>>()),
-        _ => Tensor::new(shape, values),
+    if dtype == DType::F16 {
+        Tensor::new(shape, &values.iter().map(|v| f16::from_f32(*v)).collect::<Vec<_>>())
+    } else if dtype == DType::BF16 {
+        Tensor::new(shape, &values.iter().map(|v| bf16::from_f32(*v)).collect::<Vec<_>>())
+    } else {
+        Tensor::new(shape, values)
     }
     .unwrap()
 }

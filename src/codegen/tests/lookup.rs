@@ -16,11 +16,11 @@ fn values(program: &Program) -> HashMap<BufId, Value> {
             let buffer = program.buf(b);
             let value = |i: usize| {
                 let byte = (i * 89 + b.0 as usize * 31 + 7) % 256;
-                match buffer.dtype {
-                    DType::F32 if i % 37 == 36 => f64::NAN,
-                    DType::F32 => byte as f64 * 1.5 - 60.0,
-                    DType::I8 => byte as f64 - 128.0,
-                    _ => byte as f64,
+                let is = |dtype: DType| buffer.dtype == dtype;
+                if is(DType::F32) {
+                    if i % 37 == 36 { f64::NAN } else { byte as f64 * 1.5 - 60.0 }
+                } else {
+                    byte as f64 - if is(DType::I8) { 128.0 } else { 0.0 }
                 }
             };
             (b, Value::from_fn(buffer.dtype, &buffer.shape, value))

@@ -258,16 +258,13 @@ impl Parameter {
     /// The parameters of some elements.
     fn values(&self, index: impl Iterator<Item = [usize; 2]>, shape: &[usize]) -> Result<Vec<f64>> {
         let places = index.map(|index| self.place(index, shape));
-        match self.tensor.dtype() {
-            DType::I32 => {
-                let values = self.tensor.values::<i32>()?;
-                Ok(places.map(|at| f64::from(values[at])).collect())
-            }
-            _ => {
-                let values = self.tensor.values::<f32>()?;
-                Ok(places.map(|at| f64::from(values[at])).collect())
-            }
+        // Zero points are integers, scales are not.
+        if self.tensor.dtype() == DType::I32 {
+            let values = self.tensor.values::<i32>()?;
+            return Ok(places.map(|at| f64::from(values[at])).collect());
         }
+        let values = self.tensor.values::<f32>()?;
+        Ok(places.map(|at| f64::from(values[at])).collect())
     }
 
     /// The indices along a dimension of the matrix at which the parameter is another one than just before.

@@ -35,9 +35,12 @@ fn packed(cases: &mut Cases) {
                 cases.add_with(format!("packed_matmul/{bits}_{name}{suffix}"), 1e-3, |m| {
                     let (x, q) = (m.x(x), m.byte_weight(DType::U8, &[n, blocks, block * bits / 8]));
                     let mut operands = vec![x, q, m.weight(&[blocks, n])];
-                    operands.extend(zero.map(|dtype| match dtype {
-                        DType::U8 => m.byte_weight(dtype, &[blocks, n]),
-                        _ => m.weight(&[blocks, n]),
+                    operands.extend(zero.map(|dtype| {
+                        if dtype == DType::U8 {
+                            m.byte_weight(dtype, &[blocks, n])
+                        } else {
+                            m.weight(&[blocks, n])
+                        }
                     }));
                     m.op(Op::PackedMatMul { bits, block }, &operands)
                 });

@@ -15,6 +15,10 @@ const ROOM: f64 = 4.0;
 /// How many radii another correct result may be away: among many elements, some are off by several times what is usual.
 pub(super) const CONFIDENCE: f64 = 4.0;
 
+/// How much farther errors reach where a half type rounds them, and what follows: they are whole steps, which many
+/// elements that depend on the same ones take or do not take together.
+const HALF_STEPS: f64 = 2.0;
+
 /// A computed value, and how far another way of computing it may be from it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ball {
@@ -454,8 +458,9 @@ pub(super) fn cast(to: DType, a: Ball) -> Ball {
                 Ball::new(value, f64::INFINITY)
             } else {
                 let at = |x: f64| eval_cast(to, Scalar::F64(x)).as_f64();
-                let (lo, hi) = (at(a.mid() - a.farthest()), at(a.mid() + a.farthest()));
-                Ball::new(value, farthest(value.as_f64(), lo, hi) / CONFIDENCE)
+                let reach = HALF_STEPS * a.farthest();
+                let (lo, hi) = (at(a.mid() - reach), at(a.mid() + reach));
+                Ball::new(value, HALF_STEPS * farthest(value.as_f64(), lo, hi) / CONFIDENCE)
             }
         }
         DType::Bool

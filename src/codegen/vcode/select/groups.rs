@@ -77,24 +77,22 @@ impl Selector<'_> {
             self.bound.remove(var);
             let mut element = value?.reg();
             let shift = (bits * i) as u8;
-            match dtype {
+            if dtype == DType::BF16 {
                 // The upper half of an `f32`.
-                DType::BF16 => {
-                    element = self.b.unary(UnaryOp::Bits, element);
-                    if i == 0 {
-                        element = self.b.shift(ShiftOp::UnsignedRight, element, 16);
-                    }
+                element = self.b.unary(UnaryOp::Bits, element);
+                if i == 0 {
+                    element = self.b.shift(ShiftOp::UnsignedRight, element, 16);
                 }
-                _ if self.b.class(element) != Class::I32 => return unsupported("a byte of another type"),
-                _ => {
-                    // Higher bits are shifted out of the last one.
-                    if bits * (i + 1) < 8 * BYTES {
-                        let low = self.b.constant(Class::I32, (1u64 << bits) - 1);
-                        element = self.b.binary(BinaryOp::And, element, low);
-                    }
-                    if i > 0 {
-                        element = self.b.shift(ShiftOp::Left, element, shift);
-                    }
+            } else if self.b.class(element) != Class::I32 {
+                return unsupported("a byte of another type");
+            } else {
+                // Higher bits are shifted out of the last one.
+                if bits * (i + 1) < 8 * BYTES {
+                    let low = self.b.constant(Class::I32, (1u64 << bits) - 1);
+                    element = self.b.binary(BinaryOp::And, element, low);
+                }
+                if i > 0 {
+                    element = self.b.shift(ShiftOp::Left, element, shift);
                 }
             }
             group = Some(match group {
