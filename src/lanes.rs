@@ -80,6 +80,24 @@ pub fn lookup<'e>(program: &Program, buf: BufId, index: &'e [Index]) -> Option<&
 /// About how many instructions a lookup takes for a vector, whatever lies where.
 pub const LOOKUP: f64 = 10.0;
 
+/// Rows of a matrix tile (AMX), and the most groups of products that a tile multiplies at a time.
+pub const TILE_ROWS: usize = 16;
+
+/// How few groups at a time are worth tiles, if more do not divide them.
+const LEAST_TILE_GROUPS: usize = 8;
+
+/// How many of the groups of a reduction matrix tiles multiply at a time: as few steps as possible, all of the same length;
+/// or what remains is left to vectors.
+pub fn tile_groups(groups: usize) -> usize {
+    match groups {
+        0..=TILE_ROWS => groups,
+        _ => {
+            let even = (LEAST_TILE_GROUPS..=TILE_ROWS).rev().find(|n| groups.is_multiple_of(*n));
+            even.unwrap_or(TILE_ROWS)
+        }
+    }
+}
+
 /// What is asked of one computation.
 struct Question<'a> {
     program: &'a Program,

@@ -106,6 +106,16 @@ impl DType {
         matches!(self.kind(), Kind::Unsigned)
     }
 
+    /// Whether this is a floating-point type of 16 bits.
+    pub const fn is_half(self) -> bool {
+        self.is_float() && self.size() == 2
+    }
+
+    /// Whether this is an integer type of 8 bits.
+    pub const fn is_byte(self) -> bool {
+        self.is_int() && self.size() == 1
+    }
+
     /// The largest finite value; `None` for a type that has no infinities beyond it.
     pub const fn largest_finite(self) -> Option<f64> {
         match self {

@@ -10,7 +10,7 @@ use nestjit_ir::{
     BufId, Buffer, CheckKind, DType, Expr, NestBuilder, ReduceOp, Role, SCALAR, Scalar, Site, Var,
 };
 
-use super::halves::{broadcast_often, is_exact, is_half, kept_as_f32, moves, read_often};
+use super::halves::{broadcast_often, is_exact, kept_as_f32, moves, read_often};
 use super::operand::{Array, Operand, computed_in};
 use crate::error::{Error, Result};
 use crate::graph::eval::evaluate_op;
@@ -166,13 +166,13 @@ impl<'l, 'g> Context<'l, 'g> {
         let (graph, id) = (self.lowering.graph, self.node.inputs[input]);
         let often = read_often(graph, self.node, input);
         if often
-            && is_half(graph.value(id).dtype)
+            && graph.value(id).dtype.is_half()
             && let Some(data) = graph.constant(id)
         {
             return self.widened(id, data);
         }
         let array = self.array(input)?;
-        if !often || !is_half(array.stored()) {
+        if !often || !array.stored().is_half() {
             return Ok(array);
         }
         if let Some(buf) = self.lowering.widened.get(&id) {
@@ -210,7 +210,7 @@ impl<'l, 'g> Context<'l, 'g> {
         let graph = self.lowering.graph;
         let half = graph.value(id).dtype;
         if let Some(data) = graph.constant(id)
-            && is_half(half)
+            && half.is_half()
             && broadcast_often(graph, self.node, id)
         {
             return self.widened(id, data);
@@ -227,7 +227,7 @@ impl<'l, 'g> Context<'l, 'g> {
                 true => array.moved_as(half),
                 false => array,
             },
-            (_, true) if is_half(half) => array.moved_as(self.moved_as(half)),
+            (_, true) if half.is_half() => array.moved_as(self.moved_as(half)),
             (_, true) => array,
         })
     }
@@ -246,7 +246,7 @@ impl<'l, 'g> Context<'l, 'g> {
             && let Some(literal) = only_element(data)
         {
             let dtype = match moves(&self.node.op) {
-                true if is_half(literal.dtype()) => self.moved_as(literal.dtype()),
+                true if literal.dtype().is_half() => self.moved_as(literal.dtype()),
                 true => literal.dtype(),
                 false => computed_in(literal.dtype()),
             };
@@ -310,7 +310,7 @@ impl<'l, 'g> Context<'l, 'g> {
     /// A constant `NODE.part` computed here.
     pub fn table(&mut self, part: &str, dtype: DType, shape: &[usize], values: &[f64]) -> Result<Array> {
         let name = self.name(part);
-        let data = tensor_of(dtype, shape, values)?;
+        let data = Tensor::from_f64(dtype, shape, values)?;
         let buf = self.lowering.add_const(&name, Arc::new(data))?;
         Ok(Array::as_stored(buf, dtype, shape.to_vec()))
     }
@@ -389,24 +389,5 @@ fn only_element(data: &Tensor) -> Option<Scalar> {
         DType::U32 => first(data, Scalar::U32),
         DType::U64 => first(data, Scalar::U64),
         DType::Bool => first(data, Scalar::Bool),
-    }
-}
-
-/// A tensor of these values, of a type that operations compute in.
-fn tensor_of(dtype: DType, shape: &[usize], values: &[f64]) -> Result<Tensor> {
-    match dtype {
-        DType::F64 => Tensor::new(shape, values),
-        DType::F32 => Tensor::new(shape, &values.iter().map(|v| *v as f32).collect::<Vec<f32>>()),
-        other @ (DType::F16
-        | DType::BF16
-        | DType::I64
-        | DType::I32
-        | DType::I16
-        | DType::I8
-        | DType::U64
-        | DType::U32
-        | DType::U16
-        | DType::U8
-        | DType::Bool) => Err(Error::internal(format!("a table of {other}"))),
     }
 }

@@ -7,21 +7,7 @@
 use nestjit_ir::{DType, Scalar};
 
 use crate::graph::{Binary, Graph, Node, Op, PoolKind, Reduction, Unary, ValueId};
-
-/// An operand is widened before a contraction if each element is a factor of at least this many products: enough rows or
-/// columns for a register tile, which then waits for arithmetic and not for memory. So is a constant that is broadcast, if
-/// each element is read so often.
-const WIDENED_READS: usize = 8;
-
-/// Whether a type is a half.
-pub(super) const fn is_half(dtype: DType) -> bool {
-    match dtype {
-        DType::F16 | DType::BF16 => true,
-        DType::F32 | DType::F64 | DType::Bool => false,
-        DType::I64 | DType::I32 | DType::I16 | DType::I8 => false,
-        DType::U64 | DType::U32 | DType::U16 | DType::U8 => false,
-    }
-}
+use crate::tensor::WIDENED_READS;
 
 /// Whether the elements of an operand are factors of so many products that they are widened first, or are read for one sum
 /// and again for what is made of it.
@@ -71,7 +57,7 @@ pub(super) fn broadcast_often(graph: &Graph, node: &Node, constant: ValueId) -> 
 /// Which values, by their number, are halves that lie in memory as `f32`: those between two operations whose
 /// elements are read often, perhaps after they were moved.
 pub(super) fn kept_as_f32(graph: &Graph) -> Vec<bool> {
-    let half = |id: ValueId| is_half(graph.value(id).dtype);
+    let half = |id: ValueId| graph.value(id).dtype.is_half();
     let (mut often, mut made) = (vec![false; graph.values.len()], vec![false; graph.values.len()]);
     for node in graph.nodes.iter().rev() {
         let moved = moves(&node.op) && node.outputs.iter().any(|y| often[y.0 as usize]);

@@ -18,7 +18,7 @@ use crate::unit::Remark;
 
 /// Runs the pass.
 pub fn run(graph: &mut Graph, _: &PassContext<'_>, remarks: &mut Vec<Remark>) -> Result<bool> {
-    if !graph.values.iter().any(|v| is_byte(v.dtype)) {
+    if !graph.values.iter().any(|v| v.dtype.is_byte()) {
         return Ok(false);
     }
     let (roots, readers) = (roots(graph), graph.consumers());
@@ -26,7 +26,7 @@ pub fn run(graph: &mut Graph, _: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
     let mut found = Vec::new();
     for index in 0..graph.nodes.len() {
         let [y] = graph.nodes[index].outputs[..] else { continue };
-        let root = roots[y.0 as usize].filter(|root| *root != y && is_byte(graph.value(y).dtype));
+        let root = roots[y.0 as usize].filter(|root| *root != y && graph.value(y).dtype.is_byte());
         let Some(root) = root.filter(|_| escapes[y.0 as usize]) else { continue };
         let cone = Cone::of(graph, &roots, &readers, (index, root));
         if cone.cost(graph) as f64 > lanes::LOOKUP
@@ -53,14 +53,10 @@ pub fn run(graph: &mut Graph, _: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
     Ok(changed)
 }
 
-fn is_byte(dtype: DType) -> bool {
-    matches!(dtype, DType::I8 | DType::U8)
-}
-
 /// For each value, the tensor of bytes, of its shape, of which it is a function element by element; the first of
 /// several in a row. That of bytes which are a function of nothing else are they themselves.
 fn roots(graph: &Graph) -> Vec<Option<ValueId>> {
-    let own = |id: ValueId| (is_byte(graph.value(id).dtype) && !graph.is_const(id)).then_some(id);
+    let own = |id: ValueId| (graph.value(id).dtype.is_byte() && !graph.is_const(id)).then_some(id);
     let mut roots: Vec<Option<ValueId>> = vec![None; graph.values.len()];
     for id in &graph.inputs {
         roots[id.0 as usize] = own(*id);
@@ -105,7 +101,7 @@ fn escapes(graph: &Graph, roots: &[Option<ValueId>]) -> Vec<bool> {
         for x in &node.inputs {
             let root = roots[x.0 as usize];
             let ends = |y: &ValueId| {
-                roots[y.0 as usize] == root && (is_byte(graph.value(*y).dtype) || !escapes[y.0 as usize])
+                roots[y.0 as usize] == root && (graph.value(*y).dtype.is_byte() || !escapes[y.0 as usize])
             };
             if !node.outputs.iter().all(ends) {
                 escapes[x.0 as usize] = true;

@@ -16,7 +16,7 @@ use crate::unit::Remark;
 
 /// Runs the pass.
 pub fn run(graph: &mut Graph, _: &PassContext<'_>, remarks: &mut Vec<Remark>) -> Result<bool> {
-    if !graph.values.iter().any(|v| is_half(v.dtype)) {
+    if !graph.values.iter().any(|v| v.dtype.is_half()) {
         return Ok(false);
     }
     let mut groups = graph.spelled_out_activations();
@@ -53,19 +53,9 @@ pub fn run(graph: &mut Graph, _: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
     Ok(changed)
 }
 
-/// Whether a type is a half.
-const fn is_half(dtype: DType) -> bool {
-    match dtype {
-        DType::F16 | DType::BF16 => true,
-        DType::F32 | DType::F64 | DType::Bool => false,
-        DType::I64 | DType::I32 | DType::I16 | DType::I8 => false,
-        DType::U64 | DType::U32 | DType::U16 | DType::U8 => false,
-    }
-}
-
 /// Whether everything that a node reads and makes is of a half type.
 fn computes_in_halves(graph: &Graph, node: &Node) -> bool {
-    let half = |id: &ValueId| is_half(graph.value(*id).dtype);
+    let half = |id: &ValueId| graph.value(*id).dtype.is_half();
     node.inputs.iter().chain(&node.outputs).all(half)
         && matches!(node.op, Op::Unary(_) | Op::Binary(_) | Op::Clip { .. })
 }

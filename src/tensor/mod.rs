@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytemuck::{AnyBitPattern, CheckedBitPattern, NoUninit};
 use ndarray::{ArrayBase, ArrayD, ArrayViewD, Data, Dimension, IxDyn};
-use nestjit_ir::{DType, Scalar, bf16, f16};
+use nestjit_ir::{DType, Scalar, bf16, f16, halves};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -55,6 +55,11 @@ macro_rules! elements {
 elements!(f32 => F32, f64 => F64, f16 => F16, bf16 => BF16, i64 => I64, i32 => I32, i8 => I8, u8 => U8, i16 => I16,
     u16 => U16, u32 => U32, u64 => U64, bool => Bool);
 
+/// An operand of a half type is widened before a contraction if each element is a factor of at least this many products:
+/// enough rows or columns for a register tile, which then waits for arithmetic and not for memory. So is a constant that is
+/// broadcast, if each element is read so often.
+pub(crate) const WIDENED_READS: usize = 8;
+
 /// A dense array of one element type, row-major. Cloning shares the storage.
 ///
 /// Elements are aligned to 64 bytes in all tensors but those that took over a vector or an array
@@ -90,6 +95,28 @@ impl Tensor {
     /// [`crate::ErrorKind::Shape`] if the number of values is not the product of the shape.
     pub fn new<T: Element>(shape: &[usize], values: &[T]) -> Result<Tensor> {
         Tensor::from_bytes(T::DTYPE, shape, bytemuck::cast_slice(values))
+    }
+
+    /// A tensor of a floating-point type with these values, rounded to it.
+    pub(crate) fn from_f64(dtype: DType, shape: &[usize], values: &[f64]) -> Result<Tensor> {
+        fn rounded<T: Element>(shape: &[usize], values: &[f64], round: impl Fn(f64) -> T) -> Result<Tensor> {
+            Tensor::new(shape, &values.iter().map(|v| round(*v)).collect::<Vec<T>>())
+        }
+        match dtype {
+            DType::F64 => Tensor::new(shape, values),
+            DType::F32 => rounded(shape, values, |v| v as f32),
+            DType::F16 => rounded(shape, values, halves::f16_from_f64),
+            DType::BF16 => rounded(shape, values, halves::bf16_from_f64),
+            DType::I64
+            | DType::I32
+            | DType::I16
+            | DType::I8
+            | DType::U64
+            | DType::U32
+            | DType::U16
+            | DType::U8
+            | DType::Bool => Err(Error::internal(format!("a tensor of {dtype} from floating-point numbers"))),
+        }
     }
 
     /// A tensor from the bytes of its elements, in row-major order and native endianness.

@@ -6,7 +6,7 @@
 mod emulator;
 mod halves;
 #[path = "../integer_contractions/maker.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "the tests of integer contractions use the rest")]
 mod maker;
 
 use nestjit::graph::{Format, Graph, Op, Window};

@@ -8,7 +8,7 @@ use super::{Access, Inst};
 /// How many tiles there are.
 pub(in crate::codegen) const TILES: usize = 8;
 /// The most rows of a tile, and the most bytes of a row.
-pub(in crate::codegen) const ROWS: usize = 16;
+pub(in crate::codegen) const ROWS: usize = crate::lanes::TILE_ROWS;
 pub(in crate::codegen) const ROW_BYTES: usize = 64;
 
 /// The rows of each tile and the bytes of its rows; both 0 for tiles that are not used.

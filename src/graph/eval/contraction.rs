@@ -29,8 +29,7 @@ impl Number for i64 {
 
 /// The type of sums of products of integers: `i32` for two operands of 8 bits, else the one that both have.
 pub(super) fn product_type(a: &Array, b: &Array) -> DType {
-    let is_byte = |x: &Array| matches!(x.dtype, DType::I8 | DType::U8);
-    if is_byte(a) && is_byte(b) { DType::I32 } else { a.dtype }
+    if a.dtype.is_byte() && b.dtype.is_byte() { DType::I32 } else { a.dtype }
 }
 
 pub(super) fn matmul(a: &Array, b: &Array, shape: &[usize]) -> Array {

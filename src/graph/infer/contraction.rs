@@ -11,8 +11,7 @@ use crate::graph::Value;
 
 /// The type of sums of products, and that there is one: `i32` for two operands of 8 bits.
 pub(super) fn product_type(a: &Value, b: &Value) -> Result<DType> {
-    let is_byte = |v: &Value| matches!(v.dtype, DType::I8 | DType::U8);
-    if is_byte(a) && is_byte(b) {
+    if a.dtype.is_byte() && b.dtype.is_byte() {
         return Ok(DType::I32);
     }
     expect_same_dtype(&[a, b])?;

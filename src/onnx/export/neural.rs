@@ -1,7 +1,7 @@
 //! Matrix products, convolutions, pooling and normalisation. ONNX has images with the channels first: others are
 //! transposed before and after.
 
-use nestjit_ir::{DType, bf16, f16};
+use nestjit_ir::DType;
 
 use super::attribute::{flag, float, index, int, ints};
 use super::{Exporter, MICROSOFT, Site, data_type, signed};
@@ -14,7 +14,7 @@ impl Exporter<'_> {
         let inputs: Vec<&str> = site.inputs.iter().map(String::as_str).collect();
         let y = &site.outputs;
         match &site.node.op {
-            Op::MatMul if is_byte(site.input(0).dtype) => self.emit_to(y, "MatMulInteger", &inputs, vec![]),
+            Op::MatMul if site.input(0).dtype.is_byte() => self.emit_to(y, "MatMulInteger", &inputs, vec![]),
             Op::MatMul => self.emit_to(y, "MatMul", &inputs, vec![]),
             Op::Gemm { alpha, beta, trans_a, trans_b } => {
                 let attributes = vec![
@@ -32,7 +32,7 @@ impl Exporter<'_> {
                 let dtype = site.input(0).dtype;
                 if dtype.is_float() {
                     self.image_op(site, "Conv", attributes, *format);
-                } else if is_byte(dtype) {
+                } else if dtype.is_byte() {
                     self.conv_integer(site, attributes, *format, *pad_value)?;
                 } else {
                     self.wide_conv(site, attributes, *format);
@@ -247,32 +247,8 @@ impl Exporter<'_> {
     }
 
     fn group_parameter(&mut self, values: &[f32], dtype: DType) -> Result<String> {
-        let tensor = match dtype {
-            DType::F64 => {
-                let values: Vec<f64> = values.iter().map(|v| f64::from(*v)).collect();
-                crate::Tensor::new(&[values.len()], &values)?
-            }
-            DType::F32 => crate::Tensor::new(&[values.len()], values)?,
-            DType::F16 => {
-                let values: Vec<f16> = values.iter().map(|v| f16::from_f32(*v)).collect();
-                crate::Tensor::new(&[values.len()], &values)?
-            }
-            DType::BF16 => {
-                let values: Vec<bf16> = values.iter().map(|v| bf16::from_f32(*v)).collect();
-                crate::Tensor::new(&[values.len()], &values)?
-            }
-            DType::I64
-            | DType::I32
-            | DType::I16
-            | DType::I8
-            | DType::U64
-            | DType::U32
-            | DType::U16
-            | DType::U8
-            | DType::Bool => {
-                return Err(Error::internal(format!("parameters of {dtype}")));
-            }
-        };
+        let values: Vec<f64> = values.iter().map(|v| f64::from(*v)).collect();
+        let tensor = crate::Tensor::from_f64(dtype, &[values.len()], &values)?;
         Ok(self.constant(&format!("{}.group", self.current), &tensor))
     }
 
@@ -305,11 +281,6 @@ impl Exporter<'_> {
         }
         Ok(())
     }
-}
-
-/// Whether products of this type are those of `MatMulInteger` and `ConvInteger`.
-fn is_byte(dtype: DType) -> bool {
-    matches!(dtype, DType::I8 | DType::U8)
 }
 
 fn window_attributes(window: &Window) -> Vec<AttributeProto> {

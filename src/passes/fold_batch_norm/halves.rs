@@ -8,22 +8,10 @@ use super::{Norm, Reason, sole_producer};
 use crate::error::{Error, Result};
 use crate::graph::eval::evaluate_op;
 use crate::graph::{Graph, Node, Op, ValueId};
+use crate::tensor::WIDENED_READS;
 
 const FEW_ROWS: Reason =
     ("half-weights", "the weights are of a half type and read too seldom for being widened to pay");
-
-/// Weights are widened if each element is a factor of at least this many products.
-const WIDENED_READS: usize = 8;
-
-/// Whether a type is a half.
-const fn is_half(dtype: DType) -> bool {
-    match dtype {
-        DType::F16 | DType::BF16 => true,
-        DType::F32 | DType::F64 | DType::Bool => false,
-        DType::I64 | DType::I32 | DType::I16 | DType::I8 => false,
-        DType::U64 | DType::U32 | DType::U16 | DType::U8 => false,
-    }
-}
 
 /// A product of a half type that a norm can be folded into.
 pub(super) struct Halves {
@@ -37,7 +25,7 @@ impl Halves {
     pub fn find(graph: &Graph, norm: &Norm) -> Result<Option<Halves>, Reason> {
         let Ok(cast) = sole_producer(graph, norm.x) else { return Ok(None) };
         let half = match (&graph.nodes[cast].op, graph.nodes[cast].inputs.as_slice()) {
-            (Op::Cast { to: DType::F32 }, [x]) if is_half(graph.value(*x).dtype) => *x,
+            (Op::Cast { to: DType::F32 }, [x]) if graph.value(*x).dtype.is_half() => *x,
             _ => return Ok(None),
         };
         let mut product = sole_producer(graph, half)?;

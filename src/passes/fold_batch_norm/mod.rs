@@ -176,7 +176,7 @@ impl Fold {
         }
         if let Some(bias) = own_bias {
             let name = format!("{}.bias", graph.nodes[product].name);
-            let id = add_constant(graph, &name, from_f64(dtype, &bias)?);
+            let id = add_constant(graph, &name, vector(dtype, &bias)?);
             let node = &mut graph.nodes[product];
             node.inputs.truncate(2);
             node.inputs.push(id);
@@ -188,7 +188,7 @@ impl Fold {
         let last = bias_add.as_ref().map_or(product, |(index, _)| *index);
         if let Some(bias) = &last_bias {
             let name = format!("{}.bias", graph.nodes[last].name);
-            graph.nodes[last].inputs[1] = add_constant(graph, &name, from_f64(dtype, bias)?);
+            graph.nodes[last].inputs[1] = add_constant(graph, &name, vector(dtype, bias)?);
         }
         if last_bias.is_some() || takes_bias {
             graph.nodes[last].outputs[0] = norm.y;
@@ -209,7 +209,7 @@ fn scale_and_shift(graph: &mut Graph, norm: &Norm) -> Result<()> {
     let name = graph.nodes[norm.index].name.clone();
     let mut shape = vec![1; value.shape.len()];
     shape[norm.axis] = norm.s.len();
-    let s = from_f64(value.dtype, &norm.s)?.reshape(&shape)?;
+    let s = vector(value.dtype, &norm.s)?.reshape(&shape)?;
     let s = add_constant(graph, &format!("{name}.scale"), s);
     let product = graph.unique_value_name(&format!("{name}.scaled"));
     let product = graph.add_value(product, value.dtype, &value.shape);
@@ -232,7 +232,7 @@ fn scale_and_shift(graph: &mut Graph, norm: &Norm) -> Result<()> {
 /// `y = x + t`, named after the norm.
 fn bias_node(graph: &mut Graph, norm: &Norm, dtype: DType, x: ValueId) -> Result<Node> {
     let name = graph.nodes[norm.index].name.clone();
-    let t = add_constant(graph, &format!("{name}.shift"), from_f64(dtype, &norm.t)?);
+    let t = add_constant(graph, &format!("{name}.shift"), vector(dtype, &norm.t)?);
     Ok(Node { name, op: Op::BiasAdd { axis: norm.axis }, inputs: vec![x, t], outputs: vec![norm.y] })
 }
 
@@ -268,22 +268,8 @@ fn to_f64(tensor: &Tensor) -> Option<Vec<f64>> {
     }
 }
 
-/// A vector, rounded to a floating-point type.
-fn from_f64(dtype: DType, values: &[f64]) -> Result<Tensor> {
-    match dtype {
-        DType::F64 => Tensor::new(&[values.len()], values),
-        DType::F32 => Tensor::new(&[values.len()], &values.iter().map(|v| *v as f32).collect::<Vec<f32>>()),
-        DType::F16 | DType::BF16 => Err(Error::internal("a norm of a half type is not folded")),
-        DType::I64
-        | DType::I32
-        | DType::I16
-        | DType::I8
-        | DType::U64
-        | DType::U32
-        | DType::U16
-        | DType::U8
-        | DType::Bool => Err(Error::internal(format!("a vector of {dtype} from floating-point numbers"))),
-    }
+fn vector(dtype: DType, values: &[f64]) -> Result<Tensor> {
+    Tensor::from_f64(dtype, &[values.len()], values)
 }
 
 /// The values of a bias that broadcasts along rows to `[.., channels]`.

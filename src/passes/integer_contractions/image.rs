@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use nestjit_ir::DType;
 
 use super::rewriter::Rewriter;
-use super::weights::{self, is_byte};
+use super::weights;
 use crate::error::Result;
 use crate::graph::{Binary, Op, PadMode, PoolKind, Unary, ValueId};
 
@@ -88,7 +88,7 @@ fn steps(rewriter: &Rewriter<'_>, value: ValueId, allowed: Moves) -> Option<(Val
     let mut at = value;
     for _ in 0..LONGEST {
         let dtype = rewriter.dtype(at);
-        if is_byte(dtype) {
+        if dtype.is_byte() {
             return Some((at, steps));
         }
         if !matches!(dtype, DType::F32 | DType::I32) {
@@ -159,7 +159,7 @@ fn integers(rewriter: &mut Rewriter<'_>, zero: ValueId) -> Result<Option<ValueId
         };
     }
     match rewriter.producer(zero) {
-        Some(node) if matches!(node.op, Op::Cast { .. }) && is_byte(rewriter.dtype(node.inputs[0])) => {
+        Some(node) if matches!(node.op, Op::Cast { .. }) && (rewriter.dtype(node.inputs[0])).is_byte() => {
             rewriter.cast("zero", node.inputs[0], DType::I32).map(Some)
         }
         _ => Ok(None),

@@ -36,7 +36,7 @@ use rewriter::Rewriter;
 
 /// Runs the pass.
 pub fn run(graph: &mut Graph, _: &PassContext<'_>, remarks: &mut Vec<Remark>) -> Result<bool> {
-    if !graph.values.iter().any(|v| weights::is_byte(v.dtype)) {
+    if !graph.values.iter().any(|v| v.dtype.is_byte()) {
         return Ok(false);
     }
     let nodes = std::mem::take(&mut graph.nodes);

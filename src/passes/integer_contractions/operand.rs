@@ -6,7 +6,7 @@ use nestjit_ir::DType;
 
 use super::image::{Image, only, range_of_bytes};
 use super::rewriter::Rewriter;
-use super::weights::{self, is_byte};
+use super::weights;
 use crate::error::Result;
 use crate::graph::{Binary, Op, Reduction, ValueId};
 use crate::tensor::Tensor;
@@ -113,5 +113,5 @@ fn range(rewriter: &mut Rewriter<'_>, zero: ValueId) -> Option<RangeInclusive<i3
 
 /// Whether casts of this type to `i32` keep the value, or the type is `i32` itself.
 fn is_byte_or_wide(dtype: DType) -> bool {
-    is_byte(dtype) || dtype == DType::I32
+    dtype.is_byte() || dtype == DType::I32
 }

@@ -8,7 +8,6 @@
 use nestjit_ir::DType;
 
 use super::rewriter::Rewriter;
-use super::weights::is_byte;
 use crate::error::Result;
 use crate::graph::eval::evaluate_op;
 use crate::graph::{Binary, Node, Op, Unary, ValueId};
@@ -75,7 +74,7 @@ impl Weights {
         let (mut zero, mut scale) = (None, None);
         for _ in 0..LONGEST {
             let dtype = rewriter.dtype(at);
-            if is_byte(dtype) {
+            if dtype.is_byte() {
                 let Some(q) = rewriter.graph.constant(at).cloned() else { return Ok(None) };
                 return Ok(Some(Weights { q, transposed, zero, scale }));
             }

@@ -8,7 +8,6 @@ use nestjit_ir::DType;
 
 use super::image::{Moves, image, only, range_of_bytes};
 use super::rewriter::Rewriter;
-use super::weights::is_byte;
 use crate::error::Result;
 use crate::graph::{Binary, Node, Op, Unary, ValueId};
 
@@ -76,7 +75,7 @@ fn quantisation(rewriter: &mut Rewriter<'_>, node: &Node) -> Option<Quantisation
 /// The integers of which `x` is the image, if they are those that quantising it makes.
 fn integers(rewriter: &mut Rewriter<'_>, x: ValueId, again: &Quantisation) -> Result<Option<ValueId>> {
     let Some(image) = image(rewriter, x, Moves::Maxima)? else { return Ok(None) };
-    if !is_byte(again.dtype) || rewriter.dtype(image.q) != again.dtype || rewriter.dtype(x) != DType::F32 {
+    if !again.dtype.is_byte() || rewriter.dtype(image.q) != again.dtype || rewriter.dtype(x) != DType::F32 {
         return Ok(None);
     }
     let scale = image.scale.and_then(|scale| rewriter.known(scale));

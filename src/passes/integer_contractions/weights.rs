@@ -7,10 +7,6 @@ use crate::graph::Op;
 use crate::graph::eval::evaluate_op;
 use crate::tensor::Tensor;
 
-pub(super) fn is_byte(dtype: DType) -> bool {
-    matches!(dtype, DType::I8 | DType::U8)
-}
-
 /// The elements as numbers, by the byte.
 fn number(dtype: DType) -> Result<fn(u8) -> i32> {
     match dtype {

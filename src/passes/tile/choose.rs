@@ -77,30 +77,20 @@ const SET_DISTANCE: usize = 4096;
 /// The share of the lines of a set that rows may take, so that they stay until all of their elements are read.
 const SET_SHARE: f64 = 0.75;
 
-/// The best tile for a leaf; `None` if computing the dot products one by one is estimated to be as good.
-/// Loops in `fixed` are already cut; other loops in `taken` are around tiles that cutting them would multiply, those in
-/// `shared` around other leaves.
-pub(super) fn choose(
-    program: &Program,
-    leaf: &Leaf,
-    machine: &Machine,
-    fixed: &HashMap<Var, Split>,
-    taken: &HashSet<Var>,
-    shared: &HashSet<Var>,
-) -> Option<Tile> {
-    best(program, leaf, machine, fixed, taken, shared).map(|(tile, _)| tile)
-}
-
 /// The best tile for a leaf by itself, and the estimated cycles with it, or without one, for computing and for bringing
 /// operands into the caches.
 pub(super) fn estimate(program: &Program, leaf: &Leaf, machine: &Machine) -> (Option<Tile>, f64) {
-    match best(program, leaf, machine, &HashMap::new(), &HashSet::new(), &HashSet::new()) {
+    match choose(program, leaf, machine, &HashMap::new(), &HashSet::new(), &HashSet::new()) {
         Some((tile, cycles)) => (Some(tile), cycles),
         None => (None, untiled(program, leaf, machine)),
     }
 }
 
-fn best(
+/// The best tile for a leaf, and the estimated cycles with it for computing and for bringing operands into the caches;
+/// `None` if computing the dot products one by one is estimated to be as good.
+/// Loops in `fixed` are already cut; other loops in `taken` are around tiles that cutting them would multiply, those in
+/// `shared` around other leaves.
+pub(super) fn choose(
     program: &Program,
     leaf: &Leaf,
     machine: &Machine,

@@ -11,13 +11,12 @@ use super::choose::{Model, Tile, TileKind, parts, usable_columns};
 use super::dot::{Group, groups};
 use super::leaf::{Leaf, OutputLoop};
 use super::machine::Machine;
+use crate::lanes;
 
 /// Rows and columns of a block.
 pub(super) const SIDE: usize = 32;
-/// Rows and columns of a tile, and groups of a row of the left operand.
-const TILE: usize = 16;
-/// As in code generation: how many groups at a time are worth tiles, if these do not divide them.
-const LEAST_GROUPS: usize = 8;
+/// Rows and columns of a tile.
+const TILE: usize = lanes::TILE_ROWS;
 
 /// The share of the peak of the multiplier that blocks reach in loops, loads of operands included (measured on Granite
 /// Rapids with operands in the second-level cache: 3,881 of 6,803 billion operations per second).
@@ -86,10 +85,7 @@ fn usable(program: &Program, leaf: &Leaf, columns: &OutputLoop, rows: &OutputLoo
 fn block(model: &Model<'_>, leaf: &Leaf, group: &Group, height: usize, width: usize) -> f64 {
     let groups = group.along.1 / group.size();
     let tail = usize::from(!group.along.1.is_multiple_of(group.size()));
-    let at_once = match groups {
-        0..=TILE => groups,
-        _ => (LEAST_GROUPS..=TILE).rev().find(|n| groups.is_multiple_of(*n)).unwrap_or(TILE),
-    };
+    let at_once = lanes::tile_groups(groups);
     let steps = groups.checked_div(at_once).unwrap_or(0);
     let rest = groups - steps * at_once;
     // How often the loop that is cut into groups runs.

@@ -73,7 +73,8 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
             }
             let others = leaves.iter().filter(|l| !std::ptr::eq(*l, leaf)).flat_map(|l| &l.path);
             let shared: HashSet<Var> = others.map(|l| l.var).collect();
-            let tile = choose::choose(&unit.program, leaf, &machine, &plan, &taken, &shared);
+            let tile =
+                choose::choose(&unit.program, leaf, &machine, &plan, &taken, &shared).map(|(tile, _)| tile);
             remarks.push(remark(unit, n, leaf, tile.as_ref()));
             let Some(tile) = tile else { continue };
             plan.extend(tile.splits(&machine));

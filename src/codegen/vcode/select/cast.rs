@@ -5,7 +5,7 @@
 
 use nestjit_ir::{DType, Kind, Scalar};
 
-use super::half::{is_half, single};
+use super::half::single;
 use super::value::{Range, Regs, Val, constant};
 use super::{Selector, is_f64};
 use crate::codegen::vcode::{BinaryOp, Class, Cmp, Narrowing, Reg, ShiftOp, UnaryOp, Widening};
@@ -20,10 +20,10 @@ impl Selector<'_> {
         if a.dtype == to {
             return a;
         }
-        if is_half(a.dtype) {
+        if a.dtype.is_half() {
             return self.cast(to, single(a));
         }
-        if is_half(to) {
+        if to.is_half() {
             return self.round_to_half(to, a);
         }
         match (a.dtype.kind(), to.kind()) {

@@ -3,7 +3,6 @@
 use nestjit_ir::{Affine, BinOp, DType, Expr, Kind, Load, UnOp};
 
 use super::access::Position;
-use super::half::is_half;
 use super::value::{Range, Regs, Val, constant};
 use super::{LANE, Result, Selector, Stop, unsupported};
 use crate::codegen::contract::fused_sum;
@@ -131,7 +130,7 @@ impl Selector<'_> {
 
     fn unary(&mut self, op: UnOp, a: Val) -> Result<Val> {
         match a.dtype.kind() {
-            Kind::Float if is_half(a.dtype) => self.half_unary(op, a),
+            Kind::Float if a.dtype.is_half() => self.half_unary(op, a),
             Kind::Float => self.float_unary(op, a),
             Kind::Signed | Kind::Unsigned => self.int_unary(op, a),
             Kind::Bool if op == UnOp::Not => {
@@ -145,7 +144,7 @@ impl Selector<'_> {
     fn binary(&mut self, op: BinOp, left: &Expr, right: &Expr) -> Result<Val> {
         if self.b.has_fma()
             && let Some((a, b, c)) = fused_sum(op, left, right)
-            && !is_half(a.dtype(self.region.program))
+            && !a.dtype(self.region.program).is_half()
         {
             let a = self.expr(a)?;
             let (b, c) = (self.expr_of(b, a.dtype)?, self.expr_of(c, a.dtype)?);
@@ -160,7 +159,7 @@ impl Selector<'_> {
         let a = self.expr(left)?;
         let b = self.expr_of(right, a.dtype)?;
         match a.dtype.kind() {
-            Kind::Float if is_half(a.dtype) => self.half_binary(op, a, b, right),
+            Kind::Float if a.dtype.is_half() => self.half_binary(op, a, b, right),
             Kind::Float => self.float_binary(op, a, b, right),
             Kind::Signed | Kind::Unsigned => self.int_binary(op, a, b, right),
             Kind::Bool => self.bool_binary(op, a, b),

@@ -14,16 +14,6 @@ const F64_INTEGERS: u32 = 53;
 /// Low bits of large integers of which a half only needs to know whether any is set.
 const LOW_BITS: u64 = 0xfff;
 
-/// Whether a type is a half type.
-pub(super) fn is_half(dtype: DType) -> bool {
-    match dtype {
-        DType::F16 | DType::BF16 => true,
-        DType::F32 | DType::F64 | DType::Bool => false,
-        DType::I64 | DType::I32 | DType::I16 | DType::I8 => false,
-        DType::U64 | DType::U32 | DType::U16 | DType::U8 => false,
-    }
-}
-
 /// The same number as `f32`.
 pub(super) fn single(a: Val) -> Val {
     Val { dtype: DType::F32, ..a }

@@ -21,13 +21,12 @@ use smallvec::SmallVec;
 use super::{Result, Selector, Stop};
 use crate::codegen::vcode::tiles::{ROW_BYTES, ROWS, Shapes, TILES, TileInst, TileProduct};
 use crate::codegen::vcode::{Access, Bound, MemType};
+use crate::lanes;
 
 /// Bytes of a group: what is multiplied for one sum and one row of the second factor.
 const GROUP_BYTES: usize = 4;
 /// Columns of a tile.
 const COLUMNS: usize = ROW_BYTES / GROUP_BYTES;
-/// Groups at a time below which a part of the reduction is not worth tiles.
-const LEAST_GROUPS: usize = 8;
 
 /// A variable that a loop counts and how far.
 type Counted = (Var, usize);
@@ -57,12 +56,10 @@ impl Selector<'_> {
         }
         let Some(matrix) = self.matrix(l)? else { return Ok(false) };
         let groups = matrix.reduction.last().map_or(1, |k| k.1);
-        let at_once = match groups {
-            0 => return Ok(false),
-            1..=ROWS => groups,
-            // As few steps as possible, all of the same length; or what remains is left to vectors.
-            _ => (LEAST_GROUPS..=ROWS).rev().find(|n| groups.is_multiple_of(*n)).unwrap_or(ROWS),
-        };
+        if groups == 0 {
+            return Ok(false);
+        }
+        let at_once = lanes::tile_groups(groups);
         if groups % at_once != 0 && matrix.reduction.len() > 1 {
             // What remains belongs to each iteration of the loops around.
             return Ok(false);

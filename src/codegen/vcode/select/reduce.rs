@@ -3,7 +3,7 @@
 use nestjit_ir::{BinOp, DType, Kind, Reduce, ReduceOp, Scalar};
 
 use super::facts::Element;
-use super::half::{is_half, single};
+use super::half::single;
 use super::value::{Regs, Val, constant};
 use super::{Result, Selector};
 use crate::codegen::contract::fused_update;
@@ -28,7 +28,7 @@ impl Selector<'_> {
             let access = self.inside(&target)?;
             let new = if let Some((a, b)) = fused_update(r)
                 && dtype.is_float()
-                && !is_half(dtype)
+                && !dtype.is_half()
             {
                 let (a, b) = (self.expr_of(a, dtype)?, self.expr_of(b, dtype)?);
                 let old = self.load_regs(&access, None);
@@ -62,7 +62,7 @@ impl Selector<'_> {
         }
         if let Some((a, b)) = fused_update(r)
             && dtype.is_float()
-            && !is_half(dtype)
+            && !dtype.is_half()
         {
             let (a, b) = (self.expr_of(a, dtype)?.regs, self.expr_of(b, dtype)?.regs);
             self.b.multiply_accumulate(variable.regs.low, a.low, b.low);
@@ -105,7 +105,7 @@ impl Selector<'_> {
     fn combine(&mut self, op: ReduceOp, a: Val, b: Val) -> Result<Val> {
         let varying = a.varying || b.varying;
         match a.dtype.kind() {
-            Kind::Float if is_half(a.dtype) => {
+            Kind::Float if a.dtype.is_half() => {
                 let wide = self.combine(op, single(a), single(b))?;
                 Ok(self.cast(a.dtype, wide))
             }
