@@ -3,30 +3,44 @@
 //! A [`Model`] comes from [`GraphBuilder`], [`Sequential`] or the [`zoo`]; a [`Compiler`] makes an [`Executable`] of
 //! it; the executable runs, and tells what was done and what it cost. A [`Session`] calls an ONNX file for whatever shapes
 //! come. [`compiler`] is the place to start reading.
+//!
+//! The feature `cli`, on by default, is what the command `nestjit` and reports as text need.
 
-mod budget;
-pub mod codegen;
 pub mod compiler;
 pub mod error;
-pub mod files;
 pub mod graph;
-pub mod host;
-pub mod interpret;
-mod lanes;
-pub mod laps;
-pub mod lower;
-mod memory;
 pub mod onnx;
 pub mod options;
-pub mod passes;
 pub mod report;
 pub mod runtime;
 pub mod session;
-pub mod target;
 pub mod tensor;
-mod threads;
-pub mod unit;
 pub mod zoo;
+
+mod budget;
+mod lanes;
+mod memory;
+mod threads;
+
+// What the command, tests and benches reach as well. These change without notice.
+#[doc(hidden)]
+pub mod codegen;
+#[doc(hidden)]
+pub mod files;
+#[doc(hidden)]
+pub mod host;
+#[doc(hidden)]
+pub mod interpret;
+#[doc(hidden)]
+pub mod laps;
+#[doc(hidden)]
+pub mod lower;
+#[doc(hidden)]
+pub mod passes;
+#[doc(hidden)]
+pub mod target;
+#[doc(hidden)]
+pub mod unit;
 
 pub use ndarray;
 

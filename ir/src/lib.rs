@@ -6,6 +6,8 @@
 //! [means](interp), which transformations its [dependences](access) allow, and where its elements
 //! [lie](layout). It knows nothing of models, passes or machine code.
 //!
+//! Enumerations are exhaustive on purpose: whoever matches on element types or operations decides for each of them.
+//!
 //! ```
 //! use nestjit_ir::{Program, verify::{Stage, verify}};
 //!

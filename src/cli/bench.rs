@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use nestjit::lower;
-use nestjit::report::format::{bytes, count, ms, name, table};
+use nestjit::report::format::{bytes, count, ms, name};
 use nestjit::report::fusion::Totals;
+use nestjit::report::text::table::table;
 use nestjit::report::{Summary, flops};
 use nestjit::runtime::machine::{self, Machine};
 use nestjit::{DType, Error, Result};

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use nestjit::ir::{self, Role};
 use nestjit::passes::{self, LOWER, PIPELINE, Run};
-use nestjit::report::format::table;
+use nestjit::report::text::table::table;
 use nestjit::unit::Unit;
 use nestjit::{Compiler, Error, Executable, Result, Tensor, files};
 

@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use nestjit::graph::Graph;
 use nestjit::report::Summary;
-use nestjit::report::format::{bytes, ms, name, table};
+use nestjit::report::format::{bytes, ms, name};
 use nestjit::report::fusion::Totals;
+use nestjit::report::text::table::table;
 use nestjit::session::Trace;
 use nestjit::{Error, Executable, Item, Model, Result, Session, Tensor};
 use serde_json::json;
@@ -34,13 +35,11 @@ fn programs(trace: &Trace) -> impl Iterator<Item = &Executable> {
 pub(crate) fn tensors(parts: &Parts, outputs: &[Item]) -> Vec<(String, Tensor)> {
     let mut tensors = Vec::new();
     for (output, item) in parts.outputs.iter().zip(outputs) {
-        match item {
-            Item::Tensor(tensor) => tensors.push((output.clone(), tensor.clone())),
-            Item::Sequence(list) => {
-                let numbered = list.iter().enumerate().map(|(i, t)| (format!("{output}.{i}"), t.clone()));
-                tensors.extend(numbered);
-            }
-            Item::Absent => {}
+        if let Item::Tensor(tensor) = item {
+            tensors.push((output.clone(), tensor.clone()));
+        } else {
+            let list = item.tensors().iter().enumerate();
+            tensors.extend(list.map(|(i, tensor)| (format!("{output}.{i}"), tensor.clone())));
         }
     }
     tensors

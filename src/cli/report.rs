@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use nestjit::report::compare::{self, Extent, Variant};
+use nestjit::report::compare::{Extent, Variant};
 use nestjit::report::programs::{Part, PartReason};
+use nestjit::report::text::compare;
 use nestjit::report::{FusionReport, Roofline, format, page, trace};
 use nestjit::{Compiler, Error, Executable, Fusion, Model, Result, Tensor, TensorView};
 use serde::Serialize;

@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use nestjit::report::format::{name, table};
+use nestjit::report::format::name;
+use nestjit::report::text::table::table;
 use nestjit::{Result, Tensor};
 use serde::Serialize;
 use serde_json::json;

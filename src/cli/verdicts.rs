@@ -1,6 +1,7 @@
 //! The table of `nestjit check`: what was compared with what, how far they are apart, and what fails.
 
-use nestjit::report::format::{name, table};
+use nestjit::report::format::name;
+use nestjit::report::text::table::table;
 use nestjit::{Result, Tensor};
 
 use super::Outcome;

@@ -1,6 +1,6 @@
 //! `nestjit zoo`: the built-in models.
 
-use nestjit::report::format::table;
+use nestjit::report::text::table::table;
 use nestjit::zoo::{self, ZooEntry};
 use nestjit::{Result, TensorSpec};
 

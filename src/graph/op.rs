@@ -43,6 +43,7 @@ impl Format {
     missing_docs,
     reason = "each is the function it is named after; formulas are given where names are not enough"
 )]
+#[non_exhaustive]
 pub enum Reduction {
     Sum,
     Mean,
@@ -80,6 +81,7 @@ pub struct Window {
 
 /// What a pooling window computes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub enum PoolKind {
     /// The largest element; padding never wins.
     Max,
@@ -92,6 +94,7 @@ pub enum PoolKind {
 
 /// What [`Op::Pad`] writes around a tensor.
 #[derive(Clone, Copy, PartialEq, Debug)]
+#[non_exhaustive]
 pub enum PadMode {
     /// This value (converted to the tensor's type).
     Constant(f64),
@@ -149,6 +152,7 @@ impl Direction {
 
 /// An operation.
 #[derive(Clone, PartialEq, Debug)]
+#[non_exhaustive]
 pub enum Op {
     /// `x -> y`, elementwise.
     Unary(Unary),

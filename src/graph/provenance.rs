@@ -79,6 +79,7 @@ impl ModelValue {
 
 /// Where a value comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum ValueSource {
     /// It is given at each run.
     Input,

@@ -26,6 +26,7 @@ const MAX_BYTES: usize = 16 << 30;
 
 /// What is passed between the steps of a session, into it and out of it.
 #[derive(Clone, PartialEq, Debug)]
+#[non_exhaustive]
 pub enum Item {
     /// A tensor.
     Tensor(Tensor),
@@ -55,6 +56,15 @@ impl Item {
         match self {
             Item::Sequence(list) => Ok(list),
             other => Err(Error::shape(format!("a sequence is needed, but {} was given", other.what()))),
+        }
+    }
+
+    /// The tensors in it: one, those of the sequence, none.
+    pub fn tensors(&self) -> &[Tensor] {
+        match self {
+            Item::Tensor(tensor) => std::slice::from_ref(tensor),
+            Item::Sequence(list) => list,
+            Item::Absent => &[],
         }
     }
 

@@ -2,12 +2,12 @@
 
 use serde::Serialize;
 
-use super::format::{bytes, name, table};
 use super::fusion::FusionReport;
 
 /// How much of a model is fused.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Extent {
     /// Nothing: OpFusion is switched off.
     Unfused,
@@ -67,58 +67,4 @@ impl Variant {
             nests_ms: report.measured.map(|m| m.nests_ms),
         }
     }
-}
-
-/// A row per program.
-pub fn variants(variants: &[Variant]) -> String {
-    let measured = variants.iter().any(|v| v.nests_ms.is_some());
-    let mut header =
-        vec!["fusion", "nests", "coverage", "ops", "ops/nest", "traffic", "saved", "temporaries"];
-    if measured {
-        header.push("ms");
-    }
-    let rows = variants.iter().map(|v| {
-        let mut row = vec![
-            v.fusion.name().to_owned(),
-            v.nests.to_string(),
-            percent(v.coverage_nests),
-            percent(v.coverage_ops),
-            format!("{:.2}", v.efficiency),
-            bytes(v.traffic_bytes),
-            percent(v.traffic_reduction),
-            bytes(v.temporary_bytes),
-        ];
-        if measured {
-            row.push(v.nests_ms.map_or_else(String::new, super::format::ms));
-        }
-        row
-    });
-    super::format::rows(&header, &[1, 2, 3, 4, 5, 6, 7, 8], rows)
-}
-
-/// A row per model.
-pub fn models(reports: &[FusionReport]) -> String {
-    table(
-        ["model", "ops", "nests", "coverage", "of ops", "ops/nest", "unfused", "fused", "saved", "weights"],
-        &[1, 2, 3, 4, 5, 6, 7, 8, 9],
-        reports.iter().map(|r| {
-            [
-                name(&r.model),
-                r.ops.to_string(),
-                r.nests.to_string(),
-                percent(r.coverage_nests),
-                percent(r.coverage_ops),
-                format!("{:.2}", r.efficiency),
-                bytes(r.traffic_unfused_bytes),
-                bytes(r.traffic_fused_bytes),
-                percent(r.traffic_reduction),
-                bytes(r.weight_bytes),
-            ]
-        }),
-    )
-}
-
-/// A share as people read it.
-pub(super) fn percent(share: f64) -> String {
-    format!("{:.1} %", 100.0 * share)
 }

@@ -12,7 +12,8 @@ pub mod programs;
 pub mod refusal;
 pub mod roofline;
 pub mod stats;
-mod text;
+#[cfg(feature = "cli")]
+pub mod text;
 pub mod trace;
 pub mod traffic;
 

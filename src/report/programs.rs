@@ -1,11 +1,8 @@
 //! The report of a model that is several programs, with operations of the host and control flow between them: the
 //! nests of all programs, each program once however often it runs, and the parts in the order in which they ran.
 
-use std::fmt::Write as _;
-
 use serde::Serialize;
 
-use super::format::{ms, name, table};
 use super::fusion::{self, FusionReport, Totals, ratio};
 use super::roofline::Measured;
 
@@ -77,32 +74,6 @@ impl FusionReport {
     }
 }
 
-/// The parts as a table.
-pub(super) fn text(parts: &[Part]) -> String {
-    let mut number = 0;
-    let rows: Vec<[String; 4]> = parts
-        .iter()
-        .map(|part| {
-            let mut what = "  ".repeat(part.depth);
-            match part.kernels {
-                Some(kernels) => {
-                    number += 1;
-                    let plural = if kernels == 1 { "nest" } else { "nests" };
-                    // Writing to a `String` cannot fail.
-                    let _ = write!(what, "program {number}: {kernels} {plural}");
-                }
-                None => {
-                    let nodes = part.reasons.iter().map(|r| format!("{} ({})", name(&r.node), r.op));
-                    what += &nodes.collect::<Vec<_>>().join(", ");
-                }
-            }
-            let why: Vec<&str> = part.reasons.iter().map(|r| r.why.as_str()).collect();
-            [what, part.runs.to_string(), ms(part.ms), name(&why.join("; "))]
-        })
-        .collect();
-    table(["part", "runs", "ms", "why it ends a program"], &[1, 2], rows)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,9 +98,12 @@ mod tests {
         assert!((all.traffic_reduction - share).abs() < 1e-9);
         assert_eq!((all.coverage_nests, all.coverage_ops), (1.0, 1.0));
         assert_eq!(all.groups.last().and_then(|g| g.program), Some(2));
-        let text = all.to_text(usize::MAX);
-        for expected in ["\nParts\n", " c\\n (If)", "   program 2: ", "data", " ---- program 2\n"] {
-            assert!(text.contains(expected), "no {expected:?} in\n{text}");
+        #[cfg(feature = "cli")]
+        {
+            let text = all.to_text(usize::MAX);
+            for expected in ["\nParts\n", " c\\n (If)", "   program 2: ", "data", " ---- program 2\n"] {
+                assert!(text.contains(expected), "no {expected:?} in\n{text}");
+            }
         }
     }
 }

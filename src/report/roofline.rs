@@ -10,6 +10,7 @@ const MARGIN: f64 = 2.0;
 /// What limits a nest.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[non_exhaustive]
 pub enum Balance {
     /// Arithmetic: more than twice as many operations per byte as the machine needs to be busy.
     ComputeBound,
@@ -36,6 +37,7 @@ impl Balance {
 /// Where the figures of a machine come from.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Figures {
     /// They were measured.
     Measured,
@@ -115,6 +117,7 @@ pub struct NestTime {
 /// Why a nest took less time than its roofline says.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Beyond {
     /// Caches held what it read: it was faster than memory, and not faster than arithmetic.
     InCache,

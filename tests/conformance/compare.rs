@@ -73,11 +73,7 @@ fn items(actual: &Item, expected: &Item) -> Closeness {
 /// What tells two ways of compiling a model apart beyond rounding, if anything.
 pub fn difference(a: &[Item], b: &[Item]) -> Option<String> {
     fn flat(items: &[Item]) -> impl Iterator<Item = &Tensor> {
-        items.iter().flat_map(|item| match item {
-            Item::Tensor(tensor) => std::slice::from_ref(tensor),
-            Item::Sequence(list) => list,
-            Item::Absent => &[],
-        })
+        items.iter().flat_map(Item::tensors)
     }
     if flat(a).count() != flat(b).count() {
         return Some("another number of tensors".into());

@@ -5,6 +5,7 @@ use crate::graph::{Unary, ValueId};
 
 /// What follows a layer.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
+#[non_exhaustive]
 pub enum Activation {
     /// Nothing.
     #[default]

@@ -5,6 +5,7 @@ use crate::graph::{Format, Window};
 
 /// How a window treats the border.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+#[non_exhaustive]
 pub enum Padding {
     /// No padding.
     #[default]

@@ -7,6 +7,7 @@
     missing_docs,
     reason = "each is the function it is named after; formulas are given where names are not enough"
 )]
+#[non_exhaustive]
 pub enum Unary {
     Identity,
     Neg,
@@ -96,6 +97,7 @@ pub enum Unary {
 /// Elementwise functions of two operands, with broadcasting as in NumPy. Comparisons yield `bool`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[expect(missing_docs, reason = "each is the operation it is named after; semantics as nestjit_ir::BinOp")]
+#[non_exhaustive]
 pub enum Binary {
     Add,
     Sub,

@@ -20,8 +20,7 @@ pub use dot::dot;
 
 use self::escape::{html as esc, script};
 use self::graph::Drawing;
-use super::compare::percent;
-use super::format::{bytes, count, ms, signed_bytes};
+use super::format::{bytes, count, ms, percent, signed_bytes};
 use super::fusion::{FusionReport, Group};
 use crate::runtime::executable::Executable;
 

@@ -1,13 +1,16 @@
 //! The fusion report as text for a terminal.
 
+pub mod compare;
+mod parts;
+pub mod table;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::compare::{self, percent};
-use super::format::{bytes, count, ms, name, signed_bytes, table};
+use super::format::{bytes, count, ms, name, percent, signed_bytes};
 use super::fusion::{FusionReport, Group};
-use super::programs;
 use super::roofline::{Balance, Figures, Roofline};
+use table::table;
 
 /// The widest column of operations in the listing; longer names are cut.
 const MAX_NAME: usize = 48;
@@ -16,7 +19,7 @@ const SCALAR_OF_NEST: f64 = 0.05;
 const SCALAR_OF_MODEL: f64 = 0.001;
 
 impl FusionReport {
-    /// The report as text, at most `limit` nests and `limit` refusals.
+    /// The report as text, at most `limit` nests and `limit` refusals. Needs the feature `cli`.
     pub fn to_text(&self, limit: usize) -> String {
         let mut text = String::new();
         // Writing to a `String` cannot fail.
@@ -27,7 +30,7 @@ impl FusionReport {
     fn write(&self, text: &mut String, limit: usize) -> std::fmt::Result {
         self.write_summary(text)?;
         if let Some(parts) = &self.parts {
-            write!(text, "\nParts\n{}", programs::text(parts))?;
+            write!(text, "\nParts\n{}", parts::table_of(parts))?;
         }
         if let Some(variants) = &self.compare {
             write!(text, "\nHow much is fused\n{}", compare::variants(variants))?;
