@@ -15,7 +15,7 @@ use crate::interpret;
 use crate::laps::Laps;
 use crate::lower::lower;
 use crate::options::{Fusion, Options, Precision, RowRings, check_threads};
-use crate::passes::{self, PassContext, PassManager};
+use crate::passes::{self, PassManager, Passed};
 use crate::runtime::executable::{Executable, Parts, Records, TensorSpec};
 use crate::runtime::timing::{CompileTimings, phase};
 use crate::target::{Isa, Target};
@@ -187,22 +187,7 @@ impl Compiler {
     /// [`crate::ErrorKind::Usage`] if an option makes no sense; otherwise what is wrong with the model, with the
     /// node at fault.
     pub fn compile(&self, model: &Model) -> Result<Executable> {
-        let mut laps = Laps::start();
-        let setup = self.setup()?;
-        let mut manager = setup.manager()?;
-        model.graph.validate()?;
-        let mut graph = model.graph.clone();
-        laps.lap(phase::SETUP);
-
-        manager.run_graph_passes(&mut graph, &mut laps)?;
-        let ops = ModelOps::trace(&model.graph, &graph);
-        let mut unit = lower(&graph)?;
-        laps.lap(phase::LOWER);
-        manager.run_nest_passes(&mut unit, Stage::Lowered, &mut laps)?;
-        let interface = Interface::of_graph(&graph, ops);
-        // Memory of weights that nests do not read as they are can be used again.
-        drop(graph);
-        generate(unit, interface, manager, &setup, laps)
+        self.schedule(model)?.generate()
     }
 
     /// Compiles a program of loop nests: one that was parsed, or built by hand. It may be scheduled already.
@@ -218,8 +203,29 @@ impl Compiler {
         laps.lap(phase::SETUP);
 
         manager.run_nest_passes(&mut unit, Stage::Scheduled, &mut laps)?;
-        let interface = Interface::of_unit(name, &unit);
-        generate(unit, interface, manager, &setup, laps)
+        let (passed, interface) = (manager.finish(), Interface::of_unit(name, &unit));
+        Scheduled { unit, interface, passed, setup, laps }.generate()
+    }
+
+    /// The front half of [`Compiler::compile`]: everything but code, constants and memory.
+    ///
+    /// # Errors
+    /// As [`Compiler::compile`].
+    pub fn schedule(&self, model: &Model) -> Result<Scheduled> {
+        let mut laps = Laps::start();
+        let setup = self.setup()?;
+        let mut manager = setup.manager()?;
+        model.graph.validate()?;
+        let graph = model.graph.clone();
+        laps.lap(phase::SETUP);
+
+        let (graph, mut unit) = front(graph, &mut manager, &mut laps)?;
+        let interface = Interface::of_graph(&graph, ModelOps::trace(&model.graph, &graph));
+        // Memory of weights that nests do not read as they are can be used again.
+        drop(graph);
+        laps.lap(phase::LOWER);
+        manager.run_nest_passes(&mut unit, Stage::Lowered, &mut laps)?;
+        Ok(Scheduled { unit, interface, passed: manager.finish(), setup, laps })
     }
 
     /// The text of the program after a pass: what `compile` works with at that point. [`passes::LOWER`] stands
@@ -229,13 +235,8 @@ impl Compiler {
     /// [`crate::ErrorKind::Usage`] if there is no such pass or it is switched off; otherwise as
     /// [`Compiler::compile`].
     pub fn program_after(&self, model: &Model, pass: &str) -> Result<String> {
-        let setup = self.clone().keep_programs(true).setup()?;
-        let mut manager = setup.manager()?;
-        let mut graph = model.graph.clone();
-        let mut laps = Laps::start();
-        manager.run_graph_passes(&mut graph, &mut laps)?;
-        manager.run_nest_passes(&mut lower(&graph)?, Stage::Lowered, &mut laps)?;
-        passes::program_of(&manager.programs, &setup.options, pass).map(str::to_owned)
+        let scheduled = self.clone().keep_programs(true).schedule(model)?;
+        passes::program_of(&scheduled.passed.programs, &scheduled.setup.options, pass).map(str::to_owned)
     }
 
     /// The outputs of a model as the interpreter computes them from the lowered program, before any nest pass.
@@ -246,9 +247,8 @@ impl Compiler {
     pub fn interpret(&self, model: &Model, inputs: &[Tensor], mode: Mode) -> Result<Vec<Tensor>> {
         let setup = self.setup()?;
         model.graph.validate()?;
-        let mut graph = model.graph.clone();
-        setup.manager()?.run_graph_passes(&mut graph, &mut Laps::start())?;
-        interpret::interpret(&lower(&graph)?, inputs, mode)
+        let (_, unit) = front(model.graph.clone(), &mut setup.manager()?, &mut Laps::start())?;
+        interpret::interpret(&unit, inputs, mode)
     }
 
     fn setup(&self) -> Result<Setup> {
@@ -273,15 +273,15 @@ struct Setup {
 
 impl Setup {
     fn manager(&self) -> Result<PassManager<'_>> {
-        let context = PassContext {
-            target: &self.target,
-            threads: self.threads,
-            fusion: self.options.fusion,
-            row_rings: self.options.row_rings,
-            winograd: true,
-        };
-        PassManager::new(&self.options, context)
+        PassManager::new(&self.options, &self.target, self.threads)
     }
+}
+
+/// The graph after the graph passes, and the plain nests that it becomes.
+fn front(mut graph: Graph, manager: &mut PassManager<'_>, laps: &mut Laps) -> Result<(Graph, Unit)> {
+    manager.run_graph_passes(&mut graph, laps)?;
+    let unit = lower(&graph)?;
+    Ok((graph, unit))
 }
 
 /// The name of a model, what goes in and out, and what it consists of.
@@ -315,43 +315,58 @@ impl Interface {
     }
 }
 
-/// The last steps: machine code, constants, memory.
-fn generate(
-    mut unit: Unit,
+/// A model after all passes: [`Scheduled::generate`] makes an executable of it.
+pub struct Scheduled {
+    unit: Unit,
     interface: Interface,
-    manager: PassManager<'_>,
-    setup: &Setup,
-    mut laps: Laps,
-) -> Result<Executable> {
-    let Setup { options, target, threads } = setup;
-    let plan = match unit.plan.take() {
-        Some(plan) => plan,
-        None => passes::separate_memory(&unit.program)?,
-    };
-    // Compiling is over before the first run, so it may use all cores whatever runs may use.
-    let codegen_options = CodegenOptions {
-        threads: target.cores,
-        verify: options.verify_passes,
-        keep_text: options.dump.is_some() || options.keep_code,
-    };
-    let code = codegen::compile(&unit, target, &codegen_options)?;
-    manager.dump_code(
-        &mut (0..code.nests().len()).map(|i| (code.nests()[i].name.as_str(), code.disassembly(i))),
-    )?;
-    laps.lap(phase::CODEGEN);
+    passed: Passed,
+    setup: Setup,
+    laps: Laps,
+}
 
-    let Interface { model, inputs, outputs, ops } = interface;
-    let records = Records {
-        model,
-        ops,
-        options: options.clone(),
-        target: target.clone(),
-        remarks: manager.remarks,
-        programs: manager.programs,
-        timings: CompileTimings::default(),
-    };
-    let parts = Parts { code, plan, unit, inputs, outputs, threads: *threads };
-    let executable = Executable::new(parts, records)?;
-    laps.lap(phase::PACK);
-    Ok(executable.with_timings(CompileTimings::of(&laps, passes::RECORD)))
+impl Scheduled {
+    /// The nests, with the values of their constants.
+    pub fn unit(&self) -> &Unit {
+        &self.unit
+    }
+
+    /// The last steps: machine code, constants, memory.
+    ///
+    /// # Errors
+    /// As [`Compiler::compile`].
+    pub fn generate(self) -> Result<Executable> {
+        let Scheduled { mut unit, interface, passed, setup, mut laps } = self;
+        let Setup { options, target, threads } = setup;
+        let plan = match unit.plan.take() {
+            Some(plan) => plan,
+            None => passes::separate_memory(&unit.program)?,
+        };
+        // Compiling is over before the first run, so it may use all cores whatever runs may use.
+        let codegen_options = CodegenOptions {
+            threads: target.cores,
+            verify: options.verify_passes,
+            keep_text: options.dump.is_some() || options.keep_code,
+        };
+        let code = codegen::compile(&unit, &target, &codegen_options)?;
+        passed.dump_code(
+            &options,
+            &mut (0..code.nests().len()).map(|i| (code.nests()[i].name.as_str(), code.disassembly(i))),
+        )?;
+        laps.lap(phase::CODEGEN);
+
+        let Interface { model, inputs, outputs, ops } = interface;
+        let records = Records {
+            model,
+            ops,
+            options,
+            target,
+            remarks: passed.remarks,
+            programs: passed.programs,
+            timings: CompileTimings::default(),
+        };
+        let parts = Parts { code, plan, unit, inputs, outputs, threads };
+        let executable = Executable::new(parts, records)?;
+        laps.lap(phase::PACK);
+        Ok(executable.with_timings(CompileTimings::of(&laps, passes::RECORD)))
+    }
 }

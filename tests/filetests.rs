@@ -113,13 +113,14 @@ fn random(buffer: &Buffer, seed: u32) -> Result<Tensor, String> {
 }
 
 fn run(name: &str, unit: &mut Unit, remarks: &mut Vec<Remark>) -> nestjit::Result<()> {
-    let context = PassContext {
-        target: &TARGET,
-        threads: 2,
-        fusion: nestjit::Fusion::Full,
-        row_rings: nestjit::RowRings::On,
-        winograd: true,
-    };
+    let context = PassContext::new(
+        &nestjit::options::Options {
+            row_rings: nestjit::RowRings::On,
+            ..nestjit::options::Options::default()
+        },
+        &TARGET,
+        2,
+    );
     for pass in PIPELINE.iter().filter(|p| p.name == name) {
         if let Run::Nest(run, _) = pass.run {
             run(unit, &context, remarks)?;

@@ -4,7 +4,7 @@ use nestjit::graph::builder::{Conv2d, Gemm, Padding};
 use nestjit::graph::eval::{Precision, evaluate};
 use nestjit::graph::{Format, Graph, Op, PadMode, ValueId};
 use nestjit::options::Options;
-use nestjit::passes::{PIPELINE, PassContext, PassManager};
+use nestjit::passes::{PIPELINE, PassManager};
 use nestjit::target::Target;
 use nestjit::unit::Remark;
 use nestjit::{DType, GraphBuilder, Tensor};
@@ -24,17 +24,7 @@ fn after(passes: &[&str], graph: &Graph) -> (Graph, Vec<Remark>) {
         PIPELINE.iter().map(|p| p.name.to_owned()).filter(|n| !passes.contains(&n.as_str())).collect();
     let options = Options { disabled_passes, verify_passes: true, ..Options::default() };
     let target = Target::host(None).unwrap();
-    let mut manager = PassManager::new(
-        &options,
-        PassContext {
-            target: &target,
-            threads: 1,
-            fusion: nestjit::Fusion::Full,
-            row_rings: nestjit::RowRings::Auto,
-            winograd: true,
-        },
-    )
-    .unwrap();
+    let mut manager = PassManager::new(&options, &target, 1).unwrap();
     let mut rewritten = graph.clone();
     manager.run_graph_passes(&mut rewritten, &mut nestjit::laps::Laps::start()).unwrap();
     rewritten.validate().unwrap();
@@ -61,7 +51,7 @@ fn after(passes: &[&str], graph: &Graph) -> (Graph, Vec<Remark>) {
             assert!((e - f).abs() <= 1e-5 * (1.0 + e.abs()), "{f} instead of {e}");
         }
     }
-    (rewritten, manager.remarks)
+    (rewritten, manager.finish().remarks)
 }
 
 fn ops(graph: &Graph) -> Vec<&'static str> {

@@ -11,10 +11,10 @@ use nestjit::ir::Role;
 use nestjit::ir::verify::Stage;
 use nestjit::laps::Laps;
 use nestjit::lower::lower;
-use nestjit::passes::{self, PIPELINE, PassContext, PassManager};
+use nestjit::passes::{self, PIPELINE, PassManager};
 use nestjit::target::{Isa, Target};
 use nestjit::unit::Unit;
-use nestjit::{Fusion, Options, RowRings, Tensor};
+use nestjit::{Options, RowRings, Tensor};
 
 /// Machines like none in particular: with the shortest vectors and the longest.
 fn target(isa: Isa) -> Target {
@@ -42,21 +42,15 @@ enum Source<'a> {
 /// Runs every pass but one, and verifies after each.
 fn run(source: &Source<'_>, disabled: Option<&str>, isa: Isa) -> Result<(), String> {
     let target = target(isa);
-    let context = PassContext {
-        target: &target,
-        threads: 3,
-        fusion: Fusion::Full,
-        row_rings: RowRings::On,
-        winograd: true,
-    };
     let options = Options {
         verify_passes: true,
+        row_rings: RowRings::On,
         disabled_passes: disabled.into_iter().map(str::to_owned).collect(),
         ..Options::default()
     };
     let said = |e| format!("without {}, {isa:?}: {e}", disabled.unwrap_or("nothing"));
     let run = || {
-        let mut manager = PassManager::new(&options, context)?;
+        let mut manager = PassManager::new(&options, &target, 3)?;
         let (mut unit, stage) = match source {
             Source::Graph(graph) => {
                 let mut graph = Graph::clone(graph);

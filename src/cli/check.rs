@@ -6,13 +6,10 @@
 
 use std::thread;
 
+use nestjit::compiler::Scheduled;
 use nestjit::graph::eval::{Precision, evaluate};
 use nestjit::interpret::{Rounded, interpret_rounded};
-use nestjit::ir::verify::Stage;
-use nestjit::laps::Laps;
-use nestjit::passes::{PassContext, PassManager};
-use nestjit::unit::Unit;
-use nestjit::{Error, Executable, Model, Result, Tensor, lower, options};
+use nestjit::{Compiler, Error, Executable, Model, Result, Tensor, lower, options};
 
 use super::args::{CheckArgs, PassArgs};
 use super::compare::{Allowed, Limits, bounds, tolerance};
@@ -144,13 +141,13 @@ impl References {
         inputs: &[Tensor],
     ) -> Result<References> {
         let plain = lower::lower(&model.graph)?;
-        let units = executables.iter().map(|(_, executable, _)| transformed(model, executable));
-        let units = units.collect::<Result<Vec<_>>>()?;
+        let scheduled = executables.iter().map(|(_, executable, _)| transformed(model, executable));
+        let scheduled = scheduled.collect::<Result<Vec<_>>>()?;
         thread::scope(|scope| {
             let start = |unit| {
                 (unit, thread::Builder::new().spawn_scoped(scope, move || interpret_rounded(unit, inputs)))
             };
-            let running: Vec<_> = units.iter().map(start).collect();
+            let running: Vec<_> = scheduled.iter().map(Scheduled::unit).map(start).collect();
             let plain = interpret_rounded(&plain, inputs)?;
             let joined = running.into_iter().map(|(unit, thread)| match thread {
                 Ok(thread) => thread.join().map_err(|_| Error::internal("the interpreter panicked"))?,
@@ -162,20 +159,7 @@ impl References {
     }
 }
 
-/// The unit that an executable was generated from, with its constants, which the executable no longer has.
-fn transformed(model: &Model, executable: &Executable) -> Result<Unit> {
-    let context = PassContext {
-        target: executable.target(),
-        threads: executable.threads(),
-        fusion: executable.options().fusion,
-        row_rings: executable.options().row_rings,
-        winograd: true,
-    };
-    let mut passes = PassManager::new(executable.options(), context)?;
-    let mut graph = model.graph.clone();
-    let mut laps = Laps::start();
-    passes.run_graph_passes(&mut graph, &mut laps)?;
-    let mut unit = lower::lower(&graph)?;
-    passes.run_nest_passes(&mut unit, Stage::Lowered, &mut laps)?;
-    Ok(unit)
+/// The program that an executable was generated from, with its constants, which the executable no longer has.
+fn transformed(model: &Model, executable: &Executable) -> Result<Scheduled> {
+    Compiler::with_options(executable.options().clone()).threads(executable.threads()).schedule(model)
 }

@@ -12,11 +12,12 @@ use nestjit_ir::access::check_reach;
 use nestjit_ir::verify::Stage;
 use nestjit_ir::visit::Extents;
 
-use super::{PIPELINE, Pass, PassContext, Run, check, verify, winograd};
+use super::{PIPELINE, Pass, PassContext, Run, check, verify};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::Graph;
 use crate::laps::Laps;
-use crate::options::{Options, RowRings};
+use crate::options::Options;
+use crate::target::Target;
 use crate::unit::{Remark, Unit};
 
 /// The name under which the program is kept and dumped as lowering leaves it, before any nest pass.
@@ -27,7 +28,13 @@ pub struct PassManager<'a> {
     options: &'a Options,
     context: PassContext<'a>,
     disabled: HashSet<&'static str>,
-    /// What the passes said.
+    passed: Passed,
+}
+
+/// What passes leave besides the program.
+#[derive(Default, Debug)]
+pub struct Passed {
+    /// What they said.
     pub remarks: Vec<Remark>,
     /// The text after each pass that ran and after [`LOWER`], if [`Options::keep_programs`].
     pub programs: Vec<(&'static str, String)>,
@@ -37,20 +44,33 @@ pub struct PassManager<'a> {
     dumped: usize,
 }
 
+impl Passed {
+    /// Dumps the text of the generated code of each nest, given with its name, behind the programs.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] if it cannot be written.
+    pub fn dump_code(&self, options: &Options, nests: &mut dyn Iterator<Item = (&str, &str)>) -> Result<()> {
+        let Some(dir) = &options.dump else { return Ok(()) };
+        let text: String = nests.map(|(name, code)| format!("; nest @{name}\n{code}\n")).collect();
+        write(&dir.join(format!("{:02}_code.txt", self.dumped)), &text)
+    }
+}
+
 impl<'a> PassManager<'a> {
-    /// A manager for one compilation.
+    /// A manager for one compilation: of code for this machine that runs on so many threads.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] if a pass to be switched off does not exist.
-    pub fn new(options: &'a Options, context: PassContext<'a>) -> Result<PassManager<'a>> {
+    pub fn new(options: &'a Options, target: &'a Target, threads: usize) -> Result<PassManager<'a>> {
         let disabled: HashSet<_> =
             options.disabled_passes.iter().map(|name| find(name)).collect::<Result<_>>()?;
-        // A ring is a fusion.
-        let row_rings = if disabled.contains("OpFusion") { RowRings::Off } else { context.row_rings };
-        let winograd = !disabled.contains(winograd::NAME);
-        let context = PassContext { row_rings, winograd, ..context };
-        let (remarks, programs, changed) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(PassManager { options, context, disabled, remarks, programs, changed, dumped: 0 })
+        let context = PassContext::new(options, target, threads);
+        Ok(PassManager { options, context, disabled, passed: Passed::default() })
+    }
+
+    /// What the passes that ran leave.
+    pub fn finish(self) -> Passed {
+        self.passed
     }
 
     /// Runs the graph passes. Every pass is a lap.
@@ -63,7 +83,7 @@ impl<'a> PassManager<'a> {
             if self.disabled.contains(pass.name) {
                 continue;
             }
-            let changed = run(graph, &self.context, &mut self.remarks)?;
+            let changed = run(graph, &self.context, &mut self.passed.remarks)?;
             laps.lap(pass.name);
             if changed && self.options.verify_passes {
                 graph.validate().map_err(|e| broken(pass, &e))?;
@@ -94,7 +114,7 @@ impl<'a> PassManager<'a> {
                 continue;
             }
             let before = self.options.check_passes.then(|| unit.clone());
-            let changed = run(unit, &self.context, &mut self.remarks)?;
+            let changed = run(unit, &self.context, &mut self.passed.remarks)?;
             laps.lap(pass.name);
             if changed && self.options.verify_passes {
                 verify(unit, stage.max(from))
@@ -110,16 +130,6 @@ impl<'a> PassManager<'a> {
         Ok(())
     }
 
-    /// Dumps the text of the generated code of each nest, given with its name.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Io`] if it cannot be written.
-    pub fn dump_code(&self, nests: &mut dyn Iterator<Item = (&str, &str)>) -> Result<()> {
-        let Some(dir) = &self.options.dump else { return Ok(()) };
-        let text: String = nests.map(|(name, code)| format!("; nest @{name}\n{code}\n")).collect();
-        write(&dir.join(format!("{:02}_code.txt", self.dumped)), &text)
-    }
-
     /// Keeps and dumps the text after a pass, as far as the options ask for it.
     fn record(
         &mut self,
@@ -129,14 +139,14 @@ impl<'a> PassManager<'a> {
         text: &dyn Fn() -> String,
     ) -> Result<()> {
         if changed {
-            self.changed.push(name);
+            self.passed.changed.push(name);
         }
         if self.options.keep_programs {
-            self.programs.push((name, text()));
+            self.passed.programs.push((name, text()));
         }
         if let Some(dir) = self.options.dump.as_ref().filter(|_| changed) {
-            let path = dir.join(format!("{:02}_{name}.{extension}", self.dumped));
-            self.dumped += 1;
+            let path = dir.join(format!("{:02}_{name}.{extension}", self.passed.dumped));
+            self.passed.dumped += 1;
             fs::create_dir_all(dir)
                 .and_then(|()| fs::write(&path, text()))
                 .map_err(|e| Error::new(ErrorKind::Io, format!("cannot write {}: {e}", path.display())))?;

@@ -7,7 +7,7 @@ use nestjit_ir::verify::Stage;
 
 use crate::error::Result;
 use crate::graph::Graph;
-use crate::options::{Fusion, RowRings};
+use crate::options::{Fusion, Options, RowRings};
 use crate::target::Target;
 use crate::unit::{Remark, Unit};
 
@@ -37,7 +37,7 @@ mod vectorize;
 mod verify;
 mod winograd;
 
-pub use manager::{LOWER, PassManager, RECORD, find, program_of};
+pub use manager::{LOWER, PassManager, Passed, RECORD, find, program_of};
 pub use plan_memory::separate as separate_memory;
 pub use verify::verify;
 
@@ -54,6 +54,21 @@ pub struct PassContext<'a> {
     pub row_rings: RowRings,
     /// Whether Winograd will run, which layouts should suit.
     pub winograd: bool,
+}
+
+impl<'a> PassContext<'a> {
+    /// What these options say about code for this machine that runs on so many threads.
+    pub fn new(options: &Options, target: &'a Target, threads: usize) -> PassContext<'a> {
+        let runs = |name: &str| !options.disabled_passes.iter().any(|disabled| disabled == name);
+        PassContext {
+            target,
+            threads,
+            fusion: options.fusion,
+            // A ring is a fusion.
+            row_rings: if runs(op_fusion::NAME) { options.row_rings } else { RowRings::Off },
+            winograd: runs(winograd::NAME),
+        }
+    }
 }
 
 /// A step of the pipeline.
@@ -119,7 +134,7 @@ pub const PIPELINE: &[Pass] = &[
         run: Run::Nest(simplify_nest::run, Stage::Fused),
     },
     Pass {
-        name: "OpFusion",
+        name: op_fusion::NAME,
         summary: "producers and consumers are merged at the deepest loop level that is legal and pays",
         run: Run::Nest(op_fusion::run, Stage::Fused),
     },

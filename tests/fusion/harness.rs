@@ -56,13 +56,7 @@ pub fn fuse_unit(before: Unit) -> Fused {
 
 /// Runs one nest pass.
 pub fn run_pass(name: &str, unit: &mut Unit, target: &Target, remarks: &mut Vec<Remark>) {
-    let context = PassContext {
-        target,
-        threads: 1,
-        fusion: nestjit::Fusion::Full,
-        row_rings: nestjit::RowRings::Auto,
-        winograd: true,
-    };
+    let context = PassContext::new(&nestjit::options::Options::default(), target, 1);
     for pass in PIPELINE.iter().filter(|p| p.name == name) {
         let Run::Nest(run, _) = pass.run else { continue };
         let text = unit.program.to_string();

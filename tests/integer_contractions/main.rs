@@ -9,7 +9,7 @@ mod refusals;
 
 use nestjit::graph::{Graph, Node, Op, Precision, evaluate};
 use nestjit::options::Options;
-use nestjit::passes::{PIPELINE, PassContext, PassManager};
+use nestjit::passes::{PIPELINE, PassManager};
 use nestjit::target::Target;
 use nestjit::unit::Remark;
 use nestjit::{Compiler, DType, Tensor};
@@ -20,18 +20,11 @@ pub fn rewritten(graph: &Graph) -> (Graph, Vec<Remark>) {
     let disabled_passes = others.map(str::to_owned).collect();
     let options = Options { disabled_passes, verify_passes: true, ..Options::default() };
     let target = Target::host(None).unwrap();
-    let context = PassContext {
-        target: &target,
-        threads: 1,
-        fusion: nestjit::Fusion::Full,
-        row_rings: nestjit::RowRings::Auto,
-        winograd: true,
-    };
-    let mut manager = PassManager::new(&options, context).unwrap();
+    let mut manager = PassManager::new(&options, &target, 1).unwrap();
     let mut graph = graph.clone();
     manager.run_graph_passes(&mut graph, &mut nestjit::laps::Laps::start()).unwrap();
     graph.validate().unwrap();
-    (graph, manager.remarks)
+    (graph, manager.finish().remarks)
 }
 
 /// The types of the operands of each contraction, but those that only add up windows of an operand. Of filters of one

@@ -65,13 +65,7 @@ fn schedule(text: &str, isa: Isa, threads: usize) -> (Program, Vec<Remark>) {
     let program = parse(text).unwrap_or_else(|e| panic!("{e}\n{text}"));
     let expected = results(&program);
     let target = target(isa);
-    let ctx = PassContext {
-        target: &target,
-        threads,
-        fusion: nestjit::Fusion::Full,
-        row_rings: nestjit::RowRings::Auto,
-        winograd: true,
-    };
+    let ctx = PassContext::new(&nestjit::options::Options::default(), &target, threads);
     let mut unit = Unit { program, ..Unit::default() };
     let mut remarks = Vec::new();
     for name in PASSES {

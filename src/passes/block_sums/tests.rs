@@ -5,7 +5,6 @@ use nestjit_ir::verify::Stage;
 use nestjit_ir::visit::walk_loops;
 
 use super::*;
-use crate::options::{Fusion, RowRings};
 use crate::passes::testing::{results, unit};
 use crate::target::{Isa, Target};
 
@@ -23,13 +22,7 @@ fn run_on(unit: &mut Unit) -> bool {
         l3_bytes: 8 << 20,
         cores: 2,
     };
-    let ctx = PassContext {
-        target: &target,
-        threads: 2,
-        fusion: Fusion::Full,
-        row_rings: RowRings::Auto,
-        winograd: true,
-    };
+    let ctx = PassContext::new(&crate::options::Options::default(), &target, 2);
     let mut remarks = Vec::new();
     let changed = run(unit, &ctx, &mut remarks).expect("runs");
     assert_eq!(changed, !remarks.is_empty());

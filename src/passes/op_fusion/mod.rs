@@ -54,7 +54,8 @@ use crate::error::Result;
 use crate::options::Fusion as Fusing;
 use crate::unit::{Remark, Unit};
 
-const PASS: &str = "OpFusion";
+/// The name of this pass.
+pub(super) const NAME: &str = "OpFusion";
 
 /// Why a merge was not made.
 #[derive(Clone, PartialEq, Debug)]
@@ -439,7 +440,7 @@ impl Fusion<'_> {
         message: String,
     ) {
         self.applied.push(Remark {
-            pass: PASS,
+            pass: NAME,
             code,
             producer: producer.to_owned(),
             consumer: Some(consumer),
@@ -466,7 +467,7 @@ impl Fusion<'_> {
                         }
                     };
                     declined.push(Remark {
-                        pass: PASS,
+                        pass: NAME,
                         code,
                         producer: source.nest.name.clone(),
                         consumer: Some(node.nest.name.clone()),

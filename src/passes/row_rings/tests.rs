@@ -232,13 +232,11 @@ fn the_option_and_the_estimate_decide() {
         (&BLOCK.text(), RowRings::On, Some("ring")),
         (&large, RowRings::Off, None),
     ] {
-        let ctx = PassContext {
-            target: &TARGET,
-            threads: 2,
-            fusion: Fusion::Full,
-            row_rings: rings,
-            winograd: true,
-        };
+        let ctx = PassContext::new(
+            &crate::options::Options { row_rings: rings, ..crate::options::Options::default() },
+            &TARGET,
+            2,
+        );
         let (mut unit, mut remarks) = (unit(text), Vec::new());
         let changed = run(&mut unit, &ctx, &mut remarks).unwrap();
         assert_eq!(remarks.first().map(|r| r.code), code, "{remarks:?}");

@@ -144,13 +144,7 @@ fn only_what_pays_is_rewritten() {
         l3_bytes: 32 << 20,
         cores: 2,
     };
-    let ctx = PassContext {
-        target: &target,
-        threads: 2,
-        fusion: crate::options::Fusion::Full,
-        row_rings: crate::options::RowRings::Auto,
-        winograd: true,
-    };
+    let ctx = PassContext::new(&crate::options::Options::default(), &target, 2);
     for (text, expected) in [(conv(56, 56, 64, 64, 1), "winograd"), (conv(7, 7, 512, 512, 1), "no-gain")] {
         let mut unit = unit(&text);
         let mut remarks = Vec::new();
