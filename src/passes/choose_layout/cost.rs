@@ -277,14 +277,11 @@ impl Model<'_> {
 
     /// How far apart elements for neighbouring values of `var` lie in the order chosen.
     fn stride(&self, buf: BufId, index: &[Index], var: Var) -> Option<i64> {
+        // Of a local within the loop there will be one for each lane, neighbours in memory.
         if !index_uses(index, var) {
             return Some(0);
         }
         let buffer = self.program.buf(buf);
-        if buffer.role == Role::Local {
-            // Locals get a copy per lane.
-            return Some(1);
-        }
         let coefficient = |d: usize| match &index[d] {
             Index::Affine(a) => Some(a.coeff(var)),
             Index::Value(_) => None,

@@ -1,7 +1,7 @@
 //! ChooseLayout: the dimension that vectors run along becomes the innermost one in memory.
 //!
-//! Temporaries of three and more dimensions get a physical order: as they are written, or with one of their
-//! dimensions (the channels, say) moved innermost. The order is chosen for all temporaries that nests connect
+//! Temporaries of three and more dimensions, and locals of two and more, get a physical order: as they are written, or
+//! with one of their dimensions (the channels, say) moved innermost. The order is chosen for all temporaries that nests connect
 //! at once, by an estimate of the vector operations of these nests (`cost`), and refined one temporary at a
 //! time: where neighbours differ, a nest reads one order and writes the other. Inputs and outputs of the model
 //! stay as they are: nests that want another order exchange rows on the way. Constants are packed later. What loops do
@@ -71,10 +71,13 @@ impl<'a> Layouts<'a> {
         }
         let free = |b: BufId| {
             let buffer = program.buf(b);
-            buffer.role == Role::Temp
-                && buffer.shape.len() >= 3
-                && buffer.layout.is_row_major()
-                && !called.contains(&b)
+            let least = match buffer.role {
+                Role::Temp => 3,
+                // What is left of a temporary where nests were merged.
+                Role::Local => 2,
+                Role::In | Role::Out | Role::Const => return false,
+            };
+            buffer.shape.len() >= least && buffer.layout.is_row_major() && !called.contains(&b)
         };
         let mut users: BTreeMap<BufId, Vec<usize>> = BTreeMap::new();
         let mut nests = BTreeMap::new();
@@ -120,18 +123,22 @@ impl<'a> Layouts<'a> {
         let mut best = self.cost(&nests) * (1.0 - LEAST_GAIN);
         let mut chosen = None;
         let ranks = component.iter().map(|&b| self.program.buf(b).shape.len()).max().unwrap_or(0);
+        let (locals, temps): (Vec<BufId>, Vec<BufId>) =
+            component.iter().partition(|b| self.program.buf(**b).role == Role::Local);
         for inner in 0..ranks.saturating_sub(1) {
-            for &b in component {
+            for &b in &temps {
                 self.set(b, Some(inner));
             }
+            self.settle(&locals);
             let cost = self.cost(&nests);
             if cost < best {
                 (best, chosen) = (cost, Some(inner));
             }
         }
-        for &b in component {
+        for &b in &temps {
             self.set(b, chosen);
         }
+        self.settle(&locals);
         for _ in 0..ROUNDS {
             let mut changed = false;
             for &b in component {
@@ -140,6 +147,17 @@ impl<'a> Layouts<'a> {
             if !changed {
                 break;
             }
+        }
+    }
+
+    /// Gives locals their best orders, for those of the temporaries: what dimensions they have left tells nothing about
+    /// those of others.
+    fn settle(&mut self, locals: &[BufId]) {
+        for &b in locals {
+            self.set(b, None);
+        }
+        for &b in locals {
+            self.improve(b);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Padding in place: a temporary that is read beyond its edges gets a border of its own, and so does a local.
 //!
-//! The buffer grows by what its readers reach beyond it, its producer writes into the middle and fills the
-//! border first. Nothing is copied, and no reader needs a guard.
+//! The buffer grows by what its readers reach beyond it, its producers write into the middle, and the first of them
+//! fills the border before. Nothing is copied, and no reader needs a guard.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -91,8 +91,9 @@ pub(in crate::passes) struct Survey {
     found: BTreeMap<BufId, Border>,
     /// Temporaries with accesses that cannot be moved.
     refused: Vec<BufId>,
-    /// The nests that write a buffer.
-    writers: BTreeMap<BufId, Vec<usize>>,
+    /// The first nest that writes a buffer, and the first one that reads it.
+    writers: BTreeMap<BufId, usize>,
+    readers: BTreeMap<BufId, usize>,
 }
 
 impl Survey {
@@ -100,7 +101,8 @@ impl Survey {
     pub(in crate::passes) fn new(program: &Program) -> Survey {
         let mut found: BTreeMap<BufId, Border> = BTreeMap::new();
         let mut refused: Vec<BufId> = Vec::new();
-        let mut writers: BTreeMap<BufId, Vec<usize>> = BTreeMap::new();
+        let mut writers: BTreeMap<BufId, usize> = BTreeMap::new();
+        let mut readers: BTreeMap<BufId, usize> = BTreeMap::new();
         let mut declared: BTreeSet<BufId> = BTreeSet::new();
         for (n, nest) in program.nests.iter().enumerate() {
             let extents = Extents::of(&nest.body);
@@ -109,7 +111,7 @@ impl Survey {
                     if index.iter().any(|i| i.as_affine().is_none()) {
                         refused.push(*buf);
                     }
-                    writers.entry(*buf).or_default().push(n);
+                    writers.entry(*buf).or_insert(n);
                 }
                 Stmt::Reduce(r) => refused.push(r.buf),
                 Stmt::Call(c) => refused.extend(c.inputs.iter().chain(&c.outputs)),
@@ -121,13 +123,14 @@ impl Survey {
                 if !matches!(program.buf(l.buf).role, Role::Temp | Role::Local) {
                     return;
                 }
+                readers.entry(l.buf).or_insert(n);
                 let affine = l.index.iter().all(|i| i.as_affine().is_some());
                 if !affine || (l.otherwise.is_some() && !extend(program, &extents, l, &mut found)) {
                     refused.push(l.buf);
                 }
             });
         }
-        Survey { found, refused, writers }
+        Survey { found, refused, writers, readers }
     }
 
     /// Whether a temporary that this fill surrounds could get a border, however wide.
@@ -137,10 +140,12 @@ impl Survey {
             && self.found.get(&buf).is_none_or(|border| border.fill == fill)
     }
 
-    /// The one nest that writes a temporary; `None` if there are several, or accesses that cannot be moved.
+    /// The nest that fills the border of a temporary: the first one that writes it. `None` if another reads it before, or
+    /// there are accesses that cannot be moved.
     fn producer(&self, buf: BufId) -> Option<usize> {
-        let (first, others) = self.writers.get(&buf)?.split_first()?;
-        (others.iter().all(|n| n == first) && !self.refused.contains(&buf)).then_some(*first)
+        let first = *self.writers.get(&buf)?;
+        let written = self.readers.get(&buf).is_none_or(|reader| *reader >= first);
+        (written && !self.refused.contains(&buf)).then_some(first)
     }
 }
 

@@ -256,8 +256,9 @@ impl Jam<'_> {
             let b = self.program.buf_mut(buf);
             b.shape.splice(0..0, dims);
             // Lanes are neighbours in memory, if the local is in memory at all.
-            let lanes = |d: &usize| points.get(*d).is_some_and(|p| p.kind == LoopKind::Vector);
-            let (inner, mut order): (Vec<usize>, Vec<usize>) = (0..b.shape.len()).partition(lanes);
+            let lanes = |d: &usize| points[*d].kind == LoopKind::Vector;
+            let (inner, mut order): (Vec<usize>, Vec<usize>) = (0..points.len()).partition(lanes);
+            order.extend(b.layout.order.iter().map(|d| d + points.len()));
             order.extend(inner);
             b.layout = Layout::ordered(order);
             let prefix: Vec<Index> = points.iter().map(|p| Index::from(p.var)).collect();
