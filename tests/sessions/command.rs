@@ -1,21 +1,32 @@
 //! The command on models whose dimensions are open, and on those that are not one program.
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
 
 use nestjit::onnx::proto::{GraphProto, TensorProto};
 use prost::Message;
 use serde_json::Value;
+use tempfile::TempDir;
 
 use super::build::{With, floats, graph, ints, node, nodes, proto};
 
-fn file(name: &str, graph: GraphProto, initializer: Vec<TensorProto>) -> String {
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("sessions");
-    fs::create_dir_all(&folder).unwrap();
-    let path = folder.join(name);
-    fs::write(&path, proto(graph, initializer, vec![]).encode_to_vec()).unwrap();
-    path.display().to_string()
+/// The folder of a test. Others run at the same time, with models of the same names.
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Folder {
+        Folder(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).display().to_string()
+    }
+
+    fn model(&self, name: &str, graph: GraphProto, initializer: Vec<TensorProto>) -> String {
+        let path = self.path(name);
+        fs::write(&path, proto(graph, initializer, vec![]).encode_to_vec()).unwrap();
+        path
+    }
 }
 
 /// Exit code, standard output and standard error.
@@ -35,21 +46,22 @@ fn stdout(args: &[&str]) -> String {
     out
 }
 
-fn symbolic() -> String {
+fn symbolic(folder: &Folder) -> String {
     let g = graph(&["x: f32 batch time 4"], &["y"], nodes("MatMul: x, w -> h\nRelu: h -> y"));
-    file("symbolic.onnx", g, vec![floats("w", &[4, 3], &[0.5; 12])])
+    folder.model("symbolic.onnx", g, vec![floats("w", &[4, 3], &[0.5; 12])])
 }
 
-fn parts() -> String {
+fn parts(folder: &Folder) -> String {
     let mut list =
         nodes("Relu: x -> r\nTranspose: where -> places\nGatherND: r, places -> found\nExp: found -> y");
     list.insert(1, node("NonZero: r -> where"));
-    file("parts.onnx", graph(&["x: f32 n 8"], &["y"], list), vec![])
+    folder.model("parts.onnx", graph(&["x: f32 n 8"], &["y"], list), vec![])
 }
 
 #[test]
 fn dimensions_are_given_or_one() {
-    let model = symbolic();
+    let folder = Folder::new();
+    let model = symbolic(&folder);
     let out = stdout(&["run", &model, "--dim", "batch=2", "--dim", "time=5"]);
     assert!(out.contains("[2, 5, 3]"), "{out}");
     let (_, out, err) = run(&["run", &model, "--dim", "batch=2"]);
@@ -75,20 +87,24 @@ fn dimensions_are_given_or_one() {
 
 #[test]
 fn files_bind_dimensions() {
-    let model = symbolic();
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("sessions/bound");
-    let folder = folder.display().to_string();
-    stdout(&["run", &model, "--dim", "batch=3", "--dim", "time=2", "--output-dir", &folder]);
+    let folder = Folder::new();
+    let model = symbolic(&folder);
+    let results = folder.path("results");
+    stdout(&["run", &model, "--dim", "batch=3", "--dim", "time=2", "--output-dir", &results]);
     // What came out is no input of this model, but one of another with the same symbols.
-    let other =
-        file("other.onnx", graph(&["a: f32 p q 3", "b: f32 q"], &["y"], vec![node("Neg: a -> y")]), vec![]);
-    let (_, out, err) = run(&["run", &other, "--input", &format!("a={folder}/y.npy")]);
+    let other = folder.model(
+        "other.onnx",
+        graph(&["a: f32 p q 3", "b: f32 q"], &["y"], vec![node("Neg: a -> y")]),
+        vec![],
+    );
+    let (_, out, err) = run(&["run", &other, "--input", &format!("a={results}/y.npy")]);
     assert!(out.contains("[3, 2, 3]") && !err.contains("leaves"), "{out}{err}");
 }
 
 #[test]
 fn models_that_are_not_one_program() {
-    let model = parts();
+    let folder = Folder::new();
+    let model = parts(&folder);
     let report = stdout(&["report", &model, "--dim", "n=3"]);
     assert!(report.contains(" ---- program 2\n") && report.contains("where (NonZero, opset 18)"), "{report}");
     assert!(report.contains("the shape of the result depends on data"), "{report}");
@@ -127,7 +143,8 @@ fn a_cache_that_is_too_small_is_remarked_upon() {
         node("Loop: times, _, x -> y").graph("body", body),
     ];
     let weights = vec![ints("five", &[], &[5]), floats("zero", &[], &[0.0])];
-    let model = file("growing.onnx", graph(&["x: f32 3"], &["y"], list), weights);
+    let folder = Folder::new();
+    let model = folder.model("growing.onnx", graph(&["x: f32 3"], &["y"], list), weights);
     let bench = |limit: &[&str]| {
         let args = ["bench", &model, "--iterations", "1", "--warmup", "1", "--fusion", "on"];
         let (code, _, err) = run(&[&args[..], limit].concat());
@@ -144,11 +161,9 @@ fn a_cache_that_is_too_small_is_remarked_upon() {
 
 #[test]
 fn reports_of_models_that_are_not_one_program() {
-    let model = parts();
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("sessions/pages");
-    std::fs::create_dir_all(&folder).unwrap();
-    let file = |name: &str| folder.join(name).display().to_string();
-    let (html, dot, trace) = (file("page.html"), file("graph.dot"), file("trace.json"));
+    let folder = Folder::new();
+    let model = parts(&folder);
+    let (html, dot, trace) = (folder.path("page.html"), folder.path("graph.dot"), folder.path("trace.json"));
     let shown = ["--measure", "--runs", "2", "--compare", "--html", &html, "--dot", &dot, "--trace", &trace];
     let args = [&["report", &model, "--dim", "n=3", "--json"][..], &shown].concat();
     let json: Value = serde_json::from_str(&stdout(&args)).unwrap();
@@ -165,7 +180,7 @@ fn reports_of_models_that_are_not_one_program() {
     assert_eq!(report["compare"].as_array().unwrap().len(), 3);
     // A page, a graph and a trace for each program.
     for number in [1, 2] {
-        let read = |name: String| std::fs::read_to_string(folder.join(name)).unwrap();
+        let read = |name: String| fs::read_to_string(folder.path(&name)).unwrap();
         assert!(read(format!("page-{number}.html")).contains("<svg"));
         assert!(read(format!("graph-{number}.dot")).contains("digraph"));
         serde_json::from_str::<Value>(&read(format!("trace-{number}.json"))).unwrap();
@@ -177,23 +192,25 @@ fn reports_of_models_that_are_not_one_program() {
 
 #[test]
 fn shapes_that_an_input_decides_need_its_file() {
+    let folder = Folder::new();
     let g = graph(&["x: f32 6", "s: i64 2"], &["y"], vec![node("Reshape: x, s -> y")]);
-    let (code, _, err) = run(&["run", &file("reshape.onnx", g, vec![])]);
+    let (code, _, err) = run(&["run", &folder.model("reshape.onnx", g, vec![])]);
     assert_eq!(code, 2);
     assert!(err.contains("depend on the values of the input 's', which must be given"), "{err}");
     let g = graph(&["x: f32 6"], &["y"], vec![node("Reshape: x, s -> y")]);
-    stdout(&["run", &file("constant.onnx", g, vec![ints("s", &[2], &[2, 3])])]);
+    stdout(&["run", &folder.model("constant.onnx", g, vec![ints("s", &[2], &[2, 3])])]);
 }
 
 /// A model with dimensions that have no name.
-fn anonymous() -> String {
+fn anonymous(folder: &Folder) -> String {
     let g = graph(&["x: f32 ? ? 4"], &["x", "a/b"], nodes("Relu: x -> a/b"));
-    file("anonymous.model", g, vec![])
+    folder.model("anonymous.model", g, vec![])
 }
 
 #[test]
 fn dimensions_without_a_name_are_given_by_their_place() {
-    let model = anonymous();
+    let folder = Folder::new();
+    let model = anonymous(&folder);
     let (code, out, err) = run(&["run", &model, "--dim", "x[1]=576"]);
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("[1, 576, 4]"), "{out}");
@@ -211,7 +228,7 @@ fn dimensions_without_a_name_are_given_by_their_place() {
         assert_eq!((code, err), (2, format!("nestjit: {message}\n")));
     }
     // Named ones have a place too.
-    let named = symbolic();
+    let named = symbolic(&folder);
     assert!(stdout(&["run", &named, "--dim", "x[0]=2", "--dim", "time=5"]).contains("[2, 5, 3]"));
     let (code, _, err) = run(&["run", &named, "--dim", "x[0]=2", "--dim", "batch=3"]);
     assert_eq!((code, err.as_str()), (2, "nestjit: --dim batch=3: 'batch' is 2 already\n"));
@@ -219,28 +236,28 @@ fn dimensions_without_a_name_are_given_by_their_place() {
 
 #[test]
 fn every_command_takes_inputs() {
-    let model = anonymous();
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("sessions/anonymous");
-    let folder = folder.display().to_string();
+    let folder = Folder::new();
+    let model = anonymous(&folder);
+    let results = folder.path("results");
     let out =
-        stdout(&["run", &model, "--dim", "x[0]=3", "--dim", "x[1]=2", "--output-dir", &folder, "--json"]);
+        stdout(&["run", &model, "--dim", "x[0]=3", "--dim", "x[1]=2", "--output-dir", &results, "--json"]);
     let json: Value = serde_json::from_str(&out).unwrap();
     let outputs = json["outputs"].as_array().unwrap();
     let of =
         |i: usize| (outputs[i]["name"].as_str().unwrap(), outputs[i]["file"].as_str().unwrap().to_owned());
-    assert_eq!(of(0), ("x", format!("{folder}/x.npy")));
-    assert_eq!(of(1), ("a/b", format!("{folder}/a_b.npy")), "a file's name that differs is told");
+    assert_eq!(of(0), ("x", format!("{results}/x.npy")));
+    assert_eq!(of(1), ("a/b", format!("{results}/a_b.npy")), "a file's name that differs is told");
     assert_eq!((&outputs[1]["shape"], &outputs[1]["type"]), (&serde_json::json!([3, 2, 4]), &"f32".into()));
     assert_eq!(json["random_inputs"], serde_json::json!(["x"]));
-    let input = format!("x={folder}/x.npy");
-    let exported = format!("{folder}/exported.onnx");
+    let input = format!("x={results}/x.npy");
+    let exported = format!("{results}/exported.onnx");
     assert!(stdout(&["ir", &model, "--input", &input]).contains("[3,2,4]"));
     assert!(stdout(&["report", &model, "--input", &input, "--json"]).contains("\"models\""));
     stdout(&["bench", &model, "--input", &input, "--iterations", "1", "--warmup", "0"]);
     stdout(&["export", &model, "--input", &input, &exported]);
     assert!(stdout(&["run", &exported]).contains("[3, 2, 4]"));
     // Outputs keep their names, whatever their files are called.
-    let expected = [format!("a/b={folder}/a_b.npy"), input.clone()];
+    let expected = [format!("a/b={results}/a_b.npy"), input.clone()];
     stdout(&["check", &model, "--input", &input, "--expect", &expected[0], "--expect", &expected[1]]);
     for command in
         [&["ir", "mlp10"][..], &["report", "mlp10"], &["bench", "mlp10"], &["export", "mlp10", "no.onnx"]]
@@ -258,9 +275,9 @@ fn newer_operator_sets_are_told() {
     let g = graph(&["x: f32 4"], &["y"], nodes("Relu: x -> y"));
     let mut m = proto(g, vec![], vec![]);
     m.opset_import.iter_mut().for_each(|set| set.version = Some(99));
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("sessions/newer.onnx");
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let folder = Folder::new();
+    let path = folder.path("newer.onnx");
     fs::write(&path, m.encode_to_vec()).unwrap();
-    let (code, _, err) = run(&["run", &path.display().to_string()]);
+    let (code, _, err) = run(&["run", &path]);
     assert!(code == 0 && err.contains("the model is for operator set 99; "), "{err}");
 }
