@@ -13,6 +13,7 @@
 mod allocator;
 #[path = "../common/mod.rs"]
 mod common;
+mod draw;
 #[path = "../hostile/harness.rs"]
 mod harness;
 #[path = "../hostile/mutate.rs"]
@@ -25,6 +26,7 @@ mod workers;
 use std::process::ExitCode;
 
 use common::cases::op_cases;
+use draw::Seeds;
 use harness::{Outcome, attempt};
 use mutate::Random;
 use nestjit::Model;
@@ -68,9 +70,9 @@ fn main() -> ExitCode {
 
 /// What there is to be damaged.
 struct Damage {
-    models: Vec<(String, ModelProto, Vec<u8>)>,
-    operators: Vec<(String, ModelProto)>,
-    nests: Vec<String>,
+    models: Seeds<(ModelProto, Vec<u8>)>,
+    operators: Seeds<ModelProto>,
+    nests: Seeds<String>,
 }
 
 /// What becomes of a number.
@@ -85,17 +87,21 @@ impl Damage {
     fn new() -> Damage {
         let models = seeds::all().into_iter().map(|(name, model)| {
             let bytes = model.encode_to_vec();
-            (name.to_owned(), model, bytes)
+            (name.to_owned(), (model, bytes))
         });
         let operators = op_cases().into_iter().filter_map(|case| {
             let bytes = Model::from(case.graph).to_onnx().ok()?;
             Some((case.name, ModelProto::decode(bytes.as_slice()).ok()?))
         });
-        Damage { models: models.collect(), operators: operators.collect(), nests: nests::seeds() }
+        Damage {
+            models: Seeds::new(models),
+            operators: Seeds::new(operators),
+            nests: Seeds::new(nests::seeds()),
+        }
     }
 
     /// The kind of damage, what is damaged, and what the damage is drawn from.
-    fn of(number: usize) -> (Kind, usize, Random) {
+    fn of(number: usize) -> (Kind, u64, Random) {
         let mut random = Random(number as u64);
         let kind = match random.below(8) {
             0 => Kind::Bytes,
@@ -103,16 +109,16 @@ impl Damage {
             3 | 4 => Kind::Operator,
             _ => Kind::Nest,
         };
-        (kind, random.next() as usize, random)
+        (kind, random.next(), random)
     }
 
     fn describe(&self, number: usize) -> String {
         let (kind, which, mut random) = Damage::of(number);
         match kind {
-            Kind::Bytes => format!("bytes of '{}'", self.models[which % self.models.len()].0),
-            Kind::Messages => format!("messages of '{}'", self.models[which % self.models.len()].0),
-            Kind::Operator => format!("messages of '{}'", self.operators[which % self.operators.len()].0),
-            Kind::Nest => nests::damage(&self.nests[which % self.nests.len()], &mut random),
+            Kind::Bytes => format!("bytes of '{}'", self.models.draw(which).name),
+            Kind::Messages => format!("messages of '{}'", self.models.draw(which).name),
+            Kind::Operator => format!("messages of '{}'", self.operators.draw(which).name),
+            Kind::Nest => nests::damage(&self.nests.draw(which).value, &mut random),
         }
     }
 
@@ -121,18 +127,18 @@ impl Damage {
         let (kind, which, mut random) = Damage::of(number);
         match kind {
             Kind::Bytes => {
-                let damaged = mutate::bytes(&self.models[which % self.models.len()].2, &mut random);
+                let damaged = mutate::bytes(&self.models.draw(which).value.1, &mut random);
                 attempt(OnnxModel::from_bytes(&damaged), random.below(10) == 0)
             }
             Kind::Messages => {
-                let damaged = mutate::messages(&self.models[which % self.models.len()].1, &mut random);
+                let damaged = mutate::messages(&self.models.draw(which).value.0, &mut random);
                 attempt(OnnxModel::from_proto(damaged), random.below(3) == 0)
             }
             Kind::Operator => {
-                let damaged = mutate::messages(&self.operators[which % self.operators.len()].1, &mut random);
+                let damaged = mutate::messages(&self.operators.draw(which).value, &mut random);
                 attempt(OnnxModel::from_proto(damaged), random.below(3) == 0)
             }
-            Kind::Nest => nests::attempt(&nests::damage(&self.nests[which % self.nests.len()], &mut random)),
+            Kind::Nest => nests::attempt(&nests::damage(&self.nests.draw(which).value, &mut random)),
         }
     }
 }

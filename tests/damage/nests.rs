@@ -18,10 +18,11 @@ use super::mutate::Random;
 const ELEMENTS: usize = 1 << 16;
 const WORK: usize = 1 << 18;
 
-/// The programs to be damaged: those of the golden tests before the pass, and a few that use what these do not.
-pub fn seeds() -> Vec<String> {
-    let mut seeds: Vec<String> = OWN.iter().map(|text| (*text).to_owned()).collect();
-    files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/filetests"), &mut seeds);
+/// The programs to be damaged, with names: those of the golden tests before the pass, and a few that use what these do not.
+pub fn seeds() -> Vec<(String, String)> {
+    let own = OWN.iter().enumerate().map(|(i, text)| (format!("own {i}"), (*text).to_owned()));
+    let mut seeds: Vec<_> = own.collect();
+    files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/filetests"), "", &mut seeds);
     seeds
 }
 
@@ -46,15 +47,14 @@ const OWN: [&str; 4] = [
        for j < 7 { %c[j] = u8(%a[2,6-j] << 1i32) + 3u8 } }",
 ];
 
-fn files(dir: &Path, seeds: &mut Vec<String>) {
+fn files(dir: &Path, name: &str, seeds: &mut Vec<(String, String)>) {
     let Ok(entries) = std::fs::read_dir(dir) else { return };
-    let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    paths.sort();
-    for path in paths {
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        let name = format!("{name}/{}", path.file_name().unwrap_or_default().display());
         if path.is_dir() {
-            files(&path, seeds);
+            files(&path, &name, seeds);
         } else if let Ok(text) = std::fs::read_to_string(&path) {
-            seeds.extend(text.split("// ---\n").next().map(str::to_owned));
+            seeds.extend(text.split("// ---\n").next().map(|program| (name, program.to_owned())));
         }
     }
 }
