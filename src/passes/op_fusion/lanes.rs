@@ -2,7 +2,7 @@
 //! whole, so that a contraction beside it would lose its tile and a reduction its lanes: that costs more than any
 //! merge saves. What lanes can compute is what the table in [`crate::lanes`] says.
 
-use nestjit_ir::visit::work;
+use nestjit_ir::visit::{walk_loops, work};
 use nestjit_ir::{BinOp, BufId, Expr, For, Program, ReduceOp, Stmt};
 
 use super::Refusal;
@@ -12,23 +12,26 @@ use crate::passes::loops::{expr_uses, has_loop};
 /// The share of the work that may leave vector code: borders and the like.
 const SLACK: f64 = 1.0 / 16.0;
 
-/// Refuses statements `after` of which much less is computed in lanes than of those `before` from which they were made.
+/// Refuses statements `after` of which much less is computed in `width` lanes than of those `before` from which they were
+/// made.
 pub(super) fn keeps<'a>(
     program: &Program,
+    width: usize,
     before: impl IntoIterator<Item = &'a [Stmt]>,
     after: &[Stmt],
 ) -> Result<(), Refusal> {
     let Err(why) = lanes::stmts(program, after) else { return Ok(()) };
-    let was: f64 = before.into_iter().map(|body| in_lanes(program, body)).sum();
-    if in_lanes(program, after) >= (1.0 - SLACK) * was {
+    let was: f64 = before.into_iter().map(|body| in_lanes(program, width, body)).sum();
+    if in_lanes(program, width, after) >= (1.0 - SLACK) * was {
         return Ok(());
     }
     let message = format!("one of them has {why}, and the other would lose its vector loops by it");
     Err(Refusal::new("scalar", message))
 }
 
-/// How often innermost statements run in loops that can be vector code, or that register tiles can be made of.
-fn in_lanes(program: &Program, body: &[Stmt]) -> f64 {
+/// How often innermost statements run in loops that can be vector code, or that register tiles can be made of, as far as
+/// these loops fill the lanes.
+fn in_lanes(program: &Program, width: usize, body: &[Stmt]) -> f64 {
     let accumulators: Vec<BufId> = body
         .iter()
         .filter_map(|s| match s {
@@ -37,8 +40,10 @@ fn in_lanes(program: &Program, body: &[Stmt]) -> f64 {
         })
         .collect();
     let of = |s: &Stmt| match s {
-        Stmt::For(l) if has_lanes(program, l) => l.extent as f64 * work(&l.body) as f64,
-        Stmt::For(l) => l.extent as f64 * in_lanes(program, &l.body),
+        Stmt::For(l) => match filled(program, width, l) {
+            Some(share) => share * l.extent as f64 * work(&l.body) as f64,
+            None => l.extent as f64 * in_lanes(program, width, &l.body),
+        },
         Stmt::Store(_) | Stmt::Reduce(_) | Stmt::Temp(_) | Stmt::Call(_) => 0.0,
     };
     // A sum of products has its lanes along loops around the block that declares the accumulator.
@@ -46,10 +51,27 @@ fn in_lanes(program: &Program, body: &[Stmt]) -> f64 {
     body.iter().filter(|s| whole || !contracts(s, &accumulators)).map(of).sum()
 }
 
-/// Whether the iterations of a loop can be lanes, or those of loops in it. An index that an innermost loop reads from
-/// elsewhere and does not change is computed before it.
-fn has_lanes(program: &Program, l: &For) -> bool {
-    lanes::stmts_with(program, &l.body, &|e| !has_loop(&l.body) && !expr_uses(e, l.var)).is_ok()
+/// The share of the lanes that the best of a loop and of those in it fills; `None` if none of them can be lanes. An index
+/// that simple statements in a chain of loops read from elsewhere is computed before the loop that does not change it.
+fn filled(program: &Program, width: usize, l: &For) -> Option<f64> {
+    let share = |extent: usize| extent as f64 / extent.max(1).next_multiple_of(width) as f64;
+    let mut best: Option<f64> = None;
+    let mut consider = |extent| best = Some(best.unwrap_or(0.0).max(share(extent)));
+    if lanes::stmts(program, &l.body).is_ok() {
+        consider(l.extent);
+        walk_loops(&l.body, &mut |inner| consider(inner.extent));
+        return best;
+    }
+    let (mut chain, mut body) = (vec![l], l.body.as_slice());
+    while let [Stmt::For(inner)] = body {
+        chain.push(inner);
+        body = &inner.body;
+    }
+    if !has_loop(body) {
+        let by = |l: &&For| lanes::stmts_with(program, body, &|e| !expr_uses(e, l.var)).is_ok();
+        chain.into_iter().filter(by).for_each(|l| consider(l.extent));
+    }
+    best
 }
 
 /// Whether a statement is a loop that sums products into one of these. A square is no product of two operands: no tile is

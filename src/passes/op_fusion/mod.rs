@@ -191,7 +191,8 @@ impl Fusion<'_> {
             let result = match called {
                 true => Err(Refusal::new("call", "the consumer is a call of a runtime function")),
                 false => pointwise.inline(self.program, &node.nest.body).and_then(|body| {
-                    lanes::keeps(self.program, [node.nest.body.as_slice()], &body).map(|()| body)
+                    lanes::keeps(self.program, self.lanes(), [node.nest.body.as_slice()], &body)
+                        .map(|()| body)
                 }),
             };
             match result {
@@ -298,12 +299,23 @@ impl Fusion<'_> {
                 }
                 let blocks = Some(Blocks::of_many_rows(self.program, self.ctx.target));
                 if let Ok(merged) = merge::merge(self.program, self.ctx.target, first, second, &flow, blocks)
-                    && lanes::keeps(self.program, [first.as_slice(), second.as_slice()], &merged.0).is_ok()
+                    && lanes::keeps(
+                        self.program,
+                        self.lanes(),
+                        [first.as_slice(), second.as_slice()],
+                        &merged.0,
+                    )
+                    .is_ok()
                 {
                     self.join(producer, id, &flow, merged);
                 }
             }
         }
+    }
+
+    /// How many lanes a vector loop has.
+    fn lanes(&self) -> usize {
+        self.ctx.target.isa.f32_lanes()
     }
 
     /// Declines a merge that is more than the options ask for, or that keeps another pass from what is worth more.
@@ -314,7 +326,7 @@ impl Fusion<'_> {
         merged: (Vec<Stmt>, Depth),
     ) -> Result<(Vec<Stmt>, Depth), Refusal> {
         let epilogue = merged.1 == Depth::All && Pointwise::of(self.program, second).is_some();
-        lanes::keeps(self.program, [first, second], &merged.0)?;
+        lanes::keeps(self.program, self.lanes(), [first, second], &merged.0)?;
         let filtered = |body: &[Stmt]| winograd::expected(self.program, body, self.ctx.target);
         if merged.1 != Depth::All && filtered(first) + filtered(second) > filtered(&merged.0) {
             let message = "row by row, the convolution could not be computed by minimal filtering";
