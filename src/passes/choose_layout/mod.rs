@@ -138,10 +138,20 @@ impl<'a> Layouts<'a> {
         for &b in &temps {
             self.set(b, chosen);
         }
+        // Locals follow the temporaries. One that had its order first would keep others from theirs.
+        for &b in &locals {
+            self.set(b, None);
+        }
+        self.refine(&temps);
         self.settle(&locals);
+        self.refine(component);
+    }
+
+    /// Gives temporaries better orders, one at a time.
+    fn refine(&mut self, bufs: &[BufId]) {
         for _ in 0..ROUNDS {
             let mut changed = false;
-            for &b in component {
+            for &b in bufs {
                 changed |= self.improve(b);
             }
             if !changed {
