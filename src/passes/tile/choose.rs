@@ -88,8 +88,8 @@ pub(super) fn estimate(program: &Program, leaf: &Leaf, machine: &Machine) -> (Op
 
 /// The best tile for a leaf, and the estimated cycles with it for computing and for bringing operands into the caches;
 /// `None` if computing the dot products one by one is estimated to be as good.
-/// Loops in `fixed` are already cut; other loops in `taken` are around tiles that cutting them would multiply, those in
-/// `shared` around other leaves.
+/// Loops in `fixed` are already cut, and stay as they are; other loops in `taken` are around tiles that cutting them would
+/// multiply, those in `shared` around other leaves.
 pub(super) fn choose(
     program: &Program,
     leaf: &Leaf,
@@ -98,11 +98,16 @@ pub(super) fn choose(
     taken: &HashSet<Var>,
     shared: &HashSet<Var>,
 ) -> Option<(Tile, f64)> {
-    let fixed_rows = leaf.path.iter().find_map(|l| fixed.get(&l.var).map(|s| (l, s.tile)));
+    let cut = |columns: bool| {
+        let of_kind = |l: &OutputLoop| fixed.get(&l.var).filter(|s| s.kind.has_lanes() == columns);
+        leaf.path.iter().find_map(|l| of_kind(l).map(|s| (l, s.tile)))
+    };
+    let (fixed_rows, fixed_columns) = (cut(false), cut(true));
     // The best tile of each width: the traffic of panels, which depends on the width above all, comes on top.
     let mut best: Vec<Tile> = Vec::new();
     let free: Vec<&OutputLoop> = leaf.path.iter().rev().filter(|l| !taken.contains(&l.var)).collect();
-    for &columns in free.iter().filter(|l| usable_columns(program, leaf, machine, l)) {
+    let columns: Vec<&OutputLoop> = fixed_columns.map_or_else(|| free.clone(), |(l, _)| vec![l]);
+    for &columns in columns.iter().filter(|l| usable_columns(program, leaf, machine, l)) {
         let model = Model::new(program, leaf, machine, columns.var, TileKind::Vectors);
         let mut consider = |rows: Option<Rows<'_>>| {
             for vectors in 1..=columns.extent.div_ceil(machine.lanes) {
@@ -110,6 +115,9 @@ pub(super) fn choose(
                     break;
                 }
                 let width = (vectors * machine.lanes).min(columns.extent);
+                if fixed_columns.is_some_and(|(_, tile)| tile != width) {
+                    continue;
+                }
                 let cost = model.cost(columns, width, rows);
                 let rows = rows.map(|r| (r.of.var, r.tile));
                 let kind = TileKind::Vectors;
@@ -137,8 +145,8 @@ pub(super) fn choose(
     let least = best.iter().map(|t| t.cost).fold(f64::INFINITY, f64::min);
     let whole = |t: &Tile| t.cost + EXPOSED * order::misses(program, leaf, t, machine);
     let costs = best.into_iter().filter(|t| t.cost <= WORTH * least).map(|t| (whole(&t), t));
-    let matrix = matrix::choose(program, leaf, machine, &|v| fixed.contains_key(&v) || shared.contains(&v))
-        .map(|t| (whole(&t), t));
+    let other = |v: Var| fixed_columns.is_some() || fixed.contains_key(&v) || shared.contains(&v);
+    let matrix = matrix::choose(program, leaf, machine, &other).map(|t| (whole(&t), t));
     let (cycles, mut best) = costs.chain(matrix).min_by(|a, b| a.0.total_cmp(&b.0))?;
     if best.cost >= untiled(program, leaf, machine) {
         return None;

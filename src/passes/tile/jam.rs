@@ -38,6 +38,16 @@ pub(in crate::passes) enum PointKind {
     Group,
 }
 
+impl PointKind {
+    /// Whether the iterations of a tile are lanes.
+    pub(in crate::passes) fn has_lanes(self) -> bool {
+        match self {
+            PointKind::Vector | PointKind::Chunks(_) => true,
+            PointKind::Rows | PointKind::Block | PointKind::Group => false,
+        }
+    }
+}
+
 /// What the rewriting needs to know besides the splits.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::passes) struct Limits {

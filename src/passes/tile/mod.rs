@@ -65,19 +65,15 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
             packed.extend(constants);
             let machine =
                 if small { Machine { registers: machine.registers / 2, ..machine } } else { machine };
-            let shared_columns = leaf.path.iter().any(|l| {
-                plan.get(&l.var).is_some_and(|s| !matches!(s.kind, PointKind::Rows | PointKind::Block))
-            });
-            if shared_columns {
-                continue;
-            }
             let others = leaves.iter().filter(|l| !std::ptr::eq(*l, leaf)).flat_map(|l| &l.path);
             let shared: HashSet<Var> = others.map(|l| l.var).collect();
             let tile =
                 choose::choose(&unit.program, leaf, &machine, &plan, &taken, &shared).map(|(tile, _)| tile);
             remarks.push(remark(unit, n, leaf, tile.as_ref()));
             let Some(tile) = tile else { continue };
-            plan.extend(tile.splits(&machine));
+            for (var, split) in tile.splits(&machine) {
+                plan.entry(var).or_insert(split);
+            }
             taken.extend(leaf.path.iter().map(|l| l.var));
             let mut leaf = leaf.clone();
             let groups = dot::groups(&unit.program, &leaf, tile.columns.0, (&machine, tile.kind));
