@@ -3,13 +3,14 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use common::cases::{Case, Cases, Maker, cases_of};
 use nestjit::graph::{Direction, Format, Op, PoolKind, RecurrentKind, Reduction, Unary, ValueId, Window};
 use nestjit::target::Isa;
-use nestjit::{Compiler, DType, Options};
+use nestjit::{Compiler, DType, Options, Tensor, zoo};
 
 const FIRST: Format = Format::ChannelsFirst;
 const LAST: Format = Format::ChannelsLast;
@@ -223,7 +224,7 @@ fn check(case: &Case, parallel: &AtomicUsize) -> Result<(), String> {
         if isa > Isa::host().min(Isa::WIDEST_EMITTED) {
             continue;
         }
-        for (fused, more) in [(true, &[2, 3, 5][..]), (false, &[2])] {
+        for (fused, more) in [(true, &[2, 3, 5, 16, 64][..]), (false, &[2, 64])] {
             let (expected, _) = run(case, isa, 1, fused)?;
             for &threads in more {
                 let (found, several) = run(case, isa, threads, fused)?;
@@ -262,8 +263,8 @@ fn check_all(add: impl FnOnce(&mut Cases), least: usize) {
     let failures = failures.into_inner().unwrap();
     assert!(failures.is_empty(), "{} cases fail:\n{}", failures.len(), failures.join("\n"));
     assert!(cases.len() >= least);
-    // Of a tier that every machine has: at least two of the four ways run on several threads, on average.
-    assert!(parallel.into_inner() >= 2 * cases.len(), "too few cases are large enough");
+    // Of a tier that every machine has: at least four of the seven ways run on several threads, on average.
+    assert!(parallel.into_inner() >= 4 * cases.len(), "too few cases are large enough");
 }
 
 #[test]
@@ -279,6 +280,25 @@ fn products_and_recurrent_layers_have_the_same_bits() {
 #[test]
 fn reductions_and_maps_have_the_same_bits() {
     check_all(reductions, 40);
+}
+
+#[test]
+fn more_threads_make_no_nest_serial() {
+    let model = zoo::build("mobilenet_v2@96").unwrap();
+    let input = Tensor::random(DType::F32, &[1, 3, 96, 96], 1).unwrap();
+    let (mut before, mut expected) = (BTreeSet::new(), None);
+    for threads in [1, 2, 4, 12, 24, 64, 128] {
+        let compiler = Compiler::with_options(Options::default()).threads(threads);
+        let executable = compiler.compile(&model).unwrap();
+        let remarks = executable.remarks().iter().filter(|r| r.pass == "Parallelize" && r.applied);
+        let parallel: BTreeSet<String> = remarks.map(|r| r.producer.clone()).collect();
+        assert!(before.is_subset(&parallel), "{threads} threads: {:?}", &before - &parallel);
+        let outputs = executable.run(std::slice::from_ref(&input)).unwrap();
+        let bits = outputs[0].bytes().unwrap().to_vec();
+        assert_eq!(*expected.get_or_insert_with(|| bits.clone()), bits, "{threads} threads");
+        before = parallel;
+    }
+    assert!(before.len() > 30, "{before:?}");
 }
 
 /// Products and convolutions of bytes, and what becomes of their sums.

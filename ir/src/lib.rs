@@ -45,7 +45,7 @@
 //!            [ "halo" "(" before ":" after { "," before ":" after } "=" literal ")" ]
 //! type     = "f32" | "f64" | "f16" | "bf16" | "i64" | "i32" | "i16" | "i8" | "u64" | "u32" | "u16" | "u8" | "bool"
 //! block    = "{" { stmt } "}"
-//! stmt     = "for" var "<" int [ "parallel" | "vector" | "unrolled" ] block
+//! stmt     = "for" var "<" int [ [ "in" int ] "parallel" | "vector" | "unrolled" ] block
 //!          | "temp" decl                                   a local, for the rest of the block
 //!          | access ( "=" | "+=" | "*=" | "max=" | "min=" ) expr
 //!          | "call" name "(" [ %name { "," %name } ] ")" "->" "(" ... ")" [ "attrs" "(" int { "," int } ")" ]

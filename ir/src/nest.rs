@@ -3,6 +3,7 @@
 //! Plain owned trees and small integer ids; passes rewrite them in place. What the constructs *mean* is
 //! defined by [`crate::interp`]; which of them are allowed at which stage by [`crate::verify`].
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use crate::affine::{Affine, Var};
@@ -246,8 +247,9 @@ pub enum LoopKind {
     /// One iteration after the other.
     #[default]
     Serial,
-    /// Iterations are independent and may run on different threads.
-    Parallel,
+    /// Iterations are independent and may run on different threads, which take them in so many parts of about the same
+    /// size; `None` leaves the number to the run. Where a parallel loop is all that another one does, both are cut.
+    Parallel(Option<NonZeroU32>),
     /// Iterations are independent (or a reduction into a scalar) and run as the lanes of vector registers.
     /// Extents are small: a few registers' worth, not necessarily a multiple of the register width.
     Vector,
@@ -256,11 +258,22 @@ pub enum LoopKind {
 }
 
 impl LoopKind {
+    /// [`LoopKind::Parallel`] in so many parts; at least one.
+    pub fn in_parts(parts: usize) -> LoopKind {
+        let parts = u32::try_from(parts).unwrap_or(u32::MAX);
+        LoopKind::Parallel(Some(NonZeroU32::new(parts).unwrap_or(NonZeroU32::MIN)))
+    }
+
+    /// Whether iterations may run on different threads.
+    pub const fn is_parallel(self) -> bool {
+        matches!(self, LoopKind::Parallel(_))
+    }
+
     /// The keyword of the textual IR; empty for serial loops.
     pub const fn name(self) -> &'static str {
         match self {
             LoopKind::Serial => "",
-            LoopKind::Parallel => "parallel",
+            LoopKind::Parallel(_) => "parallel",
             LoopKind::Vector => "vector",
             LoopKind::Unrolled => "unrolled",
         }

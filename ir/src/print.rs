@@ -8,7 +8,7 @@ mod literal;
 use std::fmt::{self, Write};
 
 use crate::affine::Affine;
-use crate::nest::{BufId, Buffer, Expr, Index, Load, Nest, Program, Role, Stmt};
+use crate::nest::{BufId, Buffer, Expr, Index, Load, LoopKind, Nest, Program, Role, Stmt};
 use crate::ops::BinOp;
 
 impl Role {
@@ -178,7 +178,11 @@ impl Printer<'_, '_, '_> {
             Stmt::For(l) => {
                 let name = self.p.vars.get(l.var.0 as usize).map_or("?", String::as_str);
                 let space = if l.kind.name().is_empty() { "" } else { " " };
-                writeln!(self.f, "for {name} < {}{space}{} {{", l.extent, l.kind.name())?;
+                write!(self.f, "for {name} < {}", l.extent)?;
+                if let LoopKind::Parallel(Some(parts)) = l.kind {
+                    write!(self.f, " in {parts}")?;
+                }
+                writeln!(self.f, "{space}{} {{", l.kind.name())?;
                 self.block(&l.body, depth + 1)?;
                 write!(self.f, "{:indent$}}}", "")?;
             }
@@ -376,7 +380,7 @@ mod tests {
         let y = p.add_buffer(Buffer::new("y", DType::F32, &[64, 512], Role::Out));
         let mut b = NestBuilder::new(&mut p, "dense0");
         b.op("Gemm").op("Relu \"0\"");
-        b.for_kind("n", 64, LoopKind::Parallel, |b, n| {
+        b.for_kind("n", 64, LoopKind::Parallel(None), |b, n| {
             b.for_("m", 512, |b, m| {
                 let t = b.temp("t", DType::F32, &[]);
                 b.store(t, SCALAR, Expr::f32(0.0));

@@ -18,5 +18,5 @@ mod vcode;
 
 use nestjit_ir::hash;
 
-pub use module::{Code, CodegenOptions, CodegenStats, Entry, NestCode, Segment, compile};
-pub use nest::ScalarLoop;
+pub use module::{Code, CodegenOptions, CodegenStats, Entry, NestCode, ParallelLoop, Segment, compile};
+pub use nest::{MOST_LOOPS, ScalarLoop};

@@ -4,6 +4,7 @@
 //! once. Memory is never writable and executable at once, and is freed with the [`Code`].
 
 use std::mem::ManuallyDrop;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_jit::{ArenaMemoryProvider, JITBuilder, JITModule};
 use cranelift_module::{FuncId, Linkage, Module, ModuleRelocTarget, default_libcall_names};
 use nestjit_ir::visit::{check_sites, declared_temps, walk_exprs};
-use nestjit_ir::{BufId, LoopKind, Program, Site, Stmt};
+use nestjit_ir::{BufId, For, LoopKind, Program, Site, Stmt};
 
 use super::function::{Env, FunctionCompiler, KERNEL, RUNTIME, make_isa};
 use super::hash::FastMap;
@@ -27,13 +28,14 @@ use crate::unit::Unit;
 /// The lanes of a vector register, for estimates.
 const LANES: usize = 16;
 
-/// The native function of a segment: `(buffers, scratch, begin, end) -> status`.
+/// The native function of a segment: `(buffers, scratch, ranges) -> status`.
 ///
 /// `buffers` points to one storage pointer per [`NestCode::params`]; `scratch` to
-/// [`NestCode::scratch_bytes`] bytes, aligned to 64, that no other thread uses meanwhile; `begin..end` is the
-/// part of `0..extent` to execute (for a serial segment `0..1`). The status is 0, or says which index was
-/// outside its buffer: see [`NestCode::failure`].
-pub type Entry = unsafe extern "C" fn(buffers: *const *mut u8, scratch: *mut u8, begin: i64, end: i64) -> i32;
+/// [`NestCode::scratch_bytes`] bytes, aligned to 64, that no other thread uses meanwhile; `ranges` to the first iteration
+/// and the one after the last to execute of each of [`Segment::loops`]. The status is 0, or says which index was outside
+/// its buffer: see [`NestCode::failure`].
+pub type Entry =
+    unsafe extern "C" fn(buffers: *const *mut u8, scratch: *mut u8, ranges: *const [i64; 2]) -> i32;
 
 /// How to compile.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -74,14 +76,32 @@ pub struct CodegenStats {
 }
 
 /// A part of a nest that is executed by one function.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Segment {
     /// The function.
     pub entry: Entry,
-    /// The extent of its parallel loop; 1 for a serial segment.
+    /// The parallel loops, outermost first, whose iterations different threads may execute; none for a serial segment.
+    pub loops: Vec<ParallelLoop>,
+}
+
+/// A parallel loop of a segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ParallelLoop {
+    /// The number of iterations.
     pub extent: usize,
-    /// Whether parts of `0..extent` may be executed by different threads.
-    pub parallel: bool,
+    /// Into how many parts they are to be cut, if the program says so.
+    pub parts: Option<NonZeroU32>,
+}
+
+impl ParallelLoop {
+    /// What a loop of a program says.
+    pub(super) fn of(l: &For) -> ParallelLoop {
+        let parts = match l.kind {
+            LoopKind::Parallel(parts) => parts,
+            LoopKind::Serial | LoopKind::Vector | LoopKind::Unrolled => None,
+        };
+        ParallelLoop { extent: l.extent, parts }
+    }
 }
 
 /// The code of one nest.
@@ -259,7 +279,7 @@ pub fn compile(unit: &Unit, target: &Target, options: &CodegenOptions) -> Result
                 .segments
                 .iter()
                 .zip(&entries[which])
-                .map(|(s, &entry)| Segment { entry, extent: s.extent, parallel: s.parallel })
+                .map(|(s, &entry)| Segment { entry, loops: s.loops.clone() })
                 .collect(),
             scratch_bytes: code.scratch_bytes,
             computes: code.computes.clone(),
@@ -320,7 +340,7 @@ fn code_size(body: &[Stmt]) -> usize {
             let copies = match l.kind {
                 LoopKind::Unrolled => l.extent,
                 LoopKind::Vector => l.extent.div_ceil(LANES).min(LANES),
-                LoopKind::Serial | LoopKind::Parallel => 1,
+                LoopKind::Serial | LoopKind::Parallel(_) => 1,
             };
             code_size(&l.body).saturating_mul(copies)
         }

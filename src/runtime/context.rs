@@ -159,20 +159,20 @@ impl RunContext {
         bindings.arena_bytes + bindings.scratch_bytes * bindings.threads
     }
 
-    /// The scratch memory for one part of a parallel loop; parts are numbered below the number of threads.
-    pub fn scratch(&self, part: usize) -> *mut u8 {
-        self.scratch.as_ptr().wrapping_add(part * self.scratch_bytes)
+    /// The scratch memory of one of the threads of a run, which are numbered.
+    pub fn scratch(&self, thread: usize) -> *mut u8 {
+        self.scratch.as_ptr().wrapping_add(thread * self.scratch_bytes)
     }
 
-    /// What a part that ended with a nonzero status left at the start of its scratch memory: the value that a check
-    /// found outside its range.
-    pub fn failed_value(&self, part: usize) -> i64 {
+    /// What a call that has just ended with a nonzero status on this thread left at the start of its scratch memory: the
+    /// value that a check found outside its range.
+    pub fn failed_value(&self, thread: usize) -> i64 {
         if self.scratch_bytes < size_of::<i64>() {
             return 0;
         }
-        // SAFETY: the scratch memory of each part has `scratch_bytes` bytes, is aligned and initialised, and nothing
-        // runs that could write to it: the part has ended.
-        unsafe { self.scratch(part).cast::<i64>().read() }
+        // SAFETY: the scratch memory of each thread has `scratch_bytes` bytes, is aligned and initialised, and nothing
+        // runs that could write to it: the caller is the thread.
+        unsafe { self.scratch(thread).cast::<i64>().read() }
     }
 }
 

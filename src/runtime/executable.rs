@@ -4,8 +4,7 @@
 //! ways it can be called is left to `run`.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nestjit_ir::{BufId, DType, Program};
 
@@ -13,7 +12,8 @@ use super::context::{Bindings, ContextPool, RunContext};
 use super::input::arrange;
 use super::output::{self, OutputBuffer, Outputs};
 use super::pack::{Storage, pack_all};
-use super::pool::Pool;
+use super::parts::{Grid, Ranges};
+use super::pool::{Pool, lock};
 use super::timing::CompileTimings;
 use super::trace::{Probe, Recorder, Trace};
 use super::view::TensorView;
@@ -93,13 +93,15 @@ impl Executable {
     /// contradicts itself.
     pub(crate) fn new(parts: Parts, records: Records) -> Result<Executable> {
         let Parts { code, plan, mut unit, inputs, outputs, threads } = parts;
-        let workers = Workers::new(threads);
-        check_memory(&plan, &code, &outputs, threads)?;
+        let cut = |segment: &Segment| Grid::new(&segment.loops, threads).parts() > 1;
+        let parallel = code.nests().iter().flat_map(|nest| &nest.segments).any(cut);
+        let workers = Workers::new(if parallel { threads } else { 1 });
+        check_memory(&plan, &code, &outputs, workers.threads())?;
         let used: BTreeSet<BufId> = code.nests().iter().flat_map(|n| n.params.iter().copied()).collect();
         let used: Vec<BufId> = used.into_iter().collect();
         let consts: HashMap<_, _> =
             workers.with(|pool| pack_all(&mut unit, &used, pool))?.into_iter().collect();
-        let bindings = Bindings::new(&unit, &plan, &code, &consts, threads)?;
+        let bindings = Bindings::new(&unit, &plan, &code, &consts, workers.threads())?;
         let contexts = ContextPool::new(RunContext::new(&bindings)?);
         let first = |id: &BufId| unit.outputs.iter().position(|other| other == id).unwrap_or_default();
         let first_mention = unit.outputs.iter().map(first).collect();
@@ -345,32 +347,32 @@ impl Inner {
     ) -> Result<()> {
         let (nest, table) = (&self.code.nests()[index], self.bindings.tables[index]);
         for segment in &nest.segments {
-            let parts = if segment.parallel { self.threads.min(segment.extent).max(1) } else { 1 };
-            let part = |part: usize| {
-                let bound = |part: usize| (segment.extent as u128 * part as u128 / parts as u128) as usize;
-                let range = bound(part)..bound(part + 1);
-                probe.part(index, || self.call(segment, table, context, part, range))
+            let grid = Grid::new(&segment.loops, self.threads);
+            let call = |thread: usize, ranges: Ranges| {
+                let status = probe.part(index, || self.call(segment, table, context, thread, &ranges));
+                match status {
+                    0 => Ok(()),
+                    _ => Err(nest.failure(status, context.failed_value(thread))),
+                }
             };
-            // The first part that has an error, so that it does not depend on timing, and its status.
-            let failed = match pool {
-                Some(pool) if parts > 1 => {
-                    let first_error = AtomicU64::new(u64::MAX);
-                    pool.run(parts, &|p| {
-                        let status = part(p);
-                        if status != 0 {
-                            first_error
-                                .fetch_min((p as u64) << 32 | u64::from(status as u32), Ordering::Relaxed);
+            match pool {
+                Some(pool) if grid.parts() > 1 => {
+                    // Of the first part that has an error, so that it does not depend on timing.
+                    let first_error: Mutex<Option<(usize, Error)>> = Mutex::new(None);
+                    pool.run(grid.parts(), &|thread, part| {
+                        if let Err(error) = call(thread, grid.ranges(part)) {
+                            let mut first = lock(&first_error);
+                            if first.as_ref().is_none_or(|first| part < first.0) {
+                                *first = Some((part, error));
+                            }
                         }
                     });
-                    match first_error.into_inner() {
-                        u64::MAX => None,
-                        error => Some(((error >> 32) as usize, error as u32 as i32)),
+                    if let Some((_, error)) = first_error.into_inner().unwrap_or_else(PoisonError::into_inner)
+                    {
+                        return Err(error);
                     }
                 }
-                _ => (0..parts).map(|p| (p, part(p))).find(|(_, status)| *status != 0),
-            };
-            if let Some((part, status)) = failed {
-                return Err(nest.failure(status, context.failed_value(part)));
+                _ => call(0, grid.all())?,
             }
         }
         Ok(())
@@ -382,21 +384,16 @@ impl Inner {
         segment: &Segment,
         table: usize,
         context: &RunContext,
-        part: usize,
-        range: std::ops::Range<usize>,
+        thread: usize,
+        ranges: &Ranges,
     ) -> i32 {
         // SAFETY: `addresses` holds, from `table` on, one address per parameter of the nest: inputs and outputs
         // of the checked type and shape (set at the start of this run and borrowed until its end), constants in
         // the form that the buffer declares, and places in the arena whose bounds `Bindings` has checked. The
-        // context belongs to this run alone; `part` is below `threads`, and each part has its own scratch
-        // memory. Parts of a parallel loop do not write to the same places. The code is alive: `self` owns it.
+        // context belongs to this run alone; `thread` is below the number of workers, no other thread of this run has it
+        // now, and each has its own scratch memory. Parts of parallel loops do not write to the same places. The code is alive: `self` owns it.
         unsafe {
-            (segment.entry)(
-                context.addresses[table..].as_ptr(),
-                context.scratch(part),
-                range.start as i64,
-                range.end as i64,
-            )
+            (segment.entry)(context.addresses[table..].as_ptr(), context.scratch(thread), ranges.as_ptr())
         }
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod input;
 pub mod machine;
 pub(crate) mod output;
 mod pack;
+mod parts;
 mod pool;
 mod run;
 mod run_options;

@@ -69,7 +69,7 @@ pub(super) fn pack_all(
     consts.into_values().for_each(|tensor| memory.recycle(tensor));
     let work = |i: usize| lock(&tasks[i].1).execute(&memory);
     match pool {
-        Some(pool) => pool.run(tasks.len(), &work),
+        Some(pool) => pool.run(tasks.len(), &|_, task| work(task)),
         None => (0..tasks.len()).for_each(work),
     }
     let done = |task: Mutex<Task<'_>>| match task.into_inner().unwrap_or_else(PoisonError::into_inner) {

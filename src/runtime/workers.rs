@@ -50,6 +50,23 @@ fn registry() -> &'static Registry {
     }
 }
 
+/// How many CPUs this thread may run on, whatever share of their time it may use.
+fn cpus() -> usize {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: zero is a set without CPUs.
+        let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+        // SAFETY: `set` has the size that is given; 0 is the calling thread.
+        let status = unsafe { libc::sched_getaffinity(0, size_of_val(&set), &mut set) };
+        // SAFETY: reads the set only.
+        if let (0, count @ 1..) = (status, unsafe { libc::CPU_COUNT(&set) }) {
+            return count as usize;
+        }
+    }
+    // Also where there are more than the set has room for.
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// The workers that an executable shares with others.
 pub(super) struct Workers {
     threads: usize,
@@ -60,9 +77,16 @@ pub(super) struct Workers {
 }
 
 impl Workers {
-    /// The workers for this many threads, the caller included.
+    /// The workers for this many threads, the caller included; no more than there are CPUs to run on, since more would
+    /// only take turns.
     pub fn new(threads: usize) -> Workers {
+        let threads = threads.min(cpus());
         Workers { threads, first: shared(threads), later: Mutex::new(None) }
+    }
+
+    /// How many threads there are at most, the caller included.
+    pub fn threads(&self) -> usize {
+        self.threads
     }
 
     /// Calls `f` with the pool of this process; with none if the caller is to do everything.

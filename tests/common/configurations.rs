@@ -9,7 +9,7 @@ use nestjit::target::Isa;
 use nestjit::{Compiler, Executable, Model, Options, RowRings, Tensor};
 
 /// Numbers of threads that share work evenly, unevenly, and are more than most loops have parts or machines have cores.
-pub const THREADS: [usize; 4] = [1, 2, 3, 5];
+pub const THREADS: [usize; 5] = [1, 2, 3, 5, 64];
 
 const FUSION: &str = "OpFusion";
 

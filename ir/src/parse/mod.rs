@@ -10,6 +10,7 @@ mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::num::NonZeroU32;
 use std::str::FromStr;
 
 use crate::affine::Var;
@@ -389,9 +390,12 @@ impl Parser {
         self.advance();
         self.expect("<")?;
         let extent = self.size()?;
+        let parts = if self.eat_ident("in") { Some(self.parts()?) } else { None };
+        let parallel = LoopKind::Parallel(parts);
         let kind = match self.peek() {
+            Tok::Ident(i) if i == parallel.name() => parallel,
+            _ if parts.is_some() => return self.expected("'parallel'"),
             Tok::Punct("{") => LoopKind::Serial,
-            Tok::Ident(i) if i == LoopKind::Parallel.name() => LoopKind::Parallel,
             Tok::Ident(i) if i == LoopKind::Vector.name() => LoopKind::Vector,
             Tok::Ident(i) if i == LoopKind::Unrolled.name() => LoopKind::Unrolled,
             _ => return self.expected("'{', 'parallel', 'vector' or 'unrolled'"),
@@ -402,6 +406,13 @@ impl Parser {
         let body = self.block()?;
         self.vars.pop();
         Ok(Stmt::For(For { var, extent, kind, body }))
+    }
+
+    /// The number of parts of a parallel loop.
+    fn parts(&mut self) -> Result<NonZeroU32, ParseError> {
+        let wrong = self.error("a loop is cut into 1 to 4294967295 parts");
+        let parts = self.size()?;
+        u32::try_from(parts).ok().and_then(NonZeroU32::new).map_or(wrong, Ok)
     }
 
     fn call(&mut self) -> Result<Stmt, ParseError> {

@@ -51,7 +51,7 @@ nest @"topk/0"(in %x: f32[64,512], temp %i: i64[4]) {
   for k < 4 {
     %i[(%i[k])] = idx(k+1)
   }
-  for k_1 < 4 {
+  for k_1 < 4 in 3 parallel {
     %i[k_1] min= 3i64
   }
 }
@@ -178,6 +178,13 @@ fn wrong_programs() {
         (
             "nest @f() { for i < 2 simd {} }",
             "1:23: expected '{', 'parallel', 'vector' or 'unrolled', found 'simd'",
+        ),
+        ("nest @f() { for i < 2 in {} }", "1:26: expected a whole number, found '{'"),
+        ("nest @f() { for i < 2 in 2 vector {} }", "1:28: expected 'parallel', found 'vector'"),
+        ("nest @f() { for i < 2 in 0 parallel {} }", "1:26: a loop is cut into 1 to 4294967295 parts"),
+        (
+            "nest @f() { for i < 2 in 4294967296 parallel {} }",
+            "1:26: a loop is cut into 1 to 4294967295 parts",
         ),
         ("nest @f() { for i < 1.5 {} }", "1:21: expected a whole number, found '1.5'"),
         (

@@ -136,7 +136,7 @@ impl<'a> Checker<'a> {
         self.dead -= usize::from(l.extent == 0);
         self.vars = outer;
         let reductions = match l.kind {
-            LoopKind::Parallel => Reductions::Conflict,
+            LoopKind::Parallel(_) => Reductions::Conflict,
             LoopKind::Vector => Reductions::Commute,
             LoopKind::Serial | LoopKind::Unrolled => return,
         };

@@ -2,7 +2,8 @@
 //!
 //! A nest becomes one function per *segment*: each top-level parallel loop is a segment of its own, so that
 //! the runtime can split it among threads; everything between two of them is one serial segment. A segment's
-//! function is `fn(buffers, scratch, begin, end) -> status`; see [`super::Entry`].
+//! function is `fn(buffers, scratch, ranges) -> status`; see [`super::Entry`]. Parallel loops that are all that the one
+//! around them does are cut together with it.
 //!
 //! `stmt` compiles statements, `access` addresses and bounds checks, `expr` and `arith` values, `half` those of 16 bits.
 
@@ -19,11 +20,12 @@ use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::{FunctionBuilder, Variable};
 use nestjit_ir::access::check_reach;
 use nestjit_ir::visit::{Extents, check_sites, declared_temps, walk_exprs, walk_stmts};
-use nestjit_ir::{BufId, Buffer, Expr, LoopKind, Nest, Program, Role, Site, Stmt, Var};
+use nestjit_ir::{BufId, Buffer, Expr, For, Nest, Program, Role, Site, Stmt, Var};
 
 pub(super) use self::arith::clif_type;
 use super::function::{CompiledFunction, Env, FunctionCompiler};
 use super::hash::FastMap;
+use super::module::ParallelLoop;
 use super::vcode::select::Machine;
 use super::vcode::select::plan::{Plan, accessed, plan};
 use super::vcode::{clif, prefetch, x86};
@@ -70,8 +72,7 @@ impl CompiledNest {
 
 /// The machine code of a segment.
 pub(super) struct CompiledSegment {
-    pub extent: usize,
-    pub parallel: bool,
+    pub loops: Vec<ParallelLoop>,
     pub function: CompiledFunction,
 }
 
@@ -102,9 +103,12 @@ pub(super) enum Check {
 /// A part of a nest that is compiled to one function.
 pub(super) struct SegmentBody<'a> {
     pub stmts: &'a [Stmt],
-    /// The parallel loop that the segment consists of, if it is one.
-    pub parallel: Option<&'a nestjit_ir::For>,
+    /// The parallel loops that the segment consists of, outermost first; none if it is serial.
+    pub parallel: Vec<&'a For>,
 }
+
+/// The most parallel loops of a segment. Those within them are loops like any other.
+pub const MOST_LOOPS: usize = 4;
 
 /// Cuts a nest into segments. A local buffer that is declared at the top level must be used by one serial
 /// segment only, because threads have scratch memory of their own; otherwise the nest is one serial segment.
@@ -112,13 +116,26 @@ pub(super) fn segments(body: &[Stmt]) -> Vec<SegmentBody<'_>> {
     let segments = cut(body);
     let fits = |buf: &BufId| {
         let mut users = segments.iter().filter(|s| accessed(s.stmts).contains(buf));
-        users.next().is_none_or(|s| s.parallel.is_none()) && users.next().is_none()
+        users.next().is_none_or(|s| s.parallel.is_empty()) && users.next().is_none()
     };
     if body.iter().all(|s| !matches!(s, Stmt::Temp(buf) if !fits(buf))) {
         segments
     } else {
-        vec![SegmentBody { stmts: body, parallel: None }]
+        vec![SegmentBody { stmts: body, parallel: Vec::new() }]
     }
+}
+
+/// This parallel loop, and those that are all that the one before does.
+fn parallel_loops(outermost: &For) -> Vec<&For> {
+    let mut loops = vec![outermost];
+    while let Some(Stmt::For(l)) =
+        loops.last().and_then(|l| <&[Stmt; 1]>::try_from(l.body.as_slice()).ok().map(|b| &b[0]))
+        && l.kind.is_parallel()
+        && loops.len() < MOST_LOOPS
+    {
+        loops.push(l);
+    }
+    loops
 }
 
 fn cut(body: &[Stmt]) -> Vec<SegmentBody<'_>> {
@@ -126,17 +143,17 @@ fn cut(body: &[Stmt]) -> Vec<SegmentBody<'_>> {
     let mut start = 0;
     for (i, stmt) in body.iter().enumerate() {
         if let Stmt::For(l) = stmt
-            && l.kind == LoopKind::Parallel
+            && l.kind.is_parallel()
         {
             if start < i {
-                segments.push(SegmentBody { stmts: &body[start..i], parallel: None });
+                segments.push(SegmentBody { stmts: &body[start..i], parallel: Vec::new() });
             }
-            segments.push(SegmentBody { stmts: &body[i..=i], parallel: Some(l) });
+            segments.push(SegmentBody { stmts: &body[i..=i], parallel: parallel_loops(l) });
             start = i + 1;
         }
     }
     if start < body.len() {
-        segments.push(SegmentBody { stmts: &body[start..], parallel: None });
+        segments.push(SegmentBody { stmts: &body[start..], parallel: Vec::new() });
     }
     segments
 }
@@ -213,7 +230,7 @@ pub(super) fn compile_nest(
         },
     };
     for (i, segment) in segments(&nest.body).into_iter().enumerate() {
-        let mut plan = plan(program, &extents, &nest.body, (segment.stmts, segment.parallel), machine);
+        let mut plan = plan(program, &extents, &nest.body, (segment.stmts, &segment.parallel), machine);
         let refused = plan.refusals.iter().map(|r| ScalarLoop {
             var: program.var_name(r.var).to_owned(),
             why: r.why,
@@ -257,8 +274,7 @@ pub(super) fn compile_nest(
             Ok(())
         })?;
         compiled.segments.push(CompiledSegment {
-            extent: segment.parallel.map_or(1, |l| l.extent),
-            parallel: segment.parallel.is_some(),
+            loops: segment.parallel.iter().map(|l| ParallelLoop::of(l)).collect(),
             function,
         });
     }
@@ -284,10 +300,10 @@ fn scalar_steps(body: &[Stmt], within: Option<Var>, plan: &Plan) -> f64 {
     sum
 }
 
-/// `fn(buffers, scratch, begin, end) -> status`.
+/// `fn(buffers, scratch, ranges) -> status`.
 fn entry_signature(call_conv: CallConv) -> ir::Signature {
     let mut signature = ir::Signature::new(call_conv);
-    signature.params.extend([AbiParam::new(types::I64); 4]);
+    signature.params.extend([AbiParam::new(types::I64); 3]);
     signature.returns.push(AbiParam::new(types::I32));
     signature
 }
@@ -324,7 +340,9 @@ struct Emitter<'a, 'f> {
     /// The pointer table and the scratch memory.
     table: ir::Value,
     scratch: ir::Value,
-    range: (ir::Value, ir::Value),
+    /// Where the ranges of the segment's parallel loops are, and their variables, beginnings and ends.
+    asked: ir::Value,
+    ranges: Vec<(Var, ir::Value, ir::Value)>,
     scratch_top: usize,
     scratch_max: usize,
     functions: FastMap<usize, ir::FuncRef>,
@@ -365,7 +383,8 @@ impl<'a, 'f> Emitter<'a, 'f> {
             locals: FastMap::default(),
             table: p[0],
             scratch: p[1],
-            range: (p[2], p[3]),
+            asked: p[2],
+            ranges: Vec::new(),
             scratch_top: 0,
             scratch_max: 0,
             functions: FastMap::default(),

@@ -40,12 +40,8 @@ impl Emitter<'_, '_> {
     /// The whole function body of a segment.
     pub(super) fn segment(&mut self, segment: &SegmentBody<'_>) -> Result<()> {
         self.load_pointers(segment.stmts);
-        match segment.parallel {
-            Some(l) if segment.stmts.first().and_then(|s| self.plan.region(s)).is_none() => {
-                self.range_loop(l)?
-            }
-            _ => self.block(segment.stmts)?,
-        }
+        self.load_ranges(&segment.parallel);
+        self.block(segment.stmts)?;
         let ok = self.b.ins().iconst(types::I32, 0);
         self.b.ins().return_(&[ok]);
         Ok(())
@@ -71,6 +67,16 @@ impl Emitter<'_, '_> {
                 let pointer = self.b.ins().load(types::I64, flags, self.table, (i * 8) as i32);
                 self.pointers.insert(buf, pointer);
             }
+        }
+    }
+
+    /// Loads the ranges of the parallel loops that the caller asks for.
+    fn load_ranges(&mut self, parallel: &[&For]) {
+        let flags = MemFlagsData::trusted().with_readonly().with_can_move();
+        for (at, l) in parallel.iter().enumerate() {
+            let begin = self.b.ins().load(types::I64, flags, self.asked, (at * 16) as i32);
+            let end = self.b.ins().load(types::I64, flags, self.asked, (at * 16 + 8) as i32);
+            self.ranges.push((l.var, begin, end));
         }
     }
 
@@ -130,8 +136,8 @@ impl Emitter<'_, '_> {
                     self.b.ins().iadd_imm_s(self.scratch, self.scratch_top as i64)
                 }
                 Arg::Int(value) => self.affine(value)?,
-                Arg::Begin => self.range.0,
-                Arg::End => self.range.1,
+                Arg::Begin(at) => self.ranges[*at].1,
+                Arg::End(at) => self.ranges[*at].2,
             };
             self.b.ins().store(MemFlagsData::trusted(), value, table, (i * 8) as i32);
         }
@@ -155,6 +161,9 @@ impl Emitter<'_, '_> {
     }
 
     fn for_loop(&mut self, l: &For) -> Result<()> {
+        if let Some(&(_, begin, end)) = self.ranges.iter().find(|r| r.0 == l.var) {
+            return self.range_loop(l, begin, end);
+        }
         let size = l.extent.saturating_mul(count_stmts(&l.body));
         let unroll = l.kind == LoopKind::Unrolled && self.emitted.saturating_add(size) < UNROLL_LIMIT;
         if l.extent <= 1 || unroll {
@@ -170,9 +179,8 @@ impl Emitter<'_, '_> {
         self.do_while(l, zero, end)
     }
 
-    /// The segment's parallel loop, over the range that the caller asks for.
-    fn range_loop(&mut self, l: &For) -> Result<()> {
-        let (begin, end) = self.range;
+    /// A parallel loop of the segment, over the range that the caller asks for.
+    fn range_loop(&mut self, l: &For, begin: Value, end: Value) -> Result<()> {
         let (run, done) = (self.b.create_block(), self.b.create_block());
         let any = self.b.ins().icmp(IntCC::SignedLessThan, begin, end);
         self.b.ins().brif(any, run, &[], done, &[]);

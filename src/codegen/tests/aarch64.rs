@@ -65,7 +65,7 @@ fn epilogues_and_reductions_are_vector_code() {
     let y = buffer("y", &[pixels, channels], Role::Out);
     let sum = buffer("sum", &[channels], Role::Out);
     let mut b = NestBuilder::new(&mut p, "depthwise");
-    b.for_kind("p", pixels, Parallel, |b, i| {
+    b.for_kind("p", pixels, Parallel(None), |b, i| {
         let acc = b.temp("acc", DType::F32, &[channels]);
         b.for_kind("c", channels, Vector, |b, c| b.store(acc, [c], Expr::f32(0.0)));
         b.for_kind("k", 3, Unrolled, |b, k| {

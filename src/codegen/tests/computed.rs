@@ -147,8 +147,8 @@ fn into_local_buffers_of_every_kind() {
         for fill in fills {
             for used in [Use::Load, Use::LoadInLanes, Use::LoadRow, Use::Store, Use::Reduce] {
                 for place in [Place::Row, Place::Lane, Place::Nest] {
-                    for rows in [Serial, Parallel] {
-                        let shared = place == Place::Nest && rows == Parallel;
+                    for rows in [Serial, Parallel(None)] {
+                        let shared = place == Place::Nest && rows.is_parallel();
                         let nested = place == Place::Lane && matches!(fill, Fill::Loop(Vector));
                         if shared || nested {
                             continue;
@@ -171,7 +171,7 @@ fn that_are_computed_in_the_nest_themselves() {
     let y = buffer(&mut p, "y", &[ROWS], Role::Out);
     let z = buffer(&mut p, "z", &[ROWS, n], Role::Out);
     let mut b = NestBuilder::new(&mut p, "computed");
-    b.for_kind("o", ROWS, Parallel, |b, o| {
+    b.for_kind("o", ROWS, Parallel(None), |b, o| {
         let (t, at) = (b.temp("t", DType::F32, &[n]), b.temp("at", DType::I64, &[]));
         b.for_kind("i", n, Vector, |b, i| b.store(t, [i], Expr::load(x, [o, i]).relu()));
         b.store(at, nestjit_ir::SCALAR, Expr::load(ids, [o]));
@@ -204,7 +204,7 @@ fn into_buffers_with_halos_and_panels() {
             p.buf_mut(table).halo_fill = Scalar::F32(7.0);
         }
         let mut b = NestBuilder::new(&mut p, "rows");
-        b.for_kind("o", ROWS, Parallel, |b, o| {
+        b.for_kind("o", ROWS, Parallel(None), |b, o| {
             b.for_kind("v", WIDTH, Vector, |b, v| {
                 let row = Index::Value(Box::new(Expr::load(ids, [o])));
                 b.store(y, [o, v], Expr::load(table, [row, v.into()]) * Expr::f32(2.0));

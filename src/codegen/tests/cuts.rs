@@ -33,7 +33,7 @@ fn bits(p: &Program, target: &Target, given: &HashMap<BufId, Value>) -> Vec<(Buf
 
 /// Checks a program, and that its results are the same with parallel loops and with serial ones.
 fn check_cuts(build: impl Fn(LoopKind) -> Program) {
-    let (whole, cut) = (build(Serial), build(Parallel));
+    let (whole, cut) = (build(Serial), build(Parallel(None)));
     let given = inputs(&whole);
     for target in targets_and_without_fma() {
         check_with(&whole, &target, &given, 1e-4);
@@ -133,7 +133,7 @@ fn masks_that_statements_share_are_in_memory_wherever_the_nest_is_cut() {
         b.finish();
         p
     };
-    let (whole, cut) = (build(Role::Local, Serial), build(Role::Temp, Parallel));
+    let (whole, cut) = (build(Role::Local, Serial), build(Role::Temp, Parallel(None)));
     let given = inputs(&whole);
     for target in targets_and_without_fma() {
         assert_eq!(bits(&whole, &target, &given), bits(&cut, &target, &given), "{target:?}");

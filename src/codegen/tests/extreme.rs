@@ -89,7 +89,7 @@ fn random_program(seed: u64) -> Program {
     let kinds = [LoopKind::Serial, LoopKind::Unrolled, LoopKind::Vector, LoopKind::Vector];
     let (inner, along) = (c.of(&kinds), c.of(&kinds));
     let mut b = NestBuilder::new(&mut p, "extreme");
-    b.for_kind("n", extents[0], c.of(&[LoopKind::Serial, LoopKind::Parallel]), |b, n| {
+    b.for_kind("n", extents[0], c.of(&[LoopKind::Serial, LoopKind::Parallel(None)]), |b, n| {
         let row = b.temp("row", DType::F32, &[extents[1]]);
         b.for_kind("r", extents[1], inner, |b, r| {
             let value = load(&mut c, &readable, &[(n, extents[0]), (r, extents[1])]);

@@ -126,25 +126,39 @@ pub(in crate::codegen) fn compile_program(program: &Program, target: &Target) ->
     Ok(code)
 }
 
-/// Executes one nest, each parallel loop in parts of three iterations.
+/// The next rectangle of iterations after these, each side of up to three; `false` if there is none.
+fn next(ranges: &mut [[i64; 2]], extents: &[usize]) -> bool {
+    for (range, &extent) in ranges.iter_mut().zip(extents).rev() {
+        let extent = extent as i64;
+        *range = [range[1], extent.min(range[1] + 3)];
+        if range[0] < extent {
+            return true;
+        }
+        *range = [0, extent.min(3)];
+    }
+    false
+}
+
+/// Executes one nest, parallel loops in parts of three iterations.
 ///
 /// # Safety
 /// `pointers` must be what [`NestCode::params`] asks for.
 unsafe fn run_nest(nest: &NestCode, pointers: &[*mut u8]) -> Result<()> {
     let mut scratch = Memory::new(nest.scratch_bytes);
     for segment in &nest.segments {
-        let mut begin = 0;
-        while begin < segment.extent {
-            let end = if segment.parallel { segment.extent.min(begin + 3) } else { segment.extent };
+        let extents: Vec<usize> = segment.loops.iter().map(|l| l.extent).collect();
+        let mut ranges: Vec<[i64; 2]> = extents.iter().map(|&n| [0, n.min(3) as i64]).collect();
+        loop {
             // SAFETY: the caller's promise; `scratch` has the size asked for and is ours alone.
-            let status =
-                unsafe { (segment.entry)(pointers.as_ptr(), scratch.pointer(), begin as i64, end as i64) };
+            let status = unsafe { (segment.entry)(pointers.as_ptr(), scratch.pointer(), ranges.as_ptr()) };
             if status != 0 {
                 // SAFETY: a check that fails leaves its value at the start of the scratch memory.
                 let value = unsafe { scratch.pointer().cast::<i64>().read() };
                 return Err(nest.failure(status, value));
             }
-            begin = end;
+            if !next(&mut ranges, &extents) {
+                break;
+            }
         }
     }
     assert!(scratch.untouched_around(), "wrote outside the scratch memory");

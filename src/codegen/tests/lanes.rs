@@ -60,7 +60,7 @@ fn rows_are_gathered_by_indices_from_outside_the_lanes() {
     let bias = buffer(&mut p, "bias", &[n, width], Role::In);
     let y = buffer(&mut p, "y", &[n, width], Role::Out);
     let mut b = NestBuilder::new(&mut p, "embedding");
-    b.for_kind("i", n, Parallel, |b, i| {
+    b.for_kind("i", n, Parallel(None), |b, i| {
         b.for_kind("c", width, Vector, |b, c| {
             let row = Index::Value(Box::new(Expr::load(ids, [i])));
             let element = Expr::load(table, [Index::from(Affine::constant(1)), row, Index::from(c)]);

@@ -313,7 +313,7 @@ fn random_program(seed: u64) -> Program {
     g.width = width;
     let y = p.add_buffer(Buffer::new("y", DType::F32, &[rows, width], Role::Out));
     p.buf_mut(y).layout = layout(&mut g.c, 2);
-    let outer = g.c.of(&[LoopKind::Serial, LoopKind::Parallel, LoopKind::Unrolled]);
+    let outer = g.c.of(&[LoopKind::Serial, LoopKind::Parallel(None), LoopKind::Unrolled]);
     let mut b = NestBuilder::new(&mut p, "random");
     b.for_kind("n", rows, outer, |b, n| {
         let mut scope = Scope { vars: vec![n], scalars: Vec::new(), rows: Vec::new() };

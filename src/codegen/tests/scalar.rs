@@ -140,7 +140,7 @@ fn every_reduction_on_every_type() {
 
 #[test]
 fn matmul_with_every_loop_kind_and_locals() {
-    let kinds = [LoopKind::Serial, LoopKind::Parallel, LoopKind::Vector, LoopKind::Unrolled];
+    let kinds = [LoopKind::Serial, LoopKind::Parallel(None), LoopKind::Vector, LoopKind::Unrolled];
     for outer in kinds {
         for inner in kinds {
             let mut p = Program::default();
@@ -163,7 +163,7 @@ fn matmul_with_every_loop_kind_and_locals() {
             b.finish();
             let code = check(&p, 0.0);
             assert_eq!(code.nests()[0].segments.len(), 1);
-            assert_eq!(code.nests()[0].segments[0].parallel, outer == LoopKind::Parallel);
+            assert_eq!(code.nests()[0].segments[0].loops.is_empty(), !outer.is_parallel());
             // In vector loops, each lane may have its own row.
             let lanes = [outer, inner].contains(&LoopKind::Vector);
             assert!(lanes || code.nests()[0].scratch_bytes == 64);
@@ -181,16 +181,18 @@ fn parallel_loops_are_segments_unless_they_share_a_local() {
         let mut b = NestBuilder::new(&mut p, "segments");
         let t = if share { b.temp("t", DType::I64, &[10]) } else { y };
         b.store(s, SCALAR, Expr::i64(1));
-        b.for_kind("i", 10, LoopKind::Parallel, |b, i| b.store(t, [i], Expr::load(x, [i]) * Expr::i64(2)));
+        b.for_kind("i", 10, LoopKind::Parallel(None), |b, i| {
+            b.store(t, [i], Expr::load(x, [i]) * Expr::i64(2))
+        });
         b.for_("i", 10, |b, i| b.reduce(ReduceOp::Add, s, SCALAR, Expr::load(t, [i])));
         if share {
-            b.for_kind("i", 10, LoopKind::Parallel, |b, i| b.store(y, [i], Expr::load(t, [i])));
+            b.for_kind("i", 10, LoopKind::Parallel(None), |b, i| b.store(y, [i], Expr::load(t, [i])));
         }
         b.finish();
         let code = check(&p, 0.0);
-        let segments: Vec<(usize, bool)> =
-            code.nests()[0].segments.iter().map(|s| (s.extent, s.parallel)).collect();
-        assert_eq!(segments, if share { vec![(1, false)] } else { vec![(1, false), (10, true), (1, false)] });
+        let segments: Vec<Vec<usize>> =
+            code.nests()[0].segments.iter().map(|s| s.loops.iter().map(|l| l.extent).collect()).collect();
+        assert_eq!(segments, if share { vec![vec![]] } else { vec![vec![], vec![10], vec![]] });
     }
 }
 
@@ -289,7 +291,7 @@ fn index_values_zero_extents_and_rank_zero() {
     let s = buffer(&mut p, "s", DType::Bool, &[], Role::Out);
     let mut b = NestBuilder::new(&mut p, "index");
     b.for_all(&["i", "j"], &[3, 4], |b, v| b.store(y, [v[0], v[1]], Expr::index(v[0] * 10 - v[1] + 5)));
-    b.for_kind("i", 0, LoopKind::Parallel, |b, i| {
+    b.for_kind("i", 0, LoopKind::Parallel(None), |b, i| {
         b.for_("j", 4, |b, j| b.store(e, [i, j], Expr::f32(1.0)));
     });
     b.store(s, SCALAR, Expr::bool(true));

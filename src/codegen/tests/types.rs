@@ -381,7 +381,7 @@ fn elements_of_a_column_and_of_one_place() {
 #[test]
 fn types_meet_in_one_loop() {
     let width = 77;
-    for kind in [LoopKind::Serial, LoopKind::Parallel] {
+    for kind in [LoopKind::Serial, LoopKind::Parallel(None)] {
         let mut p = Program::default();
         let mask = buffer(&mut p, "mask", DType::Bool, &[width], Role::In);
         let q = buffer(&mut p, "q", DType::U8, &[4, width], Role::In);

@@ -37,7 +37,7 @@ fn elementwise(n: usize, width: usize, f: impl Fn(Expr) -> Expr) -> Program {
     let x = buffer(&mut p, "x", &[n], Role::In);
     let y = buffer(&mut p, "y", &[n], Role::Out);
     let mut b = NestBuilder::new(&mut p, "map");
-    b.for_kind("io", n / width, Parallel, |b, io| {
+    b.for_kind("io", n / width, Parallel(None), |b, io| {
         b.for_kind("ii", width, Vector, |b, ii| {
             let at = io * width as i64 + ii;
             b.store(y, [at.clone()], f(Expr::load(x, [at])));
@@ -196,7 +196,7 @@ pub(super) fn gemm_with(
             tile(b, rows, nr, Affine::constant((m - m % mr) as i64), m % mr);
         }
     };
-    b.for_kind("no", n / nr, Parallel, |b, no| columns(b, no * nr as i64, nr));
+    b.for_kind("no", n / nr, Parallel(None), |b, no| columns(b, no * nr as i64, nr));
     if !n.is_multiple_of(nr) {
         columns(&mut b, Affine::constant((n - n % nr) as i64), n % nr);
     }
@@ -259,7 +259,7 @@ fn rows_of_softmax_and_normalisation() {
         let x = buffer(&mut p, "x", &[5, n], Role::In);
         let y = buffer(&mut p, "y", &[5, n], Role::Out);
         let mut b = NestBuilder::new(&mut p, "softmax");
-        b.for_kind("r", 5, Parallel, |b, r| {
+        b.for_kind("r", 5, Parallel(None), |b, r| {
             let (max, sum) = (b.temp("max", DType::F32, &[]), b.temp("sum", DType::F32, &[]));
             let e = b.temp("e", DType::F32, &[n]);
             b.store(max, SCALAR, Expr::f32(f32::NEG_INFINITY));

@@ -146,10 +146,10 @@ pub(super) enum Arg {
     Scratch,
     /// An integer that the loops around the kernel determine.
     Int(Affine),
-    /// The start of the segment's range.
-    Begin,
-    /// The end of the segment's range.
-    End,
+    /// Where the segment's range of this one of its parallel loops begins.
+    Begin(usize),
+    /// Where it ends.
+    End(usize),
 }
 
 /// `args[base] + sum(coefficient * counter) + offset`, in bytes. Terms are sorted by counter.

@@ -98,8 +98,8 @@ impl Display for Kernel {
                 }
                 Arg::Scratch => writeln!(f, "scratch, {} bytes", self.scratch_bytes)?,
                 Arg::Int(value) => writeln!(f, "{}", Outer(value))?,
-                Arg::Begin => writeln!(f, "begin")?,
-                Arg::End => writeln!(f, "end")?,
+                Arg::Begin(at) => writeln!(f, "begin {at}")?,
+                Arg::End(at) => writeln!(f, "end {at}")?,
             }
         }
         block(f, self, &self.body, 1)

@@ -327,7 +327,7 @@ fn emitted(body: &[Stmt], lanes: usize) -> usize {
                 match l.kind {
                     LoopKind::Unrolled => inner * l.extent,
                     LoopKind::Vector => inner * l.extent.div_ceil(lanes),
-                    LoopKind::Serial | LoopKind::Parallel => inner + 2,
+                    LoopKind::Serial | LoopKind::Parallel(_) => inner + 2,
                 }
             }
             Stmt::Store(_) | Stmt::Reduce(_) => 1,

@@ -102,8 +102,8 @@ pub(in crate::codegen) struct Region<'a> {
     pub program: &'a Program,
     pub facts: &'a Facts<'a>,
     pub body: &'a [Stmt],
-    /// The loop of the segment's range, if the body is that loop.
-    pub range: Option<Var>,
+    /// The variables of the segment's parallel loops, which run over the ranges that the caller asks for.
+    pub ranges: &'a [Var],
     /// Locals that nothing outside the body accesses.
     pub private: &'a FastSet<BufId>,
 }
@@ -240,8 +240,8 @@ impl Selector<'_> {
     }
 
     fn for_loop(&mut self, l: &For) -> Result<()> {
-        if self.region.range == Some(l.var) {
-            let (begin, end) = (self.b.arg(Arg::Begin), self.b.arg(Arg::End));
+        if let Some(at) = self.region.ranges.iter().position(|var| *var == l.var) {
+            let (begin, end) = (self.b.arg(Arg::Begin(at)), self.b.arg(Arg::End(at)));
             return self.counted(l, Bound::Arg(begin), Bound::Arg(end));
         }
         if let Some(v) = self.in_blocks(l) {
@@ -258,7 +258,7 @@ impl Selector<'_> {
             l.kind == LoopKind::Vector && self.group.is_none() && !self.region.facts.inner_has_lanes(l);
         match l.kind {
             _ if lanes => self.vector_loop(l),
-            LoopKind::Serial | LoopKind::Parallel | LoopKind::Vector if l.extent > 1 => {
+            LoopKind::Serial | LoopKind::Parallel(_) | LoopKind::Vector if l.extent > 1 => {
                 self.counted(l, Bound::Const(0), Bound::Const(l.extent as i64))
             }
             _ => {

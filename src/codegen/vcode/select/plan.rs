@@ -45,19 +45,20 @@ impl Plan {
     }
 }
 
-/// Plans a segment of a nest: its statements, and the parallel loop that it consists of, if it is one.
+/// Plans a segment of a nest: its statements, and the parallel loops that it consists of, outermost first.
 pub(in crate::codegen) fn plan(
     program: &Program,
     extents: &Extents,
     nest: &[Stmt],
-    (body, parallel): (&[Stmt], Option<&For>),
+    (body, parallel): (&[Stmt], &[&For]),
     machine: Machine,
 ) -> Plan {
     let facts = Facts::new(program, extents, machine.lanes);
-    let mut planner = Planner { facts: &facts, machine, plan: Plan::default() };
+    let ranges: Vec<Var> = parallel.iter().map(|l| l.var).collect();
+    let mut planner = Planner { facts: &facts, machine, ranges: &ranges, plan: Plan::default() };
     let top = if has_vector_loop(nest) { Level::Vector } else { Level::Scalar };
-    match parallel {
-        Some(l) if l.extent == 0 => {}
+    match parallel.first() {
+        Some(_) if parallel.iter().any(|l| l.extent == 0) => {}
         Some(l) => {
             if !planner.try_region(body, &[], Some(l), top) {
                 planner.block(&l.body, Level::Inner);
@@ -93,6 +94,8 @@ impl Level {
 struct Planner<'a> {
     facts: &'a Facts<'a>,
     machine: Machine,
+    /// The variables of the segment's parallel loops.
+    ranges: &'a [Var],
     plan: Plan,
 }
 
@@ -118,7 +121,7 @@ impl Planner<'_> {
             .map(|s| match s {
                 Stmt::Temp(_) => true,
                 Stmt::Call(_) => false,
-                Stmt::For(l) => match self.select(std::slice::from_ref(s), &[], None) {
+                Stmt::For(l) => match self.select(std::slice::from_ref(s), &[]) {
                     Ok(_) => true,
                     Err(why) => {
                         if has_vector_loop(std::slice::from_ref(s)) {
@@ -127,7 +130,7 @@ impl Planner<'_> {
                         false
                     }
                 },
-                s => self.select(std::slice::from_ref(s), &[], None).is_ok(),
+                s => self.select(std::slice::from_ref(s), &[]).is_ok(),
             })
             .collect();
         let mut i = 0;
@@ -151,16 +154,17 @@ impl Planner<'_> {
     }
 
     /// Makes `body` a region if it can be selected; `after` is what follows in its block.
-    fn try_region(&mut self, body: &[Stmt], after: &[Stmt], range: Option<&For>, level: Level) -> bool {
+    /// The segment's loop is noted if it cannot.
+    fn try_region(&mut self, body: &[Stmt], after: &[Stmt], segment: Option<&For>, level: Level) -> bool {
         if !level.wants(body) {
             return false;
         }
         let Some(first) = body.first() else { return false };
-        let kernel = match self.select(body, after, range) {
+        let kernel = match self.select(body, after) {
             Ok(kernel) => kernel,
             Err(why) => {
-                if let Some(range) = range {
-                    self.plan.refusals.push(Refusal { var: range.var, why });
+                if let Some(l) = segment {
+                    self.plan.refusals.push(Refusal { var: l.var, why });
                 }
                 return false;
             }
@@ -176,13 +180,13 @@ impl Planner<'_> {
         true
     }
 
-    fn select(&self, body: &[Stmt], after: &[Stmt], range: Option<&For>) -> Result<Kernel, &'static str> {
+    fn select(&self, body: &[Stmt], after: &[Stmt]) -> Result<Kernel, &'static str> {
         let private = self.private(body, after);
         let region = Region {
             program: self.facts.program,
             facts: self.facts,
             body,
-            range: range.map(|l| l.var),
+            ranges: self.ranges,
             private: &private,
         };
         select(&region, self.machine).map_err(|stop| match stop {

@@ -49,7 +49,7 @@ impl Finder<'_> {
     fn for_loop(&mut self, l: &For, in_lanes: bool) {
         let has_lanes = l.kind == LoopKind::Vector && !in_lanes && !self.region.facts.inner_has_lanes(l);
         let counted = match l.kind {
-            _ if self.region.range == Some(l.var) => true,
+            _ if self.region.ranges.contains(&l.var) => true,
             _ if has_lanes => l.extent > MAX_CHUNKS * self.lanes,
             LoopKind::Unrolled => false,
             _ => l.extent > 1,

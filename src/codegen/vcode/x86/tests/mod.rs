@@ -131,8 +131,8 @@ impl Input {
     fn int_arg(&self, arg: &Arg) -> i64 {
         match arg {
             Arg::Int(_) => self.int,
-            Arg::Begin => self.range.0,
-            Arg::End => self.range.1,
+            Arg::Begin(_) => self.range.0,
+            Arg::End(_) => self.range.1,
             Arg::Pointer(..) | Arg::Element(..) | Arg::Scratch => panic!("not an integer"),
         }
     }

@@ -246,7 +246,7 @@ fn generate(seed: u64, tier: Tier, size: usize) -> (Kernel, Input) {
     let range = random.pick(&[(0, 3), (1, 2), (2, 5), (3, 3)]);
     let int = random.below(9) as i64 - 4;
     let mut args: Vec<Arg> = (0..BEGIN.0).map(pointer).collect();
-    args.extend([Arg::Begin, Arg::End, Arg::Int(Affine::constant(0))]);
+    args.extend([Arg::Begin(0), Arg::End(0), Arg::Int(Affine::constant(0))]);
     let written = (TYPES.len() as u32..BEGIN.0).map(nestjit_ir::BufId).collect();
     let kernel = Kernel { lanes: tier.lanes(), args, written, ..Kernel::default() };
     let mut g = Generator {

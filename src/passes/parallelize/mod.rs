@@ -1,9 +1,13 @@
-//! Parallelize: the outermost profitable independent loop of each statement of a nest runs on several threads.
+//! Parallelize: independent loops of each statement of a nest run on several threads, cut into parts: the outermost one
+//! that has enough iterations, or several together. How many parts follows from the work and the number of threads.
 //!
 //! Only which iterations run where is decided here; the arithmetic stays as it is, so that results do not
 //! depend on the number of threads.
 
+mod cut;
+
 use std::collections::BTreeSet;
+use std::fmt::Write;
 
 use nestjit_ir::visit::{declared_temps, walk_exprs, walk_stmts};
 use nestjit_ir::{BinOp, BufId, Expr, For, LoopKind, Nest, Program, Reduce, Role, Stmt};
@@ -14,9 +18,6 @@ use crate::error::Result;
 use crate::unit::{Remark, Unit};
 
 const NAME: &str = "Parallelize";
-
-/// The least work that a thread must get for waking it to pay, in nanoseconds.
-const WORK_PER_THREAD: f64 = 4_000.0;
 
 /// Marks parallel loops.
 ///
@@ -31,7 +32,7 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
         let mut reasons = BTreeSet::new();
         for stmt in &mut nest.body {
             match parallelize(stmt, ctx.threads, ctx.target.isa.f32_lanes()) {
-                Ok(extent) => marked.push(extent),
+                Ok(of_stmt) => marked.push(of_stmt),
                 Err(reason) => {
                     reasons.insert(reason);
                 }
@@ -47,28 +48,39 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
     Ok(changed)
 }
 
-/// Marks the best loop of one statement; otherwise says why not.
+/// Marks the loops of one statement that are to be cut; otherwise says why not.
 fn parallelize(stmt: &mut Stmt, threads: usize, lanes: usize) -> Choice {
     let Stmt::For(l) = stmt else { return Err("no-loop") };
     if threads < 2 {
         return Err("one-thread");
     }
-    if l.extent as f64 * nanoseconds(&l.body, lanes as f64) < WORK_PER_THREAD * threads as f64 {
+    let work = l.extent as f64 * nanoseconds(&l.body, lanes as f64);
+    let worth = cut::worth(work, threads);
+    if worth < 2 {
         return Err("small");
     }
     let empty = For { var: l.var, extent: 0, kind: LoopKind::Serial, body: Vec::new() };
     let (mut chain, body) = unchain(std::mem::replace(l, empty));
-    let result = choose(&chain, &body, threads);
-    if let Ok(at) = result {
-        let mut chosen = chain.remove(at);
-        chosen.kind = LoopKind::Parallel;
-        chain.insert(0, chosen);
+    let extents = independent_extents(&chain, &body, worth);
+    let cut = cut::choose(&extents, work, threads);
+    let result = match &cut {
+        Some(cut) => Ok(Marked {
+            extents: cut.loops.iter().map(|l| chain[l.0].extent).collect(),
+            parts: cut.parts(),
+            worth: cut.worth,
+        }),
+        None if extents.is_empty() => Err("dependence"),
+        None => Err("no-loop"),
+    };
+    for (to, (from, parts)) in cut.iter().flat_map(|cut| &cut.loops).enumerate() {
+        let mut chosen = chain.remove(*from);
+        chosen.kind = LoopKind::in_parts(*parts);
+        chain.insert(to, chosen);
     }
-    let extent = chain[0].extent;
     if let Some(s) = rechain(chain, body).pop() {
         *stmt = s;
     }
-    result.map(|_| extent)
+    result
 }
 
 /// About how long one execution takes on one core, in vector code.
@@ -87,41 +99,38 @@ fn nanoseconds(body: &[Stmt], lanes: f64) -> f64 {
         .sum()
 }
 
-/// The extent or position of the loop chosen, or the reason code why there is none.
-type Choice = std::result::Result<usize, &'static str>;
+/// What was marked in a statement.
+struct Marked {
+    extents: Vec<usize>,
+    parts: usize,
+    /// The threads that are worth waking for it.
+    worth: usize,
+}
 
-/// The position in the chain of the loop to run in parallel: the outermost that splits evenly enough, or else
-/// the one that splits best. Loops may only move outwards over independent ones.
-fn choose(chain: &[For], body: &[Stmt], threads: usize) -> Choice {
-    let mut best: Option<(f64, usize)> = None;
+/// What was marked, or the reason code why nothing was.
+type Choice = std::result::Result<Marked, &'static str>;
+
+/// The extents of the outermost loops whose iterations are independent: all of them can be exchanged and cut. After one
+/// that has enough iterations for the threads, no more are looked at.
+fn independent_extents(chain: &[For], body: &[Stmt], threads: usize) -> Vec<usize> {
+    let mut extents = Vec::new();
     for at in 0..chain.len() {
-        if chain[at].kind != LoopKind::Serial {
+        let inner = || rechain(chain[at + 1..].to_vec(), body.to_vec());
+        if chain[at].kind != LoopKind::Serial || !independent(&For { body: inner(), ..chain[at].clone() }) {
             break;
         }
-        let inner = rechain(chain[at + 1..].to_vec(), body.to_vec());
-        if !independent(&For { body: inner, ..chain[at].clone() }) {
-            break;
-        }
-        let extent = chain[at].extent;
-        let even = extent as f64 / (extent.div_ceil(threads) * threads) as f64;
-        if best.is_none_or(|b| even > b.0 + 0.05) {
-            best = Some((even, at));
-        }
-        if even > 0.9 {
+        extents.push(chain[at].extent);
+        if cut::is_even(chain[at].extent, threads) {
             break;
         }
     }
-    match best {
-        Some((even, at)) if chain[at].extent > 1 && even > 0.3 => Ok(at),
-        Some(_) => Err("uneven"),
-        None => Err("dependence"),
-    }
+    extents
 }
 
 /// Locals declared beside the loops of a nest are shared by the threads of a parallel loop, and by the statements
 /// before and after one, which are functions of their own. They become temporaries of the program.
 fn share_outer_locals(program: &mut Program, nest: &mut Nest) {
-    let parallel = |s: &Stmt| matches!(s, Stmt::For(For { kind: LoopKind::Parallel, .. }));
+    let parallel = |s: &Stmt| matches!(s, Stmt::For(l) if l.kind.is_parallel());
     let mut shared = BTreeSet::new();
     for (at, stmt) in nest.body.iter().enumerate() {
         let Stmt::Temp(local) = stmt else { continue };
@@ -150,15 +159,26 @@ fn uses(stmt: &Stmt, buf: BufId) -> bool {
     found && !declared_temps(body).contains(&buf)
 }
 
-fn remark(nest: &Nest, marked: &[usize], reasons: &BTreeSet<&'static str>) -> Remark {
+fn remark(nest: &Nest, marked: &[Marked], reasons: &BTreeSet<&'static str>) -> Remark {
     let (code, message) = match (marked, reasons.first()) {
         ([], Some(&"small")) => ("small", "serial: too little work to wake a thread".to_owned()),
         ([], Some(&"dependence")) => ("dependence", "serial: iterations depend on each other".to_owned()),
         ([], Some(&code)) => (code, "serial".to_owned()),
         ([], None) => ("no-loop", "serial: no loop".to_owned()),
-        (extents, _) => {
-            let extents: Vec<String> = extents.iter().map(ToString::to_string).collect();
-            ("parallel", format!("parallel loops of {} iterations", extents.join(", ")))
+        (marked, _) => {
+            let list =
+                |what: &dyn Fn(&Marked) -> String| marked.iter().map(what).collect::<Vec<_>>().join(", ");
+            let product =
+                |m: &Marked| m.extents.iter().map(ToString::to_string).collect::<Vec<_>>().join(" x ");
+            let mut message = format!(
+                "parallel loops of {} iterations, in {} parts",
+                list(&product),
+                list(&|m| m.parts.to_string())
+            );
+            if let Some(few) = marked.iter().find(|m| m.parts < m.worth) {
+                let _ = write!(message, "; there are no more for {} threads", few.worth);
+            }
+            ("parallel", message)
         }
     };
     Remark {
