@@ -236,7 +236,13 @@ fn collect(
                         loads.push(l.clone());
                     }
                 });
-                if !loads.is_empty() {
+                // Factors that are computed for each step have nothing that a tile could use again, and what they are computed
+                // from is no part of its cost.
+                let scalar = |l: &Load| {
+                    let buffer = program.buf(l.buf);
+                    buffer.role == Role::Local && buffer.shape.is_empty()
+                };
+                if !loads.iter().all(scalar) {
                     let sum = program.buf(r.buf).dtype;
                     let plain =
                         |a: &Expr, b: &Expr| matches!((a, b), (Expr::Load(a), Expr::Load(b)) if a != b);
