@@ -139,6 +139,19 @@ fn products(cases: &mut Cases) {
             m.op(Op::Recurrent { kind, hidden, direction, activations, clip: None }, &operands)
         });
     }
+    // The range of a state is that of all its sequences, whoever computes them.
+    cases.add("recurrent/quantized", |m| {
+        let (batch, hidden) = (13, 67);
+        let rows = 4 * hidden;
+        let (x, w, r) =
+            (m.x(&[7, batch, 33]), m.weight(&[33, rows]), m.byte_weight(DType::I8, &[1, rows, hidden]));
+        let x = m.g.matmul(x, w);
+        let scale = m.constant(&[1, rows], &vec![0.003f32; rows]);
+        let zero = m.constant(&[1, rows], &vec![0i32; rows]);
+        let activations = vec![Unary::Sigmoid, Unary::Tanh, Unary::Tanh];
+        let (direction, clip) = (Direction::Forward, None);
+        m.op(Op::DynamicQuantizeLstm { hidden, direction, activations, clip }, &[x, r, scale, zero])
+    });
 }
 
 fn reductions(cases: &mut Cases) {
@@ -274,7 +287,7 @@ fn convolutions_have_the_same_bits() {
 
 #[test]
 fn products_and_recurrent_layers_have_the_same_bits() {
-    check_all(products, 11);
+    check_all(products, 12);
 }
 
 #[test]

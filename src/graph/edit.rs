@@ -184,7 +184,7 @@ impl Op {
     pub fn output_count(&self) -> usize {
         match self {
             Op::Split { sizes, .. } => sizes.len(),
-            Op::Recurrent { kind: super::RecurrentKind::Lstm, .. } => 3,
+            Op::Recurrent { kind: super::RecurrentKind::Lstm, .. } | Op::DynamicQuantizeLstm { .. } => 3,
             Op::Recurrent { .. } => 2,
             _ => 1,
         }

@@ -393,4 +393,20 @@ pub enum Op {
         /// Bounds of the gates' arguments: `-clip ..= clip`.
         clip: Option<f64>,
     },
+    /// `x, r, scale, zero[, initial_h[, initial_c]] -> y, y_h, y_c`: an LSTM with a state in 8 bits. `x`,
+    /// `[T, B, D * 4*H]`, are the products with the input, biases included, of one direction after the other; `r`,
+    /// `[D, 4*H, H]`, is `i8`, `scale` and `zero`, `[D, 4*H]`, are `f32` and `i32`: a recurrent weight is
+    /// `(r - zero) * scale`. In each step of a direction the hidden states of all sequences are quantised to `u8` over
+    /// the range from the least to the largest of them, to which 0 belongs, and multiplied as integers. Gates, states
+    /// and results are those of [`Op::Recurrent`].
+    DynamicQuantizeLstm {
+        /// The extent `H`.
+        hidden: usize,
+        /// In which order the sequence is read.
+        direction: Direction,
+        /// Per direction `f, g, h`.
+        activations: Vec<Unary>,
+        /// Bounds of the gates' arguments: `-clip ..= clip`.
+        clip: Option<f64>,
+    },
 }

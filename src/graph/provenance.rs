@@ -208,6 +208,9 @@ fn kept(op: &Op, x: Option<&Value>) -> usize {
             }
             _ => 0,
         },
+        (Op::DynamicQuantizeLstm { .. }, Some(x)) if x.shape.first().is_some_and(|steps| *steps > 1) => {
+            x.shape.iter().product::<usize>() * x.dtype.size()
+        }
         _ => 0,
     }
 }

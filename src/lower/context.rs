@@ -309,10 +309,14 @@ impl<'l, 'g> Context<'l, 'g> {
 
     /// A constant `NODE.part` computed here.
     pub fn table(&mut self, part: &str, dtype: DType, shape: &[usize], values: &[f64]) -> Result<Array> {
-        let name = self.name(part);
-        let data = Tensor::from_f64(dtype, shape, values)?;
+        self.constant(part, Tensor::from_f64(dtype, shape, values)?)
+    }
+
+    /// A constant `NODE.part`.
+    pub fn constant(&mut self, part: &str, data: Tensor) -> Result<Array> {
+        let (name, dtype, shape) = (self.name(part), data.dtype(), data.shape().to_vec());
         let buf = self.lowering.add_const(&name, Arc::new(data))?;
-        Ok(Array::as_stored(buf, dtype, shape.to_vec()))
+        Ok(Array::as_stored(buf, dtype, shape))
     }
 
     /// Starts the nest of the node, or one of its steps (`NODE.part`).

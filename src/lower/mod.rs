@@ -8,6 +8,7 @@ mod activation;
 mod context;
 mod contraction;
 mod conv;
+mod dynamic_lstm;
 mod elementwise;
 mod halves;
 mod image;
@@ -23,7 +24,7 @@ mod softmax;
 mod window;
 
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Op};
+use crate::graph::{Graph, Op, RecurrentKind};
 use crate::unit::Unit;
 
 use context::{Context, Lowering};
@@ -101,6 +102,16 @@ fn node(cx: &mut Context<'_, '_>) -> Result<()> {
                 clip: *clip,
             };
             recurrent::recurrent(cx, &layer)
+        }
+        Op::DynamicQuantizeLstm { hidden, direction, activations, clip } => {
+            let layer = recurrent::Layer {
+                kind: RecurrentKind::Lstm,
+                hidden: *hidden,
+                direction: *direction,
+                activations,
+                clip: *clip,
+            };
+            recurrent::dynamic_quantize_lstm(cx, &layer)
         }
     }
 }

@@ -5,6 +5,7 @@ use nestjit_ir::{Affine, BufId, DType, Expr, NestBuilder, ReduceOp, Scalar, Var}
 
 use super::activation::{self, Names};
 use super::context::{Context, Loop, accumulate, loops};
+use super::dynamic_lstm;
 use super::elementwise::clipped;
 use super::operand::{Array, Operand};
 use crate::error::Result;
@@ -21,17 +22,39 @@ pub(super) struct Layer<'a> {
 
 pub(super) fn recurrent(cx: &mut Context<'_, '_>, layer: &Layer<'_>) -> Result<()> {
     let projected = project(cx, layer)?;
-    let cell = Cell::new(cx, layer, projected)?;
+    let weights = Weights::Floats { r: cx.array(2)?, bias: cx.optional(3)? };
+    let cell = Cell::new(cx, layer, projected, weights)?;
+    write(cx, layer, &cell);
+    Ok(())
+}
+
+/// An LSTM of products with the input whose recurrent products are of 8-bit integers.
+pub(super) fn dynamic_quantize_lstm(cx: &mut Context<'_, '_>, layer: &Layer<'_>) -> Result<()> {
+    let projected = cx.array(0)?;
+    let weights = Weights::Bytes(Box::new(dynamic_lstm::Weights::new(cx)?));
+    let cell = Cell::new(cx, layer, projected, weights)?;
+    write(cx, layer, &cell);
+    Ok(())
+}
+
+fn write(cx: &mut Context<'_, '_>, layer: &Layer<'_>, cell: &Cell) {
     let directions = layer.direction.count();
     let mut b = cx.nest("");
     for d in 0..directions {
         let reverse = layer.direction == Direction::Reverse || d == 1;
         let per_direction = layer.activations.len() / directions;
         let activations = &layer.activations[d * per_direction..(d + 1) * per_direction];
-        One { cell: &cell, d: d as i64, reverse, activations }.write(&mut b);
+        One { cell, d: d as i64, reverse, activations }.write(&mut b);
     }
     b.finish();
-    Ok(())
+}
+
+/// What multiplies the state.
+enum Weights {
+    /// `[D, rows, H]`, and the biases of both products.
+    Floats { r: Array, bias: Option<Operand> },
+    /// Integers of 8 bits; the products with the input are `[T, B, D * rows]` and have the biases.
+    Bytes(Box<dynamic_lstm::Weights>),
 }
 
 /// `NODE.x[d, t, b, m] = sum(x[t, b, k] * w[d, m, k]) + input bias[d, m]`, where `m` runs over the gates and,
@@ -74,8 +97,7 @@ struct Cell {
     clip: Option<f64>,
     /// The products with the input.
     projected: Array,
-    r: Array,
-    bias: Option<Operand>,
+    weights: Weights,
     initial_h: Option<Operand>,
     initial_c: Option<Operand>,
     y: Option<Array>,
@@ -95,19 +117,21 @@ struct LocalNames {
 }
 
 impl Cell {
-    fn new(cx: &mut Context<'_, '_>, layer: &Layer<'_>, projected: Array) -> Result<Cell> {
+    fn new(cx: &mut Context<'_, '_>, layer: &Layer<'_>, projected: Array, weights: Weights) -> Result<Cell> {
         let lstm = layer.kind == RecurrentKind::Lstm;
-        let r = cx.array(2)?;
+        let (steps, batch) = match weights {
+            Weights::Floats { .. } => (projected.shape[1], projected.shape[2]),
+            Weights::Bytes(_) => (projected.shape[0], projected.shape[1]),
+        };
         Ok(Cell {
             kind: layer.kind,
             hidden: layer.hidden,
-            batch: projected.shape[2],
-            steps: projected.shape[1],
+            batch,
+            steps,
             dtype: projected.dtype,
             clip: layer.clip,
             projected,
-            r,
-            bias: cx.optional(3)?,
+            weights,
             initial_h: cx.optional(4)?,
             initial_c: cx.optional(5)?,
             y: cx.result_if_used(0)?,
@@ -204,13 +228,25 @@ impl One<'_> {
         input: impl Fn(Var, &Affine) -> Option<Expr>,
     ) {
         let cell = self.cell;
+        let bytes = match &cell.weights {
+            Weights::Floats { .. } => None,
+            Weights::Bytes(weights) => Some(weights.quantize(b, from, [cell.batch, cell.hidden])),
+        };
         b.for_all(&["b", "m"], &[cell.batch, rows.len()], |b, v| {
             let (i, m) = (v[0], v[1] + rows.start as i64);
-            let k: [Loop; 1] = [("k".into(), cell.hidden)];
-            let mut sum = accumulate(b, &cell.local.acc, ReduceOp::Add, cell.dtype, &k, |k| {
-                Expr::load(from, [i, k[0]]) * cell.r.at([self.d.into(), m.clone(), k[0].into()])
-            });
-            if let Some(bias) = &cell.bias {
+            let mut sum = match (&cell.weights, &bytes) {
+                (Weights::Bytes(weights), Some(bytes)) => {
+                    weights.product(b, bytes, i, [self.d.into(), m.clone()])
+                }
+                (Weights::Floats { r, .. }, _) => {
+                    let k: [Loop; 1] = [("k".into(), cell.hidden)];
+                    accumulate(b, &cell.local.acc, ReduceOp::Add, cell.dtype, &k, |k| {
+                        Expr::load(from, [i, k[0]]) * r.at([self.d.into(), m.clone(), k[0].into()])
+                    })
+                }
+                (Weights::Bytes(_), None) => unreachable!("the state was quantised"),
+            };
+            if let Weights::Floats { bias: Some(bias), .. } = &cell.weights {
                 sum = sum + bias.at([self.d.into(), m.clone() + self.rows() as i64]);
             }
             if let Some(input) = input(i, &m) {
@@ -222,7 +258,11 @@ impl One<'_> {
 
     /// The product with the input of a gate's row.
     fn input(&self, step: &Affine, b: Var, row: &Affine) -> Expr {
-        self.cell.projected.at([self.d.into(), step.clone(), b.into(), row.clone()])
+        let x = &self.cell.projected;
+        match self.cell.weights {
+            Weights::Floats { .. } => x.at([self.d.into(), step.clone(), b.into(), row.clone()]),
+            Weights::Bytes(_) => x.at([step.clone(), b.into(), row.clone() + self.d * self.rows() as i64]),
+        }
     }
 
     /// Unit `j` of a gate, as a row.

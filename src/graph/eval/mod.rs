@@ -20,6 +20,7 @@ use crate::tensor::Tensor;
 
 mod array;
 mod contraction;
+mod dynamic_lstm;
 mod elementwise;
 mod movement;
 mod normalization;
@@ -236,6 +237,9 @@ fn compute(
         Op::Expand { shape } => one(movement::expand(inputs[0], shape)),
         Op::Recurrent { kind, hidden, direction, activations, clip } => {
             recurrent::recurrent(inputs, *kind, *hidden, *direction, activations, *clip)
+        }
+        Op::DynamicQuantizeLstm { hidden, direction, activations, clip } => {
+            dynamic_lstm::dynamic_quantize_lstm(inputs, *hidden, *direction, activations, *clip)
         }
     })
 }

@@ -70,6 +70,9 @@ pub fn infer(op: &Op, inputs: &[&Value]) -> Result<Outputs> {
         Op::Recurrent { kind, hidden, direction, activations, clip } => {
             recurrent::recurrent(*kind, *hidden, *direction, activations, *clip, inputs)
         }
+        Op::DynamicQuantizeLstm { hidden, direction, activations, clip } => {
+            recurrent::dynamic_quantize_lstm(*hidden, *direction, activations, *clip, inputs)
+        }
     }?;
     for (dtype, shape) in &outputs {
         checked_bytes(*dtype, shape)?;

@@ -448,3 +448,30 @@ fn recurrent_layers() {
     let operands = [x, weights[0], weights[1], weights[2], state, state];
     accepts(lstm, &operands, &[(F32, &[5, 1, 2, 4]), state, state]);
 }
+
+#[test]
+fn recurrent_layers_with_a_state_in_8_bits() {
+    let op = |hidden| Op::DynamicQuantizeLstm {
+        hidden,
+        direction: Direction::Bidirectional,
+        activations: [Unary::Sigmoid, Unary::Tanh, Unary::Tanh].repeat(2),
+        clip: None,
+    };
+    let (x, r): (Operand, Operand) = ((F32, &[5, 2, 32]), (I8, &[2, 16, 4]));
+    let (scale, zero, state): (Operand, Operand, Operand) =
+        ((F32, &[2, 16]), (I32, &[2, 16]), (F32, &[2, 2, 4]));
+    refuses(op(4), &[x, r, scale], Invalid, "takes 4 to 6 operands, but 3 were given");
+    let message = "i8 is needed, but 'b' u8[2, 16, 4] was given";
+    refuses(op(4), &[x, (U8, &[2, 16, 4]), scale, zero], Shape, message);
+    let message = "'a' f32[5, 2, 16] does not fit 2 times 16 columns of products";
+    refuses(op(4), &[(F32, &[5, 2, 16]), r, scale, zero], Shape, message);
+    let message = "the recurrent weight must be [2, 16, 4], but 'b' i8[2, 4, 16] was given";
+    refuses(op(4), &[x, (I8, &[2, 4, 16]), scale, zero], Shape, message);
+    let message = "the zero point of the recurrent weight must be [2, 16], but 'd' i32[2] was given";
+    refuses(op(4), &[x, r, scale, (I32, &[2])], Shape, message);
+    let message = "the initial cell must be [2, 2, 4], but 'f' f32[2, 4] was given";
+    refuses(op(4), &[x, r, scale, zero, state, (F32, &[2, 4])], Shape, message);
+    let message = "sums of 40000 products can leave 32 bits, which hold those of 33025 at most";
+    refuses(op(40000), &[x, r, scale, zero], Limit, message);
+    accepts(op(4), &[x, r, scale, zero, state], &[(F32, &[5, 2, 2, 4]), state, state]);
+}

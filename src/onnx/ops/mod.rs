@@ -13,6 +13,7 @@ mod attention;
 mod control;
 mod conv;
 mod dynamic;
+mod dynamic_lstm;
 mod einsum;
 mod elementwise;
 mod gather;

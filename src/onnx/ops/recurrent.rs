@@ -1,17 +1,20 @@
 //! Recurrent layers.
 
-use nestjit_ir::{CheckKind, DType};
+use nestjit_ir::CheckKind;
 
 use super::super::node::{NodeCx, extent, ints};
-use super::quantize::{dequantized, rounded_to_bytes};
-use super::unrolled::Layer;
+use super::dynamic_lstm::{DynamicWeights, rounded_sequence};
+use super::unrolled::{Layer, Weights};
 use super::{OpEntry, contrib, op};
 use crate::error::{Error, Result};
 use crate::graph::{Direction, Op, RecurrentKind, Unary, ValueId};
 use crate::tensor::Tensor;
 
 pub(super) const OPS: &[OpEntry] = &[
-    contrib("DynamicQuantizeLSTM", dynamic_quantize_lstm),
+    contrib("DynamicQuantizeLSTM", |cx| {
+        let (x, weights) = (cx.input(0)?, Weights::Bytes(DynamicWeights::read(cx)?));
+        layer_of(cx, RecurrentKind::Lstm, x, weights)
+    }),
     op("GRU", 7, |cx| {
         let linear_before_reset = cx.flag("linear_before_reset", false)?;
         layer(cx, RecurrentKind::Gru { linear_before_reset })
@@ -22,47 +25,16 @@ pub(super) const OPS: &[OpEntry] = &[
 ];
 
 fn layer(cx: &mut NodeCx<'_, '_>, kind: RecurrentKind) -> Result<Vec<ValueId>> {
-    let operands = [cx.input(0)?, cx.input(1)?, cx.input(2)?];
-    layer_of(cx, kind, operands)
-}
-
-/// An LSTM with weights of 8 bits, laid out `[D, I, 4 H]`, with scales and zero points per direction, `[D]`, or per
-/// column, `[D, 4 H]`. The sequence is rounded to 8 bits as ONNX Runtime does; the hidden state is not: there the
-/// rounding depends on how sequences are divided among threads.
-fn dynamic_quantize_lstm(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
-    let x = cx.input(0)?;
-    cx.expect_type(x, |dtype| dtype == DType::F32, "f32")?;
-    let mut weights = [cx.input(1)?, cx.input(2)?];
-    for (weight, at) in weights.iter_mut().zip([8, 10]) {
-        let (scale, zero) = (cx.input(at)?, cx.optional(at + 1));
-        cx.expect_type(*weight, |dtype| matches!(dtype, DType::I8 | DType::U8), "i8 or u8")?;
-        cx.expect_type(scale, |dtype| dtype == DType::F32, "f32")?;
-        let [directions, _, columns] = cx.shape(*weight)[..] else {
-            let shape = cx.shape(*weight);
-            return Err(Error::shape(format!("the weights must be of rank 3, not {shape:?}")));
-        };
-        let spread = |cx: &mut NodeCx<'_, '_>, parameter: ValueId| match cx.shape(parameter)[..] {
-            [d] if d == directions => cx.reshape(parameter, &[d, 1, 1]),
-            [d, n] if (d, n) == (directions, columns) => cx.reshape(parameter, &[d, 1, n]),
-            ref other => Err(Error::shape(format!(
-                "scales or zero points {other:?} for weights of {directions} directions and {columns} columns"
-            ))),
-        };
-        let scale = spread(cx, scale)?;
-        let zero = zero.map(|zero| spread(cx, zero)).transpose()?;
-        let floats = dequantized(cx, *weight, scale, zero)?;
-        *weight = cx.transpose(floats, &[0, 2, 1])?;
-    }
-    let x = rounded_to_bytes(cx, x)?;
-    let [w, r] = weights;
-    layer_of(cx, RecurrentKind::Lstm, [x, w, r])
+    let (x, weights) = (cx.input(0)?, Weights::Floats { w: cx.input(1)?, r: cx.input(2)? });
+    layer_of(cx, kind, x, weights)
 }
 
 /// A layer of the sequence and the weights; its other operands are the node's.
 fn layer_of(
     cx: &mut NodeCx<'_, '_>,
     kind: RecurrentKind,
-    [mut x, w, r]: [ValueId; 3],
+    mut x: ValueId,
+    weights: Weights,
 ) -> Result<Vec<ValueId>> {
     let lstm = kind == RecurrentKind::Lstm;
     let batch_first = cx.flag("layout", false)?;
@@ -81,8 +53,9 @@ fn layer_of(
     let [steps, batch, _] = cx.shape(x)[..] else {
         return Err(Error::shape(format!("the sequence must be of rank 3, not {:?}", cx.shape(x))));
     };
-    let [directions, _, hidden] = cx.shape(r)[..] else {
-        return Err(Error::shape(format!("the recurrent weight must be of rank 3, not {:?}", cx.shape(r))));
+    let [directions, _, hidden] = weights.recurrent_shape(cx)[..] else {
+        let shape = weights.recurrent_shape(cx);
+        return Err(Error::shape(format!("the recurrent weight must be of rank 3, not {shape:?}")));
     };
     let declared = cx.attributes.int("hidden_size")?;
     if let Some(declared) = declared
@@ -107,6 +80,9 @@ fn layer_of(
             }
         };
     }
+    if matches!(weights, Weights::Bytes(_)) {
+        x = rounded_sequence(cx, x, lengths)?;
+    }
     let peepholes = cx.optional(7).filter(|_| lstm);
     let state = |cx: &mut NodeCx<'_, '_>, index: usize| match cx.optional(index) {
         Some(state) if batch_first => cx.transpose(state, &[1, 0, 2]).map(Some),
@@ -115,42 +91,60 @@ fn layer_of(
     let initial_h = state(cx, 5)?;
     let initial_c = if lstm { state(cx, 6)? } else { None };
     let bias = cx.optional(3);
-    let mut results = if lengths.is_some() || peepholes.is_some() || input_forget {
-        let layer = Layer {
-            kind,
-            hidden,
-            direction,
-            activations,
-            clip,
-            input_forget,
-            x,
-            w,
-            r,
-            bias,
-            lengths,
-            initial_h,
-            initial_c,
-            peepholes,
-        };
-        layer.check(cx)?;
-        layer.import(cx)?
-    } else {
-        // Operands come in order: those before one that is given must be there.
-        let mut inputs = vec![x, w, r];
-        let bias_shape = [directions, 2 * kind.gates() * hidden];
-        let state_shape = [directions, batch, hidden];
-        let states = if lstm { vec![initial_h, initial_c] } else { vec![initial_h] };
-        let any_state = states.iter().any(Option::is_some);
-        let given = [(any_state || bias.is_some(), bias, &bias_shape[..])];
-        let states = states.into_iter().map(|state| (any_state, state, &state_shape[..]));
-        for (needed, operand, shape) in given.into_iter().chain(states) {
-            match operand {
-                Some(operand) => inputs.push(operand),
-                None if needed => inputs.push(zeros(cx, x, shape)?),
+    let layer = Layer {
+        kind,
+        hidden,
+        direction,
+        activations,
+        clip,
+        input_forget,
+        x,
+        weights,
+        bias,
+        lengths,
+        initial_h,
+        initial_c,
+        peepholes,
+    };
+    let unrolled = lengths.is_some() || peepholes.is_some() || input_forget;
+    // Operands come in order: those before one that is given must be there.
+    let state_shape = [directions, batch, hidden];
+    let states = if lstm { vec![initial_h, initial_c] } else { vec![initial_h] };
+    let any_state = states.iter().any(Option::is_some);
+    let states = |cx: &mut NodeCx<'_, '_>, inputs: &mut Vec<ValueId>| {
+        for state in states.iter().filter(|_| any_state) {
+            inputs.push(match state {
+                Some(state) => *state,
+                None => zeros(cx, x, &state_shape)?,
+            });
+        }
+        Ok::<_, Error>(())
+    };
+    let mut results = match &layer.weights {
+        _ if unrolled => {
+            layer.check(cx)?;
+            layer.import(cx)?
+        }
+        Weights::Floats { w, r } => {
+            let mut inputs = vec![x, *w, *r];
+            let bias_shape = [directions, 2 * kind.gates() * hidden];
+            match bias {
+                Some(bias) => inputs.push(bias),
+                None if any_state => inputs.push(zeros(cx, x, &bias_shape)?),
                 None => {}
             }
+            states(cx, &mut inputs)?;
+            let activations = layer.activations.clone();
+            cx.add_all(Op::Recurrent { kind, hidden, direction, activations, clip }, &inputs)?
         }
-        cx.add_all(Op::Recurrent { kind, hidden, direction, activations, clip }, &inputs)?
+        Weights::Bytes(weights) => {
+            layer.check(cx)?;
+            let mut inputs = vec![layer.projected(cx)?];
+            inputs.extend(weights.recurrent(cx)?);
+            states(cx, &mut inputs)?;
+            let activations = layer.activations.clone();
+            cx.add_all(Op::DynamicQuantizeLstm { hidden, direction, activations, clip }, &inputs)?
+        }
     };
     // `[T, D, B, H]` as ONNX has it; batch-first it is `[B, T, D, H]`, and states `[B, D, H]`.
     if batch_first {

@@ -5,6 +5,8 @@ use nestjit_ir::DType;
 
 use super::super::limit;
 use super::super::node::NodeCx;
+use super::dynamic_lstm::DynamicWeights;
+use super::quantize::rounded_to_bytes;
 use crate::error::{Error, Result};
 use crate::graph::{Binary, Direction, Op, RecurrentKind, Unary, ValueId};
 
@@ -21,8 +23,7 @@ pub(super) struct Layer {
     /// Whether the forget gate is one minus the input gate.
     pub input_forget: bool,
     pub x: ValueId,
-    pub w: ValueId,
-    pub r: ValueId,
+    pub weights: Weights,
     pub bias: Option<ValueId>,
     pub lengths: Option<ValueId>,
     pub initial_h: Option<ValueId>,
@@ -30,8 +31,26 @@ pub(super) struct Layer {
     pub peepholes: Option<ValueId>,
 }
 
+/// What multiplies the sequence and the state.
+pub(super) enum Weights {
+    /// `w [D, G * H, I]` and `r [D, G * H, H]`.
+    Floats { w: ValueId, r: ValueId },
+    /// Integers of 8 bits, under which the state is quantised in each step, and the sequence has been.
+    Bytes(DynamicWeights),
+}
+
+impl Weights {
+    /// The shape of the recurrent weights, as floats have it if the rank is 3.
+    pub fn recurrent_shape(&self, cx: &NodeCx<'_, '_>) -> Vec<usize> {
+        match self {
+            Weights::Floats { r, .. } => cx.shape(*r),
+            Weights::Bytes(weights) => weights.shapes(cx)[1].to_vec(),
+        }
+    }
+}
+
 /// What one direction works with; matrices are transposed, biases rows.
-struct Weights {
+struct Part {
     /// `x W + b` of all steps: `[T, B, G * H]`.
     projected: ValueId,
     r: ValueId,
@@ -49,19 +68,20 @@ impl Layer {
         let rows = self.kind.gates() * n;
         let x = cx.shape(self.x);
         let states = [self.initial_h, self.initial_c].map(|state| (state, vec![d, x[1], n]));
-        let weights = [
-            (Some(self.w), vec![d, rows, x[2]]),
-            (Some(self.r), vec![d, rows, n]),
-            (self.bias, vec![d, 2 * rows]),
-            (self.peepholes, vec![d, 3 * n]),
-        ];
-        for (operand, expected) in weights.into_iter().chain(states) {
-            if let Some(operand) = operand
-                && cx.shape(operand) != expected
+        let weights = match &self.weights {
+            Weights::Floats { w, r } => [cx.shape(*w), cx.shape(*r)],
+            Weights::Bytes(weights) => weights.shapes(cx).map(Vec::from),
+        };
+        let weights = weights.map(Some).into_iter().zip([vec![d, rows, x[2]], vec![d, rows, n]]);
+        let others = [(self.bias, vec![d, 2 * rows]), (self.peepholes, vec![d, 3 * n])];
+        let others =
+            others.into_iter().chain(states).map(|(operand, shape)| (operand.map(|id| cx.shape(id)), shape));
+        for (given, expected) in weights.chain(others) {
+            if let Some(given) = given
+                && given != expected
             {
                 return Err(Error::shape(format!(
-                    "an operand of shape {:?} was given where {expected:?} is needed",
-                    cx.shape(operand)
+                    "an operand of shape {given:?} was given where {expected:?} is needed"
                 )));
             }
         }
@@ -87,18 +107,20 @@ impl Layer {
         let directions = self.direction.count();
         let (mut ys, mut hs, mut cs) = (Vec::new(), Vec::new(), Vec::new());
         for d in 0..directions {
-            let weights = self.weights(cx, d)?;
+            let weights = self.direction_part(cx, d)?;
             let reverse = self.direction == Direction::Reverse || d == 1;
             let mut h = self.state(cx, self.initial_h, d, batch)?;
             let mut c = self.state(cx, self.initial_c, d, batch)?;
             let zero = cx.scalar_like(self.x, 0.0);
             let mut y = vec![zero; steps];
+            // What the next step quantises: sequences that have ended are zeros there, those that are yet to begin are not.
+            let mut shown = h;
             for i in 0..steps {
                 let t = if reverse { steps - 1 - i } else { i };
                 let x = cx.narrow(weights.projected, 0, t, 1)?;
                 let shape = cx.shape(x);
                 let x = cx.reshape(x, &shape[1..])?;
-                let (new_h, new_c) = self.step(cx, &weights, x, h, c)?;
+                let (new_h, new_c) = self.step(cx, &weights, x, [h, shown], c)?;
                 (h, c, y[t]) = match self.lengths {
                     None => (new_h, new_c, new_h),
                     // A sequence that has ended keeps its state and yields zeros.
@@ -112,6 +134,7 @@ impl Layer {
                         )
                     }
                 };
+                shown = if reverse { h } else { y[t] };
             }
             let mut rows = Vec::with_capacity(steps);
             for y in y {
@@ -154,13 +177,30 @@ impl Layer {
         }
     }
 
-    fn weights(&self, cx: &mut NodeCx<'_, '_>, d: usize) -> Result<Weights> {
+    /// The products of all directions with the input, one direction after the other: `[T, B, D * G * H]`, biases included.
+    pub fn projected(&self, cx: &mut NodeCx<'_, '_>) -> Result<ValueId> {
+        let directions = 0..self.direction.count();
+        let parts: Vec<ValueId> =
+            directions.map(|d| Ok(self.direction_part(cx, d)?.projected)).collect::<Result<_>>()?;
+        match parts[..] {
+            [one] => Ok(one),
+            _ => cx.concat(&parts, 2),
+        }
+    }
+
+    fn direction_part(&self, cx: &mut NodeCx<'_, '_>, d: usize) -> Result<Part> {
         let gates = self.kind.gates();
         let rows = gates * self.hidden;
-        let w = self.part(cx, self.w, d)?;
-        let w = cx.transpose(w, &[1, 0])?;
-        let r = self.part(cx, self.r, d)?;
-        let r = cx.transpose(r, &[1, 0])?;
+        let [w, r] = match &self.weights {
+            Weights::Floats { w, r } => {
+                let transposed = |cx: &mut NodeCx<'_, '_>, weight| {
+                    let part = self.part(cx, weight, d)?;
+                    cx.transpose(part, &[1, 0])
+                };
+                [transposed(cx, *w)?, transposed(cx, *r)?]
+            }
+            Weights::Bytes(weights) => weights.matrices(cx, d)?,
+        };
         let mut projected = cx.add(Op::MatMul, &[self.x, w])?;
         let mut hidden_bias = None;
         if let Some(bias) = self.bias {
@@ -187,7 +227,7 @@ impl Layer {
         };
         let count = self.activations.len() / self.direction.count();
         let activations = self.activations[d * count..(d + 1) * count].to_vec();
-        Ok(Weights { projected, r, hidden_bias, peepholes, activations })
+        Ok(Part { projected, r, hidden_bias, peepholes, activations })
     }
 
     /// An activation of an argument, which is clipped if that is asked for.
@@ -199,13 +239,14 @@ impl Layer {
         cx.unary(activation, x)
     }
 
-    /// The next state: hidden and cell. `x [B, G * H]` is the step's input, projected.
+    /// The next state: hidden and cell. `x [B, G * H]` is the step's input, projected; `shown` is the state that an
+    /// LSTM with weights of 8 bits quantises.
     fn step(
         &self,
         cx: &mut NodeCx<'_, '_>,
-        weights: &Weights,
+        weights: &Part,
         x: ValueId,
-        h: ValueId,
+        [h, shown]: [ValueId; 2],
         c: ValueId,
     ) -> Result<(ValueId, ValueId)> {
         let n = self.hidden;
@@ -218,7 +259,11 @@ impl Layer {
                 Ok((self.activate(cx, act[0], sum)?, c))
             }
             RecurrentKind::Lstm => {
-                let hr = cx.add(Op::MatMul, &[h, weights.r])?;
+                let seen = match self.weights {
+                    Weights::Floats { .. } => h,
+                    Weights::Bytes(_) => rounded_to_bytes(cx, shown)?,
+                };
+                let hr = cx.add(Op::MatMul, &[seen, weights.r])?;
                 let sum = cx.binary(Binary::Add, x, hr)?;
                 let peep =
                     |cx: &mut NodeCx<'_, '_>, gate: ValueId, i: usize, c: ValueId| match weights.peepholes {

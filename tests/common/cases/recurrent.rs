@@ -73,6 +73,7 @@ impl Layer {
 }
 
 pub fn add(cases: &mut Cases) {
+    quantized(cases);
     let kinds = [
         ("rnn", RecurrentKind::Rnn),
         ("lstm", RecurrentKind::Lstm),
@@ -127,4 +128,71 @@ pub fn add(cases: &mut Cases) {
             Layer { activations: both, ..mixed }.build(m)
         });
     }
+}
+
+/// An LSTM with a state in 8 bits.
+#[derive(Clone)]
+struct Quantized {
+    direction: Direction,
+    steps: usize,
+    batch: usize,
+    hidden: usize,
+    /// How many of initial state and initial cell are given.
+    states: usize,
+    clip: Option<f64>,
+    /// Whether weights are constants, not inputs.
+    constant: bool,
+    /// The zero point of all weights.
+    zero: i32,
+}
+
+impl Quantized {
+    fn build(&self, m: &mut Maker) -> Vec<ValueId> {
+        let (d, rows) = (self.direction.count(), 4 * self.hidden);
+        let x = m.x(&[self.steps, self.batch, d * rows]);
+        let shape = [d, rows, self.hidden];
+        let r = if self.constant { m.byte_weight(DType::I8, &shape) } else { m.bytes(DType::I8, &shape) };
+        let scales: Vec<f32> = (0..d * rows).map(|i| 0.002 + 0.0005 * (i % 5) as f32).collect();
+        let scale = m.constant(&[d, rows], &scales);
+        let zero = match self.constant {
+            true => m.constant(&[d, rows], &vec![self.zero; d * rows]),
+            false => m.input(DType::I32, &[d, rows]),
+        };
+        let mut operands = vec![x, r, scale, zero];
+        for _ in 0..self.states {
+            operands.push(m.input(DType::F32, &[d, self.batch, self.hidden]));
+        }
+        let activations = [Unary::Sigmoid, Unary::Tanh, Unary::Tanh].repeat(d);
+        let (hidden, direction, clip) = (self.hidden, self.direction, self.clip);
+        m.op(Op::DynamicQuantizeLstm { hidden, direction, activations, clip }, &operands)
+    }
+}
+
+fn quantized(cases: &mut Cases) {
+    let base = Quantized {
+        direction: Direction::Forward,
+        steps: 4,
+        batch: 3,
+        hidden: 6,
+        states: 0,
+        clip: None,
+        constant: true,
+        zero: 0,
+    };
+    let variants = [
+        ("forward", base.clone()),
+        ("reverse", Quantized { direction: Direction::Reverse, states: 1, ..base.clone() }),
+        ("bidirectional", Quantized { direction: Direction::Bidirectional, states: 2, ..base.clone() }),
+        ("zero_points", Quantized { zero: -5, states: 2, ..base.clone() }),
+        ("clip", Quantized { clip: Some(0.5), ..base.clone() }),
+        ("one_sample", Quantized { batch: 1, hidden: 16, ..base.clone() }),
+        ("ragged", Quantized { batch: 5, hidden: 37, ..base.clone() }),
+        ("no_steps", Quantized { steps: 0, states: 2, ..base.clone() }),
+        ("no_samples", Quantized { batch: 0, ..base.clone() }),
+        ("weights_are_inputs", Quantized { constant: false, ..base.clone() }),
+    ];
+    for (variant, layer) in variants {
+        cases.add(format!("dynamic_lstm/{variant}"), |m| layer.build(m));
+    }
+    cases.add("dynamic_lstm/only_last_state", |m| vec![base.build(m)[1]]);
 }
