@@ -1,12 +1,15 @@
 //! Moves what does not change out of innermost loops: constants, loads and arithmetic on them.
 //!
 //! Only out of innermost loops, and only as much as fits beside the loop's own registers; further out it
-//! would keep registers busy across inner loops.
+//! would keep registers busy across inner loops. What is loaded as it is can become a memory operand where it does not fit
+//! after all; what is converted on the way would be converted for each use, so that there has to be room for it beside all
+//! that an iteration converts.
 
 use nestjit_ir::BufId;
 
 use super::tiles::TileInst;
 use super::{Bound, Counter, Inst, Reg};
+use crate::codegen::hash::FastMap;
 
 /// Hoists in every innermost loop of a block that uses registers with numbers below `count`, for a machine with this
 /// many vector registers.
@@ -71,8 +74,11 @@ impl Hoister {
         self.survey(body);
         // A few registers are for what an iteration computes.
         let mut room = self.registers.saturating_sub(4).saturating_sub(self.variables);
+        let same = body.iter().filter(|inst| self.is_invariant(inst, counter, runs)).count();
+        let conversions_fit = same + self.converted(body, counter, runs) <= room;
         let invariant = body.extract_if(.., |inst| {
-            let moves = room > 0 && self.is_invariant(inst, counter, runs);
+            let fits = room > 0 && (conversions_fit || !is_converted(inst));
+            let moves = fits && self.is_invariant(inst, counter, runs);
             if moves && let Some(dst) = inst.dst() {
                 room -= 1;
                 self.marks[dst.0 as usize].assigned = false;
@@ -86,6 +92,35 @@ impl Hoister {
         self.variables = 0;
         self.written.clear();
         invariant
+    }
+
+    /// How many values that are converted when they are loaded an iteration has at once, those aside that are the same in
+    /// every iteration.
+    fn converted(&self, body: &[Inst], counter: Counter, runs: bool) -> usize {
+        let mut intervals: FastMap<Reg, (usize, usize)> = FastMap::default();
+        for (at, inst) in body.iter().enumerate() {
+            each_use(inst, &mut |reg| {
+                if let Some((_, last)) = intervals.get_mut(&reg) {
+                    *last = at;
+                }
+            });
+            if let Some(dst) = inst.dst()
+                && is_converted(inst)
+                && !self.is_invariant(inst, counter, runs)
+            {
+                intervals.insert(dst, (at, at));
+            }
+        }
+        let mut ends: Vec<(usize, bool)> =
+            intervals.values().flat_map(|(first, last)| [(*first, true), (*last, false)]).collect();
+        // A value that is used for the last time makes room for the one that is loaded next.
+        ends.sort_unstable();
+        let (mut now, mut most) = (0usize, 0);
+        for (_, begins) in ends {
+            now = if begins { now + 1 } else { now.saturating_sub(1) };
+            most = most.max(now);
+        }
+        most
     }
 
     /// Whether an instruction does the same in every iteration of the loop.
@@ -141,6 +176,19 @@ impl Hoister {
     }
 }
 
+/// Whether an instruction loads elements that are not in memory as they are in registers.
+fn is_converted(inst: &Inst) -> bool {
+    matches!(inst, Inst::Load { from, .. } if !from.ty.is_plain())
+}
+
+/// The registers that an instruction and its inner ones read.
+fn each_use(inst: &Inst, take: &mut impl FnMut(Reg)) {
+    inst.each_operand(&mut *take);
+    if let Inst::Loop { body, .. } | Inst::IfAny { body, .. } = inst {
+        body.iter().for_each(|inner| each_use(inner, take));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,5 +224,31 @@ mod tests {
         hoist(&mut hoisted, 4, 16);
         assert_eq!(hoisted[..1], inner_body[..1]);
         assert_eq!(hoisted.len(), 2);
+    }
+
+    #[test]
+    fn what_is_converted_moves_only_where_all_conversions_fit() {
+        let counter = Counter(0);
+        // A weight that is the same in every iteration, and four elements that are all needed to the end.
+        let kernel = |ty: MemType| {
+            let load = |dst: u32, terms: &[(Counter, i64)]| {
+                let address = Address { base: ArgId(0), terms: terms.into(), offset: i64::from(dst) };
+                let from = Access { address, stride: ty.bytes(), ty, lanes: 4, buf: BufId(0) };
+                Inst::Load { dst: Reg(dst), from }
+            };
+            let fma = |b: u32| Inst::Fma { dst: Reg(5), a: Reg(0), b: Reg(b), c: Reg(5) };
+            let mut body = vec![load(0, &[])];
+            body.extend((1..5).map(|dst| load(dst, &[(counter, 4)])));
+            body.extend((1..5).map(fma));
+            vec![Inst::Loop { counter, begin: Bound::Const(0), end: Bound::Const(4), body }]
+        };
+        let moved = |ty: MemType, registers: usize| {
+            let mut body = kernel(ty);
+            hoist(&mut body, 6, registers);
+            body.len() > 1
+        };
+        // Four registers are for what an iteration computes, one is the sum's.
+        assert!(moved(MemType::U8, 10) && !moved(MemType::U8, 9));
+        assert!(moved(MemType::F32, 6) && !moved(MemType::F32, 5));
     }
 }

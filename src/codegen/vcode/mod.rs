@@ -119,6 +119,15 @@ impl MemType {
         }
     }
 
+    /// Whether elements are in memory as they are in registers.
+    pub fn is_plain(self) -> bool {
+        match self {
+            MemType::F32 | MemType::F64 | MemType::I32 | MemType::I64 => true,
+            MemType::I8 | MemType::U8 | MemType::I16 | MemType::U16 | MemType::Bool => false,
+            MemType::F16 | MemType::BF16 => false,
+        }
+    }
+
     /// The class of a register that it is loaded into.
     pub fn class(self) -> Class {
         match self {

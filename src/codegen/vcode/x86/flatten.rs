@@ -5,7 +5,7 @@
 use nestjit_ir::BufId;
 
 use super::Tier;
-use super::needs::{commutes, is_plain, is_strided, is_whole, needs};
+use super::needs::{commutes, is_strided, is_whole, needs};
 use crate::codegen::vcode::tiles::TileInst;
 use crate::codegen::vcode::{
     Access, Arg, BinaryOp, Bound, Class, Cmp, Counter, Inst, Kernel, Operands, Reg, UnaryOp,
@@ -210,7 +210,7 @@ impl<'k> Flat<'k> {
             };
             match inst {
                 Inst::Load { from, .. } => {
-                    let broadcast = from.stride == 0 && is_plain(from.ty) && tier.is_512();
+                    let broadcast = from.stride == 0 && from.ty.is_plain() && tier.is_512();
                     if let Some(dst) = dst
                         && (is_whole(from, self.kernel.lanes) || broadcast)
                         && (counts[dst.0 as usize].defs, counts[dst.0 as usize].uses) == (1, 1)

@@ -5,7 +5,7 @@ use iced_x86::{Code, Instruction, MemoryOperand};
 use super::assembler::{Jump, Label, Operand, Place};
 use super::codes::{self, mask, xmm, ymm};
 use super::emit::{Emitter, SCRATCH, SCRATCH_2, SCRATCH_LOW};
-use super::needs::{by_lane, existing_lanes, is_plain, lane_by_lane};
+use super::needs::{by_lane, existing_lanes, lane_by_lane};
 use crate::codegen::vcode::{Access, Class, Guard, MemType};
 
 /// Lane positions are compared in 32 bits. Values are cut to this magnitude before: the same condition
@@ -91,7 +91,7 @@ impl Emitter<'_, '_> {
             self.asm.op(Code::VEX_Kmovw_r32_kr, &[SCRATCH_LOW.into(), k.into()]);
             return self.load_by_bits(to, from, done);
         }
-        if from.stride == 0 && !is_plain(from.ty) {
+        if from.stride == 0 && !from.ty.is_plain() {
             // Not read by an instruction that takes a mask.
             self.asm.op(Code::VEX_Kortestw_kr_kr, &[k.into(), k.into()]);
             self.asm.jump(Jump::Zero, done);

@@ -29,16 +29,7 @@ fn class_lanes(class: Class, lanes: usize) -> usize {
 
 /// Whether an access is the content of a whole register as it is.
 pub(super) fn is_whole(access: &Access, lanes: usize) -> bool {
-    access.is_contiguous() && is_plain(access.ty) && access.lanes == class_lanes(access.ty.class(), lanes)
-}
-
-/// Whether elements are in memory as they are in registers.
-pub(super) fn is_plain(ty: MemType) -> bool {
-    match ty {
-        MemType::F32 | MemType::F64 | MemType::I32 | MemType::I64 => true,
-        MemType::I8 | MemType::U8 | MemType::I16 | MemType::U16 | MemType::Bool => false,
-        MemType::F16 | MemType::BF16 => false,
-    }
+    access.is_contiguous() && access.ty.is_plain() && access.lanes == class_lanes(access.ty.class(), lanes)
 }
 
 /// Whether the elements of an access are neither one nor adjacent.
@@ -177,7 +168,7 @@ pub(super) fn working_bytes(flat: &Flat<'_>, tier: Tier) -> usize {
 
 /// Whether a load of which some lanes may not exist is done one by one.
 pub(super) fn lane_by_lane(from: &Access, tier: Tier) -> bool {
-    from.stride != 0 && (is_strided(from) || (!tier.is_512() && !is_plain(from.ty)))
+    from.stride != 0 && (is_strided(from) || (!tier.is_512() && !from.ty.is_plain()))
 }
 
 /// How many lanes the masks have that instructions need, the most important first.
