@@ -173,6 +173,15 @@ fn what_is_no_function_of_one_byte_or_is_little_work_stays() {
         vec![quantise(b, v, 1.0 / 255.0, 0.0, DType::U8)]
     });
     check(&moved, 0);
+    // A number with more dimensions than the bytes gives the result more dimensions.
+    let higher = graph(DType::U8, |b, x| {
+        let v = dequantise(b, x, 0.05, 128.0);
+        let factor = b.constant("factor", Tensor::new(&[1; 4], &[1.5f32]).expect("a number"));
+        let v = b.mul(v, factor);
+        let v = b.sigmoid(v);
+        vec![quantise(b, v, 1.0 / 255.0, 0.0, DType::U8)]
+    });
+    check(&higher, 0);
 }
 
 #[test]

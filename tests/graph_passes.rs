@@ -273,6 +273,19 @@ fn chains_of_movements_become_one() {
 }
 
 #[test]
+fn transposes_become_one_in_their_order() {
+    // Neither is the other's inverse, and they do not commute.
+    let mut b = GraphBuilder::new("transposes");
+    let x = b.input("x", DType::F32, &[2, 3, 4]);
+    let first = b.transpose(x, &[1, 2, 0]);
+    let y = b.transpose(first, &[1, 0, 2]);
+    b.output("y", y);
+    let (graph, _) = after(&["Simplify"], &b.build().unwrap());
+    assert_eq!(graph.nodes.len(), 1);
+    assert_eq!(graph.nodes[0].op, Op::Transpose { perm: vec![2, 1, 0] });
+}
+
+#[test]
 fn outputs_keep_their_names_and_values() {
     let mut b = GraphBuilder::new("g");
     let x = b.input("x", DType::F32, &[2, 3]);

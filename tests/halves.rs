@@ -145,6 +145,12 @@ const CASES: &[Case] = &[
         let y = m.b.mul(y, s);
         vec![m.dense(y, 9)]
     }),
+    ("a part of an activation that others read", &[&[13, 37]], |m, x| {
+        let s = m.b.sigmoid(x[0]);
+        let y = m.b.mul(x[0], s);
+        let z = m.b.exp(s);
+        vec![y, z]
+    }),
     ("attention", &[&[2, 18, 24]], |m, x| {
         let heads = |m: &mut Maker| {
             let y = m.dense(x[0], 24);
@@ -266,6 +272,38 @@ fn special_values_pass_contractions() {
                     assert!(*f == e || (f.is_nan() && e.is_nan()), "{half}, {configuration:?}: {f}, {e}");
                 }
             }
+        }
+    }
+}
+
+/// Products subtract numbers from what they are rounded to: not zero if anything keeps more digits than a half has.
+#[test]
+fn what_lies_in_memory_as_f32_is_rounded() {
+    for half in HALVES {
+        let step = step(half) as f32;
+        let tenth = to_f64(&tensor(half, &[], &[0.1]))[0] as f32;
+        let mut m = Maker::new(half);
+        let (x, f) = (m.b.input("x", half, &[1, 2]), m.b.input("f", half, &[1, 2]));
+        let z = m.b.input("z", half, &[1, 2]);
+        let difference = |m: &mut Maker, name: &str, x: ValueId, factor: f32| {
+            let weights: Vec<f32> = [factor, -1.0].iter().flat_map(|v| [*v; 16]).collect();
+            let w = m.b.constant(&format!("{name}.w"), tensor(half, &[2, 16], &weights));
+            let y = m.b.matmul(x, w);
+            m.b.output(name, y);
+        };
+        let product = m.b.mul(x, f);
+        difference(&mut m, "product", product, 1.0);
+        let clipped = m.b.clip(z, Some(0.1), Some(0.7));
+        difference(&mut m, "clipped", clipped, 2.0);
+        let graph = m.b.build().unwrap();
+        let inputs = [[1.0 + 3.0 * step, 1.0 + 8.0 * step], [1.0 + 5.0 * step, 1.0], [-1.0, 2.0 * tenth]]
+            .map(|values| tensor(half, &[1, 2], &values));
+        let zeros = Tensor::zeros(half, &[1, 16]).unwrap();
+        assert_eq!(evaluate(&graph, &inputs, Precision::F32).unwrap(), [zeros.clone(), zeros.clone()]);
+        let model = Model::from(graph);
+        for configuration in one_for_each_pass("rounded halves") {
+            let (found, _) = run(configuration, &[1, 2], &model, &inputs).unwrap();
+            assert_eq!(found, [zeros.clone(), zeros.clone()], "{half}, {configuration:?}");
         }
     }
 }

@@ -4,6 +4,8 @@
 use nestjit::graph::Model;
 use nestjit::graph::builder::{Conv2d, Padding};
 use nestjit::ir::interp::Mode;
+use nestjit::lower::lower;
+use nestjit::passes::{PIPELINE, PassContext, Run};
 use nestjit::target::{Isa, Target};
 use nestjit::{Compiler, DType, Executable, GraphBuilder, Options, Precision, Tensor, bf16};
 
@@ -191,6 +193,30 @@ fn what_others_read_is_not_rounded() {
         let executable = compile(&model, Precision::Bf16, fused, 1);
         assert_eq!(bf16_nests(&executable) > 0, is_fast());
         assert_eq!(executable.run(&inputs).unwrap()[1], expected[1], "fused: {fused}");
+    }
+}
+
+/// What a program says is exact is not rounded, whatever would be faster.
+#[test]
+fn what_is_exact_stays_so() {
+    let mut g = GraphBuilder::new("product");
+    let x = g.input("x", DType::F32, &[64, 256]);
+    let w = g.constant("w", random(&[256, 256], 1));
+    let y = g.matmul(x, w);
+    g.output("y", y);
+    let graph = g.build().unwrap();
+    let mut target = Target::host(None).unwrap();
+    (target.isa, target.bf16, target.amx_bf16) = (Isa::Avx512, true, false);
+    let context = PassContext::new(&Options::default(), &target, 1);
+    let pass = PIPELINE.iter().find(|p| p.name == "RoundOperands").unwrap();
+    let Run::Nest(run, _) = pass.run else { panic!("a pass over nests") };
+    for exact in [false, true] {
+        let mut unit = lower(&graph).unwrap();
+        if exact {
+            unit.exact.extend(unit.consts.keys().copied());
+        }
+        run(&mut unit, &context, &mut Vec::new()).unwrap();
+        assert_eq!(unit.program.to_string().contains("bf16"), !exact, "{}", unit.program);
     }
 }
 

@@ -197,6 +197,7 @@ impl Writer<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nestjit_ir::parse::parse;
     use nestjit_ir::{Buffer, DType, Expr, NestBuilder, Role};
 
     #[test]
@@ -213,5 +214,61 @@ mod tests {
         let keys: Vec<Key> = ids.iter().map(|&i| key(&p, &p.nests[i])).collect();
         assert_eq!(keys[0], keys[1]);
         assert!(keys[0] != keys[2] && keys[0] != keys[3]);
+    }
+
+    /// One function would compute the wrong thing for one of the two.
+    #[test]
+    fn whatever_changes_the_code_changes_the_key() {
+        let text =
+            "nest @a(in %x: f32[4,6], in %i: i64[4], const %w: f32[4,6], out %y: f32[4], out %z: f32[4]) {
+            for n < 4 {
+              temp %t: f32[6]
+              for k < 6 { %t[k] = (%x[n,k-1] else 0.5) * %w[n,k] }
+              %y[n] = -1.0
+              for k < 6 { %y[n] += %t[5-k] }
+              %z[n] = select(%y[n] > 0.0, exp(%x[n,2]), %w[(%i[n]),0] + f32(idx(3*n)))
+            }
+          }";
+        let of = |text: &str| {
+            let program = parse(text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+            key(&program, &program.nests[0])
+        };
+        let known = of(text);
+        assert_eq!(known, of(&text.replace("%x", "%input").replace("@a", "@b")));
+        for (from, to) in [
+            // Where elements lie, and what lies around them.
+            ("%w: f32[4,6]", "%w: f32[4,6] layout(1,0)"),
+            ("%w: f32[4,6]", "%w: f32[4,6] panel(1,2)"),
+            ("%w: f32[4,6]", "%w: f32[4,6] halo(1:1,0:0 = 0.0)"),
+            ("%w: f32[4,6]", "%w: f32[4,7]"),
+            ("%t: f32[6]", "%t: f32[7]"),
+            // Indices.
+            ("%x[n,k-1]", "%x[n,k+1]"),
+            ("%x[n,k-1]", "%x[n,2*k-1]"),
+            ("%x[n,k-1]", "%x[n,n-1]"),
+            ("%x[n,2]", "%x[n,3]"),
+            ("%x[n,2]", "%w[n,2]"),
+            ("%t[5-k]", "%t[k]"),
+            ("(%i[n])", "(%i[3-n])"),
+            ("idx(3*n)", "idx(2*n)"),
+            // Outside of a buffer.
+            ("else 0.5", "else 0.25"),
+            ("else 0.5", "else -0.5"),
+            ("(%x[n,k-1] else 0.5)", "%x[n,k]"),
+            // What is computed.
+            ("%y[n] += ", "%y[n] max= "),
+            ("%y[n] += ", "%y[n] = "),
+            ("%y[n] = -1.0", "%y[n] = -2.0"),
+            (" * %w", " + %w"),
+            ("exp(", "tanh("),
+            ("> 0.0", ">= 0.0"),
+            // Loops.
+            ("for k < 6 { %t", "for k < 5 { %t"),
+            ("for k < 6 { %t", "for k < 6 vector { %t"),
+            ("for n < 4 {", "for n < 4 parallel {"),
+        ] {
+            assert!(text.contains(from), "{from}");
+            assert_ne!(known, of(&text.replacen(from, to, 1)), "{from} and {to}");
+        }
     }
 }

@@ -5,6 +5,7 @@ mod between;
 mod cases;
 mod maker;
 mod models;
+mod packed;
 mod refusals;
 
 use nestjit::graph::{Graph, Node, Op, Precision, evaluate};

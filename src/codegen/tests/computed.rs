@@ -3,6 +3,7 @@
 
 use nestjit_ir::LoopKind::{Parallel, Serial, Unrolled, Vector};
 use nestjit_ir::interp::Value;
+use nestjit_ir::parse::parse;
 use nestjit_ir::{
     Affine, BufId, Buffer, DType, Expr, Index, Layout, LoopKind, NestBuilder, Program, ReduceOp, Role,
     Scalar, Var,
@@ -181,6 +182,32 @@ fn that_are_computed_in_the_nest_themselves() {
     });
     b.finish();
     check_indices(&p, ids, n, "an index in a local");
+}
+
+/// A byte is at most 255 and never negative: a table of so many elements needs no check, a shorter one does.
+#[test]
+fn that_are_bytes() {
+    for extent in [255, 256] {
+        let text = format!(
+            "nest @table(in %x: u8[{ROWS}], in %t: f32[{extent}], out %y: f32[{ROWS}]) {{
+               for n < {ROWS} {{ %y[n] = %t[(i64(%x[n]))] }} }}"
+        );
+        let p = parse(&text).unwrap();
+        let x = p.buf_ids().next().unwrap();
+        let mut given = inputs(&p);
+        for target in targets() {
+            for bytes in [[254u8, 0, 127, 1], [255, 0, 0, 0], [0, 1, 2, 255]] {
+                given.insert(x, Value::new(&[ROWS], bytes.to_vec()).unwrap());
+                if bytes.iter().all(|byte| usize::from(*byte) < extent) {
+                    check_with(&p, &target, &given, 0.0);
+                } else {
+                    let code = compile_program(&p, &target).unwrap();
+                    let error = run(&p, &code, &given).expect_err(&text).to_string();
+                    assert!(error.contains("is outside 0..255"), "{error}");
+                }
+            }
+        }
+    }
 }
 
 #[test]

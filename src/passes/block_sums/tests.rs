@@ -62,7 +62,7 @@ fn check(text: &str, before: usize) -> String {
 
 #[test]
 fn a_sum_of_one_loop_or_several() {
-    for (h, w) in [(1, 4096), (1, 4999), (3, 1999), (64, 64), (5, 3001), (2053, 2), (300, 700)] {
+    for (h, w) in [(1, 4096), (1, 4999), (1, 2561), (3, 1999), (64, 64), (5, 3001), (2053, 2), (300, 700)] {
         let text = format!(
             "nest @s(in %x: f32[3,{h},{w}], out %y: f32[3]) {{ for n < 3 {{
                temp %t: f32
