@@ -191,19 +191,26 @@ impl Flow<'_, '_> {
 
     /// A load that is of an element that exists in some iterations only.
     fn read_if_inside(&mut self, l: &Load, extents: &Extents) {
-        let index: Option<Vec<Affine>> = l.index.iter().map(|i| i.as_affine().cloned()).collect();
-        // Which iterations read what an index that is computed at run time says is not known.
-        let Some(index) = index else { return };
         let existing = whole(self.program, l.buf);
-        let within = |index: &[Affine], ranges: Ranges| -> Option<Vec<i64>> {
-            let wanted: Vec<(Affine, (i64, i64))> = index.iter().cloned().zip(ranges).collect();
-            meet(&wanted, extents)
+        // An index that is computed at run time may be any, whatever the iteration.
+        let affine: Vec<Option<&Affine>> = l.index.iter().map(Index::as_affine).collect();
+        let within = |index: &[Option<Affine>], ranges: Ranges| -> Option<Vec<i64>> {
+            let wanted = index.iter().cloned().zip(ranges.iter().copied());
+            let wanted: Vec<(Affine, (i64, i64))> = wanted.filter_map(|(a, r)| Some((a?, r))).collect();
+            let mut met = meet(&wanted, extents)?.into_iter();
+            let value = |(a, r): (&Option<Affine>, &(i64, i64))| match a {
+                Some(_) => met.next(),
+                None => Some(r.0),
+            };
+            index.iter().zip(&ranges).map(value).collect()
         };
+        let index: Vec<Option<Affine>> = affine.into_iter().map(Option::<&Affine>::cloned).collect();
         if !self.written.contains(&l.buf) {
             // Before the first write: in the first iteration of every loop that writes, and any of the others.
             let mut first = index.clone();
             for (var, _) in self.carried.iter().filter(|(_, set)| set.contains(&l.buf)) {
-                first = first.iter().map(|a| a.subst(*var, &Affine::constant(0))).collect();
+                let at_first = |a: &Affine| a.subst(*var, &Affine::constant(0));
+                first = first.iter().map(|a| a.as_ref().map(at_first)).collect();
             }
             if within(&first, existing.clone()).is_some() && !self.is_written(l.buf, &l.index) {
                 return;
@@ -240,11 +247,12 @@ impl Flow<'_, '_> {
             return;
         }
         let Some(stored) = self.stored.get(&b) else { return };
-        let read = index.iter().zip(stored).enumerate().find_map(|(dim, (i, &(lo, hi)))| {
-            let (least, most) = extents.range(i.as_affine()?)?;
-            let beyond = if least < lo { least } else { most };
-            (least < lo || most > hi).then_some((dim, beyond, (lo, hi)))
-        });
+        let ranges = ranges(self.program, b, index, extents);
+        let read =
+            ranges.into_iter().zip(stored).enumerate().find_map(|(dim, ((least, most), &(lo, hi)))| {
+                let beyond = if least < lo { least } else { most };
+                (least < lo || most > hi).then_some((dim, beyond, (lo, hi)))
+            });
         if let Some((dim, at, stored)) = read {
             self.beyond(b, index, dim, at, stored);
         }

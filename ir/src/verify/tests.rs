@@ -108,6 +108,18 @@ fn what_is_read_has_been_written() {
             "for n < 4 { temp %t: f32[4] %y[n] = (%t[n-1] else 0.0) %t[n] = 1.0 }",
             "%t[n-1] is read, but nothing has been written to it",
         ),
+        (
+            "temp %t: f32[4] %y[0] = (%t[(1i64)] else 1.0) for n < 4 { %t[n] = 1.0 }",
+            "%t[(1i64)] is read, but nothing has been written to it",
+        ),
+        (
+            "temp %t: f32[4] for n < 2 { %t[n] = 1.0 } %y[0] = (%t[(1i64)] else 1.0)",
+            "%t[(1i64)]: index 0 can be 2, but only 0 to 1 are written",
+        ),
+        (
+            "temp %t: f32[4] for n < 2 { %t[n] = 1.0 } %y[0] = %t[(3i64)]",
+            "%t[(3i64)]: index 0 can be 3, but only 0 to 1 are written",
+        ),
         ("temp %t: f32[2] for n < 2 { %t[n] *= 1.0 }", "%t[n] is read, but nothing has been written to it"),
         ("temp %t: f32[4] call copy(%t) -> (%y)", "%t is read, but nothing has been written to it"),
         (
