@@ -8,8 +8,8 @@ use nestjit::codegen::{CodegenOptions, NestCode, compile};
 use nestjit::ir::LoopKind::{Unrolled, Vector};
 use nestjit::ir::parse::parse;
 use nestjit::ir::{Buffer, DType, Expr, Layout, NestBuilder, Program, ReduceOp, Role, Var};
-use nestjit::runtime::machine;
-use nestjit::target::{Isa, Target};
+use nestjit::machine::{Isa, MachineModel};
+use nestjit::runtime::measure;
 use nestjit::unit::Unit;
 use nestjit::{Compiler, TensorView};
 
@@ -62,7 +62,7 @@ fn best_seconds(nest: &NestCode, pointers: &[*mut u8], scratch: &mut [u64]) -> f
     best
 }
 
-fn measure(target: &Target, peak: f64, rows: usize, columns: usize) {
+fn measure(target: &MachineModel, peak: f64, rows: usize, columns: usize) {
     let program = tile(rows, columns);
     let mut memory: Vec<Vec<f32>> = program.buffers.iter().map(|b| vec![0.5; b.storage_len() + 16]).collect();
     let unit = Unit { program, ..Unit::default() };
@@ -119,11 +119,11 @@ fn main() {
         (Isa::Simd128, &[(6, 8), (4, 12)]),
     ];
     for (isa, tiles) in tiles {
-        let Ok(target) = Target::host(Some(isa)) else { continue };
+        let Ok(target) = MachineModel::host(Some(isa)) else { continue };
         if target.isa != isa {
             continue;
         }
-        let peak = machine::measure(isa, target.l3_bytes, 1).machine.peak_gflops;
+        let peak = measure::measure(isa, target.l3_bytes(), 1).rates.peak_gflops;
         println!("{:8} multiply-add peak {peak:.1} GFLOP/s", isa.name());
         for &(rows, columns) in tiles {
             measure(&target, peak, rows, columns);

@@ -13,8 +13,8 @@ mod packed;
 use std::time::{Duration, Instant};
 
 use nestjit::ir::parse::parse;
-use nestjit::runtime::machine;
-use nestjit::target::Target;
+use nestjit::machine::MachineModel;
+use nestjit::runtime::measure;
 use nestjit::unit::Unit;
 use nestjit::{Compiler, Executable, Result, Tensor, TensorView};
 
@@ -192,12 +192,12 @@ fn median(figures: &mut [f64]) -> f64 {
 }
 
 /// The rate at which the machine multiplies bytes: in matrix tiles if it has some.
-fn peak(target: &Target) -> f64 {
-    let tiles = if target.amx { machine::tile_gops() } else { None };
-    tiles.unwrap_or_else(|| machine::byte_gops(target.isa))
+fn peak(target: &MachineModel) -> f64 {
+    let tiles = if target.amx { measure::tile_gops() } else { None };
+    tiles.unwrap_or_else(|| measure::byte_gops(target.isa))
 }
 
-fn measure(shape: Shape, target: &Target) -> Result<()> {
+fn measure(shape: Shape, target: &MachineModel) -> Result<()> {
     let (mut bytes, mut floats) = (Side::new(shape, &BYTES)?, Side::new(shape, &FLOATS)?);
     let (mut ours, mut theirs, mut peaks, mut ratios) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut best = [f64::INFINITY; 2];
@@ -260,7 +260,7 @@ fn shapes() -> Vec<Shape> {
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
-    let target = Target::host(None).expect("every machine has a tier");
+    let target = MachineModel::host(None).expect("every machine has a tier");
     let tiles = if target.amx { " with matrix tiles" } else { "" };
     println!("{}{tiles}: {:.1} Gop/s at most", target.isa.name(), peak(&target));
     for shape in shapes() {

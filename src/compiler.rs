@@ -14,12 +14,13 @@ use crate::graph::{Graph, Model, ModelOps, ValueId};
 use crate::interpret;
 use crate::laps::Laps;
 use crate::lower::lower;
+use crate::machine::{Isa, MachineModel};
 use crate::options::{Fusion, Options, Precision, RowRings, check_threads};
 use crate::passes::{self, PassManager, Passed};
 use crate::runtime::executable::{Executable, Parts, Records, TensorSpec};
 use crate::runtime::timing::{CompileTimings, phase};
-use crate::target::{Isa, Target};
 use crate::tensor::Tensor;
+use crate::threads::compiling_threads;
 use crate::unit::Unit;
 
 /// Compiles models.
@@ -62,7 +63,7 @@ impl Compiler {
         self
     }
 
-    /// How many threads a run uses.
+    /// How many threads a run uses. It is planned for so many; if this process has fewer CPUs, no more than these work.
     #[must_use]
     pub fn threads(self, threads: usize) -> Compiler {
         self.set(|o| {
@@ -93,6 +94,15 @@ impl Compiler {
     pub fn isa(self, cap: Isa) -> Compiler {
         self.set(|o| {
             o.isa = Some(cap);
+            Ok(())
+        })
+    }
+
+    /// The machine to plan for, by name or as a file: see [`Options::machine`].
+    #[must_use]
+    pub fn machine(self, name: &str) -> Compiler {
+        self.set(|o| {
+            o.machine = Some(name.to_owned());
             Ok(())
         })
     }
@@ -254,7 +264,10 @@ impl Compiler {
     fn setup(&self) -> Result<Setup> {
         let options = self.options.clone()?;
         budget::set_limit(options.memory);
-        let mut target = Target::host(options.isa)?;
+        let mut target = match &options.machine {
+            Some(name) => MachineModel::named(name, options.isa)?,
+            None => MachineModel::host(options.isa)?,
+        };
         target.vnni &= options.vnni;
         target.amx &= options.amx;
         target.bf16 &= options.precision == Precision::Bf16;
@@ -267,7 +280,7 @@ impl Compiler {
 /// What is known before the model is looked at.
 struct Setup {
     options: Options,
-    target: Target,
+    target: MachineModel,
     threads: usize,
 }
 
@@ -343,7 +356,7 @@ impl Scheduled {
         };
         // Compiling is over before the first run, so it may use all cores whatever runs may use.
         let codegen_options = CodegenOptions {
-            threads: target.cores,
+            threads: compiling_threads(target.cores),
             verify: options.verify_passes,
             keep_text: options.dump.is_some() || options.keep_code,
         };

@@ -9,6 +9,7 @@
 pub mod compiler;
 pub mod error;
 pub mod graph;
+pub mod machine;
 pub mod onnx;
 pub mod options;
 pub mod report;
@@ -37,8 +38,6 @@ pub mod laps;
 pub mod lower;
 #[doc(hidden)]
 pub mod passes;
-#[doc(hidden)]
-pub mod target;
 #[doc(hidden)]
 pub mod unit;
 

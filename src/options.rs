@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use crate::error::{Error, Result};
-use crate::target::Isa;
+use crate::machine::Isa;
 
 /// An environment variable that nestjit reads.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +27,11 @@ pub const ENVIRONMENT: &[EnvVar] = &[
         name: ISA,
         values: "simd128|sse|avx2|avx512",
         doc: "the widest vector instructions to use; the CPU must have them (sse is simd128)",
+    },
+    EnvVar {
+        name: MACHINE,
+        values: "NAME|FILE",
+        doc: "the machine to plan for, by its name (`nestjit machine --list`) or as a file (default: this one)",
     },
     EnvVar {
         name: VNNI,
@@ -64,6 +69,7 @@ pub const ENVIRONMENT: &[EnvVar] = &[
 const THREADS: &str = "NESTJIT_THREADS";
 const DISABLE_PASS: &str = "NESTJIT_DISABLE_PASS";
 const ISA: &str = "NESTJIT_ISA";
+const MACHINE: &str = "NESTJIT_MACHINE";
 const VNNI: &str = "NESTJIT_VNNI";
 const AMX: &str = "NESTJIT_AMX";
 const PRECISION: &str = "NESTJIT_PRECISION";
@@ -146,6 +152,9 @@ pub struct Options {
     pub disabled_passes: Vec<String>,
     /// The widest vector tier to use; `None` for whatever the machine has.
     pub isa: Option<Isa>,
+    /// The machine to plan for, by its name in [`crate::machine::KNOWN`] or as the path of a file; `None` for the one this
+    /// runs on. What is compiled for another one runs only if this one can execute it.
+    pub machine: Option<String>,
     /// Whether to use dot products of bytes, VNNI, where the vector tier has them; without, products of 16-bit numbers
     /// give the same results.
     pub vnni: bool,
@@ -179,6 +188,7 @@ impl Default for Options {
             threads: None,
             disabled_passes: Vec::new(),
             isa: None,
+            machine: None,
             vnni: true,
             amx: true,
             precision: Precision::F32,
@@ -216,6 +226,7 @@ impl Options {
         if let Some(value) = get(ISA) {
             options.isa = Some(Isa::from_name(&value).ok_or_else(|| bad(ISA, &value))?);
         }
+        options.machine = get(MACHINE);
         if let Some(value) = get(VNNI) {
             options.vnni = parse_bool(VNNI, &value)?;
         }
@@ -286,6 +297,7 @@ mod tests {
                 THREADS => "3",
                 DISABLE_PASS => "Tile, OpFusion",
                 ISA => "sse",
+                MACHINE => "zen5",
                 VNNI | AMX => "0",
                 PRECISION => "bf16",
                 VERIFY => {

@@ -6,6 +6,11 @@ use std::thread::{Builder, scope};
 /// Of threads that compile: as much as the main thread of a process has as a rule. It is taken when it is used.
 const STACK_BYTES: usize = 8 << 20;
 
+/// How many threads compile for a machine of so many cores, which need not be this one.
+pub(crate) fn compiling_threads(cores: usize) -> usize {
+    cores.min(std::thread::available_parallelism().map_or(1, usize::from))
+}
+
 /// Calls `work` on so many threads at once, the caller's among them, or on as many as can be started; returns when all calls
 /// have returned. The calls are to share the work: each takes what is left.
 pub(crate) fn on_threads(threads: usize, work: impl Fn() + Sync) {

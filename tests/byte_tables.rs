@@ -2,8 +2,8 @@
 //! and what is no such function, or is faster computed, stays.
 
 use nestjit::graph::{Graph, GraphBuilder, Op, Precision, ValueId, evaluate};
+use nestjit::machine::Isa;
 use nestjit::options::Options;
-use nestjit::target::Isa;
 use nestjit::{Compiler, DType, Tensor};
 
 /// `(x - zero) * scale` in `f32`.

@@ -5,8 +5,8 @@ use std::thread;
 
 use ndarray::{Array, Array1, Array2, ArrayView2};
 use nestjit::ir::parse::parse;
+use nestjit::machine::Isa;
 use nestjit::passes::PIPELINE;
-use nestjit::target::Isa;
 use nestjit::unit::Unit;
 use nestjit::{Compiler, DType, ErrorKind, Executable, Options, Tensor, TensorView};
 

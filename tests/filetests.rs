@@ -21,26 +21,17 @@ use nestjit::ir::interp::Mode;
 use nestjit::ir::parse::parse;
 use nestjit::ir::verify::Stage;
 use nestjit::ir::{Buffer, Program, Role};
+use nestjit::machine::{Isa, MachineModel};
 use nestjit::passes::{self, PIPELINE, PassContext, Run};
-use nestjit::target::{Isa, Target};
 use nestjit::unit::{Remark, Unit};
 use nestjit::{DType, Tensor};
 
 const SEPARATOR: &str = "// ---\n";
 
 /// A machine like none in particular, so that results do not depend on where the tests run.
-const TARGET: Target = Target {
-    isa: Isa::Simd128,
-    fma: true,
-    vnni: false,
-    bf16: false,
-    amx: false,
-    amx_bf16: false,
-    l1_bytes: 32 << 10,
-    l2_bytes: 1 << 20,
-    l3_bytes: 32 << 20,
-    cores: 2,
-};
+fn target() -> MachineModel {
+    MachineModel::plain(Isa::Simd128, [32 << 10, 1 << 20, 32 << 20], 2)
+}
 
 #[test]
 fn programs_become_what_the_files_say() {
@@ -113,12 +104,13 @@ fn random(buffer: &Buffer, seed: u32) -> Result<Tensor, String> {
 }
 
 fn run(name: &str, unit: &mut Unit, remarks: &mut Vec<Remark>) -> nestjit::Result<()> {
+    let target = target();
     let context = PassContext::new(
         &nestjit::options::Options {
             row_rings: nestjit::RowRings::On,
             ..nestjit::options::Options::default()
         },
-        &TARGET,
+        &target,
         2,
     );
     for pass in PIPELINE.iter().filter(|p| p.name == name) {

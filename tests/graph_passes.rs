@@ -3,9 +3,9 @@
 use nestjit::graph::builder::{Conv2d, Gemm, Padding};
 use nestjit::graph::eval::{Precision, evaluate};
 use nestjit::graph::{Format, Graph, Op, PadMode, ValueId};
+use nestjit::machine::MachineModel;
 use nestjit::options::Options;
 use nestjit::passes::{PIPELINE, PassManager};
-use nestjit::target::Target;
 use nestjit::unit::Remark;
 use nestjit::{DType, GraphBuilder, Tensor};
 use rand::{Rng, SeedableRng};
@@ -23,7 +23,7 @@ fn after(passes: &[&str], graph: &Graph) -> (Graph, Vec<Remark>) {
     let disabled_passes =
         PIPELINE.iter().map(|p| p.name.to_owned()).filter(|n| !passes.contains(&n.as_str())).collect();
     let options = Options { disabled_passes, verify_passes: true, ..Options::default() };
-    let target = Target::host(None).unwrap();
+    let target = MachineModel::host(None).unwrap();
     let mut manager = PassManager::new(&options, &target, 1).unwrap();
     let mut rewritten = graph.clone();
     manager.run_graph_passes(&mut rewritten, &mut nestjit::laps::Laps::start()).unwrap();

@@ -11,8 +11,8 @@ use common::compare::difference;
 use common::configurations::{self, Configuration, THREADS};
 use nestjit::graph::ValueId;
 use nestjit::graph::eval::{Precision, evaluate};
+use nestjit::machine::Isa;
 use nestjit::passes::PIPELINE;
-use nestjit::target::Isa;
 use nestjit::{Compiler, DType, GraphBuilder, Options, Tensor, zoo};
 
 /// What is wrong with a case, if anything is. The outputs of each configuration must agree with the evaluator, and be

@@ -6,7 +6,7 @@ mod common;
 use common::configurations::Configuration;
 use nestjit::graph::builder::{Conv2d, Padding};
 use nestjit::graph::{Binary, Graph, Unary, ValueId};
-use nestjit::target::Isa;
+use nestjit::machine::Isa;
 use nestjit::{Compiler, DType, GraphBuilder, Model, Tensor};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;

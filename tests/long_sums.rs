@@ -7,7 +7,7 @@ use common::cases::{Cases, Maker, cases_of};
 use common::compare::difference;
 use nestjit::graph::eval::{Precision, evaluate};
 use nestjit::graph::{Format, Op, PoolKind, Reduction, ValueId, Window};
-use nestjit::target::Isa;
+use nestjit::machine::Isa;
 use nestjit::{Compiler, DType, Options};
 
 const K: usize = 100_000;

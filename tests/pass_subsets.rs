@@ -11,26 +11,14 @@ use nestjit::ir::Role;
 use nestjit::ir::verify::Stage;
 use nestjit::laps::Laps;
 use nestjit::lower::lower;
+use nestjit::machine::{Isa, MachineModel};
 use nestjit::passes::{self, PIPELINE, PassManager};
-use nestjit::target::{Isa, Target};
 use nestjit::unit::Unit;
 use nestjit::{Options, RowRings, Tensor};
 
 /// Machines like none in particular: with the shortest vectors and the longest.
-fn target(isa: Isa) -> Target {
-    let (l1_bytes, l2_bytes, l3_bytes) = (32 << 10, 1 << 20, 32 << 20);
-    Target {
-        isa,
-        fma: true,
-        vnni: false,
-        bf16: false,
-        amx: false,
-        amx_bf16: false,
-        l1_bytes,
-        l2_bytes,
-        l3_bytes,
-        cores: 3,
-    }
+fn target(isa: Isa) -> MachineModel {
+    MachineModel::plain(isa, [32 << 10, 1 << 20, 32 << 20], 3)
 }
 
 /// What the passes work on.

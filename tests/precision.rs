@@ -5,13 +5,13 @@ use nestjit::graph::Model;
 use nestjit::graph::builder::{Conv2d, Padding};
 use nestjit::ir::interp::Mode;
 use nestjit::lower::lower;
+use nestjit::machine::{Isa, MachineModel};
 use nestjit::passes::{PIPELINE, PassContext, Run};
-use nestjit::target::{Isa, Target};
 use nestjit::{Compiler, DType, Executable, GraphBuilder, Options, Precision, Tensor, bf16};
 
 /// Whether this machine is faster in `bf16`.
 fn is_fast() -> bool {
-    Target::host(None).unwrap().isa.host_has_fast_bf16()
+    MachineModel::host(None).unwrap().isa.host_has_fast_bf16()
 }
 
 fn compile(model: &Model, precision: Precision, fused: bool, threads: usize) -> Executable {
@@ -205,7 +205,7 @@ fn what_is_exact_stays_so() {
     let y = g.matmul(x, w);
     g.output("y", y);
     let graph = g.build().unwrap();
-    let mut target = Target::host(None).unwrap();
+    let mut target = MachineModel::host(None).unwrap();
     (target.isa, target.bf16, target.amx_bf16) = (Isa::Avx512, true, false);
     let context = PassContext::new(&Options::default(), &target, 1);
     let pass = PIPELINE.iter().find(|p| p.name == "RoundOperands").unwrap();

@@ -5,7 +5,7 @@
 mod residual;
 
 use nestjit::graph::eval::{Precision, evaluate};
-use nestjit::target::Isa;
+use nestjit::machine::Isa;
 use nestjit::{Compiler, Model, Options, RowRings, Tensor};
 use residual::{Block, Window};
 

@@ -5,9 +5,9 @@ mod common;
 
 use common::onnx::*;
 use nestjit::graph::{Precision, evaluate};
+use nestjit::machine::{Isa, MachineModel};
 use nestjit::onnx::proto::tensor_proto::DataType::{self, Float, Int32, Int64};
 use nestjit::onnx::proto::{ModelProto, NodeProto};
-use nestjit::target::{Isa, Target};
 use nestjit::{Compiler, Model, Tensor};
 
 const INF: f32 = f32::INFINITY;
@@ -63,7 +63,7 @@ fn everywhere(model: ModelProto, inputs: &[Tensor]) -> Vec<(String, Tensor)> {
     let mut results =
         vec![("evaluator".to_owned(), evaluate(&model.graph, inputs, Precision::F32).unwrap().remove(0))];
     for isa in [Isa::Simd128, Isa::Avx2, Isa::Avx512] {
-        if Target::host(Some(isa)).is_err() {
+        if MachineModel::host(Some(isa)).is_err() {
             continue;
         }
         for fused in [true, false] {

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use common::cases::{Case, Cases, Maker, cases_of};
 use nestjit::graph::{Direction, Format, Op, PoolKind, RecurrentKind, Reduction, Unary, ValueId, Window};
-use nestjit::target::Isa;
+use nestjit::machine::Isa;
 use nestjit::{Compiler, DType, Options, Tensor, zoo};
 
 const FIRST: Format = Format::ChannelsFirst;

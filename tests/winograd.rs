@@ -2,7 +2,7 @@
 //! vector tier of the machine and several threads.
 
 use nestjit::ir::parse::parse;
-use nestjit::target::Isa;
+use nestjit::machine::Isa;
 use nestjit::unit::Unit;
 use nestjit::{Compiler, DType, Executable, Options, Tensor};
 

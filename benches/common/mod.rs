@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Throughput};
-use nestjit::runtime::machine::{self, Machine};
-use nestjit::target::Target;
+use nestjit::machine::MachineModel;
+use nestjit::runtime::measure::{self, Rates};
 use nestjit::{Compiler, Model, Result, Tensor, TensorView};
 
 /// The node that is timed.
@@ -36,9 +36,9 @@ pub struct Case {
 }
 
 /// Measures this machine with the widest registers it has, and says what came out.
-pub fn measure_machine() -> Result<Machine> {
-    let target = Target::host(None)?;
-    let machine = machine::measure(target.isa, target.l3_bytes, 1).machine;
+pub fn measure_machine() -> Result<Rates> {
+    let target = MachineModel::host(None)?;
+    let machine = measure::measure(target.isa, target.l3_bytes(), 1).rates;
     println!(
         "one core: {:.1} GFLOP/s ({} multiply-adds), reads {:.1} GB/s from memory",
         machine.peak_gflops,
@@ -49,7 +49,7 @@ pub fn measure_machine() -> Result<Machine> {
 }
 
 /// Measures a case on one thread and on two.
-pub fn measure(group: &mut BenchmarkGroup<'_, WallTime>, case: &Case, machine: &Machine) -> Result<()> {
+pub fn measure(group: &mut BenchmarkGroup<'_, WallTime>, case: &Case, machine: &Rates) -> Result<()> {
     let amount = match case.work {
         Work::Flops(n) => {
             group.throughput(Throughput::Elements(n as u64));

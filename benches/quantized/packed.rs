@@ -5,8 +5,8 @@
 use std::time::Instant;
 
 use nestjit::graph::Op;
-use nestjit::runtime::machine;
-use nestjit::target::Target;
+use nestjit::machine::MachineModel;
+use nestjit::runtime::measure::measure as measure_rates;
 use nestjit::{Compiler, DType, Executable, GraphBuilder, Model, Result, Tensor, TensorView};
 
 const ROUNDS: usize = 7;
@@ -90,7 +90,7 @@ impl Side {
 }
 
 /// Measures the products whose names have one of these parts.
-pub fn measure(target: &Target, wanted: &[String]) -> Result<()> {
+pub fn measure(target: &MachineModel, wanted: &[String]) -> Result<()> {
     let product = |(rows, depth, columns, block, zeros)| Product { rows, depth, columns, block, zeros };
     let products = [
         (1, 4096, 4096, 32, false),
@@ -109,15 +109,18 @@ pub fn measure(target: &Target, wanted: &[String]) -> Result<()> {
         if !wanted.is_empty() && !wanted.iter().any(|w| name.contains(w.as_str())) {
             continue;
         }
-        let copies =
-            if product.rows > 1 { 1 } else { (2.0 * target.l3_bytes as f64 / product.bytes()).ceil() as u64 };
+        let copies = if product.rows > 1 {
+            1
+        } else {
+            (2.0 * target.l3_bytes() as f64 / product.bytes()).ceil() as u64
+        };
         let mut packed = Side::new((0..copies).map(|seed| product.packed(seed)).collect::<Result<_>>()?)?;
         let mut floats = Side::new(vec![product.floats()?])?;
         let mut read = 0f64;
         for _ in 0..ROUNDS {
             packed.round()?;
             floats.round()?;
-            read = read.max(machine::measure(target.isa, target.l3_bytes, 1).machine.read_gbytes);
+            read = read.max(measure_rates(target.isa, target.l3_bytes(), 1).rates.read_gbytes);
         }
         let rate = product.bytes() / packed.best / 1e9;
         let rates = match product.rows {

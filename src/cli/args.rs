@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Report(ReportArgs),
     /// Print the loop nests of a model, after any pass
     Ir(IrArgs),
+    /// Print the machine that is planned for, or measure this one
+    Machine(MachineArgs),
     /// List the built-in models
     Zoo(ZooArgs),
     /// Write a model as an ONNX file
@@ -231,6 +233,21 @@ pub(crate) struct ExportArgs {
     pub(crate) given: GivenArgs,
     /// The file to write
     pub(crate) file: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct MachineArgs {
+    /// A machine by its name, or a file of one [default: NESTJIT_MACHINE, else this machine]
+    pub(crate) name: Option<String>,
+    /// List the machines that are known, and where their figures come from
+    #[arg(long, exclusive = true)]
+    pub(crate) list: bool,
+    /// Measure this machine, for some seconds, and write what was found to a file that NESTJIT_MACHINE can name
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["name", "json"])]
+    pub(crate) calibrate: Option<PathBuf>,
+    /// Print one JSON object instead of text, as files have it
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args, Debug)]

@@ -8,7 +8,7 @@ use nestjit::report::format::{bytes, count, ms, name};
 use nestjit::report::fusion::Totals;
 use nestjit::report::text::table::table;
 use nestjit::report::{Summary, flops};
-use nestjit::runtime::machine::{self, Machine};
+use nestjit::runtime::measure::{self, Rates};
 use nestjit::{DType, Error, Result};
 use serde::Serialize;
 
@@ -134,8 +134,8 @@ fn measure(args: &BenchArgs) -> Result<Bench> {
     let (threads, target) = (first.threads(), first.target().clone());
     let plain = lower::lower(&model.graph)?.program;
     let flops = flops::count(&plain);
-    let measurement = machine::measure(target.isa, target.l3_bytes, 1);
-    let Machine { peak_gflops, read_gbytes } = measurement.machine;
+    let measurement = measure::measure(target.isa, target.l3_bytes(), 1);
+    let Rates { peak_gflops, read_gbytes } = measurement.rates;
     let runs = subjects.iter().map(|s| s.summary(flops)).collect::<Result<Vec<_>>>()?;
     Ok(Bench {
         model: args.model.model.clone(),

@@ -14,6 +14,7 @@ mod machine;
 mod npy;
 mod onnx;
 mod parts;
+mod rates;
 mod report;
 mod run;
 mod session;
@@ -67,6 +68,7 @@ fn execute(command: &Command) -> Result<Outcome> {
         Command::Check(args) => check::execute(args),
         Command::Report(args) => report::execute(args),
         Command::Ir(args) => ir::execute(args),
+        Command::Machine(args) => machine::execute(args),
         Command::Zoo(args) => zoo::execute(args),
         Command::Export(args) => export::execute(args),
     }

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use nestjit::report::compare::{Extent, Variant};
 use nestjit::report::programs::{Part, PartReason};
 use nestjit::report::text::compare;
-use nestjit::report::{FusionReport, Roofline, format, page, trace};
+use nestjit::report::{FusionReport, Roofline, Scaling, format, page, trace};
 use nestjit::{Compiler, Error, Executable, Fusion, Model, Result, Tensor, TensorView};
 use serde::Serialize;
 
 use super::args::ReportArgs;
 use super::onnx::{self, Loaded, Parts};
 use super::session::{self, FUSION};
-use super::{Outcome, machine, npy, parts};
+use super::{Outcome, npy, parts, rates};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -137,7 +137,7 @@ fn report(args: &ReportArgs, source: &Source, roofline: &mut Option<Roofline>) -
     let with_text = args.html.is_some();
     let full = source.compile(compiler.clone().keep_code(with_text).keep_programs(with_text))?;
     if let (None, Some(program)) = (&roofline, full.programs.first()) {
-        *roofline = Some(machine::roofline(args.machine.as_ref(), &program.executable)?);
+        *roofline = Some(rates::roofline(args.machine.as_ref(), &program.executable)?);
     }
     let mut whole = subject(args, &full, *roofline)?;
     if args.compare {
@@ -181,6 +181,9 @@ fn subject(args: &ReportArgs, compiled: &Compiled, roofline: Option<Roofline>) -
 /// The report of a program, measured if that is asked for.
 fn program_report(args: &ReportArgs, program: &Program, roofline: Option<Roofline>) -> Result<FusionReport> {
     let mut report = program.executable.fusion_report();
+    if args.threads.is_some() {
+        report.scaling = Some(Scaling::new(program.executable.program(), program.executable.target()));
+    }
     let Some(roofline) = roofline else { return Ok(report) };
     report.classify(roofline);
     if args.measure {

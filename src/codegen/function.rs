@@ -18,7 +18,7 @@ use super::module::CodegenOptions;
 use super::runtime_fns::{Signature, TABLE};
 use super::vcode::{Kernel, x86};
 use crate::error::{Error, Result};
-use crate::target::Target;
+use crate::machine::MachineModel;
 
 /// The machine code of one function, its references not yet resolved.
 pub(super) struct CompiledFunction {
@@ -51,7 +51,7 @@ pub(super) struct Env<'a> {
     /// The same without the optimiser, for kernels.
     pub kernel_isa: &'a dyn TargetIsa,
     /// The machine as passes see it.
-    pub target: &'a Target,
+    pub target: &'a MachineModel,
 }
 
 impl Env<'_> {
@@ -231,7 +231,11 @@ fn settings_error(e: &dyn std::fmt::Display) -> Error {
 }
 
 /// The instruction set: what the host has, capped by the target.
-pub(super) fn make_isa(target: &Target, options: &CodegenOptions, opt_level: &str) -> Result<OwnedTargetIsa> {
+pub(super) fn make_isa(
+    target: &MachineModel,
+    options: &CodegenOptions,
+    opt_level: &str,
+) -> Result<OwnedTargetIsa> {
     let mut builder = cranelift_native::builder()
         .map_err(|e| Error::unsupported(format!("no code generator for this machine: {e}")))?;
     if cfg!(target_arch = "x86_64") && !target.fma {

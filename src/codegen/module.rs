@@ -21,7 +21,7 @@ use super::nest::{Check, CompiledNest, ScalarLoop, compile_nest};
 use super::runtime_fns::TABLE;
 use super::sharing;
 use crate::error::{Error, ErrorKind, Result};
-use crate::target::Target;
+use crate::machine::MachineModel;
 use crate::threads::on_threads;
 use crate::unit::Unit;
 
@@ -230,7 +230,7 @@ impl Drop for Code {
 /// # Errors
 /// [`ErrorKind::Unsupported`] if Cranelift has no backend for this machine; otherwise only for programs that
 /// the verifier rejects.
-pub fn compile(unit: &Unit, target: &Target, options: &CodegenOptions) -> Result<Code> {
+pub fn compile(unit: &Unit, target: &MachineModel, options: &CodegenOptions) -> Result<Code> {
     let start = Instant::now();
     let program = &unit.program;
     let isa = make_isa(target, options, "speed")?;

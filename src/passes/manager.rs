@@ -16,8 +16,8 @@ use super::{PIPELINE, Pass, PassContext, Run, check, verify};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::Graph;
 use crate::laps::Laps;
+use crate::machine::MachineModel;
 use crate::options::Options;
-use crate::target::Target;
 use crate::unit::{Remark, Unit};
 
 /// The name under which the program is kept and dumped as lowering leaves it, before any nest pass.
@@ -61,7 +61,7 @@ impl<'a> PassManager<'a> {
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] if a pass to be switched off does not exist.
-    pub fn new(options: &'a Options, target: &'a Target, threads: usize) -> Result<PassManager<'a>> {
+    pub fn new(options: &'a Options, target: &'a MachineModel, threads: usize) -> Result<PassManager<'a>> {
         let disabled: HashSet<_> =
             options.disabled_passes.iter().map(|name| find(name)).collect::<Result<_>>()?;
         let context = PassContext::new(options, target, threads);

@@ -7,8 +7,8 @@ use nestjit_ir::verify::Stage;
 
 use crate::error::Result;
 use crate::graph::Graph;
+use crate::machine::MachineModel;
 use crate::options::{Fusion, Options, RowRings};
-use crate::target::Target;
 use crate::unit::{Remark, Unit};
 
 mod block_sums;
@@ -16,6 +16,7 @@ mod byte_tables;
 mod check;
 mod choose_layout;
 mod contract_temps;
+pub mod cost;
 mod fold_batch_norm;
 mod fold_constant;
 mod integer_contractions;
@@ -38,6 +39,7 @@ mod verify;
 mod winograd;
 
 pub use manager::{LOWER, PassManager, Passed, RECORD, find, program_of};
+pub use parallelize::{Share, shares};
 pub use plan_memory::separate as separate_memory;
 pub use verify::verify;
 
@@ -45,7 +47,7 @@ pub use verify::verify;
 #[derive(Clone, Debug)]
 pub struct PassContext<'a> {
     /// The machine that code is generated for.
-    pub target: &'a Target,
+    pub target: &'a MachineModel,
     /// The number of threads that a run uses.
     pub threads: usize,
     /// How far OpFusion goes.
@@ -58,7 +60,7 @@ pub struct PassContext<'a> {
 
 impl<'a> PassContext<'a> {
     /// What these options say about code for this machine that runs on so many threads.
-    pub fn new(options: &Options, target: &'a Target, threads: usize) -> PassContext<'a> {
+    pub fn new(options: &Options, target: &'a MachineModel, threads: usize) -> PassContext<'a> {
         let runs = |name: &str| !options.disabled_passes.iter().any(|disabled| disabled == name);
         PassContext {
             target,

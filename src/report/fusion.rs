@@ -11,6 +11,7 @@ use super::pattern;
 use super::programs::Part;
 use super::refusal;
 use super::roofline::{Balance, Beyond, Figures, Measured, NestTime, Roofline};
+use super::scaling::Scaling;
 use super::traffic::{self, Traffic};
 use super::{compare::Variant, flops};
 use crate::graph::{ModelOp, ModelOps};
@@ -73,6 +74,9 @@ pub struct FusionReport {
     /// The buffers between the nests.
     #[serde(skip)]
     pub compiled: Totals,
+    /// What a run would take on more cores, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<Scaling>,
     /// What the balance of the nests was judged by.
     #[serde(rename = "machine", skip_serializing_if = "Option::is_none")]
     pub roofline: Option<Roofline>,
@@ -209,7 +213,7 @@ impl Executable {
             unit: self.unit(),
             remarks: self.remarks(),
             disabled_passes: &self.options().disabled_passes,
-            cache: self.target().l2_bytes,
+            cache: self.target().l2_bytes(),
         };
         let precision = Some(self.options().precision).filter(|p| *p != Precision::F32).map(Precision::name);
         let tiles = if self.target().amx { ", amx" } else { "" };
@@ -257,6 +261,7 @@ impl FusionReport {
             patterns: patterns(&groups),
             refusals: refusal::list(program, &traffic, subject.remarks, subject.disabled_passes),
             groups,
+            scaling: None,
             parts: None,
             compare: None,
             measured: None,

@@ -11,6 +11,7 @@ pub mod pattern;
 pub mod programs;
 pub mod refusal;
 pub mod roofline;
+pub mod scaling;
 pub mod stats;
 #[cfg(feature = "cli")]
 pub mod text;
@@ -19,4 +20,5 @@ pub mod traffic;
 
 pub use fusion::FusionReport;
 pub use roofline::Roofline;
+pub use scaling::Scaling;
 pub use stats::Summary;

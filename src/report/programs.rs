@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::fusion::{self, FusionReport, Totals, ratio};
 use super::roofline::Measured;
+use super::scaling::Scaling;
 
 /// A part of a model: a program, or what runs between programs.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -63,6 +64,7 @@ impl FusionReport {
             all.refusals.extend(program.refusals);
             (all.isa, all.disabled_passes) = (program.isa, program.disabled_passes);
             all.roofline = program.roofline.or(all.roofline);
+            all.scaling = Scaling::of_programs(all.scaling.into_iter().chain(program.scaling));
         }
         let fused = all.groups.iter().filter(|g| g.ops.len() > 1).count();
         all.coverage_nests = ratio(fused as f64, all.nests as f64);

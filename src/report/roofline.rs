@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::runtime::machine::{Machine, Measurement};
+use crate::runtime::measure::{Measurement, Rates};
 
 /// Nests this far from the balance point in either direction count as balanced.
 const MARGIN: f64 = 2.0;
@@ -63,14 +63,14 @@ pub struct Roofline {
 impl Roofline {
     /// The figures that were measured.
     pub fn measured(measurement: Measurement, threads: usize) -> Roofline {
-        let Machine { peak_gflops, read_gbytes } = measurement.machine;
+        let Rates { peak_gflops, read_gbytes } = measurement.rates;
         let figures = if measurement.steady { Figures::Measured } else { Figures::Busy };
         Roofline { threads, peak_gflops, read_gbytes, figures }
     }
 
     /// The figures that the user gives.
-    pub fn given(machine: Machine, threads: usize) -> Roofline {
-        let Machine { peak_gflops, read_gbytes } = machine;
+    pub fn given(rates: Rates, threads: usize) -> Roofline {
+        let Rates { peak_gflops, read_gbytes } = rates;
         Roofline { threads, peak_gflops, read_gbytes, figures: Figures::Given }
     }
 
@@ -175,8 +175,8 @@ mod tests {
 
     #[test]
     fn balance_depends_on_the_distance_from_the_balance_point() {
-        let machine = Machine { peak_gflops: 200.0, read_gbytes: 20.0 };
-        let roofline = Roofline::given(machine, 1);
+        let rates = Rates { peak_gflops: 200.0, read_gbytes: 20.0 };
+        let roofline = Roofline::given(rates, 1);
         assert_eq!(roofline.balance_point(), 10.0);
         let of = |intensity| roofline.balance(intensity).unwrap().name();
         assert_eq!(
@@ -187,13 +187,13 @@ mod tests {
         // 2 GFLOP take 10 ms, 1 GB takes 50 ms.
         assert_eq!(roofline.ms(2e9, 0), 10.0);
         assert_eq!(roofline.ms(2e9, 1_000_000_000), 50.0);
-        let busy = Roofline::measured(Measurement { machine, steady: false }, 1);
+        let busy = Roofline::measured(Measurement { rates, steady: false }, 1);
         assert_eq!((busy.figures, busy.balance(100.0)), (Figures::Busy, None));
     }
 
     #[test]
     fn no_share_is_above_all_without_a_reason() {
-        let roofline = Roofline::given(Machine { peak_gflops: 200.0, read_gbytes: 20.0 }, 1);
+        let roofline = Roofline::given(Rates { peak_gflops: 200.0, read_gbytes: 20.0 }, 1);
         let time = |ms| NestTime::new(ms, 100.0, 2e9, 1_000_000_000, &roofline);
         assert_eq!((time(50.0).beyond, time(50.0).share(&roofline)), (None, "100 % of roofline".to_owned()));
         assert_eq!(time(20.0).beyond, Some(Beyond::InCache));

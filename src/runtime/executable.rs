@@ -22,8 +22,8 @@ use crate::budget;
 use crate::codegen::{Code, CodegenStats, ScalarLoop, Segment};
 use crate::error::{Error, Result};
 use crate::graph::ModelOps;
+use crate::machine::{Isa, MachineModel};
 use crate::options::Options;
-use crate::target::{Isa, Target};
 use crate::tensor::{Tensor, checked_bytes};
 use crate::unit::{MemoryPlan, Remark, Unit};
 
@@ -45,7 +45,7 @@ pub(crate) struct Records {
     /// The operations that the model consists of.
     pub ops: ModelOps,
     pub options: Options,
-    pub target: Target,
+    pub target: MachineModel,
     pub remarks: Vec<Remark>,
     /// The text after each pass, if it was kept.
     pub programs: Vec<(&'static str, String)>,
@@ -70,6 +70,8 @@ struct Inner {
     /// The final program; the constants' data is gone from it.
     unit: Unit,
     threads: usize,
+    /// What the code may execute and this CPU cannot, if it was compiled for another machine.
+    lacks: Option<&'static str>,
     /// What the addresses in contexts point to.
     consts: HashMap<BufId, Storage>,
     records: Records,
@@ -93,6 +95,10 @@ impl Executable {
     /// contradicts itself.
     pub(crate) fn new(parts: Parts, records: Records) -> Result<Executable> {
         let Parts { code, plan, mut unit, inputs, outputs, threads } = parts;
+        let lacks = match records.options.machine {
+            Some(_) => records.target.lacks(&MachineModel::host(None)?),
+            None => None,
+        };
         let cut = |segment: &Segment| Grid::new(&segment.loops, threads).parts() > 1;
         let parallel = code.nests().iter().flat_map(|nest| &nest.segments).any(cut);
         let workers = Workers::new(if parallel { threads } else { 1 });
@@ -116,6 +122,7 @@ impl Executable {
             first_mention,
             unit,
             threads,
+            lacks,
             consts,
             records,
         };
@@ -160,6 +167,9 @@ impl Executable {
         probe: &impl Probe,
     ) -> Result<()> {
         let inner = &*self.inner;
+        if let Some(what) = inner.lacks {
+            return Err(inner.cannot_run(what));
+        }
         check_inputs(&inner.inputs, inputs)?;
         output::count(inner.outputs.iter().map(|spec| spec.name.as_str()), outputs.len())?;
         for (spec, buffer) in inner.outputs.iter().zip(&*outputs) {
@@ -222,7 +232,7 @@ impl Executable {
     }
 
     /// The machine that code was generated for.
-    pub fn target(&self) -> &Target {
+    pub fn target(&self) -> &MachineModel {
         &self.inner.records.target
     }
 
@@ -337,6 +347,15 @@ impl std::fmt::Debug for Executable {
 }
 
 impl Inner {
+    /// The error of a run that this CPU cannot execute.
+    fn cannot_run(&self, what: &str) -> Error {
+        let machine = self.records.target.name.escape_debug();
+        Error::usage(format!(
+            "the code is for the machine '{machine}' and may use {what}, which this CPU does not have: it can be looked at, \
+             but not run"
+        ))
+    }
+
     /// Executes a nest.
     fn execute(
         &self,

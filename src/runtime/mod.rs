@@ -5,7 +5,7 @@ mod context;
 pub mod executable;
 mod fork;
 pub(crate) mod input;
-pub mod machine;
+pub mod measure;
 pub(crate) mod output;
 mod pack;
 mod parts;

@@ -4,8 +4,8 @@
 //! A configuration says everything but the number of threads, over which results must be equal bit by bit: [`run`]
 //! compiles for several and compares them.
 
+use nestjit::machine::Isa;
 use nestjit::passes::PIPELINE;
-use nestjit::target::Isa;
 use nestjit::{Compiler, Executable, Model, Options, RowRings, Tensor};
 
 /// Numbers of threads that share work evenly, unevenly, and are more than most loops have parts or machines have cores.

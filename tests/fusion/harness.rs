@@ -7,8 +7,8 @@ use nestjit::interpret::interpret;
 use nestjit::ir::interp::Mode;
 use nestjit::ir::verify::Stage;
 use nestjit::lower::lower;
+use nestjit::machine::{Isa, MachineModel};
 use nestjit::passes::{self, PIPELINE, PassContext, Run};
-use nestjit::target::{Isa, Target};
 use nestjit::unit::{Remark, Unit};
 use nestjit::{Compiler, DType, Tensor};
 
@@ -23,19 +23,8 @@ pub struct Fused {
 }
 
 /// The machine that the tests fuse for, whatever they run on.
-pub fn target() -> Target {
-    Target {
-        isa: Isa::Simd128,
-        fma: true,
-        vnni: false,
-        bf16: false,
-        amx: false,
-        amx_bf16: false,
-        l1_bytes: 32 << 10,
-        l2_bytes: 1 << 20,
-        l3_bytes: 32 << 20,
-        cores: 2,
-    }
+pub fn target() -> MachineModel {
+    MachineModel::plain(Isa::Simd128, [32 << 10, 1 << 20, 32 << 20], 2)
 }
 
 /// Lowers and fuses; every pass must leave a valid program.
@@ -55,7 +44,7 @@ pub fn fuse_unit(before: Unit) -> Fused {
 }
 
 /// Runs one nest pass.
-pub fn run_pass(name: &str, unit: &mut Unit, target: &Target, remarks: &mut Vec<Remark>) {
+pub fn run_pass(name: &str, unit: &mut Unit, target: &MachineModel, remarks: &mut Vec<Remark>) {
     let context = PassContext::new(&nestjit::options::Options::default(), target, 1);
     for pass in PIPELINE.iter().filter(|p| p.name == name) {
         let Run::Nest(run, _) = pass.run else { continue };

@@ -9,9 +9,9 @@ mod packed;
 mod refusals;
 
 use nestjit::graph::{Graph, Node, Op, Precision, evaluate};
+use nestjit::machine::MachineModel;
 use nestjit::options::Options;
 use nestjit::passes::{PIPELINE, PassManager};
-use nestjit::target::Target;
 use nestjit::unit::Remark;
 use nestjit::{Compiler, DType, Tensor};
 
@@ -20,7 +20,7 @@ pub fn rewritten(graph: &Graph) -> (Graph, Vec<Remark>) {
     let others = PIPELINE.iter().map(|p| p.name).filter(|name| *name != "IntegerContractions");
     let disabled_passes = others.map(str::to_owned).collect();
     let options = Options { disabled_passes, verify_passes: true, ..Options::default() };
-    let target = Target::host(None).unwrap();
+    let target = MachineModel::host(None).unwrap();
     let mut manager = PassManager::new(&options, &target, 1).unwrap();
     let mut graph = graph.clone();
     manager.run_graph_passes(&mut graph, &mut nestjit::laps::Laps::start()).unwrap();

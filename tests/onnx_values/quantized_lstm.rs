@@ -1,8 +1,8 @@
 //! `com.microsoft.DynamicQuantizeLSTM`, as ONNX Runtime's quantiser makes it of an LSTM.
 
+use nestjit::machine::Isa;
 use nestjit::onnx::proto::tensor_proto::DataType;
 use nestjit::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
-use nestjit::target::Isa;
 use nestjit::{Compiler, ErrorKind, Model, Tensor};
 
 use super::common::onnx::{

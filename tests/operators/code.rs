@@ -2,8 +2,8 @@
 
 use nestjit::ir::visit::{walk_exprs, work};
 use nestjit::ir::{Expr, LoopKind, Program, Role, Stmt};
+use nestjit::machine::Isa;
 use nestjit::onnx::{OnnxModel, OpEntry, Specialization};
-use nestjit::target::Isa;
 use nestjit::{Compiler, DType, Executable};
 
 use super::example::Example;

@@ -1,6 +1,6 @@
 //! Products of bytes: dot products and their groups, convolutions, channels as lanes.
 
-use nestjit::target::Isa;
+use nestjit::machine::Isa;
 use nestjit_ir::visit::{walk_loops, walk_stmts};
 use nestjit_ir::{LoopKind, Program, Stmt, Var};
 

@@ -5,8 +5,8 @@ mod bytes;
 
 use std::collections::HashMap;
 
+use nestjit::machine::{Isa, MachineModel};
 use nestjit::passes::{PIPELINE, PassContext, Run};
-use nestjit::target::{Isa, Target};
 use nestjit::unit::{Remark, Unit};
 use nestjit_ir::interp::{Mode, Value, interpret, no_calls};
 use nestjit_ir::verify::{Stage, verify};
@@ -14,19 +14,8 @@ use nestjit_ir::{BufId, Kind, Program, Role, parse::parse};
 
 const PASSES: [&str; 6] = ["ChooseLayout", "PeelBorders", "Tile", "Vectorize", "BlockSums", "Parallelize"];
 
-fn target(isa: Isa) -> Target {
-    Target {
-        isa,
-        fma: true,
-        vnni: false,
-        bf16: false,
-        amx: false,
-        amx_bf16: false,
-        l1_bytes: 32 << 10,
-        l2_bytes: 1 << 20,
-        l3_bytes: 16 << 20,
-        cores: 2,
-    }
+fn target(isa: Isa) -> MachineModel {
+    MachineModel::plain(isa, [32 << 10, 1 << 20, 16 << 20], 2)
 }
 
 /// Values that depend on the name (a packed copy has its original's) and are not symmetric.

@@ -18,7 +18,7 @@ const GENERATED: &str = "src/onnx/proto.rs";
 /// Where `unsafe` is: where generated code is made, called (for measurements too), and given memory, and where the system is
 /// asked for registers.
 const UNSAFE: [&str; 5] =
-    ["src/codegen/", "src/runtime/", "src/memory.rs", "src/target/amx.rs", "benches/microkernels.rs"];
+    ["src/codegen/", "src/runtime/", "src/memory.rs", "src/machine/amx.rs", "benches/microkernels.rs"];
 
 /// The modules of the library from the bottom up. A module imports only from lower layers and from itself;
 /// those of one layer do not know each other.
@@ -26,7 +26,7 @@ const LAYERS: [&[&str]; 12] = [
     &["error", "lanes", "laps", "threads"],
     &["budget"],
     &["memory", "files"],
-    &["tensor", "target"],
+    &["tensor", "machine"],
     &["graph", "host", "options"],
     &["unit"],
     &["interpret"],

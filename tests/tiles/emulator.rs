@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, OpKind, Register};
-use nestjit::target::Isa;
+use nestjit::machine::Isa;
 
 const TILES: usize = 8;
 const ROWS: usize = 16;
@@ -59,7 +59,7 @@ pub fn install() -> bool {
         };
         assert_eq!(set, 0, "no handler");
         // SAFETY: the handler executes the instructions.
-        unsafe { nestjit::target::assume_tiles() };
+        unsafe { nestjit::machine::assume_tiles() };
         true
     })
 }

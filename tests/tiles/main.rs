@@ -170,7 +170,7 @@ fn switched_off_means_off() {
         executable.machine_code(0).to_owned()
     };
     assert!(!code(compiler(1).amx(false)).contains("tdp"));
-    assert!(!code(compiler(1).isa(nestjit::target::Isa::Avx2)).contains("tdp"));
+    assert!(!code(compiler(1).isa(nestjit::machine::Isa::Avx2)).contains("tdp"));
     if emulator::install() {
         let text = code(compiler(1));
         for what in ["ldtilecfg", "tileloadd", "tdpbusd", "tilestored", "tilerelease"] {
@@ -182,7 +182,7 @@ fn switched_off_means_off() {
 #[test]
 fn their_rate_is_measured() {
     if emulator::install() {
-        let rate = nestjit::runtime::machine::tile_gops().expect("there are tiles");
+        let rate = nestjit::runtime::measure::tile_gops().expect("there are tiles");
         assert!(rate.is_finite() && rate > 0.0, "{rate}");
     }
 }

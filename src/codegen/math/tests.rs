@@ -6,7 +6,7 @@ use nestjit_ir::{Buffer, DType, Expr, LoopKind, NestBuilder, Program, Role, Scal
 use super::{MathBuilder, unary};
 use crate::codegen::tests::harness;
 use crate::codegen::vcode::Cmp;
-use crate::target::{Isa, Target};
+use crate::machine::{Isa, MachineModel};
 
 /// Evaluates instead of building.
 #[derive(Clone, Copy, Debug)]
@@ -282,7 +282,7 @@ fn kernels_compute_the_same_bits() {
     let operands: Vec<f32> =
         (0..=u32::MAX).step_by(1_048_573).map(f32::from_bits).chain([0.0, -0.0, 1e6, -3e9]).collect();
     let n = operands.len();
-    let plain = Target { fma: false, ..harness::target() };
+    let plain = MachineModel { fma: false, ..harness::target() };
     for target in harness::targets().into_iter().chain([plain]) {
         let mut machine = Evaluate { fma: target.fma, scale: target.isa == Isa::Avx512 };
         let mut p = Program::default();

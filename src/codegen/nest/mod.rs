@@ -239,7 +239,7 @@ pub(super) fn compile_nest(
         compiled.scalar_loops.extend(refused);
         compiled.scalar_steps += scalar_steps(segment.stmts, None, &plan);
         let first_kernel = compiled.kernels.len();
-        if tier.is_some() && streams_constants(program, &compiled.params, env.target.l2_bytes) {
+        if tier.is_some() && streams_constants(program, &compiled.params, env.target.l2_bytes()) {
             let constant = |buf: BufId| program.buf(buf).role == Role::Const;
             plan.regions.iter_mut().for_each(|r| prefetch::insert(&mut r.kernel, &constant));
         }

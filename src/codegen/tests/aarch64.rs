@@ -9,7 +9,7 @@ use super::vector::{gemm, gemm_with};
 use crate::codegen::function::{Env, FunctionCompiler, finish_isa};
 use crate::codegen::module::CodegenOptions;
 use crate::codegen::nest::compile_nest;
-use crate::target::{Isa, Target};
+use crate::machine::{Isa, MachineModel};
 
 /// The machine code of the kernels of every nest.
 fn kernels(program: &Program) -> Vec<String> {
@@ -19,7 +19,7 @@ fn kernels(program: &Program) -> Vec<String> {
         finish_isa(builder, &options, opt_level).expect("its settings")
     };
     let (isa, kernel_isa) = (isa("speed"), isa("none"));
-    let target = Target { isa: Isa::Simd128, fma: true, ..target() };
+    let target = MachineModel { isa: Isa::Simd128, fma: true, ..target() };
     let env = Env { isa: isa.as_ref(), kernel_isa: kernel_isa.as_ref(), target: &target };
     let mut compiler = FunctionCompiler::new(env, &options);
     let mut listings = Vec::new();

@@ -11,16 +11,16 @@ use nestjit_ir::{
 
 use super::harness::{check_with, compile_program, inputs, run, target, targets};
 use super::vector::buffer;
-use crate::target::Target;
+use crate::machine::MachineModel;
 
-fn targets_and_without_fma() -> Vec<Target> {
+fn targets_and_without_fma() -> Vec<MachineModel> {
     let mut plain = target();
     plain.fma = false;
     targets().into_iter().chain([plain]).collect()
 }
 
 /// The bits of the results.
-fn bits(p: &Program, target: &Target, given: &HashMap<BufId, Value>) -> Vec<(BufId, Vec<u64>)> {
+fn bits(p: &Program, target: &MachineModel, given: &HashMap<BufId, Value>) -> Vec<(BufId, Vec<u64>)> {
     let code = compile_program(p, target).expect("compiles");
     let mut found: Vec<_> = run(p, &code, given)
         .expect("runs")

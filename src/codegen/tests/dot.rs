@@ -8,7 +8,7 @@ use nestjit_ir::{BufId, Kind, Program, Role};
 
 use super::harness::{check_with, target, wide_targets};
 use crate::codegen::Code;
-use crate::target::{Isa, Target};
+use crate::machine::{Isa, MachineModel};
 
 /// Bytes of all values, the extremes often; small factors.
 fn bytes(program: &Program) -> HashMap<BufId, Value> {
@@ -36,15 +36,15 @@ fn bytes(program: &Program) -> HashMap<BufId, Value> {
 }
 
 /// Checks a program on every tier; the code of each.
-fn check(p: &Program) -> Vec<(Target, Code)> {
+fn check(p: &Program) -> Vec<(MachineModel, Code)> {
     let inputs = bytes(p);
-    let plain = wide_targets().into_iter().filter(|t| t.vnni).map(|t| Target { vnni: false, ..t });
+    let plain = wide_targets().into_iter().filter(|t| t.vnni).map(|t| MachineModel { vnni: false, ..t });
     let targets = wide_targets().into_iter().chain(plain).chain([target()]);
     targets.map(|t| (t.clone(), check_with(p, &t, &inputs, 0.0))).collect()
 }
 
 /// What a kernel for a machine has dot products in.
-fn dot(target: &Target) -> &'static str {
+fn dot(target: &MachineModel) -> &'static str {
     if target.vnni { " = Dot " } else { " = PairDot " }
 }
 

@@ -5,17 +5,17 @@ use nestjit_ir::parse::parse;
 
 use super::harness::{check_with, inputs, targets};
 use crate::codegen::Code;
-use crate::target::{Isa, Target};
+use crate::machine::{Isa, MachineModel};
 
 /// Sums of up to 70 products of numbers of at most 2: rounded after each.
 const TOLERANCE: f64 = 1e-4;
 
 /// Checks a program on every tier, with and without dot products of pairs where there are some; the code of each.
-fn check(text: &str) -> Vec<(Target, Code)> {
+fn check(text: &str) -> Vec<(MachineModel, Code)> {
     let p: Program = parse(text).unwrap_or_else(|e| panic!("{e}\n{text}"));
     let inputs = inputs(&p);
     let with_pairs = targets().into_iter().filter(|t| t.isa.host_has_fast_bf16());
-    let with_pairs: Vec<Target> = with_pairs.map(|t| Target { bf16: true, ..t }).collect();
+    let with_pairs: Vec<MachineModel> = with_pairs.map(|t| MachineModel { bf16: true, ..t }).collect();
     let targets = targets().into_iter().chain(with_pairs);
     targets.map(|t| (t.clone(), check_with(&p, &t, &inputs, TOLERANCE))).collect()
 }

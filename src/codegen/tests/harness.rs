@@ -8,24 +8,13 @@ use nestjit_ir::{BufId, Buffer, DType, Kind, Program, Role, Scalar, bf16, f16};
 
 use crate::codegen::{Code, CodegenOptions, NestCode, compile};
 use crate::error::Result;
-use crate::target::{Isa, Target};
+use crate::machine::{Isa, MachineModel};
 use crate::unit::Unit;
 
 /// The machine that tests compile for.
-pub(in crate::codegen) fn target() -> Target {
+pub(in crate::codegen) fn target() -> MachineModel {
     let fma = std::is_x86_feature_detected!("fma");
-    Target {
-        isa: Isa::Simd128,
-        fma,
-        vnni: false,
-        bf16: false,
-        amx: false,
-        amx_bf16: false,
-        l1_bytes: 32 << 10,
-        l2_bytes: 1 << 20,
-        l3_bytes: 8 << 20,
-        cores: 1,
-    }
+    MachineModel { fma, ..MachineModel::plain(Isa::Simd128, [32 << 10, 1 << 20, 8 << 20], 1) }
 }
 
 #[derive(Clone, Copy)]
@@ -119,7 +108,7 @@ fn get(memory: &mut Memory, at: usize, dtype: DType) -> Scalar {
 }
 
 /// Compiles with text and verification.
-pub(in crate::codegen) fn compile_program(program: &Program, target: &Target) -> Result<Code> {
+pub(in crate::codegen) fn compile_program(program: &Program, target: &MachineModel) -> Result<Code> {
     let unit = Unit { program: program.clone(), ..Unit::default() };
     let code = compile(&unit, target, &CodegenOptions { threads: 2, verify: true, keep_text: true })?;
     assert_eq!(code.nests().len(), program.nests.len());
@@ -268,7 +257,7 @@ pub(in crate::codegen) fn inputs(program: &Program) -> HashMap<BufId, Value> {
 /// equal numbers, NaN where NaN).
 pub(in crate::codegen) fn check_with(
     program: &Program,
-    target: &Target,
+    target: &MachineModel,
     inputs: &HashMap<BufId, Value>,
     tolerance: f64,
 ) -> Code {
@@ -302,16 +291,16 @@ pub(in crate::codegen) fn check(program: &Program, tolerance: f64) -> Code {
 }
 
 /// Every tier of this machine, [`target`] last.
-pub(in crate::codegen) fn targets() -> Vec<Target> {
+pub(in crate::codegen) fn targets() -> Vec<MachineModel> {
     wide_targets().into_iter().chain([target()]).collect()
 }
 
 /// The tiers beyond [`target`] that this machine has and kernels are emitted for.
-pub(in crate::codegen) fn wide_targets() -> Vec<Target> {
+pub(in crate::codegen) fn wide_targets() -> Vec<MachineModel> {
     let has = Isa::host();
     [Isa::Avx2, Isa::Avx512]
         .into_iter()
         .filter(|isa| *isa <= has && *isa <= Isa::WIDEST_EMITTED)
-        .map(|isa| Target { isa, vnni: isa.host_has_vnni(), ..target() })
+        .map(|isa| MachineModel { isa, vnni: isa.host_has_vnni(), ..target() })
         .collect()
 }

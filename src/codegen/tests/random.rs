@@ -7,7 +7,7 @@ use nestjit_ir::{
 use proptest::prelude::*;
 
 use super::harness::{Choices, check, check_with, inputs, target};
-use crate::target::Target;
+use crate::machine::MachineModel;
 
 /// How many whole numbers nests may compute indices from; more than they have rows.
 const NUMBERS: usize = 5;
@@ -341,7 +341,7 @@ proptest! {
         if fma {
             check(&p, 1e-4);
         } else {
-            let plain = Target { fma: false, ..target() };
+            let plain = MachineModel { fma: false, ..target() };
             check_with(&p, &plain, &inputs(&p), 1e-4);
         }
     }

@@ -197,6 +197,45 @@ fn parallel_loops_are_segments_unless_they_share_a_local() {
 }
 
 #[test]
+fn parallel_loops_right_within_one_another_are_cut_together() {
+    for (inner, between) in [
+        (LoopKind::Serial, false),
+        (LoopKind::Vector, false),
+        (LoopKind::Serial, true),
+        (LoopKind::Vector, true),
+    ] {
+        let mut p = Program::default();
+        let x = buffer(&mut p, "x", DType::F32, &[5, 4, 7, 16], Role::In);
+        let y = buffer(&mut p, "y", DType::F32, &[5, 4, 7, 16], Role::Out);
+        let z = buffer(&mut p, "z", DType::F32, &[5, 4], Role::Out);
+        let mut b = NestBuilder::new(&mut p, "grid");
+        b.for_kind("i", 5, LoopKind::Parallel(None), |b, i| {
+            b.for_kind("j", 4, LoopKind::in_parts(2), |b, j| {
+                if between {
+                    b.store(
+                        z,
+                        [i, j],
+                        Expr::load(x, [i.into(), j.into(), Affine::constant(0), Affine::constant(1)]),
+                    );
+                }
+                b.for_kind("k", 7, LoopKind::in_parts(3), |b, k| {
+                    b.for_kind("v", 16, inner, |b, v| {
+                        b.store(y, [i, j, k, v], Expr::load(x, [i, j, k, v]) * Expr::f32(2.0));
+                    });
+                });
+            });
+        });
+        if !between {
+            b.for_each("n", &[5, 4], |b, n| b.store(z, n, Expr::f32(0.0)));
+        }
+        b.finish();
+        let code = check(&p, 0.0);
+        let extents: Vec<usize> = code.nests()[0].segments[0].loops.iter().map(|l| l.extent).collect();
+        assert_eq!(extents, if between { vec![5, 4] } else { vec![5, 4, 7] });
+    }
+}
+
+#[test]
 fn padding_guards_layouts_and_halos() {
     let layouts = [
         Layout::row_major(2),

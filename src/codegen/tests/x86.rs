@@ -5,7 +5,7 @@ use nestjit_ir::{BinOp, Expr, UnOp};
 
 use super::harness::{check_with, inputs, wide_targets};
 use super::vector::{Epilogue, gemm_with};
-use crate::target::Isa;
+use crate::machine::Isa;
 
 /// The instructions of the innermost loops that multiply and accumulate.
 fn k_loops(text: &str) -> Vec<Vec<&str>> {

@@ -5,23 +5,12 @@ use nestjit_ir::verify::Stage;
 use nestjit_ir::visit::walk_loops;
 
 use super::*;
+use crate::machine::{Isa, MachineModel};
 use crate::passes::testing::{results, unit};
-use crate::target::{Isa, Target};
 
 /// Runs the pass on a program; whether it changed anything.
 fn run_on(unit: &mut Unit) -> bool {
-    let target = Target {
-        isa: Isa::Avx2,
-        fma: true,
-        vnni: false,
-        bf16: false,
-        amx: false,
-        amx_bf16: false,
-        l1_bytes: 32 << 10,
-        l2_bytes: 1 << 20,
-        l3_bytes: 8 << 20,
-        cores: 2,
-    };
+    let target = MachineModel::plain(Isa::Avx2, [32 << 10, 1 << 20, 8 << 20], 2);
     let ctx = PassContext::new(&crate::options::Options::default(), &target, 2);
     let mut remarks = Vec::new();
     let changed = run(unit, &ctx, &mut remarks).expect("runs");

@@ -16,7 +16,7 @@ use nestjit_ir::{Affine, BufId, For, Index, Program, Stmt, Var, visit};
 
 use super::align::{Side, align, tiled};
 use super::legal::Legality;
-use crate::target::Target;
+use crate::machine::MachineModel;
 
 /// How many rows a block has at least and at most.
 const ROWS: (usize, usize) = (8, 64);
@@ -50,21 +50,21 @@ pub(super) struct Blocks {
 
 impl Blocks {
     /// What every block reads comes from the second-level cache.
-    pub fn new(program: &mut Program, target: &Target) -> Blocks {
+    pub fn new(program: &mut Program, target: &MachineModel) -> Blocks {
         let spare = (0..CUTS).map(|_| program.add_var("block")).collect();
         let blocks = BLOCKS.max(2 * target.cores);
         Blocks {
             spare,
             rows: ROWS.0,
             blocks,
-            columns: target.l1_bytes * 3 / 2,
-            resident: target.l2_bytes / 2,
+            columns: target.l1_bytes() * 3 / 2,
+            resident: target.l2_bytes() / 2,
         }
     }
 
     /// What every block reads comes from the third-level cache, and a block does much with it.
-    pub fn of_many_rows(program: &mut Program, target: &Target) -> Blocks {
-        let resident = (target.l3_bytes / 4).max(target.l2_bytes / 2);
+    pub fn of_many_rows(program: &mut Program, target: &MachineModel) -> Blocks {
+        let resident = (target.l3_bytes() / 4).max(target.l2_bytes() / 2);
         Blocks { rows: WEIGHTS_USED, resident, ..Blocks::new(program, target) }
     }
 

@@ -10,7 +10,7 @@ use nestjit_ir::{BufId, For, Index, Program, Stmt, Var};
 use super::Refusal;
 use super::align::{Alignment, Chain, Side};
 use super::profit::SERIAL_WORK;
-use crate::target::Target;
+use crate::machine::MachineModel;
 
 /// Decides about the loops of one block.
 pub(super) struct Legality<'a> {
@@ -114,7 +114,7 @@ impl Legality<'_> {
     /// Enough iterations of the common loops must remain independent.
     pub fn keeps_threads(
         &self,
-        target: &Target,
+        target: &MachineModel,
         first: (&Side<'_>, &[Var]),
         second: (&Side<'_>, &[Var]),
     ) -> Result<(), Refusal> {

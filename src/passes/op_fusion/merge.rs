@@ -26,7 +26,7 @@ use super::blocks::{self, Blocks};
 use super::legal::Legality;
 use super::profit::{self, Rows, SERIAL_WORK};
 use super::reach::{Reach, touched};
-use crate::target::Target;
+use crate::machine::MachineModel;
 
 /// Nests do not grow beyond this many statements: merging would take quadratic time, and code generation has
 /// a limited number of registers.
@@ -50,7 +50,7 @@ pub(super) enum Depth {
 /// `blocks`, rows are merged in blocks where they cannot be merged otherwise.
 pub(super) fn merge(
     program: &Program,
-    target: &Target,
+    target: &MachineModel,
     first: &[Stmt],
     second: &[Stmt],
     flow: &[BufId],
@@ -99,26 +99,26 @@ pub(super) fn merge(
 /// one of them has little to do: starting a kernel costs more than it.
 pub(super) fn sequence(
     program: &Program,
-    target: &Target,
+    target: &MachineModel,
     first: &[Stmt],
     second: &[Stmt],
     flow: &[BufId],
 ) -> Option<(Vec<Stmt>, Depth)> {
     let bytes: usize = flow.iter().map(|b| program.buf(*b).logical_bytes()).sum();
-    let small = bytes <= target.l1_bytes / 2
+    let small = bytes <= target.l1_bytes() / 2
         && work(first).min(work(second)) <= SMALL_STEP
         && visit::count_stmts(first) + visit::count_stmts(second) <= MAX_STATEMENTS;
     small.then(|| ([first, second].concat(), Depth::None))
 }
 
 /// What one iteration of the common loops leaves for a later statement must fit the second-level cache.
-fn fits(program: &Program, target: &Target, body: &[Stmt], flow: &[BufId]) -> Result<(), Refusal> {
+fn fits(program: &Program, target: &MachineModel, body: &[Stmt], flow: &[BufId]) -> Result<(), Refusal> {
     let mut bytes = 0;
     for &buf in flow {
         let window = crate::passes::contract_temps::window(program, body, buf);
         bytes += window.map_or(program.buf(buf).logical_bytes(), |w| w.bytes);
     }
-    if bytes > target.l2_bytes / 2 {
+    if bytes > target.l2_bytes() / 2 {
         return Err(Refusal::new(
             "row-too-large",
             format!("{bytes} bytes would have to stay in the second-level cache"),
@@ -129,7 +129,7 @@ fn fits(program: &Program, target: &Target, body: &[Stmt], flow: &[BufId]) -> Re
 
 struct Merger<'a> {
     program: &'a Program,
-    target: &'a Target,
+    target: &'a MachineModel,
     /// The loops around the block that is being merged.
     outer: Extents,
     depth: usize,
@@ -284,7 +284,7 @@ impl Merger<'_> {
             }
             None => {
                 profit::restreams(self.program, l1, l2, &m2)?;
-                self.target.l2_bytes / 2
+                self.target.l2_bytes() / 2
             }
         };
         let rows = profit::check(self.program, (self.target, resident), (l1, &m1), (l2, &m2))?;

@@ -263,7 +263,7 @@ impl Fusion<'_> {
             "row-too-large" | "breaks-tile" => true,
             "second-contraction" => {
                 let bytes: usize = flow.iter().map(|b| self.program.buf(*b).logical_bytes()).sum();
-                bytes > target.l2_bytes && !profit::has_weights(self.program, second)
+                bytes > target.l2_bytes() && !profit::has_weights(self.program, second)
             }
             _ => false,
         };

@@ -15,7 +15,7 @@ use nestjit_ir::{BinOp, BufId, Expr, Index, Load, Program, ReduceOp, Role, Stmt,
 
 use super::Refusal;
 use super::align::Side;
-use crate::target::Target;
+use crate::machine::MachineModel;
 
 /// Work below which a nest runs on one thread anyway, in innermost iterations.
 pub(super) const SERIAL_WORK: usize = 1 << 15;
@@ -190,7 +190,7 @@ fn wide(side: &Side<'_>, matched: &[Var]) -> bool {
 /// its matched loops; `caches` are the machine's, and how many bytes may be read for each of several rows together.
 pub(super) fn check(
     program: &Program,
-    caches: (&Target, usize),
+    caches: (&MachineModel, usize),
     first: (&Side<'_>, &[Var]),
     second: (&Side<'_>, &[Var]),
 ) -> Result<Rows, Refusal> {
@@ -308,7 +308,7 @@ pub(super) fn single_row(program: &Program, body: &[Stmt], flow: &[BufId]) -> bo
 
 fn keeps_tile(
     program: &Program,
-    (target, resident): (&Target, usize),
+    (target, resident): (&MachineModel, usize),
     side: &Side<'_>,
     matched: &[Var],
 ) -> Result<Rows, Refusal> {
@@ -331,7 +331,7 @@ fn keeps_tile(
         let limit = match lost(&c.row.1) {
             true => {
                 rows = Rows::Apart;
-                target.l1_bytes * TILE_SHARE.0 / TILE_SHARE.1
+                target.l1_bytes() * TILE_SHARE.0 / TILE_SHARE.1
             }
             false => resident,
         };

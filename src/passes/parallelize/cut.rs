@@ -1,18 +1,20 @@
 //! Into which parts iterations are cut: how many threads are worth waking, and which grid of parts over one loop or
 //! several keeps them equally busy. Which loops may be cut, and what an iteration takes, is known to the caller.
 
-/// The least work that a thread must get for waking it to pay, in nanoseconds.
-pub(super) const WORK_PER_THREAD: f64 = 4_000.0;
+use crate::machine::MachineModel;
 
-/// The least work of a part if a thread gets several, in nanoseconds: calling the code of a part, and taking it, are
+/// The least work that a thread must get for handing it over to pay, in relation to what handing over takes.
+const WORTH: f64 = 4.0;
+
+/// The least work of a part if a thread gets several, in the same relation: calling the code of a part, and taking it, are
 /// lost in it.
-const WORK_PER_PART: f64 = 16_000.0;
+const WORTH_PART: f64 = 16.0;
 
 /// The most parts for each thread: then a core that is slower than the others leaves them a part of its work.
 const PARTS_PER_THREAD: usize = 4;
 
-/// What a part takes besides its iterations, in nanoseconds.
-const PER_PART: f64 = 200.0;
+/// What a part takes besides its iterations, in relation to what handing work over takes.
+const PER_PART: f64 = 0.2;
 
 /// A loop that keeps so large a share of the threads busy is cut alone.
 const EVEN: f64 = 0.9;
@@ -40,43 +42,65 @@ impl Cut {
     }
 }
 
-/// How many threads are worth waking for so many nanoseconds of work.
-pub(super) fn worth(nanoseconds: f64, threads: usize) -> usize {
-    ((nanoseconds / WORK_PER_THREAD) as usize).clamp(1, threads.max(1))
+/// What sharing work takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Costs {
+    /// Nanoseconds to hand work over to a thread.
+    hand_over: f64,
 }
 
-/// The best cut of independent loops with these extents, outermost first, which do so many nanoseconds of work together: the
-/// outermost loop that keeps the threads about equally busy, or else several loops. `None` if there is nothing to share.
-pub(super) fn choose(extents: &[usize], nanoseconds: f64, threads: usize) -> Option<Cut> {
-    let threads = worth(nanoseconds, threads);
-    if threads < 2 || extents.iter().all(|e| *e < 2) {
-        return None;
+impl Costs {
+    /// On a machine.
+    pub fn on(machine: &MachineModel) -> Costs {
+        Costs { hand_over: machine.hand_over_ns }
     }
-    let work = Work { nanoseconds, threads };
-    let mut best: Option<(f64, Vec<(usize, usize)>)> = None;
-    for (at, &extent) in extents.iter().enumerate().filter(|e| *e.1 > 1) {
-        let even = share(extent, threads);
-        if best.as_ref().is_none_or(|b| gains(even, b.0)) {
-            best = Some((even, vec![(at, extent.min(threads * work.parts_per_thread()))]));
-        }
-        if even > EVEN {
-            break;
-        }
+
+    /// How many threads are worth waking for so many nanoseconds of work.
+    pub fn worth(&self, nanoseconds: f64, threads: usize) -> usize {
+        ((nanoseconds / (WORTH * self.hand_over)) as usize).clamp(1, threads.max(1))
     }
-    let mut best = best?;
-    for count in 2..=MOST_LOOPS.min(extents.len()) {
-        if best.0 > EVEN {
-            break;
+
+    /// The best cut of independent loops with these extents, outermost first, which do so many nanoseconds of work
+    /// together: the outermost loop that keeps the threads about equally busy, or else several loops. `None` if there is
+    /// nothing to share.
+    pub fn choose(&self, extents: &[usize], nanoseconds: f64, threads: usize) -> Option<Cut> {
+        let threads = self.worth(nanoseconds, threads);
+        if threads < 2 || extents.iter().all(|e| *e < 2) {
+            return None;
         }
-        for loops in choices(extents, count) {
-            let (even, parts) = work.grid(&loops.iter().map(|at| extents[*at]).collect::<Vec<_>>());
-            if gains(even, best.0) {
-                best = (even, loops.into_iter().zip(parts).collect());
+        let work = Work { nanoseconds, threads, costs: *self };
+        let mut best: Option<(f64, Vec<(usize, usize)>)> = None;
+        for (at, &extent) in extents.iter().enumerate().filter(|e| *e.1 > 1) {
+            let even = share(extent, threads);
+            if best.as_ref().is_none_or(|b| gains(even, b.0)) {
+                best = Some((even, vec![(at, extent.min(threads * work.parts_per_thread()))]));
+            }
+            if even > EVEN {
+                break;
             }
         }
+        let mut best = best?;
+        for count in 2..=MOST_LOOPS.min(extents.len()) {
+            if best.0 > EVEN {
+                break;
+            }
+            for loops in choices(extents, count) {
+                let (even, parts) = work.grid(&loops.iter().map(|at| extents[*at]).collect::<Vec<_>>());
+                if gains(even, best.0) {
+                    best = (even, loops.into_iter().zip(parts).collect());
+                }
+            }
+        }
+        best.1.retain(|l| l.1 > 1);
+        Some(Cut { loops: best.1, worth: threads })
     }
-    best.1.retain(|l| l.1 > 1);
-    Some(Cut { loops: best.1, worth: threads })
+
+    /// How long it takes, in nanoseconds, until all parts of a cut of so much work are done.
+    pub fn time(&self, extents: &[usize], nanoseconds: f64, cut: &Cut) -> f64 {
+        let chosen: Vec<usize> = cut.loops.iter().map(|l| extents[l.0]).collect();
+        let parts: Vec<usize> = cut.loops.iter().map(|l| l.1).collect();
+        Work { nanoseconds, threads: cut.worth, costs: *self }.time(&chosen, &parts)
+    }
 }
 
 /// Whether a loop of this extent keeps the threads that its work is worth about equally busy.
@@ -114,12 +138,14 @@ fn choices(extents: &[usize], count: usize) -> Vec<Vec<usize>> {
 struct Work {
     nanoseconds: f64,
     threads: usize,
+    costs: Costs,
 }
 
 impl Work {
     /// How many parts for each thread are long enough.
     fn parts_per_thread(&self) -> usize {
-        ((self.nanoseconds / self.threads as f64 / WORK_PER_PART) as usize).clamp(1, PARTS_PER_THREAD)
+        ((self.nanoseconds / self.threads as f64 / (WORTH_PART * self.costs.hand_over)) as usize)
+            .clamp(1, PARTS_PER_THREAD)
     }
 
     /// The best grid over loops with these extents, and the share of the threads that it keeps busy.
@@ -157,10 +183,17 @@ impl Work {
 
     /// How long it takes, in nanoseconds, until all parts are done.
     fn time(&self, extents: &[usize], parts: &[usize]) -> f64 {
+        if let ([extent], true) = (extents, parts[0] >= self.threads) {
+            // Parts are taken in order, so that each thread has about as many iterations as another.
+            let iterations = extent.div_ceil(self.threads) as f64;
+            let several = parts[0].div_ceil(self.threads) as f64;
+            return self.nanoseconds * iterations / *extent as f64
+                + several * PER_PART * self.costs.hand_over;
+        }
         let shares =
             extents.iter().zip(parts).map(|(&extent, &parts)| extent.div_ceil(parts) as f64 / extent as f64);
         let rounds = parts.iter().product::<usize>().div_ceil(self.threads) as f64;
-        rounds * (self.nanoseconds * shares.product::<f64>() + PER_PART)
+        rounds * (self.nanoseconds * shares.product::<f64>() + PER_PART * self.costs.hand_over)
     }
 }
 
@@ -168,8 +201,10 @@ impl Work {
 mod tests {
     use super::*;
 
+    const COSTS: Costs = Costs { hand_over: 1000.0 };
+
     fn cut(extents: &[usize], microseconds: f64, threads: usize) -> Option<Vec<(usize, usize)>> {
-        choose(extents, microseconds * 1e3, threads).map(|cut| cut.loops)
+        COSTS.choose(extents, microseconds * 1e3, threads).map(|cut| cut.loops)
     }
 
     #[test]
@@ -199,12 +234,12 @@ mod tests {
 
     #[test]
     fn loops_are_taken_together_where_one_has_too_few_iterations() {
-        let cut = choose(&[12, 8], 1e6, 64).unwrap();
+        let cut = COSTS.choose(&[12, 8], 1e6, 64).unwrap();
         assert_eq!(cut.loops.len(), 2);
         assert!((48..=96).contains(&cut.parts()), "{cut:?}");
-        let cut = choose(&[4, 4, 4], 1e6, 64).unwrap();
+        let cut = COSTS.choose(&[4, 4, 4], 1e6, 64).unwrap();
         assert_eq!(cut.loops, [(0, 4), (1, 4), (2, 4)]);
-        let cut = choose(&[3], 1e6, 64).unwrap();
+        let cut = COSTS.choose(&[3], 1e6, 64).unwrap();
         assert_eq!((cut.loops, cut.worth), (vec![(0, 3)], 64));
     }
 
@@ -214,13 +249,11 @@ mod tests {
             for work in [1e4, 5e4, 3e5, 1e7] {
                 let mut last = f64::INFINITY;
                 for threads in [1, 2, 3, 4, 5, 8, 12, 24, 32, 64, 128, 1024] {
-                    let Some(cut) = choose(extents, work, threads) else {
+                    let Some(cut) = COSTS.choose(extents, work, threads) else {
                         assert!(last.is_infinite(), "serial on {threads} threads");
                         continue;
                     };
-                    let chosen: Vec<usize> = cut.loops.iter().map(|l| extents[l.0]).collect();
-                    let parts: Vec<usize> = cut.loops.iter().map(|l| l.1).collect();
-                    let time = Work { nanoseconds: work, threads: cut.worth }.time(&chosen, &parts);
+                    let time = COSTS.time(extents, work, &cut);
                     assert!(
                         time <= 1.15 * last,
                         "{extents:?}, {work}: {last} -> {time} on {threads}: {cut:?}"

@@ -5,16 +5,20 @@
 //! depend on the number of threads.
 
 mod cut;
+mod share;
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use nestjit_ir::visit::{declared_temps, walk_exprs, walk_stmts};
-use nestjit_ir::{BinOp, BufId, Expr, For, LoopKind, Nest, Program, Reduce, Role, Stmt};
+use nestjit_ir::{BufId, Expr, For, LoopKind, Nest, Program, Role, Stmt};
 
-use super::PassContext;
-use super::loops::{drop_bare_unit_loops, expr_work, independent, rechain, unchain};
+use self::cut::Costs;
+pub use self::share::{Share, shares};
+use super::loops::{drop_bare_unit_loops, independent, rechain, unchain};
+use super::{PassContext, cost};
 use crate::error::Result;
+use crate::machine::MachineModel;
 use crate::unit::{Remark, Unit};
 
 const NAME: &str = "Parallelize";
@@ -31,7 +35,7 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
         let mut marked = Vec::new();
         let mut reasons = BTreeSet::new();
         for stmt in &mut nest.body {
-            match parallelize(stmt, ctx.threads, ctx.target.isa.f32_lanes()) {
+            match parallelize(stmt, ctx.threads, ctx.target) {
                 Ok(of_stmt) => marked.push(of_stmt),
                 Err(reason) => {
                     reasons.insert(reason);
@@ -49,20 +53,21 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
 }
 
 /// Marks the loops of one statement that are to be cut; otherwise says why not.
-fn parallelize(stmt: &mut Stmt, threads: usize, lanes: usize) -> Choice {
+fn parallelize(stmt: &mut Stmt, threads: usize, machine: &MachineModel) -> Choice {
+    let work = cost::work(std::slice::from_ref(stmt), machine).nanoseconds();
     let Stmt::For(l) = stmt else { return Err("no-loop") };
     if threads < 2 {
         return Err("one-thread");
     }
-    let work = l.extent as f64 * nanoseconds(&l.body, lanes as f64);
-    let worth = cut::worth(work, threads);
+    let costs = Costs::on(machine);
+    let worth = costs.worth(work, threads);
     if worth < 2 {
         return Err("small");
     }
     let empty = For { var: l.var, extent: 0, kind: LoopKind::Serial, body: Vec::new() };
     let (mut chain, body) = unchain(std::mem::replace(l, empty));
     let extents = independent_extents(&chain, &body, worth);
-    let cut = cut::choose(&extents, work, threads);
+    let cut = costs.choose(&extents, work, threads);
     let result = match &cut {
         Some(cut) => Ok(Marked {
             extents: cut.loops.iter().map(|l| chain[l.0].extent).collect(),
@@ -81,22 +86,6 @@ fn parallelize(stmt: &mut Stmt, threads: usize, lanes: usize) -> Choice {
         *stmt = s;
     }
     result
-}
-
-/// About how long one execution takes on one core, in vector code.
-fn nanoseconds(body: &[Stmt], lanes: f64) -> f64 {
-    // Two vector operations in a cycle at best; what is not a sum of products waits for memory, too.
-    let operation = 0.25 / lanes;
-    body.iter()
-        .map(|s| match s {
-            Stmt::For(l) => l.extent as f64 * nanoseconds(&l.body, lanes),
-            Stmt::Store(s) => 0.05 + operation * expr_work(&s.value),
-            Stmt::Reduce(Reduce { value: Expr::Binary(BinOp::Mul, ..), .. }) => operation,
-            Stmt::Reduce(r) => 2.0 * operation * expr_work(&r.value),
-            Stmt::Temp(_) => 0.0,
-            Stmt::Call(_) => 1000.0,
-        })
-        .sum()
 }
 
 /// What was marked in a statement.

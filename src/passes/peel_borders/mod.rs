@@ -53,7 +53,7 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
         }
         let extents = Extents::of(&body);
         let planes =
-            pad::PlaneLimits { bytes: ctx.target.l1_bytes / 2, width: 8 * ctx.target.isa.f32_lanes() };
+            pad::PlaneLimits { bytes: ctx.target.l1_bytes() / 2, width: 8 * ctx.target.isa.f32_lanes() };
         let mut peeler = Peeler { program: &mut unit.program, planes, done: &mut done };
         nest.body = peeler.within(body, &extents);
         let left = has_guards(&nest.body);

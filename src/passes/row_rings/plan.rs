@@ -6,20 +6,14 @@
 
 use super::stage::{Window, contracts};
 use super::{Link, Ring};
-use crate::target::Target;
+use crate::machine::MachineModel;
+use crate::passes::cost::Rates;
 
 /// The share of the peak that the stages reach.
 const SHARE: f64 = 0.6;
 
 /// The share of the time for moving bytes between the caches that computing does not hide.
 const EXPOSED: f64 = 0.3;
-
-/// Bytes that a core moves per cycle from and to the second-level cache, the last-level cache (a small part of it, or
-/// more, which others want, too) and memory.
-const L2_RATE: f64 = 48.0;
-const L3_RATE: f64 = 18.0;
-const CROWDED_RATE: f64 = 12.0;
-const MEMORY_RATE: f64 = 7.0;
 
 /// Cycles to start a stage on a block.
 const START: f64 = 100.0;
@@ -114,13 +108,13 @@ pub(super) fn rows_of(links: &[Link], part: Part) -> Option<Vec<Rows>> {
 }
 
 /// Why no plan is needed: the tensors between the stages stay in the second-level cache as they are.
-pub(super) fn stays(ring: &Ring, target: &Target) -> bool {
+pub(super) fn stays(ring: &Ring, target: &MachineModel) -> bool {
     let bytes: usize = ring.links.iter().map(|l| l.bytes).sum();
-    4 * bytes <= 3 * target.l2_bytes
+    4 * bytes <= 3 * target.l2_bytes()
 }
 
 /// The best way over the rows, whether it pays or not; `None` if there is none.
-pub(super) fn plan(ring: &Ring, target: &Target) -> Option<Plan> {
+pub(super) fn plan(ring: &Ring, target: &MachineModel) -> Option<Plan> {
     let model = Model::new(ring, target);
     let total = ring.rows();
     let cores = target.cores.max(1);
@@ -159,7 +153,8 @@ fn with_rest(part: Part, total: usize) -> Vec<Part> {
 
 struct Model<'a> {
     ring: &'a Ring,
-    target: &'a Target,
+    target: &'a MachineModel,
+    rates: Rates,
     /// Cycles of a row of each stage.
     work: Vec<f64>,
     /// Bytes of a row of each tensor in between, and of all rows.
@@ -170,13 +165,14 @@ struct Model<'a> {
 }
 
 impl Model<'_> {
-    fn new<'a>(ring: &'a Ring, target: &'a Target) -> Model<'a> {
-        let peak = 2.0 * target.isa.f32_lanes() as f64 * SHARE;
+    fn new<'a>(ring: &'a Ring, target: &'a MachineModel) -> Model<'a> {
+        let peak = target.vector_ops * target.isa.f32_lanes() as f64 * SHARE;
         let whole: Vec<f64> = ring.links.iter().map(|l| l.bytes as f64).collect();
         let heights = ring.stages.iter().map(|s| s.rows() as f64);
         Model {
             ring,
             target,
+            rates: Rates::of(target),
             work: ring.stages.iter().map(|s| s.row_work() / peak).collect(),
             rows: whole.iter().zip(heights).map(|(w, h)| w / h).collect(),
             whole,
@@ -196,20 +192,20 @@ impl Model<'_> {
     }
 
     fn rate(&self, bytes: f64) -> f64 {
-        if bytes <= 0.75 * self.target.l2_bytes as f64 {
-            L2_RATE
-        } else if bytes <= 0.125 * self.target.l3_bytes as f64 {
-            L3_RATE
-        } else if bytes <= 0.5 * self.target.l3_bytes as f64 {
-            CROWDED_RATE
+        if bytes <= 0.75 * self.target.l2_bytes() as f64 {
+            self.rates.l2
+        } else if bytes <= 0.125 * self.target.l3_bytes() as f64 {
+            self.rates.l3
+        } else if bytes <= 0.5 * self.target.l3_bytes() as f64 {
+            self.rates.crowded
         } else {
-            MEMORY_RATE
+            self.rates.memory
         }
     }
 
     /// Cycles for one item of the batch, and the bytes of the strips; `None` if that is no way to go.
     fn cost(&self, parts: &[Part]) -> Option<(f64, usize)> {
-        let l2 = self.target.l2_bytes as f64;
+        let l2 = self.target.l2_bytes() as f64;
         if let [part] = parts
             && !part.is_loop()
         {
@@ -224,8 +220,8 @@ impl Model<'_> {
             let steps = (part.blocks * part.steps) as f64;
             let bytes: f64 = rows.iter().zip(&self.rows).map(|(r, b)| r.window as f64 * b).sum();
             most = most.max(bytes);
-            let rate = if bytes <= 0.5 * l2 { L2_RATE } else { self.rate(bytes.max(l2)) };
-            let again = if bytes + self.weights <= 0.75 * l2 { L2_RATE } else { L3_RATE };
+            let rate = if bytes <= 0.5 * l2 { self.rates.l2 } else { self.rate(bytes.max(l2)) };
+            let again = if bytes + self.weights <= 0.75 * l2 { self.rates.l2 } else { self.rates.l3 };
             let mut step = part.rows as f64 * self.work.last().copied().unwrap_or(0.0);
             for ((r, work), bytes) in rows.iter().zip(&self.work).zip(&self.rows) {
                 step += r.new as f64 * (work + EXPOSED * 2.0 * bytes / rate);
@@ -234,7 +230,7 @@ impl Model<'_> {
             let again = EXPOSED * steps * self.weights / again;
             // Rows that are carried, and rows that the strip before computes, too.
             let carried = rows.iter().zip(&self.rows).map(|(r, bytes)| r.carry as f64 * bytes);
-            let moved = (part.blocks - 1) as f64 * 2.0 * carried.sum::<f64>() / L2_RATE;
+            let moved = (part.blocks - 1) as f64 * 2.0 * carried.sum::<f64>() / self.rates.l2;
             let twice = rows.iter().zip(&self.work).map(|(r, work)| r.carry as f64 * work).sum::<f64>();
             let strip = steps * step + again + moved + twice;
             // Items of a batch are shared by the threads as well as strips.

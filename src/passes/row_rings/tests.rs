@@ -5,21 +5,12 @@ use nestjit_ir::verify::{Stage as IrStage, verify};
 
 use super::plan::Part;
 use super::*;
+use crate::machine::{Isa, MachineModel};
 use crate::passes::testing::{self, unit};
-use crate::target::{Isa, Target};
 
-const TARGET: Target = Target {
-    isa: Isa::Avx512,
-    fma: true,
-    vnni: false,
-    bf16: false,
-    amx: false,
-    amx_bf16: false,
-    l1_bytes: 32 << 10,
-    l2_bytes: 1 << 20,
-    l3_bytes: 32 << 20,
-    cores: 2,
-};
+fn target() -> MachineModel {
+    MachineModel::plain(Isa::Avx512, [32 << 10, 1 << 20, 32 << 20], 2)
+}
 
 /// An inverted residual: a product for each pixel, a window for each channel, and a product again.
 #[derive(Clone, Copy, Debug)]
@@ -232,9 +223,10 @@ fn the_option_and_the_estimate_decide() {
         (&BLOCK.text(), RowRings::On, Some("ring")),
         (&large, RowRings::Off, None),
     ] {
+        let target = target();
         let ctx = PassContext::new(
             &crate::options::Options { row_rings: rings, ..crate::options::Options::default() },
-            &TARGET,
+            &target,
             2,
         );
         let (mut unit, mut remarks) = (unit(text), Vec::new());

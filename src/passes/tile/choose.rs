@@ -68,12 +68,6 @@ const EXPOSED: f64 = 0.5;
 /// Tiles that compute this many times as long as the best cannot make up for it by their traffic.
 const WORTH: f64 = 1.4;
 
-/// Cycles to bring a line from the second-level cache into the first.
-const LINE_CYCLES: f64 = 1.9;
-
-/// Lines that are this many bytes apart share a set of the first-level cache.
-const SET_DISTANCE: usize = 4096;
-
 /// The share of the lines of a set that rows may take, so that they stay until all of their elements are read.
 const SET_SHARE: f64 = 0.75;
 
@@ -329,14 +323,15 @@ impl<'a> Model<'a> {
     /// How many rows of this loop the first-level cache keeps at once: the same element of each row of an operand
     /// may lie in the same set.
     fn crowded(&self, program: &Program, rows: Var) -> f64 {
-        let ways = self.machine.caches[0] / SET_DISTANCE as f64;
+        let distance = self.machine.set_distance;
+        let ways = self.machine.caches[0] / distance as f64;
         let operands = self.contractions.iter().flat_map(|c| &c.operands).filter(|o| !o.along);
         let kept = operands.filter_map(|o| {
             let elements = stride(program, o.load.buf, &o.load.index, rows)?.unsigned_abs() as usize;
             let bytes = elements * program.buf(o.load.buf).dtype.size();
             // The largest power of two, as far as it matters, that divides the distance of rows.
-            let apart = SET_DISTANCE.min(1 << bytes.trailing_zeros().min(30));
-            (bytes > 0).then(|| SET_SHARE * ways * (SET_DISTANCE / apart) as f64)
+            let apart = distance.min(1 << bytes.trailing_zeros().min(30));
+            (bytes > 0).then(|| SET_SHARE * ways * (distance / apart) as f64)
         });
         kept.fold(f64::INFINITY, f64::min)
     }
@@ -375,9 +370,8 @@ impl<'a> Model<'a> {
             for o in operands {
                 // Columns of operands that do not stay in the first-level cache come from the second.
                 let panel = count * (width * o.bytes) as f64;
-                let lines = (lanes * o.bytes) as f64 / 64.0;
-                let column =
-                    if panel > 0.5 * self.machine.caches[0] { (LINE_CYCLES * lines).max(0.5) } else { 0.5 };
+                let missed = self.machine.panel_byte_cycles * (lanes * o.bytes) as f64;
+                let column = if panel > 0.5 * self.machine.caches[0] { missed.max(0.5) } else { 0.5 };
                 let times =
                     if rows.is_some_and(|r| self.leaf.varies(o.load, r.of.var)) { height } else { 1.0 };
                 let guard = if o.load.otherwise.is_some() { 2.0 } else { 1.0 };

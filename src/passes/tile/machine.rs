@@ -2,7 +2,8 @@
 
 use super::choose::TileKind;
 use super::dot::Products;
-use crate::target::Target;
+use crate::machine::MachineModel;
+use crate::passes::cost;
 
 /// What the choice depends on of the machine.
 #[derive(Clone, Copy, Debug)]
@@ -13,6 +14,12 @@ pub(super) struct Machine {
     pub registers: usize,
     /// Bytes of the first and second level caches.
     pub caches: [f64; 2],
+    /// Cycles to bring a byte into them.
+    pub byte_cycles: [f64; 2],
+    /// Cycles to bring a byte of a panel into the first level.
+    pub panel_byte_cycles: f64,
+    /// Lines that are this many bytes apart share a set of the first level.
+    pub set_distance: usize,
     /// Whether dot products of bytes are single instructions.
     pub dot: bool,
     /// Whether there are dot products of `bf16`.
@@ -24,11 +31,15 @@ pub(super) struct Machine {
 
 impl Machine {
     /// The part of a target that the choice depends on.
-    pub fn of(target: &Target) -> Machine {
+    pub fn of(target: &MachineModel) -> Machine {
         Machine {
             lanes: target.isa.f32_lanes(),
             registers: target.isa.vector_registers(),
-            caches: [target.l1_bytes as f64, target.l2_bytes as f64],
+            caches: [target.l1_bytes() as f64, target.l2_bytes() as f64],
+            byte_cycles: cost::byte_cycles(target),
+            panel_byte_cycles: cost::panel_byte_cycles(target),
+            // A power of two, as addresses that share a set are apart.
+            set_distance: (target.l1_bytes() / target.caches[0].ways).next_power_of_two(),
             dot: target.vnni,
             bf16: target.bf16,
             tiles: target.amx,

@@ -67,7 +67,7 @@ pub(super) fn misses(program: &Program, leaf: &Leaf, tile: &Tile, machine: &Mach
     // Or the columns outside of everything: each panel of a constant is brought in once.
     chain.insert(0, tile.columns.0);
     chain.extend(rows);
-    inner.into_iter().fold(moved(program, leaf, tile, machine, &chain)[1], f64::min) * CYCLES_PER_BYTE[1]
+    inner.into_iter().fold(moved(program, leaf, tile, machine, &chain)[1], f64::min) * machine.byte_cycles[1]
 }
 
 /// Puts the loops that contractions are reduced over into the order in which their operands lie in memory
@@ -96,13 +96,10 @@ pub(super) fn reduction_orders(
     orders
 }
 
-/// Cycles to bring a byte into the first and the second level of the caches.
-const CYCLES_PER_BYTE: [f64; 2] = [1.0 / 32.0, 1.0 / 8.0];
-
 /// Cycles to bring the operands of the contractions from the cache level below, for both levels, when the
 /// loops of the chain stand in this order.
 fn traffic(program: &Program, leaf: &Leaf, tile: &Tile, machine: &Machine, chain: &[Var]) -> f64 {
-    moved(program, leaf, tile, machine, chain).iter().zip(CYCLES_PER_BYTE).map(|(m, c)| m * c).sum()
+    moved(program, leaf, tile, machine, chain).iter().zip(machine.byte_cycles).map(|(m, c)| m * c).sum()
 }
 
 /// Bytes of the operands that are brought into both levels of the caches.

@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::passes::PassContext;
 use crate::passes::loops::{drop_unit_loops, looped};
 use crate::tensor::Tensor;
-use crate::threads::on_threads;
+use crate::threads::{compiling_threads, on_threads};
 use crate::unit::{Remark, Unit};
 
 /// The name of the pass.
@@ -74,7 +74,7 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
     if chosen.loops.is_empty() {
         return Ok(changed);
     }
-    round(unit, &chosen, ctx.target.cores)?;
+    round(unit, &chosen, compiling_threads(ctx.target.cores))?;
     Ok(true)
 }
 

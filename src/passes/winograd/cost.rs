@@ -1,21 +1,16 @@
 //! Whether Winograd's algorithm pays for a convolution, and how many rows of tiles to do at a time.
 //!
-//! The cost counts cycles of a core that issues two vector operations per cycle, and the bytes of what does not
-//! stay in the first-level cache. The rates of the caches are those of current x86-64 server cores.
+//! The cost counts cycles of a core, and the bytes of what does not stay in the first-level cache.
 
 use super::find::Convolution;
 use super::transform::Filtering;
-use crate::target::Target;
+use crate::machine::MachineModel;
+use crate::passes::cost::Rates;
 
 /// Shares of the peak that register tiles reach: of a direct convolution, and of the products here, whose sums
 /// are shorter.
 const DIRECT_SHARE: f64 = 0.92;
 const PRODUCT_SHARE: f64 = 0.85;
-
-/// Bytes that a core reads per cycle from the second-level cache, the last-level cache and memory.
-const L2_RATE: f64 = 48.0;
-const L3_RATE: f64 = 18.0;
-const MEMORY_RATE: f64 = 7.0;
 
 /// Cycles to bring an element of an operand into another order, beside the transforms.
 const EXCHANGE: f64 = 0.25;
@@ -35,13 +30,14 @@ pub(super) struct Plan {
 }
 
 /// The best plan, whether it pays or not.
-pub(super) fn plan(conv: &Convolution, target: &Target) -> Plan {
+pub(super) fn plan(conv: &Convolution, target: &MachineModel) -> Plan {
     let (h, w) = (conv.rows.1, conv.columns.1);
     let (ci, co) = (conv.channels.1, conv.filters.1);
     let lanes = target.isa.f32_lanes();
     let vectors = |n: usize| n.div_ceil(lanes) as f64;
-    // Multiply-adds of a vector of filters, two per cycle.
-    let step = |outputs: f64| outputs * ci as f64 * vectors(co) / 2.0;
+    // Multiply-adds of a vector of filters.
+    let step = |outputs: f64| outputs * ci as f64 * vectors(co) / target.vector_ops;
+    let rates = Rates::of(target);
     let weights = (9 * ci * co * size_of::<f32>()) as f64;
     // Products of halves, of which the direct convolution may consist, come in pairs.
     let (at_once, bytes) = if target.bf16 { (2.0, 0.5) } else { (1.0, 1.0) };
@@ -61,14 +57,14 @@ pub(super) fn plan(conv: &Convolution, target: &Target) -> Plan {
         for rows in 1..=high {
             let blocks = high.div_ceil(rows) as f64;
             let between = per_row * rows as f64;
-            let l2 = 0.75 * target.l2_bytes as f64;
-            let rate = if between + transformed <= l2 { L2_RATE } else { rate(between, target) };
+            let l2 = 0.75 * target.l2_bytes() as f64;
+            let rate = if between + transformed <= l2 { rates.l2 } else { rate(between, target) };
             let first = streamed(transformed, target);
             let again = transformed * (blocks - 1.0)
                 / if transformed + between <= l2 {
-                    L2_RATE
+                    rates.l2
                 } else {
-                    L3_RATE.min(rate_of(transformed, target))
+                    rates.l3.min(rate_of(transformed, target))
                 };
             let traffic = first + again + 2.0 * between * blocks / rate;
             // Neighbouring blocks read some rows twice.
@@ -98,14 +94,16 @@ impl Plan {
 
 /// Cycles to read weights for the first time in a run, besides computing: those of a large network have left
 /// the caches since the last run, and the short sums of the products leave little time to wait in.
-fn streamed(bytes: f64, target: &Target) -> f64 {
-    bytes / if bytes <= 0.5 * target.l2_bytes as f64 { L3_RATE } else { MEMORY_RATE }
+fn streamed(bytes: f64, target: &MachineModel) -> f64 {
+    let rates = Rates::of(target);
+    bytes / if bytes <= 0.5 * target.l2_bytes() as f64 { rates.l3 } else { rates.memory }
 }
 
-fn rate(bytes: f64, target: &Target) -> f64 {
-    if bytes <= 0.75 * target.l2_bytes as f64 { L2_RATE } else { rate_of(bytes, target) }
+fn rate(bytes: f64, target: &MachineModel) -> f64 {
+    if bytes <= 0.75 * target.l2_bytes() as f64 { Rates::of(target).l2 } else { rate_of(bytes, target) }
 }
 
-fn rate_of(bytes: f64, target: &Target) -> f64 {
-    if bytes <= 0.5 * target.l3_bytes as f64 { L3_RATE } else { MEMORY_RATE }
+fn rate_of(bytes: f64, target: &MachineModel) -> f64 {
+    let rates = Rates::of(target);
+    if bytes <= 0.5 * target.l3_bytes() as f64 { rates.l3 } else { rates.memory }
 }

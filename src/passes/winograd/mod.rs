@@ -36,9 +36,9 @@ use super::loops::drop_unit_loops;
 use super::peel_borders::in_place::Survey;
 use super::peel_borders::pad;
 use crate::error::Result;
-use crate::target::Target;
+use crate::machine::MachineModel;
 use crate::tensor::{Factors, Tensor};
-use crate::threads::on_threads;
+use crate::threads::{compiling_threads, on_threads};
 use crate::unit::{Remark, Unit};
 
 /// The name of the pass.
@@ -71,7 +71,7 @@ pub(super) struct Prospect {
 }
 
 /// The convolutions of a nest for which rewriting would pay, for whoever chooses layouts.
-pub(super) fn prospects(program: &Program, nest: &Nest, target: &Target) -> Vec<Prospect> {
+pub(super) fn prospects(program: &Program, nest: &Nest, target: &MachineModel) -> Vec<Prospect> {
     let found = nest.body.iter().enumerate().filter_map(|(statement, stmt)| {
         let Stmt::For(l) = stmt else { return None };
         let (conv, None) = candidate(program, l)? else { return None };
@@ -109,12 +109,12 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
             }
         }
     }
-    unit.consts.extend(transform_all(known.work, ctx.target.cores)?);
+    unit.consts.extend(transform_all(known.work, compiling_threads(ctx.target.cores))?);
     Ok(changed)
 }
 
 /// How many of the convolutions in a nest will be rewritten if layouts allow it.
-pub(super) fn expected(program: &Program, body: &[Stmt], target: &Target) -> usize {
+pub(super) fn expected(program: &Program, body: &[Stmt], target: &MachineModel) -> usize {
     let pays = |s: &&Stmt| {
         let Stmt::For(l) = s else { return false };
         let found = candidate(program, l).filter(|(_, obstacle)| obstacle.is_none());

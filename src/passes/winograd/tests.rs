@@ -5,8 +5,8 @@ use nestjit_ir::interp::Mode;
 use nestjit_ir::verify::{Stage, verify};
 
 use super::*;
+use crate::machine::{Isa, MachineModel};
 use crate::passes::testing::{self, unit};
-use crate::target::{Isa, Target};
 
 fn conv(h: usize, w: usize, ci: usize, co: usize, pad: usize) -> String {
     let (oh, ow) = (h + 2 * pad - 2, w + 2 * pad - 2);
@@ -132,18 +132,7 @@ fn other_sums_of_the_block_are_computed_aside() {
 
 #[test]
 fn only_what_pays_is_rewritten() {
-    let target = Target {
-        isa: Isa::Avx512,
-        fma: true,
-        vnni: false,
-        bf16: false,
-        amx: false,
-        amx_bf16: false,
-        l1_bytes: 32 << 10,
-        l2_bytes: 1 << 20,
-        l3_bytes: 32 << 20,
-        cores: 2,
-    };
+    let target = MachineModel::plain(Isa::Avx512, [32 << 10, 1 << 20, 32 << 20], 2);
     let ctx = PassContext::new(&crate::options::Options::default(), &target, 2);
     for (text, expected) in [(conv(56, 56, 64, 64, 1), "winograd"), (conv(7, 7, 512, 512, 1), "no-gain")] {
         let mut unit = unit(&text);

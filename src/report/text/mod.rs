@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use super::format::{bytes, count, ms, name, percent, signed_bytes};
 use super::fusion::{FusionReport, Group};
 use super::roofline::{Balance, Figures, Roofline};
+use super::scaling::Scaling;
 use table::table;
 
 /// The widest column of operations in the listing; longer names are cut.
@@ -17,6 +18,35 @@ const MAX_NAME: usize = 48;
 /// The shares of the steps of a nest and of the model from which on scalar loops are named.
 const SCALAR_OF_NEST: f64 = 0.05;
 const SCALAR_OF_MODEL: f64 = 0.001;
+
+/// The prediction for more cores, in lines of the summary.
+fn scaled(scaling: &Scaling) -> String {
+    let end = match scaling.limit {
+        Some(limit) => format!("scales to {} cores, limited by {}", scaling.scales_to, limit.words()),
+        None => format!("scales to {} cores and more", scaling.scales_to),
+    };
+    let machine = name(&scaling.machine);
+    let mut text =
+        format!(" scaling      predicted for {machine} of {} cores: {end}\n", scaling.machine_cores);
+    let rows = scaling.points.iter().map(|p| {
+        [
+            p.cores.to_string(),
+            ms(p.ms),
+            format!("{:.1}", p.speedup),
+            percent(p.speedup / p.cores as f64),
+            percent(p.serial),
+            percent(p.uneven),
+            percent(p.memory),
+            percent(p.hand_over),
+        ]
+    });
+    let header =
+        ["cores", "ms", "speed-up", "efficiency", "one thread", "too few parts", "memory", "handing over"];
+    for line in table(header, &[0, 1, 2, 3, 4, 5, 6, 7], rows).lines() {
+        text += &format!("             {line}\n");
+    }
+    text
+}
 
 impl FusionReport {
     /// The report as text, at most `limit` nests and `limit` refusals. Needs the feature `cli`.
@@ -116,6 +146,9 @@ impl FusionReport {
         if let Some(measured) = &self.measured {
             let (runs, all) = (measured.runs, ms(measured.nests_ms));
             writeln!(text, " time         {all} ms in nests (medians of {runs} runs)")?;
+        }
+        if let Some(scaling) = &self.scaling {
+            text.write_str(&scaled(scaling))?;
         }
         if let Some(precision) = self.precision {
             let nests =

@@ -313,6 +313,6 @@ fn spin_until(limit: Duration, condition: impl Fn() -> bool) -> bool {
 }
 
 /// Locks; a panic elsewhere leaves nothing half-done here.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(in crate::runtime) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

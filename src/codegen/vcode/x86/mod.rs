@@ -32,7 +32,7 @@ mod tests;
 use super::select::Machine;
 use super::{DotKind, Kernel};
 use crate::error::{Error, Result};
-use crate::target::{Isa, Target};
+use crate::machine::{Isa, MachineModel};
 
 /// The instructions to use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,7 +50,7 @@ pub(in crate::codegen) struct Tier {
 
 impl Tier {
     /// The tier for a machine; `None` if its kernels are emitted by Cranelift.
-    pub fn of(target: &Target) -> Option<Tier> {
+    pub fn of(target: &MachineModel) -> Option<Tier> {
         let wide = match target.isa.min(Isa::WIDEST_EMITTED) {
             Isa::Simd128 => return None,
             Isa::Avx2 => false,

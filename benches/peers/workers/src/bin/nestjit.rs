@@ -1,7 +1,7 @@
 //! The worker that runs nestjit. With `--machine` it prints what one core can do instead.
 
-use nestjit::runtime::machine::{Machine, measure};
-use nestjit::target::Target;
+use nestjit::runtime::measure::{Rates, measure};
+use nestjit::machine::MachineModel;
 use nestjit::{Compiler, Executable, Model, Tensor, TensorView};
 use peers::{Result, Session, Task, serve};
 
@@ -35,8 +35,8 @@ fn load(task: &Task) -> Result<Nestjit> {
 
 fn main() {
     if std::env::args().nth(1).as_deref() == Some("--machine") {
-        let target = Target::host(None).expect("without a cap any machine will do");
-        let Machine { peak_gflops, read_gbytes } = measure(target.isa, target.l3_bytes, 1).machine;
+        let target = MachineModel::host(None).expect("without a cap any machine will do");
+        let Rates { peak_gflops, read_gbytes } = measure(target.isa, target.l3_bytes(), 1).rates;
         let isa = format!("{:?}", target.isa).to_lowercase();
         println!(
             "{}",

@@ -18,15 +18,15 @@ use self::memory::Guarded;
 use super::{ALIGN, Tier, emit};
 use crate::codegen::tests::harness::target;
 use crate::codegen::vcode::{Access, Address, Arg, ArgId, DotKind, Kernel, MemType, Terms};
-use crate::target::{Isa, Target};
+use crate::machine::{Isa, MachineModel};
 
 /// The tiers that this machine can execute.
 fn tiers() -> Vec<Tier> {
     let mut tiers = Vec::new();
     for isa in [Isa::Avx2, Isa::Avx512].into_iter().filter(|isa| *isa <= Isa::host()) {
-        let plain = Target { isa, ..target() };
-        let with_vnni = Target { vnni: isa.host_has_vnni(), ..plain.clone() };
-        let with_bf16 = Target { bf16: isa.host_has_fast_bf16(), ..with_vnni.clone() };
+        let plain = MachineModel { isa, ..target() };
+        let with_vnni = MachineModel { vnni: isa.host_has_vnni(), ..plain.clone() };
+        let with_bf16 = MachineModel { bf16: isa.host_has_fast_bf16(), ..with_vnni.clone() };
         for target in [plain, with_vnni, with_bf16] {
             let tier = Tier::of(&target).expect("emitted here");
             if !tiers.contains(&tier) {
@@ -50,7 +50,7 @@ fn widths() -> Vec<Tier> {
 #[test]
 fn wide_code_is_for_the_tiers_that_have_it() {
     for vnni in [false, true] {
-        let of = |isa| Tier::of(&Target { isa, vnni, bf16: true, ..target() });
+        let of = |isa| Tier::of(&MachineModel { isa, vnni, bf16: true, ..target() });
         assert_eq!(of(Isa::Simd128), None);
         for isa in [Isa::Avx2, Isa::Avx512] {
             let machine = of(isa).expect("emitted here").machine();
@@ -58,7 +58,7 @@ fn wide_code_is_for_the_tiers_that_have_it() {
             assert_eq!(machine.bf16, isa == Isa::Avx512);
         }
     }
-    let tier = Tier::of(&Target { isa: Isa::Avx2, ..target() }).expect("emitted here");
+    let tier = Tier::of(&MachineModel { isa: Isa::Avx2, ..target() }).expect("emitted here");
     let machine = tier.machine();
     assert_eq!((machine.lanes, machine.registers, machine.scale), (8, 16, false));
     let kernel = Kernel { lanes: 16, ..Kernel::default() };

@@ -4,6 +4,7 @@
 //! them leaves nothing on the table. They are repeated, and say themselves whether they can be trusted: on a machine that
 //! is busy with something else they are too low, and different each time.
 
+mod calibrate;
 mod tiles;
 
 use std::fs;
@@ -11,8 +12,9 @@ use std::hint::black_box;
 use std::sync::{Barrier, OnceLock};
 use std::time::{Duration, Instant};
 
+pub use self::calibrate::{Calibration, calibrate};
 pub use self::tiles::tile_gops;
-use crate::target::Isa;
+use crate::machine::Isa;
 
 /// How long the shortest run of a loop is looked for in each round.
 const BUDGET: Duration = Duration::from_millis(10);
@@ -34,7 +36,7 @@ const STEPS: usize = 20_000;
 
 /// What a core, or several together, can do.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Machine {
+pub struct Rates {
     /// Billions of `f32` operations per second, two per fused multiply-add, in registers of the given width.
     pub peak_gflops: f64,
     /// Billions of bytes per second read from memory: a buffer larger than the last-level cache, start to end.
@@ -45,7 +47,7 @@ pub struct Machine {
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Measurement {
     /// The best of several rounds.
-    pub machine: Machine,
+    pub rates: Rates,
     /// Whether the rounds agree and no thread had to wait for a core. If not, something else kept the machine busy, and it can
     /// do more than this.
     pub steady: bool,
@@ -53,7 +55,7 @@ pub struct Measurement {
 
 /// What a thread measured: a figure of each round, and the share of the time that it waited for a core.
 struct Thread {
-    rounds: Vec<Machine>,
+    rounds: Vec<Rates>,
     waiting: f64,
 }
 
@@ -73,14 +75,14 @@ pub fn measure(isa: Isa, l3_bytes: usize, threads: usize) -> Measurement {
         running.into_iter().filter_map(|thread| thread.join().ok()).chain([mine]).collect()
     });
     let waiting = measured.iter().map(|thread| thread.waiting).fold(0.0, f64::max);
-    let sum = |of: fn(&Machine) -> f64| -> Vec<f64> {
+    let sum = |of: fn(&Rates) -> f64| -> Vec<f64> {
         let round = |i: usize| measured.iter().filter_map(|t| t.rounds.get(i)).map(of).sum();
         (0..ROUNDS).map(round).collect()
     };
     let (peaks, reads) = (sum(|m| m.peak_gflops), sum(|m| m.read_gbytes));
     let best = |figures: &[f64]| figures.iter().copied().fold(0.0, f64::max);
     Measurement {
-        machine: Machine { peak_gflops: best(&peaks), read_gbytes: best(&reads) },
+        rates: Rates { peak_gflops: best(&peaks), read_gbytes: best(&reads) },
         steady: agree(&peaks) && agree(&reads) && waiting <= WAITING,
     }
 }
@@ -111,7 +113,7 @@ fn thread(isa: Isa, l3_bytes: usize, barrier: &Barrier) -> Thread {
         meet();
         let peak_gflops = peak_gflops(isa);
         meet();
-        rounds.push(Machine { peak_gflops, read_gbytes: read_gbytes(part) });
+        rounds.push(Rates { peak_gflops, read_gbytes: read_gbytes(part) });
     }
     let waited = match (waited, time_waited()) {
         (Some(before), Some(after)) => after.saturating_sub(before),
@@ -323,7 +325,7 @@ mod tests {
             let peak = byte_gops(isa);
             assert!(peak.is_finite() && peak > 0.0, "{isa:?}: {peak}");
         }
-        let Machine { peak_gflops, read_gbytes } = measure(Isa::Simd128, 0, 1000).machine;
+        let Rates { peak_gflops, read_gbytes } = measure(Isa::Simd128, 0, 1000).rates;
         assert!(peak_gflops.is_finite() && peak_gflops > 0.0, "{peak_gflops}");
         assert!(read_gbytes.is_finite() && read_gbytes > 0.0, "{read_gbytes}");
     }

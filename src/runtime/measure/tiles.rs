@@ -3,7 +3,7 @@
 /// Billions of operations per second of one core on bytes in matrix tiles, two per product that is added to a sum of 32 bits; `None`
 /// where there are no tiles. The best of a few short runs.
 pub fn tile_gops() -> Option<f64> {
-    if !crate::target::Isa::Avx512.host_has_tiles() {
+    if !crate::machine::Isa::Avx512.host_has_tiles() {
         return None;
     }
     #[cfg(target_arch = "x86_64")]
