@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use nestjit::codegen::{CodegenOptions, NestCode, compile};
+use nestjit::codegen::{CodegenOptions, NestCode, Segment, compile};
 use nestjit::ir::LoopKind::{Unrolled, Vector};
 use nestjit::ir::parse::parse;
 use nestjit::ir::{Buffer, DType, Expr, Layout, NestBuilder, Program, ReduceOp, Role, Var};
@@ -46,15 +46,16 @@ fn tile(rows: usize, columns: usize) -> Program {
 
 /// The shortest time of a call, in seconds.
 fn best_seconds(nest: &NestCode, pointers: &[*mut u8], scratch: &mut [u64]) -> f64 {
+    let all = |segment: &Segment| segment.loops.iter().map(|l| [0, l.extent as i64]).collect::<Vec<_>>();
+    let ranges: Vec<Vec<[i64; 2]>> = nest.segments.iter().map(all).collect();
     let begin = Instant::now();
     let mut best = f64::INFINITY;
     while begin.elapsed() < BUDGET {
         let start = Instant::now();
-        for segment in &nest.segments {
+        for (segment, ranges) in nest.segments.iter().zip(&ranges) {
             // SAFETY: the pointers are those of buffers of the sizes that the program declares.
-            let status = unsafe {
-                (segment.entry)(pointers.as_ptr(), scratch.as_mut_ptr().cast(), 0, segment.extent as i64)
-            };
+            let status =
+                unsafe { (segment.entry)(pointers.as_ptr(), scratch.as_mut_ptr().cast(), ranges.as_ptr()) };
             assert_eq!(status, 0, "no index is checked");
         }
         best = best.min(start.elapsed().as_secs_f64());

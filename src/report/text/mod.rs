@@ -22,6 +22,7 @@ const SCALAR_OF_MODEL: f64 = 0.001;
 /// The prediction for more cores, in lines of the summary.
 fn scaled(scaling: &Scaling) -> String {
     let end = match scaling.limit {
+        Some(limit) if scaling.scales_to == 1 => format!("scales to 1 core, limited by {}", limit.words()),
         Some(limit) => format!("scales to {} cores, limited by {}", scaling.scales_to, limit.words()),
         None => format!("scales to {} cores and more", scaling.scales_to),
     };
