@@ -21,7 +21,7 @@ use crate::runtime::executable::{Executable, Parts, Records, TensorSpec};
 use crate::runtime::timing::{CompileTimings, phase};
 use crate::tensor::Tensor;
 use crate::threads::compiling_threads;
-use crate::unit::Unit;
+use crate::unit::{Remark, Unit};
 
 /// Compiles models.
 ///
@@ -63,7 +63,8 @@ impl Compiler {
         self
     }
 
-    /// How many threads a run uses. It is planned for so many; if this process has fewer CPUs, no more than these work.
+    /// How many threads a run uses, and compiling. It is planned for so many; if this process has fewer CPUs, no more than
+    /// these work.
     #[must_use]
     pub fn threads(self, threads: usize) -> Compiler {
         self.set(|o| {
@@ -343,6 +344,16 @@ impl Scheduled {
         &self.unit
     }
 
+    /// What the passes did and declined to do, in their order.
+    pub fn remarks(&self) -> &[Remark] {
+        &self.passed.remarks
+    }
+
+    /// The text after each pass that ran, if [`Options::keep_programs`].
+    pub fn programs(&self) -> &[(&'static str, String)] {
+        &self.passed.programs
+    }
+
     /// The last steps: machine code, constants, memory.
     ///
     /// # Errors
@@ -354,9 +365,8 @@ impl Scheduled {
             Some(plan) => plan,
             None => passes::separate_memory(&unit.program)?,
         };
-        // Compiling is over before the first run, so it may use all cores whatever runs may use.
         let codegen_options = CodegenOptions {
-            threads: compiling_threads(target.cores),
+            threads: compiling_threads(threads),
             verify: options.verify_passes,
             keep_text: options.dump.is_some() || options.keep_code,
         };
@@ -380,6 +390,6 @@ impl Scheduled {
         let parts = Parts { code, plan, unit, inputs, outputs, threads };
         let executable = Executable::new(parts, records)?;
         laps.lap(phase::PACK);
-        Ok(executable.with_timings(CompileTimings::of(&laps, passes::RECORD)))
+        Ok(executable.with_timings(CompileTimings::of(&laps)))
     }
 }

@@ -4,6 +4,9 @@
 
 use std::time::{Duration, Instant};
 
+/// The lap of everything that is done between passes: verifying, checking, keeping text.
+pub const RECORD: &str = "record";
+
 /// A stopwatch whose laps have names.
 #[derive(Clone, Debug)]
 pub struct Laps {

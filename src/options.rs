@@ -21,7 +21,11 @@ pub struct EnvVar {
 
 /// Every environment variable that nestjit reads. An empty value counts as unset.
 pub const ENVIRONMENT: &[EnvVar] = &[
-    EnvVar { name: THREADS, values: "1..=1024", doc: "threads of a run (default: the physical cores)" },
+    EnvVar {
+        name: THREADS,
+        values: "1..=1024",
+        doc: "threads of a run, and of compiling (default: the physical cores)",
+    },
     EnvVar { name: DISABLE_PASS, values: "NAME[,NAME]...", doc: "passes to switch off" },
     EnvVar {
         name: ISA,
@@ -146,7 +150,7 @@ impl Precision {
 /// How to compile.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options {
-    /// The threads of a run; `None` for as many as there are physical cores.
+    /// The threads of a run, and of compiling; `None` for as many as there are physical cores.
     pub threads: Option<usize>,
     /// The names of passes to switch off.
     pub disabled_passes: Vec<String>,

@@ -81,6 +81,10 @@ fn bench_prints_one_json_object() {
         assert!(cold.iter().all(|ms| *ms >= 0.0), "{run}");
         // Consecutive laps: only the rounding of the numbers is left.
         assert!((cold[5] - sum).abs() <= 1e-9 * cold[5], "{sum} of {run}");
+        let passes = run["passes_ms"].as_array().unwrap();
+        let each: f64 = passes.iter().map(|p| p["ms"].as_f64().unwrap()).sum();
+        assert!((cold[1] - each).abs() <= 1e-9 * cold[1].max(1.0), "{each} of {run}");
+        assert!(passes.iter().any(|p| p["pass"] == "Tile"), "{run}");
         let warm = numbers(&run["warm_ms"], &["min", "median", "p90", "max"]);
         assert!(warm.is_sorted() && warm[0] > 0.0, "{run}");
         let [mean, std] = numbers(&run["warm_ms"], &["mean", "std"])[..] else { unreachable!() };
@@ -278,6 +282,8 @@ fn ir_prints_the_program_after_any_pass() {
     let last = stdout(&["ir", SMALL]);
     let all = stdout(&["ir", SMALL, "--all"]);
     assert!(all.contains("// ---- after Lower\n") && all.contains("// ---- after OpFusion\n"), "{all}");
+    let times = all.lines().last().unwrap();
+    assert!(times.starts_with("// ---- times: setup ") && times.contains(", Tile "), "{times}");
     assert!(all.contains(last.trim_end()), "{all}\n{last}");
     let passes = stdout(&["ir", "--passes"]);
     for pass in nestjit::passes::PIPELINE {

@@ -209,6 +209,12 @@ impl Affine {
         }
     }
 
+    /// Renames every variable by `f`, which keeps the order of those that occur.
+    pub(crate) fn rename_in_order(&mut self, f: &dyn Fn(Var) -> Var) {
+        self.terms.iter_mut().for_each(|t| t.0 = f(t.0));
+        debug_assert!(self.terms.is_sorted_by(|a, b| a.0 < b.0));
+    }
+
     /// The smallest and the largest value when each variable `v` runs over `0..extent(v)`; `None` if some
     /// extent is 0 (then the expression is never evaluated) or the range leaves `i64`.
     pub fn range(&self, extent: impl Fn(Var) -> usize) -> Option<(i64, i64)> {

@@ -169,7 +169,11 @@ impl<'p> NestBuilder<'p> {
 impl Program {
     /// `name`, or `name_1`, `name_2`, ... if a buffer already has it.
     pub fn unique_buffer_name(&mut self, name: &str) -> String {
-        self.buffer_names.free(name, &self.buffers, |b| &b.name)
+        // In an excerpt, a name is what is wanted, to be made unique where it is placed.
+        match self.placeholders.are_used() {
+            true => name.to_owned(),
+            false => self.buffer_names.free(name, &self.buffers, |b| &b.name),
+        }
     }
 
     /// `name`, or `name_1`, `name_2`, ... if a nest already has it.

@@ -95,9 +95,9 @@ impl Geometry {
 
 /// The distances between neighbours in each logical dimension; `None` for panelled and interleaved buffers, where
 /// they are not constant.
-pub fn strides(buffer: &Buffer) -> Option<Vec<usize>> {
+pub fn strides(buffer: &Buffer) -> Option<Dims> {
     let geometry = Geometry::of(buffer);
-    geometry.cuts.is_empty().then(|| geometry.strides.into_vec())
+    geometry.cuts.is_empty().then_some(geometry.strides)
 }
 
 /// The offset of an element whose logical index is affine. `None` if the index of a dimension that is cut

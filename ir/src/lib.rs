@@ -73,6 +73,7 @@ pub mod access;
 pub mod affine;
 pub mod build;
 pub mod canon;
+pub mod excerpt;
 pub mod expr;
 pub mod halves;
 pub mod hash;

@@ -7,6 +7,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use crate::affine::{Affine, Var};
+use crate::excerpt::Placeholders;
 use crate::names::Names;
 use crate::ops::{BinOp, ReduceOp, UnOp};
 use crate::types::{DType, Scalar};
@@ -30,6 +31,8 @@ pub struct Program {
     pub(crate) buffer_names: Names,
     /// For [`Program::unique_nest_name`].
     pub(crate) nest_names: Names,
+    /// Whether names are those of an [`crate::excerpt::Excerpt`].
+    pub(crate) placeholders: Placeholders,
 }
 
 impl Program {
@@ -44,14 +47,16 @@ impl Program {
     }
 
     /// Adds a buffer.
-    pub fn add_buffer(&mut self, buffer: Buffer) -> BufId {
+    pub fn add_buffer(&mut self, mut buffer: Buffer) -> BufId {
+        buffer.name = self.placeholders.buffer(buffer.name);
         self.buffers.push(buffer);
         BufId(self.buffers.len() as u32 - 1)
     }
 
     /// Adds a loop variable with this (not necessarily unique) name.
     pub fn add_var(&mut self, name: impl Into<String>) -> Var {
-        self.vars.push(name.into());
+        let name = self.placeholders.var(name.into());
+        self.vars.push(name);
         Var(self.vars.len() as u32 - 1)
     }
 

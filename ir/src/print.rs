@@ -136,7 +136,8 @@ impl Printer<'_, '_, '_> {
     }
 
     fn declaration(&mut self, b: &Buffer) -> fmt::Result {
-        write!(self.f, "%{}: {}", Name(&b.name), b.dtype)?;
+        self.name(&b.name)?;
+        write!(self.f, ": {}", b.dtype)?;
         if !b.shape.is_empty() {
             self.list("[", &b.shape, "]")?;
         }
@@ -231,8 +232,16 @@ impl Printer<'_, '_, '_> {
 
     fn buffer_name(&mut self, b: BufId) -> fmt::Result {
         match self.p.buffers.get(b.0 as usize) {
-            Some(buffer) => write!(self.f, "%{}", Name(&buffer.name)),
+            Some(buffer) => self.name(&buffer.name),
             None => write!(self.f, "%?{}", b.0),
+        }
+    }
+
+    /// The name of a buffer.
+    fn name(&mut self, name: &str) -> fmt::Result {
+        match self.p.placeholders.shown(name) {
+            Some(placeholder) => write!(self.f, "%{placeholder}"),
+            None => write!(self.f, "%{}", Name(name)),
         }
     }
 
@@ -338,7 +347,7 @@ fn is_identifier(name: &str) -> bool {
 }
 
 /// The name of a buffer or nest, quoted where needed.
-struct Name<'a>(&'a str);
+pub(crate) struct Name<'a>(pub &'a str);
 
 impl fmt::Display for Name<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

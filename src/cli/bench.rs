@@ -8,6 +8,7 @@ use nestjit::report::format::{bytes, count, ms, name};
 use nestjit::report::fusion::Totals;
 use nestjit::report::text::table::table;
 use nestjit::report::{Summary, flops};
+use nestjit::runtime::CompileTimings;
 use nestjit::runtime::measure::{self, Rates};
 use nestjit::{DType, Error, Result};
 use serde::Serialize;
@@ -62,6 +63,8 @@ struct Run {
     /// The memory that they share.
     arena_bytes: usize,
     cold_ms: Cold,
+    /// What `cold_ms.passes` consists of.
+    passes_ms: Vec<PassTime>,
     /// The second run.
     second_ms: f64,
     warm_ms: Summary,
@@ -77,6 +80,31 @@ struct Cold {
     pack: f64,
     first_run: f64,
     total: f64,
+}
+
+/// What a pass took, or what is done besides the passes: `setup`, `lower`, `record`.
+#[derive(Serialize)]
+pub(super) struct PassTime {
+    pass: &'static str,
+    ms: f64,
+}
+
+impl PassTime {
+    /// Those of a program.
+    pub(super) fn of(timings: &CompileTimings) -> Vec<PassTime> {
+        let time = |(pass, time): (&'static str, Duration)| PassTime { pass, ms: time.as_secs_f64() * 1e3 };
+        timings.each_pass().into_iter().map(time).collect()
+    }
+
+    /// Adds those of another program.
+    pub(super) fn add(all: &mut Vec<PassTime>, more: Vec<PassTime>) {
+        for time in more {
+            match all.iter_mut().find(|t| t.pass == time.pass) {
+                Some(sum) => sum.ms += time.ms,
+                None => all.push(time),
+            }
+        }
+    }
 }
 
 /// A program being measured.
@@ -194,6 +222,7 @@ impl Subject {
             temp_bytes: totals.temporary_bytes,
             arena_bytes: totals.arena_bytes,
             cold_ms: self.cold,
+            passes_ms: PassTime::of(executable.timings()),
             second_ms: self.second_ms,
             warm_ms,
             gflops: flops / (warm_ms.median * 1e6),

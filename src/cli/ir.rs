@@ -62,7 +62,7 @@ fn compile_file(compiler: &Compiler, path: &Path) -> Result<Executable> {
     compiler.compile_unit(&stem, unit).map_err(|e| e.in_file(path))
 }
 
-/// What each pass left, if it changed anything.
+/// What each pass left, if it changed anything, and what each took.
 fn every_program(executable: &Executable, nest: Option<&str>) -> String {
     let mut text = String::new();
     let mut before: Option<String> = None;
@@ -77,6 +77,10 @@ fn every_program(executable: &Executable, nest: Option<&str>) -> String {
         };
         before = Some(after);
     }
+    let times = executable.timings().each_pass();
+    let times: Vec<String> =
+        times.iter().map(|(name, time)| format!("{name} {:.3} ms", time.as_secs_f64() * 1e3)).collect();
+    let _ = writeln!(text, "// ---- times: {}", times.join(", "));
     text
 }
 

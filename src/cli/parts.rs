@@ -14,6 +14,7 @@ use nestjit::{Error, Executable, Item, Model, Result, Session, Tensor};
 use serde_json::json;
 
 use super::args::{BenchArgs, Fusion, ModelArgs, PassArgs};
+use super::bench::PassTime;
 use super::compare::{Allowed, Limits, tolerance};
 use super::onnx::Parts;
 use super::verdicts::Verdicts;
@@ -162,10 +163,12 @@ pub(crate) fn bench(args: &BenchArgs, parts: &Parts, startup_ms: f64) -> Result<
         remark(s);
         let warm = Summary::of(times).ok_or_else(|| Error::internal("no warm run"))?;
         let (mut kernels, mut temps, mut phases) = (0, 0, [0.0; 3]);
+        let mut passes_ms = Vec::new();
         for executable in programs(trace) {
             let (totals, t) = (Totals::of(executable.unit()), executable.timings());
             kernels += totals.kernels;
             temps += totals.temporary_bytes;
+            PassTime::add(&mut passes_ms, PassTime::of(t));
             for (sum, phase) in phases.iter_mut().zip([t.all_passes(), t.codegen, t.pack]) {
                 *sum += phase.as_secs_f64() * 1e3;
             }
@@ -191,7 +194,7 @@ pub(crate) fn bench(args: &BenchArgs, parts: &Parts, startup_ms: f64) -> Result<
         runs.push(json!({
             "fusion": fusion, "disabled_passes": given.disable_pass, "programs": call.programs, "kernels": kernels, "temp_bytes": temps,
             "cold_ms": { "load": load, "passes": passes, "codegen": codegen, "pack": pack, "first_run": first_run, "total": total },
-            "warm_ms": warm,
+            "passes_ms": passes_ms, "warm_ms": warm,
         }));
     }
     if args.json {

@@ -11,7 +11,6 @@ mod math;
 mod module;
 mod nest;
 mod runtime_fns;
-mod sharing;
 #[cfg(test)]
 mod tests;
 mod vcode;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_jit::{ArenaMemoryProvider, JITBuilder, JITModule};
 use cranelift_module::{FuncId, Linkage, Module, ModuleRelocTarget, default_libcall_names};
+use nestjit_ir::excerpt::{Detail, Key, Uses};
 use nestjit_ir::visit::{check_sites, declared_temps, walk_exprs};
 use nestjit_ir::{BufId, For, LoopKind, Program, Site, Stmt};
 
@@ -19,7 +20,6 @@ use super::function::{Env, FunctionCompiler, KERNEL, RUNTIME, make_isa};
 use super::hash::FastMap;
 use super::nest::{Check, CompiledNest, ScalarLoop, compile_nest};
 use super::runtime_fns::TABLE;
-use super::sharing;
 use crate::error::{Error, ErrorKind, Result};
 use crate::machine::MachineModel;
 use crate::threads::on_threads;
@@ -237,13 +237,15 @@ pub fn compile(unit: &Unit, target: &MachineModel, options: &CodegenOptions) -> 
     let kernel_isa = make_isa(target, options, "none")?;
 
     let mut unique: Vec<usize> = Vec::new();
-    let mut keys: FastMap<sharing::Key, usize> = FastMap::default();
+    // Pointers are bound in an order that follows from the nest, so one function serves all that are equal up to names.
+    let mut keys: FastMap<Key, usize> = FastMap::default();
     let code_of: Vec<usize> = program
         .nests
         .iter()
         .enumerate()
         .map(|(i, nest)| {
-            *keys.entry(sharing::key(program, nest)).or_insert_with(|| {
+            let body = [nest.body.as_slice()];
+            *keys.entry(Uses::of(&body).key(program, &body, Detail::Code)).or_insert_with(|| {
                 unique.push(i);
                 unique.len() - 1
             })

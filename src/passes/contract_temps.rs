@@ -20,18 +20,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use nestjit_ir::access::accesses;
+use nestjit_ir::access::{accesses, touches};
+use nestjit_ir::excerpt::{Placement, Uses};
 use nestjit_ir::visit::{self, Extents};
 use nestjit_ir::{
     Affine, BufId, Buffer, Expr, For, Index, Layout, Load, Program, Role, SCALAR, Stmt, Store, Var,
 };
 
+use super::each_nest::{Part, each_nest};
 use super::{PassContext, simplify_nest};
 use crate::error::Result;
 use crate::unit::{Remark, Unit};
 
 /// The pass.
-pub(super) fn run(unit: &mut Unit, _: &PassContext<'_>, remarks: &mut Vec<Remark>) -> Result<bool> {
+pub(super) fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) -> Result<bool> {
     let mut changed = false;
     let mut users: BTreeMap<BufId, BTreeSet<usize>> = BTreeMap::new();
     let program = &mut unit.program;
@@ -46,32 +48,39 @@ pub(super) fn run(unit: &mut Unit, _: &PassContext<'_>, remarks: &mut Vec<Remark
             own[*at].push(buf);
         }
     }
-    for (at, bufs) in own.into_iter().enumerate() {
-        let mut body = std::mem::take(&mut program.nests[at].body);
-        let mut touched = false;
-        for buf in bufs {
-            let before = program.buf(buf).logical_bytes();
-            if contract(program, &mut body, buf) {
-                touched = true;
-                remarks.push(Remark {
-                    pass: "ContractTemps",
-                    code: "contracted",
-                    producer: program.buf(buf).name.clone(),
-                    consumer: None,
-                    bytes: before,
-                    applied: true,
-                    message: format!("{before} bytes became {}", program.buf(buf).logical_bytes()),
-                });
-            }
-        }
-        touched |= keep_in_scalars(program, &mut body);
-        if touched {
-            simplify_nest::simplify_body(program, &mut body);
-        }
-        program.nests[at].body = body;
-        changed |= touched;
-    }
+    let numbers =
+        |at: usize, uses: &Uses| -> Vec<BufId> { own[at].iter().filter_map(|b| uses.buf(*b)).collect() };
+    let hint = |at: usize, uses: &Uses| numbers(at, uses).into_iter().map(|b| b.0.into()).collect();
+    let contract = |part: &mut Part<'_>| contract_all(part, &numbers(part.at, part.uses));
+    let placed = &mut |_, changes: &bool, _: &Placement| changed |= changes;
+    each_nest(program, ctx.threads, remarks, &hint, &contract, placed);
     Ok(changed)
+}
+
+/// Contracts buffers that only this nest uses; whether something changed.
+fn contract_all(part: &mut Part<'_>, own: &[BufId]) -> bool {
+    let program = &mut *part.program;
+    let mut touched = false;
+    for &buf in own {
+        let before = program.buf(buf).logical_bytes();
+        if contract(program, &mut part.body, buf) {
+            touched = true;
+            part.remarks.push(Remark {
+                pass: "ContractTemps",
+                code: "contracted",
+                producer: program.buf(buf).name.clone(),
+                consumer: None,
+                bytes: before,
+                applied: true,
+                message: format!("{before} bytes became {}", program.buf(buf).logical_bytes()),
+            });
+        }
+    }
+    touched |= keep_in_scalars(program, &mut part.body);
+    if touched {
+        simplify_nest::simplify_body(program, &mut part.body);
+    }
+    touched
 }
 
 /// Where a buffer can be declared, and what remains of it there.
@@ -106,7 +115,7 @@ impl Dim {
 pub(super) fn window(program: &Program, body: &[Stmt], buf: BufId) -> Option<Window> {
     let mut path: Vec<&For> = Vec::new();
     let mut block = body;
-    let uses = |s: &Stmt| accesses(std::slice::from_ref(s)).iter().any(|a| a.buf == buf);
+    let uses = |s: &Stmt| touches(s, buf);
     loop {
         let mut using = block.iter().filter(|s| uses(s));
         match (using.next(), using.next()) {
@@ -119,7 +128,8 @@ pub(super) fn window(program: &Program, body: &[Stmt], buf: BufId) -> Option<Win
         }
     }
     let outermost = path.first()?;
-    let extents = Extents::of(std::slice::from_ref(&Stmt::For((*outermost).clone())));
+    let mut extents = Extents::of(&outermost.body);
+    extents.set(outermost.var, outermost.extent);
     let list: Vec<_> = accesses(block).into_iter().filter(|a| a.buf == buf).collect();
     let indices: Option<Vec<&[Index]>> = list.iter().map(|a| a.index).collect();
     let indices = indices?;
@@ -193,7 +203,7 @@ fn shrink(
 fn contract(program: &mut Program, body: &mut Vec<Stmt>, buf: BufId) -> bool {
     let Some(window) = window(program, body, buf) else {
         // Outside all loops, a scalar may still be a register.
-        let uses = |s: &Stmt| accesses(std::slice::from_ref(s)).iter().any(|a| a.buf == buf);
+        let uses = |s: &Stmt| touches(s, buf);
         let scalar = program.buf(buf).shape.is_empty();
         let simple = body.iter().all(|s| !uses(s) || matches!(s, Stmt::Store(_) | Stmt::Reduce(_)));
         if scalar && simple {
@@ -252,7 +262,7 @@ fn declare(program: &mut Program, block: &mut Vec<Stmt>, buf: BufId) {
     let buffer = program.buf_mut(buf);
     buffer.role = Role::Local;
     buffer.layout = Layout::row_major(buffer.shape.len());
-    let uses = |s: &Stmt| accesses(std::slice::from_ref(s)).iter().any(|a| a.buf == buf);
+    let uses = |s: &Stmt| touches(s, buf);
     let at = block.iter().position(uses).unwrap_or(0);
     block.insert(at, Stmt::Temp(buf));
 }

@@ -2,9 +2,10 @@
 //!
 //! Which loops to tile, vectorise or run in parallel is decided by the passes; nothing here chooses.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
 use crate::lanes;
+use nestjit_ir::hash::FastSet;
 use nestjit_ir::layout;
 use nestjit_ir::visit::{Extents, declared_temps, subst_var, walk_expr, walk_exprs, walk_loops, walk_stmts};
 use nestjit_ir::{
@@ -58,9 +59,14 @@ fn accesses(body: &[Stmt]) -> Option<Vec<Access<'_>>> {
 
 /// What the iterations of `l` pass to each other. Locals declared in the body are private to an iteration.
 pub fn carried(l: &For) -> Carried {
-    let Some(all) = accesses(&l.body) else { return Carried::Other };
-    let private: HashSet<BufId> = declared_temps(&l.body).into_iter().collect();
-    let inner = Extents::of(&l.body);
+    carried_by((l.var, l.extent), &l.body)
+}
+
+/// What the iterations of a loop of this variable and extent around `body` pass to each other: see [`carried`].
+pub fn carried_by((var, extent): (Var, usize), body: &[Stmt]) -> Carried {
+    let Some(all) = accesses(body) else { return Carried::Other };
+    let private: FastSet<BufId> = declared_temps(body).into_iter().collect();
+    let inner = Extents::of(body);
     let written: BTreeSet<BufId> = all
         .iter()
         .filter(|a| a.kind != AccessKind::Read && !private.contains(&a.buf))
@@ -69,13 +75,13 @@ pub fn carried(l: &For) -> Carried {
     let mut reductions = Vec::new();
     for buf in written {
         let of_buf: Vec<&Access<'_>> = all.iter().filter(|a| a.buf == buf).collect();
-        if separate(l.var, &inner, &of_buf) {
+        if separate(var, &inner, &of_buf) {
             continue;
         }
         // Parts of a buffer that never meet are as good as different buffers.
-        for part in parts(l, &inner, of_buf) {
+        for part in parts((var, extent), &inner, of_buf) {
             let reads_only = part.iter().all(|a| a.kind == AccessKind::Read);
-            if reads_only || separate(l.var, &inner, &part) {
+            if reads_only || separate(var, &inner, &part) {
                 continue;
             }
             let AccessKind::Reduce(op) = part[0].kind else { return Carried::Other };
@@ -95,9 +101,13 @@ fn separate(var: Var, inner: &Extents, accesses: &[&Access<'_>]) -> bool {
 }
 
 /// Groups accesses of one buffer so that those of different groups never touch the same element.
-fn parts<'a, 'b>(l: &For, inner: &Extents, accesses: Vec<&'a Access<'b>>) -> Vec<Vec<&'a Access<'b>>> {
+fn parts<'a, 'b>(
+    (var, extent): (Var, usize),
+    inner: &Extents,
+    accesses: Vec<&'a Access<'b>>,
+) -> Vec<Vec<&'a Access<'b>>> {
     let mut extents = inner.clone();
-    extents.set(l.var, l.extent);
+    extents.set(var, extent);
     let mut parts: Vec<Vec<&Access<'_>>> = Vec::new();
     for access in accesses {
         let meets = |part: &Vec<&Access<'_>>| part.iter().any(|a| !never_meet(&extents, a, access));

@@ -15,7 +15,7 @@ use nestjit_ir::visit::Extents;
 use super::{PIPELINE, Pass, PassContext, Run, check, verify};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::Graph;
-use crate::laps::Laps;
+use crate::laps::{Laps, RECORD};
 use crate::machine::MachineModel;
 use crate::options::Options;
 use crate::unit::{Remark, Unit};
@@ -162,9 +162,6 @@ impl<'a> PassManager<'a> {
         }
     }
 }
-
-/// The lap of everything that is done between passes: verifying, checking, keeping text.
-pub const RECORD: &str = "record";
 
 fn write(path: &Path, text: &str) -> Result<()> {
     let written = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(path, text));

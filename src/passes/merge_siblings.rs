@@ -216,13 +216,18 @@ fn side_by_side(graph: &mut Graph, ids: &[ValueId], axis: usize) -> Result<Value
     let outer: usize = shape[..axis].iter().product();
     shape[axis] = tensors.iter().map(|t| t.shape()[axis]).sum();
     let dtype = tensors[0].dtype();
-    let mut bytes = Vec::with_capacity(shape.iter().product::<usize>() * dtype.size());
-    for row in 0..outer {
-        for tensor in &tensors {
-            let part = tensor.shape()[axis..].iter().product::<usize>() * dtype.size();
-            bytes.extend(&tensor.bytes()?[row * part..(row + 1) * part]);
+    let mut merged = Tensor::zeros(dtype, &shape)?;
+    let whole = shape[axis..].iter().product::<usize>() * dtype.size();
+    let to = merged.bytes_mut()?;
+    let mut first = 0;
+    for tensor in &tensors {
+        let part = tensor.shape()[axis..].iter().product::<usize>() * dtype.size();
+        let from = tensor.bytes()?;
+        for row in 0..outer {
+            to[row * whole + first..][..part].copy_from_slice(&from[row * part..][..part]);
         }
+        first += part;
     }
     let name = graph.unique_value_name(&format!("{}.siblings", graph.value(ids[0]).name));
-    Ok(graph.add_constant(name, Tensor::from_bytes(dtype, &shape, &bytes)?))
+    Ok(graph.add_constant(name, merged))
 }

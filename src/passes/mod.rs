@@ -17,6 +17,7 @@ mod check;
 mod choose_layout;
 mod contract_temps;
 pub mod cost;
+mod each_nest;
 mod fold_batch_norm;
 mod fold_constant;
 mod integer_contractions;
@@ -38,7 +39,7 @@ mod vectorize;
 mod verify;
 mod winograd;
 
-pub use manager::{LOWER, PassManager, Passed, RECORD, find, program_of};
+pub use manager::{LOWER, PassManager, Passed, find, program_of};
 pub use parallelize::{Share, shares};
 pub use plan_memory::separate as separate_memory;
 pub use verify::verify;

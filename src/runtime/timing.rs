@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::laps::Laps;
+use crate::laps::{Laps, RECORD};
 
 /// The time that compiling took. All fields but `passes` are disjoint; `passes` is part of none of them.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -33,7 +33,7 @@ pub(crate) mod phase {
 
 impl CompileTimings {
     /// The laps of a compilation; a lap that is no phase is a pass, except for `record`.
-    pub(crate) fn of(laps: &Laps, record: &str) -> CompileTimings {
+    pub(crate) fn of(laps: &Laps) -> CompileTimings {
         let mut timings = CompileTimings { total: laps.total(), ..CompileTimings::default() };
         for &(name, time) in laps.laps() {
             match name {
@@ -41,11 +41,24 @@ impl CompileTimings {
                 phase::LOWER => timings.lower += time,
                 phase::CODEGEN => timings.codegen += time,
                 phase::PACK => timings.pack += time,
-                _ if name == record => timings.record += time,
+                RECORD => timings.record += time,
                 _ => timings.passes.push((name, time)),
             }
         }
         timings
+    }
+
+    /// What [`CompileTimings::all_passes`] consists of, in order, each by its name. What occurs several times is added up.
+    pub fn each_pass(&self) -> Vec<(&'static str, Duration)> {
+        let others = [(phase::SETUP, self.setup), (phase::LOWER, self.lower), (RECORD, self.record)];
+        let mut each: Vec<(&'static str, Duration)> = Vec::new();
+        for (name, time) in others.into_iter().chain(self.passes.iter().copied()) {
+            match each.iter_mut().find(|e| e.0 == name) {
+                Some((_, sum)) => *sum += time,
+                None => each.push((name, time)),
+            }
+        }
+        each
     }
 
     /// Everything between the model and code generation: setup, passes, lowering, verification.
@@ -73,8 +86,13 @@ mod tests {
         ] {
             laps.lap(name);
         }
-        let t = CompileTimings::of(&laps, "record");
+        let t = CompileTimings::of(&laps);
         assert_eq!(t.all_passes() + t.codegen + t.pack, t.total);
+        assert_eq!(t.each_pass().iter().map(|p| p.1).sum::<Duration>(), t.all_passes());
+        assert_eq!(
+            t.each_pass().iter().map(|p| p.0).collect::<Vec<_>>(),
+            ["setup", "lower", "record", "FoldConstant", "Tile"]
+        );
         assert_eq!(t.passes.iter().map(|p| p.0).collect::<Vec<_>>(), ["FoldConstant", "Tile"]);
     }
 }

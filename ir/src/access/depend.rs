@@ -13,11 +13,12 @@
 //! and outer variables (the same value on both sides, so they cancel). The intervals of all dimensions are
 //! intersected. What cannot be bounded is assumed to happen.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::{Access, AccessKind, accesses};
 use crate::affine::{Affine, Var};
+use crate::hash::FastSet;
 use crate::nest::{BufId, For, Index, Program, Stmt};
 use crate::visit::{self, Extents};
 
@@ -180,7 +181,7 @@ fn between<'a>(
     extents.collect(a.body);
     extents.collect(b.body);
     let inner = |side: Side<'_>| {
-        let mut vars = HashSet::new();
+        let mut vars = FastSet::default();
         visit::walk_loops(side.body, &mut |l| {
             vars.insert(l.var);
         });
@@ -221,8 +222,8 @@ fn between<'a>(
 struct Pairing<'a> {
     v1: Option<Var>,
     v2: Option<Var>,
-    inner1: HashSet<Var>,
-    inner2: HashSet<Var>,
+    inner1: FastSet<Var>,
+    inner2: FastSet<Var>,
     extents: &'a Extents,
 }
 

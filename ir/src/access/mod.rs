@@ -9,6 +9,7 @@ pub mod depend;
 pub(crate) mod meet;
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 pub use bounds::{BoundsError, check_bounds, check_reach};
 pub use depend::{
@@ -30,6 +31,9 @@ pub enum AccessKind {
     Update(ReduceOp),
 }
 
+/// Loops around an access, shared by all accesses of a block.
+pub type Loops<'a> = Rc<[&'a For]>;
+
 /// One access of a statement list.
 #[derive(Clone, Debug)]
 pub struct Access<'a> {
@@ -42,7 +46,7 @@ pub struct Access<'a> {
     /// Whether the access says what to do outside the buffer.
     pub has_otherwise: bool,
     /// The loops around the access, within the statement list, outermost first.
-    pub loops: Vec<&'a For>,
+    pub loops: Loops<'a>,
 }
 
 impl Access<'_> {
@@ -61,17 +65,16 @@ impl Access<'_> {
 /// declared in `body` are included.
 pub fn accesses(body: &[Stmt]) -> Vec<Access<'_>> {
     let mut list = Vec::new();
-    collect(body, &mut Vec::new(), &mut list);
+    collect(body, &Loops::from([]), &mut list);
     list
 }
 
-fn collect<'a>(body: &'a [Stmt], loops: &mut Vec<&'a For>, list: &mut Vec<Access<'a>>) {
+fn collect<'a>(body: &'a [Stmt], loops: &Loops<'a>, list: &mut Vec<Access<'a>>) {
     for stmt in body {
         let (buf, kind, value) = match stmt {
             Stmt::For(l) => {
-                loops.push(l);
-                collect(&l.body, loops, list);
-                loops.pop();
+                let inside = loops.iter().copied().chain([l]).collect();
+                collect(&l.body, &inside, list);
                 continue;
             }
             Stmt::Temp(_) => continue,
@@ -101,7 +104,7 @@ fn collect<'a>(body: &'a [Stmt], loops: &mut Vec<&'a For>, list: &mut Vec<Access
     }
 }
 
-fn collect_expr<'a>(expr: &'a Expr, loops: &[&'a For], list: &mut Vec<Access<'a>>) {
+fn collect_expr<'a>(expr: &'a Expr, loops: &Loops<'a>, list: &mut Vec<Access<'a>>) {
     visit::walk_expr(expr, &mut |e| {
         if let Expr::Load(l) = e {
             list.push(Access {
@@ -109,10 +112,27 @@ fn collect_expr<'a>(expr: &'a Expr, loops: &[&'a For], list: &mut Vec<Access<'a>
                 kind: AccessKind::Read,
                 index: Some(&l.index),
                 has_otherwise: l.otherwise.is_some(),
-                loops: loops.to_vec(),
+                loops: loops.clone(),
             });
         }
     });
+}
+
+/// Whether a statement or one within it accesses a buffer.
+pub fn touches(stmt: &Stmt, buf: BufId) -> bool {
+    let loads = |e: &Expr| {
+        let mut found = false;
+        visit::walk_expr(e, &mut |e| found |= matches!(e, Expr::Load(l) if l.buf == buf));
+        found
+    };
+    let at = |index: &[Index]| index.iter().any(|i| matches!(i, Index::Value(e) if loads(e)));
+    match stmt {
+        Stmt::For(l) => l.body.iter().any(|s| touches(s, buf)),
+        Stmt::Store(s) => s.buf == buf || at(&s.index) || loads(&s.value),
+        Stmt::Reduce(r) => r.buf == buf || at(&r.index) || loads(&r.value),
+        Stmt::Call(c) => c.inputs.contains(&buf) || c.outputs.contains(&buf),
+        Stmt::Temp(_) => false,
+    }
 }
 
 /// The buffers that `body` reads (reductions read what they update), without the locals it declares.

@@ -72,7 +72,7 @@ fn parts_follow_one_another_and_make_up_the_buffer() {
 #[test]
 fn channels_last() {
     let b = buffer(&[1, 2, 2, 2], &[0, 2, 3, 1], None, &[]);
-    assert_eq!(strides(&b), Some(vec![8, 1, 4, 2]));
+    assert_eq!(strides(&b).as_deref(), Some([8, 1, 4, 2].as_slice()));
     assert_eq!(packed(&b), [0, 4, 1, 5, 2, 6, 3, 7]);
 }
 

@@ -1,7 +1,8 @@
 //! Which sums a loop adds up, and how often it adds to one element.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
+use nestjit_ir::hash::FastSet;
 use nestjit_ir::visit::{Extents, declared_temps, walk_exprs, walk_stmts};
 use nestjit_ir::{Affine, BufId, DType, Expr, For, Index, LoopKind, Program, Reduce, ReduceOp, Stmt, Var};
 
@@ -54,7 +55,7 @@ pub(super) struct Places {
 
 impl Places {
     /// Takes the indices of a statement apart; `None` if they are not known, or no element is accessed.
-    pub fn of(index: &[Index], inner: &HashSet<Var>, extents: &Extents) -> Option<Places> {
+    pub fn of(index: &[Index], inner: &FastSet<Var>, extents: &Extents) -> Option<Places> {
         let mut places = Places { outer: Vec::new(), rest: Vec::new(), ranges: Vec::new() };
         for i in index {
             let a = i.as_affine()?;
@@ -95,8 +96,8 @@ impl Places {
 }
 
 /// The variables of a loop and of those in it.
-pub(super) fn variables(l: &For) -> HashSet<Var> {
-    let mut vars = HashSet::from([l.var]);
+pub(super) fn variables(l: &For) -> FastSet<Var> {
+    let mut vars = FastSet::from_iter([l.var]);
     walk_stmts(&l.body, &mut |s| {
         if let Stmt::For(l) = s {
             vars.insert(l.var);
@@ -156,8 +157,8 @@ fn additions(body: &[Stmt], path: &mut Vec<Around>, f: &mut dyn FnMut(&Reduce, &
 }
 
 /// The buffers that statements declare, read, or write otherwise than by adding.
-fn not_only_added_to(body: &[Stmt]) -> HashSet<BufId> {
-    let mut others: HashSet<BufId> = declared_temps(body).into_iter().collect();
+fn not_only_added_to(body: &[Stmt]) -> FastSet<BufId> {
+    let mut others: FastSet<BufId> = declared_temps(body).into_iter().collect();
     walk_stmts(body, &mut |s| match s {
         Stmt::Store(s) => drop(others.insert(s.buf)),
         Stmt::Reduce(r) if r.op != ReduceOp::Add => drop(others.insert(r.buf)),

@@ -13,8 +13,8 @@ mod find;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
-
+use nestjit_ir::excerpt::{Excerpt, Placement};
+use nestjit_ir::hash::FastSet;
 use nestjit_ir::visit::{Extents, fresh_copy, subst_var, walk_stmts_mut};
 use nestjit_ir::{
     Affine, BufId, Buffer, DType, Expr, For, Index, Layout, LoopKind, Program, Reduce, ReduceOp, Role,
@@ -23,6 +23,7 @@ use nestjit_ir::{
 
 use self::find::{Places, Sum, sums, variables};
 use super::PassContext;
+use super::each_nest::{Part, each_nest};
 use super::loops::looped;
 use crate::error::Result;
 use crate::unit::{Remark, Unit};
@@ -49,20 +50,18 @@ const MAX_REGISTERS: usize = 64;
 /// None; the signature is the pipeline's.
 pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) -> Result<bool> {
     let lanes = ctx.target.isa.f32_lanes();
-    let mut changed = false;
-    for n in 0..unit.program.nests.len() {
-        let body = std::mem::take(&mut unit.program.nests[n].body);
-        let extents = Extents::of(&body);
-        let program = &mut unit.program;
+    let cut = |part: &mut Part<'_>| {
+        let body = std::mem::take(&mut part.body);
+        let (program, extents) = (&mut *part.program, Extents::of(&body));
         let mut pass = Blocker { program, extents, lanes, depth: 0, in_lanes: false, longest: 0 };
-        let body = pass.block(body);
+        part.body = pass.block(body);
         let longest = pass.longest;
-        unit.program.nests[n].body = body;
-        if longest > 0 {
-            changed = true;
-            remarks.push(remark(&unit.program.nests[n].name, longest));
-        }
-    }
+        part.remarks.extend((longest > 0).then(|| remark(longest)));
+        longest > 0
+    };
+    let mut changed = false;
+    let placed = &mut |_, changes: &bool, _: &Placement| changed |= changes;
+    each_nest(&mut unit.program, ctx.threads, remarks, &|_, _| Vec::new(), &cut, placed);
     Ok(changed)
 }
 
@@ -151,7 +150,7 @@ impl Blocker<'_> {
     fn part(
         &mut self,
         mut l: For,
-        vars: &HashSet<Var>,
+        vars: &FastSet<Var>,
         sums: &[Sum],
         (base, size): (Affine, usize),
     ) -> Vec<Stmt> {
@@ -252,11 +251,11 @@ fn block_size(extent: usize, most: usize) -> usize {
     (most.div_ceil(2)..=most).rev().find(|size| extent.is_multiple_of(*size)).unwrap_or(most)
 }
 
-fn remark(nest: &str, longest: usize) -> Remark {
+fn remark(longest: usize) -> Remark {
     Remark {
         pass: NAME,
         code: "blocked",
-        producer: nest.to_owned(),
+        producer: Excerpt::NEST.to_owned(),
         consumer: None,
         bytes: 0,
         applied: true,

@@ -9,13 +9,18 @@
 
 mod cost;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use nestjit_ir::excerpt::{Detail, Key, Uses};
+use nestjit_ir::hash::FastMap;
 use nestjit_ir::visit::{walk_exprs, walk_stmts};
 use nestjit_ir::{BufId, Expr, Layout, Nest, Program, Role, Stmt};
+use smallvec::SmallVec;
 
 use self::cost::NestCost;
 use super::PassContext;
+use super::each_nest::set_apart;
 use crate::error::Result;
 use crate::unit::{Remark, Unit};
 
@@ -47,14 +52,21 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
     Ok(!chosen.is_empty())
 }
 
+/// For each buffer of a nest, one more than the dimension that lies innermost, or 0 if it lies as it is written.
+type InnerDims = SmallVec<[u16; 12]>;
+
 /// The temporaries, the nests that touch them, and the orders chosen so far.
 struct Layouts<'a> {
     program: &'a Program,
     lanes: usize,
     /// For each temporary, the nests that touch it.
     users: BTreeMap<BufId, Vec<usize>>,
-    /// For each nest with a temporary, what its cost depends on.
-    nests: BTreeMap<usize, NestCost<'a>>,
+    /// For each nest with a temporary, its kind and its buffers.
+    nests: BTreeMap<usize, (usize, Uses)>,
+    /// For each kind of nest, equal up to names, what the cost of one of them depends on, and its buffers.
+    kinds: Vec<(NestCost<'a>, Uses)>,
+    /// The costs of nests of a kind for the orders of their buffers, as far as they were asked for.
+    costs: RefCell<FastMap<(usize, InnerDims), f64>>,
     /// The orders that differ from the logical one.
     orders: BTreeMap<BufId, Vec<usize>>,
 }
@@ -80,18 +92,27 @@ impl<'a> Layouts<'a> {
             buffer.shape.len() >= least && buffer.layout.is_row_major() && !called.contains(&b)
         };
         let mut users: BTreeMap<BufId, Vec<usize>> = BTreeMap::new();
-        let mut nests = BTreeMap::new();
+        let (mut nests, mut kinds) = (BTreeMap::new(), Vec::new());
+        let mut known: FastMap<Key, usize> = FastMap::default();
         for (n, nest) in program.nests.iter().enumerate() {
             let touched: Vec<BufId> = touched(nest).into_iter().filter(|&b| free(b)).collect();
             if !touched.is_empty() {
-                nests.insert(n, NestCost::new(program, nest, ctx));
+                let uses = Uses::of(&[&nest.body]);
+                let mut key = uses.key(program, &[&nest.body], Detail::Schedule);
+                set_apart(&mut key);
+                let kind = *known.entry(key).or_insert_with(|| {
+                    kinds.push((NestCost::new(program, nest, ctx), uses.clone()));
+                    kinds.len() - 1
+                });
+                nests.insert(n, (kind, uses));
             }
             for b in touched {
                 users.entry(b).or_default().push(n);
             }
         }
         let lanes = ctx.target.isa.f32_lanes();
-        Layouts { program, lanes, users, nests, orders: BTreeMap::new() }
+        let (orders, costs) = (BTreeMap::new(), RefCell::default());
+        Layouts { program, lanes, users, nests, kinds, costs, orders }
     }
 
     /// Temporaries connected by nests.
@@ -219,7 +240,15 @@ impl<'a> Layouts<'a> {
     }
 
     fn cost_of(&self, nest: usize) -> f64 {
-        self.nests[&nest].cost(self.program, self.lanes, &self.orders)
+        let (kind, uses) = &self.nests[&nest];
+        let inner = |b: &BufId| self.orders.get(b).and_then(|o| o.last()).map_or(0, |d| *d as u16 + 1);
+        let dims: InnerDims = uses.bufs().iter().map(inner).collect();
+        *self.costs.borrow_mut().entry((*kind, dims)).or_insert_with(|| {
+            let (cost, there) = &self.kinds[*kind];
+            let pairs = there.bufs().iter().zip(uses.bufs());
+            let orders = pairs.filter_map(|(t, b)| Some((*t, self.orders.get(b)?.clone()))).collect();
+            cost.cost(self.program, self.lanes, &orders)
+        })
     }
 }
 

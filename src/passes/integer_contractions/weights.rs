@@ -8,10 +8,11 @@ use crate::graph::eval::evaluate_op;
 use crate::tensor::Tensor;
 
 /// The elements as numbers, by the byte.
-fn number(dtype: DType) -> Result<fn(u8) -> i32> {
-    match dtype {
-        DType::U8 => Ok(i32::from),
-        DType::I8 => Ok(|byte| i32::from(byte as i8)),
+fn number(dtype: DType) -> Result<impl Fn(u8) -> i32> {
+    // Of a signed byte with its highest bit turned over, 128 is too much: no case distinction for each element.
+    let high: u8 = match dtype {
+        DType::U8 => 0,
+        DType::I8 => 0x80,
         other @ (DType::F32
         | DType::F64
         | DType::F16
@@ -22,8 +23,11 @@ fn number(dtype: DType) -> Result<fn(u8) -> i32> {
         | DType::U64
         | DType::U32
         | DType::U16
-        | DType::Bool) => Err(Error::internal(format!("a tensor of {other} has no elements of 8 bits"))),
-    }
+        | DType::Bool) => {
+            return Err(Error::internal(format!("a tensor of {other} has no elements of 8 bits")));
+        }
+    };
+    Ok(move |byte: u8| i32::from(byte ^ high) - i32::from(high))
 }
 
 /// The sums of `of(element, parameter)` along `axes`, which stay with extent 1. `parameter` has one element, or those
@@ -37,28 +41,38 @@ fn fold(
     let number = number(tensor.dtype())?;
     let kept: Vec<usize> =
         tensor.shape().iter().enumerate().map(|(d, n)| if axes.contains(&d) { 1 } else { *n }).collect();
-    // The place of an element's sum moves by a stride per dimension.
-    let mut strides = vec![0; kept.len()];
-    let mut stride = 1;
-    for d in (0..kept.len()).rev() {
-        if !axes.contains(&d) {
-            strides[d] = stride;
-            stride *= kept[d];
+    // Neighbouring dimensions that are all added up or all kept are one: its extent, and whether it is kept.
+    let mut runs: Vec<(usize, bool)> = Vec::new();
+    for (d, &extent) in tensor.shape().iter().enumerate().filter(|(_, n)| **n != 1) {
+        let keeps = !axes.contains(&d);
+        match runs.last_mut() {
+            Some((run, same)) if *same == keeps => *run *= extent,
+            _ => runs.push((extent, keeps)),
         }
+    }
+    // The place of an element's sum moves by a stride per dimension.
+    let mut strides = vec![0; runs.len()];
+    let mut stride = 1;
+    for (own, (extent, _)) in strides.iter_mut().zip(&runs).rev().filter(|(_, run)| run.1) {
+        *own = stride;
+        stride *= extent;
     }
     let mut sums = vec![0i64; kept.iter().product()];
     let bytes = tensor.bytes()?;
-    let inner = tensor.shape().last().copied().unwrap_or(1).max(1);
-    let step = strides.last().copied().unwrap_or(0);
-    let mut index = vec![0usize; kept.len().saturating_sub(1)];
+    let inner = runs.last().map_or(1, |run| run.0).max(1);
+    let mut index = vec![0usize; runs.len().saturating_sub(1)];
     let parameter = |at: usize| parameter.get(at).or(parameter.first()).copied().unwrap_or(0);
     for row in bytes.chunks(inner) {
         let first: usize = index.iter().zip(&strides).map(|(i, stride)| i * stride).sum();
-        for (i, byte) in row.iter().enumerate() {
-            let at = first + i * step;
-            sums[at] += of(number(*byte), parameter(at));
+        if runs.last().is_some_and(|run| run.1) {
+            for (i, (sum, byte)) in sums[first..].iter_mut().zip(row).enumerate() {
+                *sum += of(number(*byte), parameter(first + i));
+            }
+        } else {
+            let parameter = parameter(first);
+            sums[first] += row.iter().map(|byte| of(number(*byte), parameter)).sum::<i64>();
         }
-        for (i, extent) in index.iter_mut().zip(tensor.shape()).rev() {
+        for (i, (extent, _)) in index.iter_mut().zip(&runs).rev() {
             *i += 1;
             if *i < *extent {
                 break;

@@ -30,6 +30,7 @@
 //! The buffers in between become registers and rows in ContractTemps.
 
 mod align;
+mod attempt;
 mod blocks;
 mod inline;
 mod lanes;
@@ -45,11 +46,11 @@ use std::collections::{HashMap, HashSet};
 
 use nestjit_ir::{BufId, Nest, Program, Role, Stmt};
 
-use self::blocks::Blocks;
+use self::attempt::{Attempts, Way};
 use self::inline::Pointwise;
 use self::merge::Depth;
 use self::order::NestGraph;
-use super::{PassContext, simplify_nest, winograd};
+use super::{PassContext, simplify_nest};
 use crate::error::Result;
 use crate::options::Fusion as Fusing;
 use crate::unit::{Remark, Unit};
@@ -82,6 +83,7 @@ pub(super) fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Rema
         program: &mut unit.program,
         ctx,
         graph: NestGraph::new(nests),
+        attempts: Attempts::default(),
         refusals: HashMap::new(),
         applied: Vec::new(),
     };
@@ -139,6 +141,7 @@ struct Fusion<'a> {
     program: &'a mut Program,
     ctx: &'a PassContext<'a>,
     graph: NestGraph,
+    attempts: Attempts,
     /// Why the reader of a buffer (an original nest) was not merged with its writer.
     refusals: HashMap<(BufId, usize), Refusal>,
     applied: Vec<Remark>,
@@ -191,8 +194,13 @@ impl Fusion<'_> {
             let result = match called {
                 true => Err(Refusal::new("call", "the consumer is a call of a runtime function")),
                 false => pointwise.inline(self.program, &node.nest.body).and_then(|body| {
-                    lanes::keeps(self.program, self.lanes(), [node.nest.body.as_slice()], &body)
-                        .map(|()| body)
+                    lanes::keeps(
+                        self.program,
+                        self.ctx.target.isa.f32_lanes(),
+                        [node.nest.body.as_slice()],
+                        &body,
+                    )
+                    .map(|()| body)
                 }),
             };
             match result {
@@ -256,27 +264,8 @@ impl Fusion<'_> {
             self.refuse(flow, consumer, refusal);
             return;
         }
-        let (first, second) = (&first.nest.body, &second.nest.body);
-        let target = self.ctx.target;
-        let mut merged = merge::merge(self.program, target, first, second, flow, None);
-        let blocks_may_do = |refusal: &Refusal| match refusal.code {
-            "row-too-large" | "breaks-tile" => true,
-            "second-contraction" => {
-                let bytes: usize = flow.iter().map(|b| self.program.buf(*b).logical_bytes()).sum();
-                bytes > target.l2_bytes() && !profit::has_weights(self.program, second)
-            }
-            _ => false,
-        };
-        if merged.as_ref().is_err_and(blocks_may_do) {
-            let blocks = Some(Blocks::new(self.program, target));
-            merged = merge::merge(self.program, target, first, second, flow, blocks).or(merged);
-        }
-        if merged.is_err()
-            && let Some(stores) = repeat::unrolled(second)
-        {
-            merged = merge::merge(self.program, target, first, &stores, flow, None).or(merged);
-        }
-        let merged = merged.and_then(|merged| self.permit(first, second, merged));
+        let nests = (first.nest.body.as_slice(), second.nest.body.as_slice());
+        let merged = self.attempts.merge(self.program, self.ctx, nests, flow, Way::Any);
         match merged {
             Err(refusal) => self.refuse(flow, consumer, refusal),
             Ok(merged) => self.join(producer, consumer, flow, merged),
@@ -297,46 +286,11 @@ impl Fusion<'_> {
                 if !rows {
                     continue;
                 }
-                let blocks = Some(Blocks::of_many_rows(self.program, self.ctx.target));
-                if let Ok(merged) = merge::merge(self.program, self.ctx.target, first, second, &flow, blocks)
-                    && lanes::keeps(
-                        self.program,
-                        self.lanes(),
-                        [first.as_slice(), second.as_slice()],
-                        &merged.0,
-                    )
-                    .is_ok()
-                {
+                let nests = (first.as_slice(), second.as_slice());
+                if let Ok(merged) = self.attempts.merge(self.program, self.ctx, nests, &flow, Way::ManyRows) {
                     self.join(producer, id, &flow, merged);
                 }
             }
-        }
-    }
-
-    /// How many lanes a vector loop has.
-    fn lanes(&self) -> usize {
-        self.ctx.target.isa.f32_lanes()
-    }
-
-    /// Declines a merge that is more than the options ask for, or that keeps another pass from what is worth more.
-    fn permit(
-        &self,
-        first: &[Stmt],
-        second: &[Stmt],
-        merged: (Vec<Stmt>, Depth),
-    ) -> Result<(Vec<Stmt>, Depth), Refusal> {
-        let epilogue = merged.1 == Depth::All && Pointwise::of(self.program, second).is_some();
-        lanes::keeps(self.program, self.lanes(), [first, second], &merged.0)?;
-        let filtered = |body: &[Stmt]| winograd::expected(self.program, body, self.ctx.target);
-        if merged.1 != Depth::All && filtered(first) + filtered(second) > filtered(&merged.0) {
-            let message = "row by row, the convolution could not be computed by minimal filtering";
-            return Err(Refusal::new("breaks-tile", message));
-        }
-        match self.ctx.fusion {
-            Fusing::Epilogue if !epilogue => {
-                Err(Refusal::new("epilogue-only", "only elementwise operations are to be merged"))
-            }
-            _ => Ok(merged),
         }
     }
 

@@ -4,8 +4,9 @@
 //! Merging two nests is possible only if no third nest lies on a path between them; [`NestGraph::join`] finds
 //! out by a walk over the part of the order between the two, and reorders that part alone.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
+use nestjit_ir::hash::FastMap;
 use nestjit_ir::{BufId, Nest, Stmt};
 
 use super::reach::{Reach, touched};
@@ -27,8 +28,8 @@ pub(super) struct NestGraph {
     /// Node ids in execution order; merged nests leave a hole.
     order: Vec<Option<usize>>,
     place: Vec<usize>,
-    writers: HashMap<BufId, BTreeSet<usize>>,
-    readers: HashMap<BufId, BTreeSet<usize>>,
+    writers: FastMap<BufId, BTreeSet<usize>>,
+    readers: FastMap<BufId, BTreeSet<usize>>,
 }
 
 impl NestGraph {

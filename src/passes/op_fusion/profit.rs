@@ -8,9 +8,10 @@
 //!
 //! Whether what stays between the nests fits the caches is judged on the merged nest, in [`super::merge`].
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use nestjit_ir::access::AccessKind;
+use nestjit_ir::hash::FastMap;
 use nestjit_ir::{BinOp, BufId, Expr, Index, Load, Program, ReduceOp, Role, Stmt, Var, visit};
 
 use super::Refusal;
@@ -41,7 +42,7 @@ pub(super) struct Contraction<'a> {
 /// The contractions in a statement list.
 pub(super) fn contractions<'a>(program: &Program, body: &'a [Stmt]) -> Vec<Contraction<'a>> {
     let mut found = Vec::new();
-    collect(program, body, &mut Vec::new(), &mut HashMap::new(), &mut found);
+    collect(program, body, &mut Vec::new(), &mut FastMap::default(), &mut found);
     found
 }
 
@@ -49,7 +50,7 @@ fn collect<'a>(
     program: &Program,
     body: &'a [Stmt],
     path: &mut Vec<(Var, usize)>,
-    declared: &mut HashMap<BufId, usize>,
+    declared: &mut FastMap<BufId, usize>,
     found: &mut Vec<Contraction<'a>>,
 ) {
     for stmt in body {

@@ -4,9 +4,8 @@
 //! more often than before) and nothing in between writes what `e` reads. Constants, and copies of scalars that
 //! do not change any more, go into every use. What is left without a reader is removed.
 
-use std::collections::{HashMap, HashSet};
-
 use nestjit_ir::access::{AccessKind, accesses};
+use nestjit_ir::hash::{FastMap, FastSet};
 use nestjit_ir::{BufId, Buffer, Expr, Load, Program, Role, Stmt, visit};
 
 /// Expressions do not grow beyond this many operations: code generation keeps them in registers.
@@ -20,7 +19,7 @@ struct Uses {
 
 /// Forwards scalars in a nest, and removes locals that nobody reads.
 pub(super) fn forward(program: &Program, body: &mut Vec<Stmt>) {
-    let mut uses: HashMap<BufId, Uses> = HashMap::new();
+    let mut uses: FastMap<BufId, Uses> = FastMap::default();
     for access in accesses(body) {
         let entry = uses.entry(access.buf).or_default();
         match access.kind {
@@ -33,7 +32,7 @@ pub(super) fn forward(program: &Program, body: &mut Vec<Stmt>) {
     remove_dead_locals(body, &program.buffers);
 }
 
-fn forward_in(block: &mut [Stmt], uses: &mut HashMap<BufId, Uses>) {
+fn forward_in(block: &mut [Stmt], uses: &mut FastMap<BufId, Uses>) {
     for at in 0..block.len() {
         if let Stmt::For(l) = &mut block[at] {
             forward_in(&mut l.body, uses);
@@ -125,7 +124,7 @@ fn size(e: &Expr) -> usize {
 /// Removes locals that are never loaded: what is stored into them, and their declarations.
 pub(super) fn remove_dead_locals(body: &mut Vec<Stmt>, buffers: &[Buffer]) {
     loop {
-        let (mut read, mut used) = (HashSet::new(), HashSet::new());
+        let (mut read, mut used) = (FastSet::default(), FastSet::default());
         for access in accesses(body) {
             used.insert(access.buf);
             if access.kind == AccessKind::Read {

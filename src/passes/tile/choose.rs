@@ -8,6 +8,7 @@
 use std::collections::{HashMap, HashSet};
 
 use nestjit_ir::{BufId, Index, Kind, Load, Program, Role, Var};
+use smallvec::{SmallVec, smallvec};
 
 use super::dot::{Group, Products, groups};
 use super::jam::{PointKind, Split};
@@ -346,7 +347,7 @@ impl<'a> Model<'a> {
             .map(|l| l.extent as f64)
             .product();
         let column_parts = parts(columns.extent, width);
-        let row_parts = rows.map_or(vec![(1, 1)], |r| parts(r.of.extent, r.tile));
+        let row_parts = rows.map_or(smallvec![(1, 1)], |r| parts(r.of.extent, r.tile));
         let mut total = 0.0;
         for &(width, n) in &column_parts {
             for &(height, m) in &row_parts {
@@ -415,8 +416,8 @@ impl<'a> Model<'a> {
 }
 
 /// Tile sizes and how many of each.
-pub(super) fn parts(extent: usize, tile: usize) -> Vec<(usize, usize)> {
-    let mut parts = Vec::with_capacity(2);
+pub(super) fn parts(extent: usize, tile: usize) -> SmallVec<[(usize, usize); 2]> {
+    let mut parts = SmallVec::new();
     if extent / tile > 0 {
         parts.push((tile, extent / tile));
     }

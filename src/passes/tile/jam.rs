@@ -46,6 +46,17 @@ impl PointKind {
             PointKind::Rows | PointKind::Block | PointKind::Group => false,
         }
     }
+
+    /// What tells kinds apart, as numbers.
+    pub fn words(self) -> [u64; 2] {
+        match self {
+            PointKind::Rows => [0, 0],
+            PointKind::Block => [1, 0],
+            PointKind::Vector => [2, 0],
+            PointKind::Chunks(lanes) => [3, lanes as u64],
+            PointKind::Group => [4, 0],
+        }
+    }
 }
 
 /// What the rewriting needs to know besides the splits.

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use nestjit_ir::access::writes;
 use nestjit_ir::visit::{Extents, walk_expr, walk_exprs};
-use nestjit_ir::{Affine, BinOp, BufId, DType, Expr, For, Index, Load, Program, ReduceOp, Role, Stmt, Var};
+use nestjit_ir::{BinOp, BufId, DType, Expr, For, Index, Load, Program, ReduceOp, Role, Stmt, Var};
 
 use super::dot::Products;
 use crate::lanes;
@@ -299,12 +299,14 @@ pub(in crate::passes) fn footprint(load: &Load, inner: &Extents) -> f64 {
         .iter()
         .map(|i| match i {
             Index::Affine(a) => {
-                let mut span = Affine::default();
-                let moving = a.terms().iter().filter(|t| inner.get(t.0).is_some());
-                moving.for_each(|&(v, c)| span.add_term(v, c));
-                let values: f64 = span.vars().map(|v| inner.get(v).unwrap_or(1) as f64).product();
-                let range = inner.range(&span).map_or(1.0, |(lo, hi)| (hi - lo + 1) as f64);
-                values.min(range)
+                let (mut values, mut span) = (1.0, Some(0i64));
+                for (extent, c) in a.terms().iter().filter_map(|&(v, c)| Some((inner.get(v)?, c))) {
+                    values *= extent as f64;
+                    let last = extent.checked_sub(1).and_then(|last| i64::try_from(last).ok());
+                    let width = last.and_then(|last| c.checked_mul(last)?.checked_abs());
+                    span = span.zip(width).and_then(|(span, width)| span.checked_add(width));
+                }
+                values.min(span.map_or(1.0, |span| span as f64 + 1.0))
             }
             Index::Value(_) => 1.0,
         })

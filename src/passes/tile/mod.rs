@@ -18,6 +18,7 @@ mod start;
 
 use std::collections::{HashMap, HashSet};
 
+use nestjit_ir::excerpt::{Excerpt, Placement, Uses};
 use nestjit_ir::visit::walk_stmts_mut;
 use nestjit_ir::{BufId, For, Program, Role, Stmt, Var};
 
@@ -26,7 +27,9 @@ use self::dot::Group;
 use self::jam::{Limits, PointKind, Split};
 use self::leaf::Leaf;
 use self::machine::Machine;
+use self::pack::Wish;
 use super::PassContext;
+use super::each_nest::{Part, each_nest};
 use super::loops::{drop_unit_loops, rechain, unchain};
 use crate::error::Result;
 use crate::unit::{Remark, Unit};
@@ -44,62 +47,97 @@ const SMALL: f64 = 0.1;
 pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) -> Result<bool> {
     let machine = Machine::of(ctx.target);
     let limits = Limits { lanes: machine.lanes, unroll: 8 * machine.registers };
-    let mut changed = false;
+    let mut planned: Vec<(HashMap<Var, Split>, bool)> = Vec::new();
     let mut wishes = Vec::new();
-    let mut plans = Vec::new();
-    for n in 0..unit.program.nests.len() {
-        let mut body = std::mem::take(&mut unit.program.nests[n].body);
-        changed |= drop_unit_loops(&mut body) | start::start(&unit.program, &mut body);
-        unit.program.nests[n].body = body;
-        let mut plan: HashMap<Var, Split> = HashMap::new();
-        let mut taken: HashSet<Var> = HashSet::new();
-        let mut packed: HashSet<BufId> = HashSet::new();
-        let mut leaves = leaf::leaves(&unit.program, &unit.program.nests[n].body);
-        leaves.sort_by(|a, b| b.macs().total_cmp(&a.macs()));
-        let most = leaves.first().map_or(0.0, Leaf::macs);
-        for leaf in &leaves {
-            // Little work (a border, say) gets little code, unless it shares the operand of much work.
-            let constants: Vec<BufId> = constants(&unit.program, leaf).collect();
-            let shared = constants.iter().any(|b| packed.contains(b));
-            let small = leaf.macs() < SMALL * most && !shared;
-            packed.extend(constants);
-            let machine =
-                if small { Machine { registers: machine.registers / 2, ..machine } } else { machine };
-            let others = leaves.iter().filter(|l| !std::ptr::eq(*l, leaf)).flat_map(|l| &l.path);
-            let shared: HashSet<Var> = others.map(|l| l.var).collect();
-            let tile =
-                choose::choose(&unit.program, leaf, &machine, &plan, &taken, &shared).map(|(tile, _)| tile);
-            remarks.push(remark(unit, n, leaf, tile.as_ref()));
-            let Some(tile) = tile else { continue };
-            for (var, split) in tile.splits(&machine) {
-                plan.entry(var).or_insert(split);
-            }
-            taken.extend(leaf.path.iter().map(|l| l.var));
-            let mut leaf = leaf.clone();
-            let groups = dot::groups(&unit.program, &leaf, tile.columns.0, (&machine, tile.kind));
-            let cut = |g: &Group| Split { tile: g.size(), kind: PointKind::Group };
-            plan.extend(groups.iter().flatten().map(|g| (g.along.0, cut(g))));
-            for order in order::reduction_orders(&unit.program, &mut leaf, &groups) {
-                reorder(&mut unit.program.nests[n].body, &order);
-            }
-            associate::associate(&mut unit.program.nests[n].body, &leaf, &tile, machine.lanes);
-            wishes.extend(pack::wishes(&unit.program, &leaf, &tile, &groups, n));
-            if let Some(order) = order::order(&unit.program, &leaf, &tile, &machine) {
-                reorder(&mut unit.program.nests[n].body, &order);
-            }
-        }
-        plans.push(plan);
-    }
+    let placed = &mut |n, plan: &Plan, placement: &Placement| {
+        wishes.extend(plan.wishes.iter().map(|w| Wish {
+            nest: n,
+            within: placement.var(w.within),
+            buf: placement.buf(w.buf),
+            layout: w.layout.clone(),
+        }));
+        let splits = plan.splits.iter().map(|(&v, &split)| (placement.var(v), split));
+        planned.push((splits.collect(), plan.changed));
+    };
+    let plan = |part: &mut Part<'_>| plan(part, &machine);
+    each_nest(&mut unit.program, ctx.threads, remarks, &|_, _| Vec::new(), &plan, placed);
     pack::grant(unit, &wishes);
-    for (n, plan) in plans.iter().enumerate() {
-        if plan.is_empty() {
-            continue;
+
+    let splits_of = |n: usize, uses: &Uses| -> Vec<(Var, Split)> {
+        let mut splits: Vec<_> =
+            planned[n].0.iter().filter_map(|(&v, &split)| Some((uses.var(v)?, split))).collect();
+        splits.sort_unstable_by_key(|s| s.0);
+        splits
+    };
+    let hint = |n: usize, uses: &Uses| {
+        let splits = splits_of(n, uses);
+        splits
+            .iter()
+            .flat_map(|(v, split)| [[v.0 as u64, split.tile as u64], split.kind.words()].concat())
+            .collect()
+    };
+    let cut = |part: &mut Part<'_>| {
+        let splits: HashMap<Var, Split> = splits_of(part.at, part.uses).into_iter().collect();
+        if !splits.is_empty() {
+            part.body = jam::jam(part.program, &splits, limits, std::mem::take(&mut part.body), 0);
         }
-        changed = true;
-        let body = std::mem::take(&mut unit.program.nests[n].body);
-        unit.program.nests[n].body = jam::jam(&mut unit.program, plan, limits, body, 0);
+    };
+    each_nest(&mut unit.program, ctx.threads, remarks, &hint, &cut, &mut |_, (), _| {});
+    Ok(planned.iter().any(|(splits, changed)| *changed || !splits.is_empty()))
+}
+
+/// What is to become of a nest.
+struct Plan {
+    /// How its loops are cut.
+    splits: HashMap<Var, Split>,
+    /// The layouts that it wants.
+    wishes: Vec<Wish>,
+    /// Whether its statements have changed.
+    changed: bool,
+}
+
+/// Chooses the tiles of a nest, and puts its loops into the order for them.
+fn plan(part: &mut Part<'_>, machine: &Machine) -> Plan {
+    let program = &*part.program;
+    let changed = drop_unit_loops(&mut part.body) | start::start(program, &mut part.body);
+    let mut plan: HashMap<Var, Split> = HashMap::new();
+    let mut wishes = Vec::new();
+    let mut taken: HashSet<Var> = HashSet::new();
+    let mut packed: HashSet<BufId> = HashSet::new();
+    let mut leaves = leaf::leaves(program, &part.body);
+    leaves.sort_by(|a, b| b.macs().total_cmp(&a.macs()));
+    let most = leaves.first().map_or(0.0, Leaf::macs);
+    for leaf in &leaves {
+        // Little work (a border, say) gets little code, unless it shares the operand of much work.
+        let constants: Vec<BufId> = constants(program, leaf).collect();
+        let shared = constants.iter().any(|b| packed.contains(b));
+        let small = leaf.macs() < SMALL * most && !shared;
+        packed.extend(constants);
+        let machine =
+            &if small { Machine { registers: machine.registers / 2, ..*machine } } else { *machine };
+        let others = leaves.iter().filter(|l| !std::ptr::eq(*l, leaf)).flat_map(|l| &l.path);
+        let shared: HashSet<Var> = others.map(|l| l.var).collect();
+        let tile = choose::choose(program, leaf, machine, &plan, &taken, &shared).map(|(tile, _)| tile);
+        part.remarks.push(remark(program, leaf, tile.as_ref()));
+        let Some(tile) = tile else { continue };
+        for (var, split) in tile.splits(machine) {
+            plan.entry(var).or_insert(split);
+        }
+        taken.extend(leaf.path.iter().map(|l| l.var));
+        let mut leaf = leaf.clone();
+        let groups = dot::groups(program, &leaf, tile.columns.0, (machine, tile.kind));
+        let cut = |g: &Group| Split { tile: g.size(), kind: PointKind::Group };
+        plan.extend(groups.iter().flatten().map(|g| (g.along.0, cut(g))));
+        for order in order::reduction_orders(program, &mut leaf, &groups) {
+            reorder(&mut part.body, &order);
+        }
+        associate::associate(&mut part.body, &leaf, &tile, machine.lanes);
+        wishes.extend(pack::wishes(program, &leaf, &tile, &groups, part.at));
+        if let Some(order) = order::order(program, &leaf, &tile, machine) {
+            reorder(&mut part.body, &order);
+        }
     }
-    Ok(changed)
+    Plan { splits: plan, wishes, changed }
 }
 
 /// The constants that a leaf multiplies with.
@@ -139,8 +177,7 @@ fn starts_chain(l: &For, order: &[Var]) -> bool {
     }
 }
 
-fn remark(unit: &Unit, nest: usize, leaf: &Leaf, tile: Option<&Tile>) -> Remark {
-    let program = &unit.program;
+fn remark(program: &Program, leaf: &Leaf, tile: Option<&Tile>) -> Remark {
     let blocked = leaf.path.iter().find(|l| !l.jammable);
     let (code, message) = match (tile, blocked) {
         (Some(t), _) => {
@@ -165,7 +202,7 @@ fn remark(unit: &Unit, nest: usize, leaf: &Leaf, tile: Option<&Tile>) -> Remark 
     Remark {
         pass: NAME,
         code,
-        producer: program.nests[nest].name.clone(),
+        producer: Excerpt::NEST.to_owned(),
         consumer: None,
         bytes: 0,
         applied: tile.is_some(),

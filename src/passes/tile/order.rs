@@ -5,12 +5,13 @@
 
 use nestjit_ir::visit::Extents;
 use nestjit_ir::{Load, Program, Role, Var};
+use smallvec::SmallVec;
 
 use super::choose::Tile;
 use super::dot::Group;
 use super::leaf::{Leaf, footprint};
 use super::machine::Machine;
-use crate::passes::loops::stride;
+use crate::passes::loops::{index_uses, stride};
 
 /// How much more traffic an outermost loop that tiles do not divide is worth avoiding.
 const RAGGED: f64 = 1.25;
@@ -43,8 +44,14 @@ pub(super) fn order(program: &Program, leaf: &Leaf, tile: &Tile, machine: &Machi
         traffic(program, leaf, tile, machine, order) * if ragged { RAGGED } else { 1.0 }
     };
     let mut best = (cost(&current), current.clone());
+    // Without rows, say, several orders are the same.
+    let mut seen: Vec<Vec<Var>> = Vec::new();
     for [a, b, c] in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [2, 0, 1], [1, 2, 0], [2, 1, 0]] {
         let candidate = [groups[a].as_slice(), groups[b], groups[c]].concat();
+        if candidate == current || seen.contains(&candidate) {
+            continue;
+        }
+        seen.push(candidate.clone());
         let cost = cost(&candidate);
         if cost < best.0 * 0.95 {
             best = (cost, candidate);
@@ -114,10 +121,8 @@ fn moved(program: &Program, leaf: &Leaf, tile: &Tile, machine: &Machine, chain: 
     for &(var, size) in sizes.iter().flatten() {
         inner.set(var, size);
     }
-    let bytes = |inner: &Extents| -> Vec<f64> {
-        loads.iter().map(|l| footprint(l, inner) * program.buf(l.buf).dtype.size() as f64).collect()
-    };
-    let mut whole = bytes(&inner);
+    let bytes = |l: &Load, inner: &Extents| footprint(l, inner) * program.buf(l.buf).dtype.size() as f64;
+    let mut whole: SmallVec<[f64; 4]> = loads.iter().map(|l| bytes(l, &inner)).collect();
     let mut moved = [whole.clone(), whole.clone()];
     for &var in chain.iter().rev() {
         let extent = leaf.output_loop(var).map_or(1, |l| l.extent);
@@ -125,7 +130,9 @@ fn moved(program: &Program, leaf: &Leaf, tile: &Tile, machine: &Machine, chain: 
         // What one iteration touches is still there in the next, if it fits.
         let iteration: f64 = whole.iter().sum();
         inner.set(var, extent);
-        whole = bytes(&inner);
+        for (w, l) in whole.iter_mut().zip(&loads).filter(|(_, l)| index_uses(&l.index, var)) {
+            *w = bytes(l, &inner);
+        }
         for (moved, cache) in moved.iter_mut().zip(machine.caches) {
             for (m, w) in moved.iter_mut().zip(&whole) {
                 *m = if iteration <= 0.75 * cache { *w } else { *m * extent.div_ceil(size) as f64 };

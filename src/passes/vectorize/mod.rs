@@ -10,12 +10,14 @@ mod strip;
 
 use std::collections::HashMap;
 
+use nestjit_ir::excerpt::{Excerpt, Placement};
 use nestjit_ir::visit::{Extents, walk_stmts};
-use nestjit_ir::{Expr, For, Index, LoopKind, Nest, Program, Stmt, Var};
+use nestjit_ir::{Expr, For, Index, LoopKind, Program, Stmt, Var};
 
 use self::blocks::{Blocks, blocks};
 use self::strip::{Strip, strip};
 use super::PassContext;
+use super::each_nest::{Part, each_nest};
 use super::loops::{
     Carried, carried, drop_bare_unit_loops, expr_uses, expr_work, guarded_by, has_kind, has_loop, rechain,
 };
@@ -34,21 +36,21 @@ const NAME: &str = "Vectorize";
 pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) -> Result<bool> {
     let isa = ctx.target.isa;
     let limits = Limits { lanes: isa.f32_lanes(), unroll: 4 * isa.vector_registers() };
-    let mut changed = false;
-    for n in 0..unit.program.nests.len() {
-        let mut nest = std::mem::take(&mut unit.program.nests[n]);
-        changed |= drop_bare_unit_loops(&mut nest.body);
-        let before = vector_loops(&nest);
-        let extents = Extents::of(&nest.body);
-        let mut pass = Vectorizer { program: &mut unit.program, limits, extents, depth: 0, declined: None };
-        let body = std::mem::take(&mut nest.body);
-        nest.body = pass.block(body);
+    let vectorize = |part: &mut Part<'_>| {
+        let mut body = std::mem::take(&mut part.body);
+        let dropped = drop_bare_unit_loops(&mut body);
+        let before = vector_loops(&body);
+        let extents = Extents::of(&body);
+        let mut pass = Vectorizer { program: part.program, limits, extents, depth: 0, declined: None };
+        part.body = pass.block(body);
         let declined = pass.declined;
-        let found = vector_loops(&nest) - before;
-        changed |= found > 0;
-        remarks.push(remark(&nest, found, declined));
-        unit.program.nests[n] = nest;
-    }
+        let found = vector_loops(&part.body) - before;
+        part.remarks.push(remark(found, declined));
+        dropped || found > 0
+    };
+    let mut changed = false;
+    let placed = &mut |_, changes: &bool, _: &Placement| changed |= changes;
+    each_nest(&mut unit.program, ctx.threads, remarks, &|_, _| Vec::new(), &vectorize, placed);
     Ok(changed)
 }
 
@@ -84,8 +86,8 @@ impl Vectorizer<'_> {
 
     /// A loop without vector loops inside.
     fn nest(&mut self, l: For) -> Vec<Stmt> {
-        let (chain, body) = unchain(l);
-        match self.choose(&chain, &body) {
+        let (chain, mut body) = unchain(l);
+        match self.choose(&chain, &mut body) {
             Plan::Jam(at) => self.jam(chain, body, at),
             Plan::Blocks(blocks) => blocks.apply(self.program, chain, body, self.limits.lanes),
             Plan::Strip { at, hoist } => self.strip(chain, body, at, hoist),
@@ -104,14 +106,16 @@ impl Vectorizer<'_> {
     }
 
     /// What to do with a perfect chain of loops around `body`.
-    fn choose(&self, chain: &[For], body: &[Stmt]) -> Plan {
+    fn choose(&self, chain: &[For], statements: &mut Vec<Stmt>) -> Plan {
+        let body = statements.as_slice();
         let inner_loops = has_loop(body);
         // An index that is computed may differ for other loops than that of the lanes.
         let by_lane = |l: &For| {
             let constant = |e: &Expr| !inner_loops && !expr_uses(e, l.var);
             lanes::stmts_with(self.program, body, &constant)
         };
-        let refused = match chain.iter().map(by_lane).reduce(|a, b| a.or(b)) {
+        let answers: Vec<_> = chain.iter().map(by_lane).collect();
+        let refused = match answers.iter().copied().reduce(|a, b| a.or(b)) {
             Some(answer) => answer.err(),
             None => lanes::stmts(self.program, body).err(),
         };
@@ -125,7 +129,7 @@ impl Vectorizer<'_> {
         let mut best =
             (if inner_loops { self.inside_cost(body) } else { self.cost(body, None) * 0.95 }, None);
         let mut reason = "no-unit-stride";
-        let mut inner = body.to_vec();
+        let mut inner = std::mem::take(statements);
         for at in (0..chain.len()).rev() {
             // A loop of the chain with all that is in it; the next one outwards goes around it.
             inner = vec![Stmt::For(For { body: inner, ..chain[at].clone() })];
@@ -133,7 +137,7 @@ impl Vectorizer<'_> {
             if l.kind != LoopKind::Serial {
                 continue;
             }
-            if let Err(refusal) = by_lane(l) {
+            if let Err(refusal) = answers[at] {
                 reason = refusal;
                 continue;
             }
@@ -153,11 +157,19 @@ impl Vectorizer<'_> {
                 reason = "dependence";
                 continue;
             }
-            let cost = self.cost(body, Some((l.var, l.extent)));
+            let cost = self.cost(within(&inner, chain.len() - at), Some((l.var, l.extent)));
             if cost < best.0 * if best.1.is_some() { 0.9 } else { 1.0 } {
                 best = (cost, Some(at));
             }
         }
+        // Out of the loops again.
+        for _ in chain {
+            if let Some(Stmt::For(l)) = inner.pop() {
+                inner = l.body;
+            }
+        }
+        *statements = inner;
+        let body = statements.as_slice();
         if !inner_loops
             && let Some(blocks) = blocks(self.program, &self.extents, chain, body, self.limits.lanes)
             && blocks.cost < best.0
@@ -284,6 +296,14 @@ impl Vectorizer<'_> {
     }
 }
 
+/// The statements within so many perfectly nested loops.
+fn within(nest: &[Stmt], loops: usize) -> &[Stmt] {
+    match nest {
+        [Stmt::For(l)] if loops > 0 => within(&l.body, loops - 1),
+        _ => nest,
+    }
+}
+
 /// How a chain of loops is vectorised.
 enum Plan {
     /// The loop at this position moves inside the loops of the body.
@@ -306,15 +326,15 @@ enum Plan {
     Scalar(&'static str),
 }
 
-fn vector_loops(nest: &Nest) -> usize {
+fn vector_loops(body: &[Stmt]) -> usize {
     let mut n = 0;
-    walk_stmts(&nest.body, &mut |s| {
+    walk_stmts(body, &mut |s| {
         n += usize::from(matches!(s, Stmt::For(For { kind: LoopKind::Vector, .. })));
     });
     n
 }
 
-fn remark(nest: &Nest, found: usize, declined: Option<&'static str>) -> Remark {
+fn remark(found: usize, declined: Option<&'static str>) -> Remark {
     let refused;
     let (code, message) = match (found, declined) {
         (0, Some("padding")) => ("padding", "scalar: padding depends on the position"),
@@ -331,7 +351,7 @@ fn remark(nest: &Nest, found: usize, declined: Option<&'static str>) -> Remark {
     Remark {
         pass: NAME,
         code,
-        producer: nest.name.clone(),
+        producer: Excerpt::NEST.to_owned(),
         consumer: None,
         bytes: 0,
         applied: found > 0,

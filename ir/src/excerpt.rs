@@ -1,0 +1,407 @@
+//! Statements of a program by themselves: with the buffers and variables that they use, and nothing else, numbered on
+//! their own.
+//!
+//! Most nests of a network occur many times, up to names. What is done to one of them is decided once, on its
+//! [`Excerpt`], and [placed](Excerpt::place) in the program for each that has the same [key](Uses::key): with buffers
+//! and variables of its own, in the order in which it would have got them.
+//!
+//! Numbers keep their order, so that whatever is decided in the order of numbers is decided alike. Names in an excerpt are
+//! placeholders, which texts and new names may contain and which are filled in where the excerpt is placed: names say
+//! nothing about what is to be done.
+
+mod key;
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use crate::affine::{Affine, Var};
+use crate::nest::{BufId, Buffer, Call, Expr, Index, Load, Program, Role, Site, Stmt};
+
+pub use key::{Detail, Key};
+
+/// What statements use: buffers, variables and sites of checks, in ascending order (sites in order of appearance).
+#[derive(Clone, Debug, Default)]
+pub struct Uses {
+    bufs: Vec<BufId>,
+    vars: Vec<Var>,
+    sites: Vec<Arc<Site>>,
+}
+
+impl Uses {
+    /// What these statements use.
+    pub fn of(bodies: &[&[Stmt]]) -> Uses {
+        let mut uses = Uses::default();
+        bodies.iter().for_each(|body| uses.block(body));
+        uses.bufs.sort_unstable();
+        uses.bufs.dedup();
+        uses.vars.sort_unstable();
+        uses.vars.dedup();
+        uses
+    }
+
+    /// The buffers, ascending.
+    pub fn bufs(&self) -> &[BufId] {
+        &self.bufs
+    }
+
+    /// The number of a buffer in an excerpt; `None` if no statement uses it.
+    pub fn buf(&self, buf: BufId) -> Option<BufId> {
+        self.bufs.binary_search(&buf).ok().map(|at| BufId(at as u32))
+    }
+
+    /// The number of a variable in an excerpt; `None` if no statement uses it.
+    pub fn var(&self, var: Var) -> Option<Var> {
+        self.vars.binary_search(&var).ok().map(|at| Var(at as u32))
+    }
+
+    fn note_buf(&mut self, buf: BufId) {
+        // Most accesses are to what was accessed before.
+        if !self.bufs.iter().rev().take(4).any(|b| *b == buf) {
+            self.bufs.push(buf);
+        }
+    }
+
+    fn note_var(&mut self, var: Var) {
+        if !self.vars.iter().rev().take(4).any(|v| *v == var) {
+            self.vars.push(var);
+        }
+    }
+
+    fn block(&mut self, body: &[Stmt]) {
+        for stmt in body {
+            match stmt {
+                Stmt::For(l) => {
+                    self.note_var(l.var);
+                    self.block(&l.body);
+                }
+                Stmt::Store(s) => {
+                    self.note_buf(s.buf);
+                    self.index(&s.index);
+                    self.expr(&s.value);
+                }
+                Stmt::Reduce(r) => {
+                    self.note_buf(r.buf);
+                    self.index(&r.index);
+                    self.expr(&r.value);
+                }
+                Stmt::Temp(b) => self.note_buf(*b),
+                Stmt::Call(c) => c.inputs.iter().chain(&c.outputs).for_each(|b| self.note_buf(*b)),
+            }
+        }
+    }
+
+    fn index(&mut self, index: &[Index]) {
+        for i in index {
+            match i {
+                Index::Affine(a) => a.vars().for_each(|v| self.note_var(v)),
+                Index::Value(e) => self.expr(e),
+            }
+        }
+    }
+
+    fn expr(&mut self, expr: &Expr) {
+        match expr {
+            Expr::Const(_) => {}
+            Expr::Load(l) => {
+                self.note_buf(l.buf);
+                self.index(&l.index);
+                if let Some(otherwise) = &l.otherwise {
+                    self.expr(otherwise);
+                }
+            }
+            Expr::Index(a) => a.vars().for_each(|v| self.note_var(v)),
+            Expr::Unary(_, a) | Expr::Cast(_, a) => self.expr(a),
+            Expr::Binary(_, a, b) => {
+                self.expr(a);
+                self.expr(b);
+            }
+            Expr::Select(c, a, b) => {
+                self.expr(c);
+                self.expr(a);
+                self.expr(b);
+            }
+            Expr::Check(c) => {
+                if !self.sites.contains(&c.site) {
+                    self.sites.push(Arc::clone(&c.site));
+                }
+                self.expr(&c.value);
+            }
+        }
+    }
+}
+
+/// The buffers and variables of some statements as a program of its own, which may be given more of both.
+#[derive(Clone, Debug)]
+pub struct Excerpt {
+    /// The buffers and variables, in the order of their numbers. Names are placeholders.
+    pub program: Program,
+    uses: Uses,
+}
+
+impl Excerpt {
+    /// What the name of the nest at hand is called in an excerpt.
+    pub const NEST: &'static str = "\u{e000}n0\u{e001}";
+
+    /// The buffers and variables that are used.
+    pub fn of(program: &Program, uses: Uses) -> Excerpt {
+        let mut part = Program { placeholders: Placeholders(Some(Wanted::default())), ..Program::default() };
+        for &b in &uses.bufs {
+            let of = program.buf(b);
+            part.add_buffer(Buffer {
+                name: String::new(),
+                shape: of.shape.clone(),
+                layout: of.layout.clone(),
+                halo: of.halo.clone(),
+                ..*of
+            });
+        }
+        for _ in &uses.vars {
+            part.add_var(String::new());
+        }
+        Excerpt { program: part, uses }
+    }
+
+    /// Gives statements of the program the numbers of the excerpt.
+    pub fn number(&self, body: &mut [Stmt]) {
+        let Uses { bufs, vars, .. } = &self.uses;
+        let find = |b: BufId| BufId(bufs.binary_search(&b).unwrap_or(usize::MAX) as u32);
+        let find_var = |v: Var| Var(vars.binary_search(&v).unwrap_or(usize::MAX) as u32);
+        rename(body, &find, &find_var, &|site| site);
+    }
+
+    /// Brings what was added to the excerpt, and what became of its locals, into a program, for statements there that
+    /// have the same key and use `there`.
+    pub fn place(&self, program: &mut Program, there: &Uses) -> Placement {
+        let (mut bufs, mut vars) = (there.bufs.clone(), there.vars.clone());
+        debug_assert_eq!((bufs.len(), vars.len()), (self.uses.bufs.len(), self.uses.vars.len()));
+        for (own, &b) in self.program.buffers.iter().zip(&there.bufs) {
+            let (name, changed) = (&program.buf(b).name, program.buf(b));
+            let same = (own.dtype, own.role, own.halo_fill)
+                == (changed.dtype, changed.role, changed.halo_fill)
+                && (&own.shape, &own.layout, &own.halo) == (&changed.shape, &changed.layout, &changed.halo);
+            if !same {
+                debug_assert_eq!(own.role, Role::Local, "other nests know the buffer too");
+                *program.buf_mut(b) = Buffer { name: name.clone(), ..own.clone() };
+            }
+        }
+        let empty = Wanted::default();
+        let wanted = self.program.placeholders.0.as_ref().unwrap_or(&empty);
+        let mut placement = Placement { bufs: Vec::new(), vars: Vec::new(), sites: Vec::new() };
+        for name in &wanted.vars[vars.len()..] {
+            let name = fill(name, program, &bufs, &vars, "");
+            vars.push(program.add_var(name));
+        }
+        for (name, own) in wanted.bufs.iter().zip(&self.program.buffers).skip(bufs.len()) {
+            let name = fill(name, program, &bufs, &vars, "");
+            let name = program.unique_buffer_name(&name);
+            bufs.push(program.add_buffer(Buffer { name, ..own.clone() }));
+        }
+        if self.uses.sites != there.sites {
+            let pairs = self.uses.sites.iter().cloned().zip(there.sites.iter().cloned());
+            placement.sites = pairs.collect();
+        }
+        (placement.bufs, placement.vars) = (bufs, vars);
+        placement
+    }
+}
+
+/// Where the buffers and variables of an excerpt are in a program.
+#[derive(Clone, Debug)]
+pub struct Placement {
+    bufs: Vec<BufId>,
+    vars: Vec<Var>,
+    /// Sites of the excerpt and what they are here, if these are others.
+    sites: Vec<(Arc<Site>, Arc<Site>)>,
+}
+
+impl Placement {
+    /// What a buffer of the excerpt is here.
+    pub fn buf(&self, buf: BufId) -> BufId {
+        self.bufs[buf.0 as usize]
+    }
+
+    /// What a variable of the excerpt is here.
+    pub fn var(&self, var: Var) -> Var {
+        self.vars[var.0 as usize]
+    }
+
+    /// Gives statements of the excerpt the numbers that they have here.
+    pub fn statements(&self, body: &mut [Stmt]) {
+        let site = |site: Arc<Site>| match self.sites.iter().find(|s| s.0 == site) {
+            Some((_, here)) => Arc::clone(here),
+            None => site,
+        };
+        rename(body, &|b| self.buf(b), &|v| self.var(v), &site);
+    }
+
+    /// A text about the excerpt with the names that things have here; `nest` is that of the nest.
+    pub fn text(&self, program: &Program, text: &str, nest: &str) -> String {
+        fill(text, program, &self.bufs, &self.vars, nest)
+    }
+}
+
+/// The marks around a placeholder, which are not characters of any language.
+const MARKS: (char, char) = ('\u{e000}', '\u{e001}');
+
+/// A text with its placeholders filled in.
+fn fill(text: &str, program: &Program, bufs: &[BufId], vars: &[Var], nest: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(MARKS.0) {
+        let (before, mark) = rest.split_at(at);
+        out.push_str(before);
+        let inner = &mark[MARKS.0.len_utf8()..];
+        let known = inner.find(MARKS.1).and_then(|end| {
+            let number: usize = inner.get(1..end)?.parse().ok()?;
+            let buffer = || bufs.get(number).map(|b| program.buf(*b).name.as_str());
+            let (name, quoted) = match inner.as_bytes().first()? {
+                b'b' => (buffer()?, false),
+                b'q' => (buffer()?, true),
+                b'v' => (program.var_name(*vars.get(number)?), false),
+                b'n' => (nest, false),
+                _ => return None,
+            };
+            // Writing to a `String` cannot fail.
+            let _ = if quoted { write!(out, "{}", crate::print::Name(name)) } else { write!(out, "{name}") };
+            Some(&inner[end + MARKS.1.len_utf8()..])
+        });
+        rest = known.unwrap_or_else(|| {
+            out.push(MARKS.0);
+            inner
+        });
+    }
+    out.push_str(rest);
+    out
+}
+
+/// The names that were wanted for the buffers and variables of an excerpt; `None` in a program whose names are names. It is
+/// no part of what a program is: any two are equal.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Placeholders(Option<Wanted>);
+
+#[derive(Clone, Default, Debug)]
+struct Wanted {
+    bufs: Vec<String>,
+    vars: Vec<String>,
+}
+
+impl PartialEq for Placeholders {
+    fn eq(&self, _: &Placeholders) -> bool {
+        true
+    }
+}
+
+impl Placeholders {
+    /// Whether names are placeholders, so that every one is free.
+    pub fn are_used(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// The placeholder in a text of the IR, where names are quoted if need be, for that which is the name of a buffer.
+    pub fn shown(&self, name: &str) -> Option<String> {
+        let number = self.0.as_ref().and_then(|_| name.strip_prefix(MARKS.0)?.strip_prefix('b'))?;
+        Some(format!("{}q{number}", MARKS.0))
+    }
+
+    /// The name of the next buffer, for which this one is wanted.
+    pub fn buffer(&mut self, wanted: String) -> String {
+        Placeholders::next('b', self.0.as_mut().map(|w| &mut w.bufs), wanted)
+    }
+
+    /// The name of the next variable, for which this one is wanted.
+    pub fn var(&mut self, wanted: String) -> String {
+        Placeholders::next('v', self.0.as_mut().map(|w| &mut w.vars), wanted)
+    }
+
+    fn next(kind: char, list: Option<&mut Vec<String>>, wanted: String) -> String {
+        let Some(list) = list else { return wanted };
+        list.push(wanted);
+        format!("{}{kind}{}{}", MARKS.0, list.len() - 1, MARKS.1)
+    }
+}
+
+type Find<'a, T> = &'a dyn Fn(T) -> T;
+
+/// Renames all buffers, variables and sites; new numbers of variables are in the order of the old ones.
+fn rename(body: &mut [Stmt], buf: Find<'_, BufId>, var: Find<'_, Var>, site: Find<'_, Arc<Site>>) {
+    Renamer { buf, var, site }.block(body);
+}
+
+struct Renamer<'a> {
+    buf: Find<'a, BufId>,
+    var: Find<'a, Var>,
+    site: Find<'a, Arc<Site>>,
+}
+
+impl Renamer<'_> {
+    fn block(&self, body: &mut [Stmt]) {
+        for stmt in body {
+            match stmt {
+                Stmt::For(l) => {
+                    l.var = (self.var)(l.var);
+                    self.block(&mut l.body);
+                }
+                Stmt::Store(s) => {
+                    s.buf = (self.buf)(s.buf);
+                    self.index(&mut s.index);
+                    self.expr(&mut s.value);
+                }
+                Stmt::Reduce(r) => {
+                    r.buf = (self.buf)(r.buf);
+                    self.index(&mut r.index);
+                    self.expr(&mut r.value);
+                }
+                Stmt::Temp(b) => *b = (self.buf)(*b),
+                Stmt::Call(Call { inputs, outputs, .. }) => {
+                    inputs.iter_mut().chain(outputs).for_each(|b| *b = (self.buf)(*b));
+                }
+            }
+        }
+    }
+
+    fn index(&self, index: &mut [Index]) {
+        for i in index {
+            match i {
+                Index::Affine(a) => self.affine(a),
+                Index::Value(e) => self.expr(e),
+            }
+        }
+    }
+
+    fn affine(&self, a: &mut Affine) {
+        a.rename_in_order(self.var);
+    }
+
+    fn load(&self, l: &mut Load) {
+        l.buf = (self.buf)(l.buf);
+        self.index(&mut l.index);
+        if let Some(otherwise) = &mut l.otherwise {
+            self.expr(otherwise);
+        }
+    }
+
+    fn expr(&self, expr: &mut Expr) {
+        match expr {
+            Expr::Const(_) => {}
+            Expr::Load(l) => self.load(l),
+            Expr::Index(a) => self.affine(a),
+            Expr::Unary(_, a) | Expr::Cast(_, a) => self.expr(a),
+            Expr::Binary(_, a, b) => {
+                self.expr(a);
+                self.expr(b);
+            }
+            Expr::Select(c, a, b) => {
+                self.expr(c);
+                self.expr(a);
+                self.expr(b);
+            }
+            Expr::Check(c) => {
+                c.site = (self.site)(Arc::clone(&c.site));
+                self.expr(&mut c.value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
