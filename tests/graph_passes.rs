@@ -348,6 +348,37 @@ fn products_of_one_operand_become_one_if_their_results_are_only_rearranged() {
     assert_eq!(ops(&merged).iter().filter(|op| **op == "MatMul").count(), 2);
 }
 
+/// The same with weights of four bits, each with its own scales and zero points.
+#[test]
+fn products_with_packed_weights_become_one() {
+    let build = |blocks: [usize; 3], zeros: bool| {
+        let mut b = GraphBuilder::new("siblings");
+        let x = b.input("x", DType::F32, &[5, 64]);
+        for ((name, columns), block) in [("q", 8), ("k", 8), ("v", 20)].into_iter().zip(blocks) {
+            let seed = columns as u64 + u64::from(name.as_bytes()[0]);
+            let mut constant = |dtype, shape: &[usize], what: &str| {
+                b.constant(&format!("{name}.{what}"), Tensor::random(dtype, shape, seed).unwrap())
+            };
+            let q = constant(DType::U8, &[columns, 64 / block, block / 2], "q");
+            let mut inputs = vec![x, q, constant(DType::F32, &[64 / block, columns], "s")];
+            inputs.extend(zeros.then(|| constant(DType::U8, &[64 / block, columns], "z")));
+            let y = b.node(name, Op::PackedMatMul { bits: 4, block }, &inputs)[0];
+            let y = b.reshape(y, &[5, columns / 4, 4]);
+            b.output(name, y);
+        }
+        b.build().unwrap()
+    };
+    for zeros in [false, true] {
+        let graph = build([16; 3], zeros);
+        let (merged, remarks) = after(&["MergeSiblings"], &graph);
+        assert_eq!(ops(&merged), ["PackedMatMul", "Split", "Reshape", "Reshape", "Reshape"]);
+        assert_eq!(remarks.iter().map(|r| r.code).collect::<Vec<_>>(), ["sibling"]);
+        // Blocks of other sizes are another product.
+        let (merged, _) = after(&["MergeSiblings"], &build([16, 32, 16], zeros));
+        assert_eq!(ops(&merged).iter().filter(|op| **op == "PackedMatMul").count(), 2);
+    }
+}
+
 #[test]
 fn a_folded_norm_is_named_with_the_convolution() {
     let graph = conv_bn(Format::ChannelsFirst, 1, Between::Nothing, false);

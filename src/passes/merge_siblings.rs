@@ -71,7 +71,7 @@ fn groups(graph: &Graph) -> Vec<Vec<Branch>> {
     let mut by_operand: HashMap<ValueId, Vec<usize>> = HashMap::new();
     let mut order = Vec::new();
     for (index, node) in graph.nodes.iter().enumerate() {
-        if weight_axis(graph, node).is_some() {
+        if column_axes(graph, node).is_some() {
             let products = by_operand.entry(node.inputs[0]).or_default();
             if products.is_empty() {
                 order.push(node.inputs[0]);
@@ -90,9 +90,10 @@ fn groups(graph: &Graph) -> Vec<Vec<Branch>> {
             let Some(branch) = branch(graph, &consumers, product) else { continue };
             let alike = group.first().is_none_or(|first| {
                 let (a, b) = (&graph.nodes[first.product], &graph.nodes[product]);
-                a.op == b.op
-                    && a.inputs.len() == b.inputs.len()
-                    && first.bias.is_some() == branch.bias.is_some()
+                let dtypes = |node: &Node| -> Vec<DType> {
+                    node.inputs.iter().map(|id| graph.value(*id).dtype).collect()
+                };
+                a.op == b.op && dtypes(a) == dtypes(b) && first.bias.is_some() == branch.bias.is_some()
             });
             if alike {
                 group.push(branch);
@@ -105,19 +106,32 @@ fn groups(graph: &Graph) -> Vec<Vec<Branch>> {
     groups
 }
 
-/// The dimension of the weights that the result has, if the node is a product with constant weights (and bias).
-fn weight_axis(graph: &Graph, node: &Node) -> Option<usize> {
-    let axis = match node.op {
-        Op::MatMul => 1,
-        Op::Gemm { trans_a: false, trans_b, .. } => usize::from(!trans_b),
+/// The dimensions along which the columns of the result lie in the operands behind the first, if the node is a product whose
+/// other operands are constants.
+fn column_axes(graph: &Graph, node: &Node) -> Option<Vec<usize>> {
+    let axes: &[usize] = match node.op {
+        Op::MatMul => &[1],
+        Op::Gemm { trans_a: false, trans_b: false, .. } => &[1, 0],
+        Op::Gemm { trans_a: false, trans_b: true, .. } => &[0, 0],
+        // The packed integers, scales and zero points.
+        Op::PackedMatMul { .. } => &[0, 1, 1],
         _ => return None,
     };
-    let weight = graph.constant(*node.inputs.get(1)?)?;
-    let columns = *weight.shape().get(axis)?;
-    let bias = |id: &ValueId| is_bias(graph, *id, columns);
-    let x = graph.value(node.inputs[0]);
-    let fits = weight.shape().len() == 2 && weight.dtype() == x.dtype && x.shape.len() >= 2;
-    (fits && takes_part(x.dtype) && node.inputs.get(2).is_none_or(bias)).then_some(axis)
+    let (x, others) = node.inputs.split_first()?;
+    let x = graph.value(*x);
+    let axes = axes.get(..others.len())?;
+    let extents = others.iter().zip(axes).map(|(id, axis)| graph.constant(*id)?.shape().get(*axis).copied());
+    let extents: Vec<usize> = extents.collect::<Option<_>>()?;
+    let columns = *extents.first()?;
+    let weight = graph.value(others[0]);
+    let fits = match node.op {
+        Op::PackedMatMul { .. } => extents.iter().all(|e| *e == columns),
+        _ => {
+            let bias = others.get(1).is_none_or(|id| is_bias(graph, *id, columns));
+            weight.shape.len() == 2 && weight.dtype == x.dtype && bias
+        }
+    };
+    (fits && takes_part(x.dtype) && x.shape.len() >= 2).then(|| axes.to_vec())
 }
 
 /// Whether products of this type are merged.
@@ -164,14 +178,14 @@ fn branch(graph: &Graph, consumers: &[Vec<Port>], product: usize) -> Option<Bran
 /// The nodes that take the place of a group.
 fn merge(graph: &mut Graph, group: &[Branch]) -> Result<Vec<Node>> {
     let first = graph.nodes[group[0].product].clone();
-    let Some(axis) = weight_axis(graph, &first) else {
+    let Some(axes) = column_axes(graph, &first) else {
         return Err(Error::internal("the weights to be merged are gone"));
     };
     let nodes: Vec<Node> = group.iter().map(|b| graph.nodes[b.product].clone()).collect();
     let mut product = first.clone();
-    for input in 1..first.inputs.len() {
-        let ids: Vec<ValueId> = nodes.iter().map(|n| n.inputs[input]).collect();
-        product.inputs[input] = side_by_side(graph, &ids, if input == 1 { axis } else { 0 })?;
+    for (at, axis) in axes.into_iter().enumerate() {
+        let ids: Vec<ValueId> = nodes.iter().map(|n| n.inputs[1 + at]).collect();
+        product.inputs[1 + at] = side_by_side(graph, &ids, axis)?;
     }
     let sizes: Vec<usize> =
         group.iter().map(|b| graph.value(b.result).shape.last().copied().unwrap_or(0)).collect();
