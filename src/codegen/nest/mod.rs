@@ -223,6 +223,7 @@ pub(super) fn compile_nest(
             registers: clif::REGISTERS,
             fma: env.fma(),
             scale: false,
+            ternary: false,
             dot: false,
             bf16: false,
             tiles: false,

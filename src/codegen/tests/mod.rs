@@ -6,6 +6,7 @@ mod cuts;
 mod dot;
 mod dot_halves;
 mod extreme;
+mod field;
 mod halves;
 pub(super) mod harness;
 mod lanes;

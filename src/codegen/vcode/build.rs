@@ -5,6 +5,7 @@
 //! [`Builder::assign`] changes. Reuse is per straight-line block and knows about both.
 
 mod dot;
+mod machine;
 
 use nestjit_ir::BufId;
 
@@ -33,6 +34,7 @@ enum Key {
     Shift(ShiftOp, Version, u8),
     Shuffle(Shuffle, Version, Version),
     Fma(Version, Version, Version),
+    AndOr(Version, Version, Version),
     Dot(DotKind, Version, Version, Version),
     Lookup(Box<Access>, Version),
     Widen(Widening, Version, bool),
@@ -78,6 +80,8 @@ pub(in crate::codegen) struct Builder {
     fma: bool,
     /// Whether it has [`BinaryOp::Scale`].
     scale: bool,
+    /// Whether it has [`Inst::AndOr`].
+    ternary: bool,
     /// Whether it has [`DotKind::Bytes`].
     dot: bool,
     /// Whether it has [`DotKind::Bf16`].
@@ -85,6 +89,8 @@ pub(in crate::codegen) struct Builder {
     /// Whether it has matrix tiles, and whether these may multiply `bf16`.
     tiles: bool,
     bf16_tiles: bool,
+    /// Whether what is loaded is kept in a register as long as it holds: see [`Builder::keep_loads`].
+    keeps: bool,
     /// The open blocks, innermost last.
     blocks: Vec<Block>,
     /// Empty maps that have grown for blocks which are closed.
@@ -109,10 +115,12 @@ impl Builder {
             kernel: Kernel { lanes: machine.lanes, ..Kernel::default() },
             fma: machine.fma,
             scale: machine.scale,
+            ternary: machine.ternary,
             dot: machine.dot,
             bf16: machine.bf16,
             tiles: machine.tiles,
             bf16_tiles: machine.bf16_tiles,
+            keeps: false,
             blocks: vec![Block { known: values(), ..Block::default() }],
             spare: Vec::new(),
             versions: Vec::new(),
@@ -125,30 +133,6 @@ impl Builder {
 
     pub fn lanes(&self) -> usize {
         self.kernel.lanes
-    }
-
-    pub fn has_fma(&self) -> bool {
-        self.fma
-    }
-
-    pub fn has_scale(&self) -> bool {
-        self.scale
-    }
-
-    pub fn has_dot(&self) -> bool {
-        self.dot
-    }
-
-    pub fn has_tiles(&self) -> bool {
-        self.tiles
-    }
-
-    pub fn has_bf16_tiles(&self) -> bool {
-        self.bf16_tiles
-    }
-
-    pub fn has_bf16_dot(&self) -> bool {
-        self.bf16
     }
 
     pub fn class(&self, reg: Reg) -> Class {
@@ -219,7 +203,7 @@ impl Builder {
     }
 
     fn value(&mut self, class: Class, key: Key, make: impl FnOnce(Reg) -> Inst) -> Reg {
-        let (count, now) = (self.count, self.now);
+        let (count, now, keeps) = (self.count, self.now, self.keeps);
         // The time since which what is known still holds.
         let since = match &key {
             Key::Const(..) => self.blocks.last().map_or(0, |b| b.loop_end),
@@ -229,7 +213,7 @@ impl Builder {
         };
         if let Some(known) = self.blocks.last_mut().and_then(|b| b.known.get_mut(&key))
             && known.made >= since
-            && (count - known.used <= KEPT || !matches!(key, Key::Load(_)))
+            && (keeps || count - known.used <= KEPT || !matches!(key, Key::Load(_)))
         {
             known.used = count;
             return known.reg;
@@ -240,6 +224,12 @@ impl Builder {
             block.known.insert(key, Known { reg: dst, used: count, made: now });
         }
         dst
+    }
+
+    /// From here on, what has been loaded in the block is used again however long ago that was, or only for a while: what
+    /// is computed from it many times pays for the register.
+    pub fn keep_loads(&mut self, keeps: bool) {
+        self.keeps = keeps;
     }
 
     /// When there had last been a store to a buffer.
@@ -331,6 +321,12 @@ impl Builder {
         }
         let key = Key::Fma(self.version(a), self.version(b), self.version(c));
         self.value(self.kernel.class(a), key, |dst| Inst::Fma { dst, a, b, c })
+    }
+
+    /// The bits of `c`, and those that `a` and `b` have in common.
+    pub fn and_or(&mut self, a: Reg, b: Reg, c: Reg) -> Reg {
+        let key = Key::AndOr(self.version(a), self.version(b), self.version(c));
+        self.value(self.kernel.class(c), key, |dst| Inst::AndOr { dst, a, b, c })
     }
 
     /// The bytes of a table of 256 that the low 8 bits of `index` count.
@@ -464,6 +460,7 @@ mod tests {
             registers: 16,
             fma: true,
             scale: false,
+            ternary: false,
             dot: false,
             bf16: false,
             tiles: false,

@@ -135,6 +135,7 @@ impl Hoister {
             | Inst::Shift { .. }
             | Inst::Shuffle { .. }
             | Inst::Fma { .. }
+            | Inst::AndOr { .. }
             | Inst::Widen { .. }
             | Inst::Narrow { .. }
             | Inst::Compare { .. }

@@ -300,6 +300,14 @@ pub(super) enum Inst {
         b: Reg,
         c: Reg,
     },
+    /// The bits of `c` and those that `a` and `b`, integers of 32 bits, have in common: of the class of `c`. Only where
+    /// [`select::Machine::ternary`] says so.
+    AndOr {
+        dst: Reg,
+        a: Reg,
+        b: Reg,
+        c: Reg,
+    },
     /// `c` plus the products of what each lane of `a` and of `b`, which are integers of 32 bits, is made of. Only where
     /// [`select::Machine::dot`] or [`select::Machine::bf16`] says so.
     Dot {
@@ -393,6 +401,7 @@ impl Inst {
             | Inst::Shift { dst, .. }
             | Inst::Shuffle { dst, .. }
             | Inst::Fma { dst, .. }
+            | Inst::AndOr { dst, .. }
             | Inst::Dot { dst, .. }
             | Inst::Lookup { dst, .. }
             | Inst::Widen { dst, .. }
@@ -437,7 +446,9 @@ impl Inst {
             | Inst::Narrow { a, b, .. } => {
                 [*a, *b].into_iter().for_each(f);
             }
-            Inst::Fma { a, b, c, .. } | Inst::Dot { a, b, c, .. } => [*a, *b, *c].into_iter().for_each(f),
+            Inst::Fma { a, b, c, .. } | Inst::AndOr { a, b, c, .. } | Inst::Dot { a, b, c, .. } => {
+                [*a, *b, *c].into_iter().for_each(f);
+            }
             Inst::Select { mask, a, b, .. } => [*mask, *a, *b].into_iter().for_each(f),
             Inst::Call { args, .. } => args.iter().copied().for_each(f),
         }
@@ -469,7 +480,9 @@ impl Inst {
             | Inst::Narrow { a, b, .. } => {
                 [a, b].into_iter().for_each(f);
             }
-            Inst::Fma { a, b, c, .. } | Inst::Dot { a, b, c, .. } => [a, b, c].into_iter().for_each(f),
+            Inst::Fma { a, b, c, .. } | Inst::AndOr { a, b, c, .. } | Inst::Dot { a, b, c, .. } => {
+                [a, b, c].into_iter().for_each(f);
+            }
             Inst::Select { mask, a, b, .. } => [mask, a, b].into_iter().for_each(f),
             Inst::Call { args, .. } => args.iter_mut().for_each(f),
         }

@@ -152,6 +152,7 @@ fn block(f: &mut Formatter<'_>, kernel: &Kernel, body: &[Inst], depth: usize) ->
                 writeln!(f, "{dst} = {name} {a}, {b}")?;
             }
             Inst::Fma { dst, a, b, c } => writeln!(f, "{dst} = Fma {a}, {b}, {c}")?,
+            Inst::AndOr { dst, a, b, c } => writeln!(f, "{dst} = AndOr {a}, {b}, {c}")?,
             Inst::Dot { kind: DotKind::Bytes, dst, a, b, c } => writeln!(f, "{dst} = Dot {a}, {b}, {c}")?,
             Inst::Dot { kind: DotKind::Bf16, dst, a, b, c } => {
                 writeln!(f, "{dst} = DotBf16 {a}, {b}, {c}")?;

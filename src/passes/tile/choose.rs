@@ -12,8 +12,9 @@ use smallvec::{SmallVec, smallvec};
 
 use super::dot::{Group, Products, groups};
 use super::jam::{PointKind, Split};
-use super::leaf::{Contraction, Leaf, OutputLoop};
+use super::leaf::{Computed, Contraction, Leaf, OutputLoop};
 use super::machine::Machine;
+use super::pack::packable;
 use super::{matrix, order};
 use crate::lanes;
 use crate::passes::loops::stride;
@@ -59,6 +60,9 @@ impl Tile {
 /// Cycles for dot products of a vector where they are several instructions: those that multiply and add pairs, and a share
 /// of those that take bytes apart. Operands are two registers then.
 const DOT_CYCLES: f64 = 2.0;
+
+/// Cycles to bring a byte into all lanes.
+const SPREAD_CYCLES: f64 = 2.0;
 
 /// The share of the time of the less busy of two units that the busier one waits for it.
 const OVERLAP: f64 = 0.1;
@@ -106,7 +110,7 @@ pub(super) fn choose(
         let model = Model::new(program, leaf, machine, columns.var, TileKind::Vectors);
         let mut consider = |rows: Option<Rows<'_>>| {
             for vectors in 1..=columns.extent.div_ceil(machine.lanes) {
-                if !model.fits(rows.map_or(1, |r| r.tile), vectors) {
+                if !model.fits(rows, vectors) {
                     break;
                 }
                 let width = (vectors * machine.lanes).min(columns.extent);
@@ -179,10 +183,13 @@ struct Rows<'a> {
 /// The cost model for one choice of the vectorised loop.
 pub(super) struct Model<'a> {
     leaf: &'a Leaf,
+    columns: Var,
     machine: &'a Machine,
     contractions: Vec<Steps<'a>>,
     /// Whether there are dot products that are several instructions.
     spread: bool,
+    /// What is subtracted from parts of integers, a register for each vector, if there are such factors.
+    offsets: Option<Vec<&'a Load>>,
     /// Cycles of the epilogue for each vector, and its accesses whose lanes lie apart: the loops of the path along
     /// which they are adjacent, so that a tile with rows of these can be transposed.
     epilogue: f64,
@@ -202,8 +209,8 @@ struct Steps<'a> {
     /// Registers for a vector of sums.
     registers: usize,
     operands: Vec<Operand<'a>>,
-    /// Operations for factors that are computed: for each vector of columns, and for each row.
-    computed: [f64; 2],
+    /// Factors that are computed.
+    computed: &'a [Computed],
 }
 
 /// A load of a contraction, as the vectorised loop sees it.
@@ -275,12 +282,8 @@ impl<'a> Model<'a> {
                 };
                 let count = group.map_or(c.steps(), |g| g.steps(c)) as f64;
                 let operands = c.loads.iter().map(|l| operand(l, c, group)).collect();
-                let of = |along: bool| -> f64 {
-                    let factors = c.computed.iter().filter(|f| leaf.varies(&f.0, columns) == along);
-                    factors.map(|f| f.1).sum()
-                };
-                let computed = [of(true), of(false)];
-                Steps { count, cycles: cycles * registers as f64, latency, registers, operands, computed }
+                let cycles = cycles * registers as f64;
+                Steps { count, cycles, latency, registers, operands, computed: &c.computed }
             })
             .collect();
         let (adjacent, apart): (Vec<_>, Vec<_>) = leaf.epilogue.iter().partition(|(b, i)| unit(*b, i));
@@ -289,7 +292,9 @@ impl<'a> Model<'a> {
             leaf.path.iter().filter(adjacent).map(|l| l.var).collect()
         };
         let apart = apart.into_iter().map(along).collect();
-        Model { leaf, machine, contractions, spread, epilogue: 0.5 * adjacent.len() as f64, apart, copies }
+        let offsets = offsets(leaf, machine, columns);
+        let epilogue = 0.5 * adjacent.len() as f64;
+        Model { leaf, columns, machine, contractions, spread, offsets, epilogue, apart, copies }
     }
 
     /// Cycles of the epilogue for each vector of a tile of so many rows.
@@ -311,12 +316,26 @@ impl<'a> Model<'a> {
     }
 
     /// Whether accumulators, operands and the epilogue's temporaries fit into the registers.
-    fn fits(&self, rows: usize, vectors: usize) -> bool {
-        let accumulators = self.contractions.iter().map(|c| c.registers).sum::<usize>() * rows * vectors;
+    fn fits(&self, of: Option<Rows<'_>>, vectors: usize) -> bool {
+        let rows = of.map_or(1, |r| r.tile);
+        // Several contractions may add to one sum.
+        let mut sums: Vec<BufId> = Vec::new();
+        let mut accumulators = 0;
+        for (c, steps) in self.leaf.contractions.iter().zip(&self.contractions) {
+            if !sums.contains(&c.into) {
+                sums.push(c.into);
+                accumulators += steps.registers * rows * vectors;
+            }
+        }
         let width = self.contractions.iter().map(|c| c.registers).max().unwrap_or(1);
         let operands = width * (rows.min(vectors) + 1);
         // And one for products of pairs.
         let operands = if self.spread { 2 * operands + 1 } else { operands };
+        let by_row = |load: &Load| of.is_some_and(|r| self.leaf.varies(load, r.of.var));
+        let offset = |load: &&Load| vectors * if by_row(load) { rows } else { 1 };
+        // And the integer and its part.
+        let parts = self.offsets.as_ref().map_or(0, |all| all.iter().map(offset).sum::<usize>() + 2);
+        let operands = operands + parts;
         let epilogue = if self.leaf.heavy { 4 } else { 2 };
         rows * vectors == 1 || accumulators + operands.max(epilogue) <= self.machine.registers
     }
@@ -388,8 +407,17 @@ impl<'a> Model<'a> {
                         (true, false) => vectors * 1.5 * lanes as f64,
                     };
             }
-            // A factor is computed once for all rows, or all columns, on units that multiply-adds leave free.
-            loads += 0.5 * (computed[0] * vectors + computed[1] * height);
+            // A factor is computed once for all rows or columns with which it does not vary, on units that multiply-adds
+            // leave free.
+            for factor in *computed {
+                let along = self.leaf.varies(&factor.load, self.columns);
+                let by_row = rows.is_some_and(|r| self.leaf.varies(&factor.load, r.of.var));
+                let (vectors, height) =
+                    (if along { vectors } else { 1.0 }, if by_row { height } else { 1.0 });
+                // The same integer in all lanes: bytes are brought there through other registers.
+                let spread = if factor.is_part && !along { SPREAD_CYCLES } else { 0.0 };
+                loads += (0.5 * factor.operations + spread) * vectors * height;
+            }
             // The units work side by side, but never perfectly.
             let (more, less) = ((products * each).max(loads), (products * each).min(loads));
             cycles += count * (0.25 + (more + OVERLAP * less).max(*latency));
@@ -415,6 +443,20 @@ impl<'a> Model<'a> {
     }
 }
 
+/// What is subtracted from parts of integers, if there are such factors: it is loaded once for many steps. Where bits become
+/// a number in one instruction, each part has an offset of its own.
+fn offsets<'a>(leaf: &'a Leaf, machine: &Machine, columns: Var) -> Option<Vec<&'a Load>> {
+    let computed = leaf.contractions.iter().flat_map(|c| &c.computed);
+    let parts: Vec<&Computed> = computed.filter(|f| f.is_part).collect();
+    let mut offsets: Vec<&Load> = Vec::new();
+    for offset in parts.iter().flat_map(|f| &f.others).filter(|l| leaf.varies(l, columns)) {
+        if machine.ternary || !offsets.contains(&offset) {
+            offsets.push(offset);
+        }
+    }
+    (!parts.is_empty()).then_some(offsets)
+}
+
 /// Tile sizes and how many of each.
 pub(super) fn parts(extent: usize, tile: usize) -> SmallVec<[(usize, usize); 2]> {
     let mut parts = SmallVec::new();
@@ -425,48 +467,6 @@ pub(super) fn parts(extent: usize, tile: usize) -> SmallVec<[(usize, usize); 2]>
         parts.push((extent % tile, 1));
     }
     parts
-}
-
-/// How often each element of an operand that is not a constant must be used at least for a copy in another
-/// layout to pay.
-const REUSE: f64 = 16.0;
-
-/// The dimension of an operand that runs with `var`, if another layout can make it contiguous: constants are
-/// laid out at compile time, other operands are copied if they are used often enough.
-pub(super) fn packable(program: &Program, leaf: &Leaf, load: &Load, var: Var) -> Option<usize> {
-    let pays = match program.buf(load.buf).role {
-        Role::Const => true,
-        Role::Local | Role::In | Role::Out | Role::Temp => {
-            stride(program, load.buf, &load.index, var).is_some_and(|s| !matches!(s, 0 | 1))
-        }
-    };
-    if pays { relayable(program, leaf, load, var) } else { None }
-}
-
-/// The dimension of an operand that runs with `var`, if the operand can be had in another layout in which that is
-/// contiguous.
-pub(super) fn relayable(program: &Program, leaf: &Leaf, load: &Load, var: Var) -> Option<usize> {
-    let buffer = program.buf(load.buf);
-    let possible = match buffer.role {
-        Role::Const => true,
-        Role::Local => false,
-        Role::In | Role::Out | Role::Temp => {
-            !leaf.written.contains(&load.buf) && leaf.macs() >= REUSE * buffer.len() as f64
-        }
-    };
-    if !possible || load.otherwise.is_some() {
-        return None;
-    }
-    let mut found = None;
-    for (d, i) in load.index.iter().enumerate() {
-        let Index::Affine(a) = i else { return None };
-        match a.coeff(var) {
-            0 => {}
-            1 if found.is_none() => found = Some(d),
-            _ => return None,
-        }
-    }
-    found
 }
 
 /// Cycles for the leaf without a tile: each output on its own, vectors along the reduction if they can be.

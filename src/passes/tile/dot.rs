@@ -7,9 +7,10 @@
 
 use nestjit_ir::{Index, Load, Program, Var};
 
-use super::choose::{TileKind, relayable};
+use super::choose::TileKind;
 use super::leaf::{Contraction, Leaf};
 use super::machine::Machine;
+use super::pack::relayable;
 use crate::passes::loops::stride;
 
 /// What dot products are made of.

@@ -46,8 +46,23 @@ pub(in crate::passes) struct Contraction {
     pub is_product: bool,
     /// What dot products could be made of, if it is a sum of products of such loads that are extended to its type.
     pub products: Option<Products>,
-    /// For each factor that is computed from integers: a load of it, and how many operations that takes.
-    pub computed: Vec<(Load, f64)>,
+    /// The accumulator.
+    pub into: BufId,
+    /// The factors that are computed from integers.
+    pub computed: Vec<Computed>,
+}
+
+/// A factor that is computed from integers.
+#[derive(Clone, PartialEq, Debug)]
+pub(in crate::passes) struct Computed {
+    /// The first of its loads.
+    pub load: Load,
+    /// How many operations it takes.
+    pub operations: f64,
+    /// Whether it is some of the bits of an integer.
+    pub is_part: bool,
+    /// Its other loads.
+    pub others: Vec<Load>,
 }
 
 impl Contraction {
@@ -249,7 +264,17 @@ fn collect(
                     let is_product = matches!(&r.value, Expr::Binary(BinOp::Mul, a, b) if plain(a, b));
                     let (reduced, products) = (reduced.clone(), products(program, &r.value, sum));
                     let (alone, computed) = (false, computed(program, &r.value));
-                    found.push(Contraction { loads, reduced, alone, sum, is_product, products, computed });
+                    let into = r.buf;
+                    found.push(Contraction {
+                        loads,
+                        reduced,
+                        alone,
+                        sum,
+                        is_product,
+                        products,
+                        into,
+                        computed,
+                    });
                 }
             }
             _ => {}
@@ -258,20 +283,24 @@ fn collect(
     reduced.pop();
 }
 
-/// The factors of a product that are computed from integers, with the operations that takes.
-fn computed(program: &Program, value: &Expr) -> Vec<(Load, f64)> {
+/// The factors of a product that are computed from integers.
+fn computed(program: &Program, value: &Expr) -> Vec<Computed> {
     let Expr::Binary(BinOp::Mul, a, b) = value else { return Vec::new() };
     let factor = |e: &Expr| {
-        let (mut first, mut operations) = (None, 0.0);
-        walk_expr(e, &mut |e| match e {
-            Expr::Load(l) if first.is_none() => first = Some(l.clone()),
-            // Narrow integers are extended to 32 bits when they are loaded.
-            Expr::Cast(to, from) if to.is_int() && from.dtype(program).is_int() => {}
-            Expr::Cast(..) | Expr::Binary(..) | Expr::Unary(..) | Expr::Select(..) => operations += 1.0,
-            Expr::Load(_) | Expr::Const(_) | Expr::Index(_) | Expr::Check(_) => {}
+        let (mut loads, mut operations, mut is_part) = (Vec::new(), 0.0, false);
+        walk_expr(e, &mut |e| {
+            is_part |= matches!(e, Expr::Binary(BinOp::And | BinOp::Shr, ..));
+            match e {
+                Expr::Load(l) => loads.push(l.clone()),
+                // Narrow integers are extended to 32 bits when they are loaded.
+                Expr::Cast(to, from) if to.is_int() && from.dtype(program).is_int() => {}
+                Expr::Cast(..) | Expr::Binary(..) | Expr::Unary(..) | Expr::Select(..) => operations += 1.0,
+                Expr::Const(_) | Expr::Index(_) | Expr::Check(_) => {}
+            }
         });
-        let load = first.filter(|l| program.buf(l.buf).dtype.is_int() && operations > 0.0)?;
-        Some((load, operations))
+        let mut loads = loads.into_iter();
+        let load = loads.next().filter(|l| program.buf(l.buf).dtype.is_int() && operations > 0.0)?;
+        Some(Computed { load, operations, is_part, others: loads.collect() })
     };
     [a, b].into_iter().filter_map(|e| factor(e)).collect()
 }

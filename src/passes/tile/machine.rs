@@ -2,7 +2,7 @@
 
 use super::choose::TileKind;
 use super::dot::Products;
-use crate::machine::MachineModel;
+use crate::machine::{Isa, MachineModel};
 use crate::passes::cost;
 
 /// What the choice depends on of the machine.
@@ -20,6 +20,8 @@ pub(super) struct Machine {
     pub panel_byte_cycles: f64,
     /// Lines that are this many bytes apart share a set of the first level.
     pub set_distance: usize,
+    /// Whether bits of an integer become a number in one instruction.
+    pub ternary: bool,
     /// Whether dot products of bytes are single instructions.
     pub dot: bool,
     /// Whether there are dot products of `bf16`.
@@ -40,6 +42,7 @@ impl Machine {
             panel_byte_cycles: cost::panel_byte_cycles(target),
             // A power of two, as addresses that share a set are apart.
             set_distance: (target.l1_bytes() / target.caches[0].ways).next_power_of_two(),
+            ternary: target.isa == Isa::Avx512,
             dot: target.vnni,
             bf16: target.bf16,
             tiles: target.amx,

@@ -12,11 +12,53 @@ use nestjit_ir::{
     Affine, BufId, Expr, Index, Layout, Load, LoopKind, Program, Role, Stmt, Store, Var, indices,
 };
 
-use super::choose::{Tile, packable, relayable};
+use super::choose::Tile;
 use super::dot::Group;
 use super::leaf::Leaf;
-use crate::passes::loops::{drop_unit_loops, looped};
+use crate::passes::loops::{drop_unit_loops, index_uses, looped, stride};
 use crate::unit::Unit;
+
+/// How often each element of an operand that is not a constant must be used at least for a copy in another
+/// layout to pay.
+const REUSE: f64 = 16.0;
+
+/// The dimension of an operand that runs with `var`, if another layout can make it contiguous: constants are
+/// laid out at compile time, other operands are copied if they are used often enough.
+pub(super) fn packable(program: &Program, leaf: &Leaf, load: &Load, var: Var) -> Option<usize> {
+    let pays = match program.buf(load.buf).role {
+        Role::Const => true,
+        Role::Local | Role::In | Role::Out | Role::Temp => {
+            stride(program, load.buf, &load.index, var).is_some_and(|s| !matches!(s, 0 | 1))
+        }
+    };
+    if pays { relayable(program, leaf, load, var) } else { None }
+}
+
+/// The dimension of an operand that runs with `var`, if the operand can be had in another layout in which that is
+/// contiguous.
+pub(super) fn relayable(program: &Program, leaf: &Leaf, load: &Load, var: Var) -> Option<usize> {
+    let buffer = program.buf(load.buf);
+    let possible = match buffer.role {
+        Role::Const => true,
+        Role::Local => false,
+        Role::In | Role::Out | Role::Temp => {
+            !leaf.written.contains(&load.buf) && leaf.macs() >= REUSE * buffer.len() as f64
+        }
+    };
+    if !possible || load.otherwise.is_some() {
+        return None;
+    }
+    let mut found = None;
+    for (d, i) in load.index.iter().enumerate() {
+        let Index::Affine(a) = i else { return None };
+        match a.coeff(var) {
+            0 => {}
+            1 if found.is_none() => found = Some(d),
+            _ => return None,
+        }
+    }
+    found
+}
 
 /// A reader's wish: inside the loop over `within`, `buf` should be laid out like this.
 #[derive(Clone, PartialEq, Debug)]
@@ -41,6 +83,7 @@ pub(super) fn wishes(
 ) -> Vec<Wish> {
     let Some(within) = leaf.path.last().map(|l| l.var) else { return Vec::new() };
     let mut wishes: Vec<Wish> = Vec::new();
+    let path: Vec<Var> = leaf.path.iter().map(|l| l.var).collect();
     for (c, group) in leaf.contractions.iter().zip(groups) {
         let reduced: Vec<Var> = c.reduced.iter().map(|r| r.0).collect();
         for load in &c.loads {
@@ -52,6 +95,16 @@ pub(super) fn wishes(
             if program.buf(load.buf).role != Role::Local {
                 wishes.push(Wish { nest, within, buf: load.buf, layout: wanted });
             }
+        }
+    }
+    // What is read beside the contractions, in each step of a loop that stays within the tile.
+    let carries = |index: &[Index]| leaf.path.iter().any(|l| !l.independent && index_uses(index, l.var));
+    for (buf, index) in leaf.epilogue.iter().filter(|(_, index)| carries(index)) {
+        let load = Load { buf: *buf, index: index.clone(), otherwise: None };
+        if program.buf(*buf).role == Role::Const && leaf.varies(&load, tile.columns.0) {
+            let layout = wanted(program, leaf, &load, tile, &path);
+            let layout = layout.unwrap_or_else(|| program.buf(*buf).layout.clone());
+            wishes.push(Wish { nest, within, buf: *buf, layout });
         }
     }
     // Reads of one constant that want different things keep what there is.

@@ -5,7 +5,7 @@ use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Type, Value, types};
 
 use super::{Emitter, LANES};
-use crate::codegen::vcode::BinaryOp;
+use crate::codegen::vcode::{BinaryOp, Reg, ShiftOp};
 
 impl Emitter<'_, '_> {
     /// A vector of this type, computed of the lanes of vectors of as many lanes.
@@ -49,6 +49,17 @@ impl Emitter<'_, '_> {
             v = self.b.ins().insertlane(v, *x, lane as u8);
         }
         v
+    }
+
+    /// A shift by a constant.
+    pub(super) fn shift_by(&mut self, op: ShiftOp, a: Reg, amount: u8) -> Value {
+        let a = self.get(a);
+        let amount = self.b.ins().iconst(types::I32, i64::from(amount));
+        match op {
+            ShiftOp::Left => self.b.ins().ishl(a, amount),
+            ShiftOp::SignedRight => self.b.ins().sshr(a, amount),
+            ShiftOp::UnsignedRight => self.b.ins().ushr(a, amount),
+        }
     }
 
     /// A shift by the amounts of another vector; those that are too large leave zeros, or the sign.

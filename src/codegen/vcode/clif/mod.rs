@@ -22,8 +22,7 @@ use cranelift_codegen::isa::CallConv;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 
 use super::{
-    Access, ArgId, BinaryOp, Class, Cmp, Combine, DotKind, Inst, Int, Kernel, Reg, ShiftOp, Shuffle, Terms,
-    UnaryOp,
+    Access, ArgId, BinaryOp, Class, Cmp, Combine, DotKind, Inst, Int, Kernel, Reg, Shuffle, Terms, UnaryOp,
 };
 use crate::codegen::function::Env;
 use crate::codegen::hash::FastMap;
@@ -221,7 +220,9 @@ impl<'a> Emitter<'a, '_> {
             }
             // Cranelift has no such instruction.
             Inst::Prefetch { .. } => return,
-            Inst::Tile(_) | Inst::Dot { kind: DotKind::Bf16, .. } => unreachable!("nothing for 4 lanes"),
+            Inst::Tile(_) | Inst::AndOr { .. } | Inst::Dot { kind: DotKind::Bf16, .. } => {
+                unreachable!("nothing for 4 lanes")
+            }
             Inst::IfAny { mask, body } => return self.if_any(*mask, body),
             Inst::Loop { counter, begin, end, body } => return self.for_loop(*counter, *begin, *end, body),
             Inst::Const { dst, bits } => (dst, self.broadcast_const(*dst, *bits)),
@@ -240,16 +241,7 @@ impl<'a> Emitter<'a, '_> {
                 let (a, b) = (self.get(*a), self.get(*b));
                 (dst, self.binary(*op, a, b))
             }
-            Inst::Shift { op, dst, a, amount } => {
-                let (a, amount) = (self.get(*a), i64::from(*amount));
-                let amount = self.b.ins().iconst(types::I32, amount);
-                let value = match op {
-                    ShiftOp::Left => self.b.ins().ishl(a, amount),
-                    ShiftOp::SignedRight => self.b.ins().sshr(a, amount),
-                    ShiftOp::UnsignedRight => self.b.ins().ushr(a, amount),
-                };
-                (dst, value)
-            }
+            Inst::Shift { op, dst, a, amount } => (dst, self.shift_by(*op, *a, *amount)),
             Inst::Shuffle { op, dst, a, b } => {
                 let (a, b) = (self.get(*a), self.get(*b));
                 (dst, self.shuffle(*op, a, b))

@@ -64,6 +64,9 @@ impl Selector<'_> {
                 if let Some(byte) = self.rounded_byte(expr)? {
                     return Ok(byte);
                 }
+                if let Some(number) = self.field(*to, a)? {
+                    return Ok(number);
+                }
                 let a = self.expr(a)?;
                 Ok(self.cast(*to, a))
             }

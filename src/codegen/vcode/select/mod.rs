@@ -6,7 +6,7 @@
 //! statement, which is legal because lanes are independent. Local buffers that are only accessed at known
 //! places become registers. Whatever does not fit is [`Unsupported`]: the scalar compiler takes it.
 //!
-//! `expr` selects expressions of what `value` says about them, with `float`, `half`, `integer` and `cast`; `reduce` selects
+//! `expr` selects expressions of what `value` says about them, with `float`, `half`, `integer`, `cast` and `field` (bits as numbers); `reduce` selects
 //! reductions, `access` addresses, `memory` loads and stores, `locals` places local buffers, `nested` decides which of
 //! nested vector loops has the lanes, `dot` emits products of bytes that are added up, `matrix` those in matrix tiles, `groups` stores of
 //! bytes for them, `transpose` emits blocks that are transposed in registers, `spills` finds the
@@ -17,6 +17,7 @@ mod cast;
 mod dot;
 mod expr;
 mod facts;
+mod field;
 mod float;
 mod groups;
 mod half;
@@ -87,6 +88,8 @@ pub(in crate::codegen) struct Machine {
     pub fma: bool,
     /// Whether there is [`BinaryOp::Scale`].
     pub scale: bool,
+    /// Whether there is [`super::Inst::AndOr`].
+    pub ternary: bool,
     /// Whether there is [`super::DotKind::Bytes`].
     pub dot: bool,
     /// Whether there is [`super::DotKind::Bf16`].

@@ -188,7 +188,10 @@ impl<'k> Flat<'k> {
             && (count.defs, count.uses) == (1, 1)
             && !matches!(inst, Inst::Const { .. })
             && (!inst.operands().contains(&variable)
-                || matches!(inst, Inst::Binary { .. } | Inst::Fma { .. } | Inst::Dot { .. }));
+                || matches!(
+                    inst,
+                    Inst::Binary { .. } | Inst::Fma { .. } | Inst::AndOr { .. } | Inst::Dot { .. }
+                ));
         if possible {
             *dst = Some(variable);
         }
@@ -341,6 +344,7 @@ impl<'k> Flat<'k> {
                 }
             }
             Inst::Fma { a, b, c, .. } if a != b && a != c && b != c => smallvec![*b, *a, *c],
+            Inst::AndOr { a, b, c, .. } if a != b && a != c && b != c => smallvec![*c, *b],
             Inst::Dot { a, b, c, .. } if a != b && b != c => smallvec![*b],
             // Integers of 256 bits are only compared for "greater": the operands may be exchanged.
             Inst::Compare { op: Cmp::Lt | Cmp::Ge, a, b, .. }

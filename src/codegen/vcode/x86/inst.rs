@@ -69,6 +69,7 @@ impl<'k> Emitter<'_, 'k> {
                 Ok(())
             }
             Inst::Fma { a, b, c, .. } => self.fma(to, *a, *b, *c),
+            Inst::AndOr { a, b, c, .. } => self.and_or(to, *a, *b, *c),
             Inst::Dot { kind, a, b, c, .. } => self.dot(*kind, to, *a, *b, *c),
             Inst::Lookup { index, table, .. } => self.lookup(to, *index, table),
             Inst::Widen { op, a, upper, .. } => self.widen(*op, to, *a, *upper),
@@ -284,6 +285,28 @@ impl<'k> Emitter<'_, 'k> {
             self.asm.op(codes::MOVE.of(tier), &[dst, c]);
             self.asm.op(codes::FMA_231.of(tier, wide), &[dst, a, b]);
         }
+        Ok(())
+    }
+
+    /// `a & b | c`. The instruction overwrites its first operand; its table says what it computes of the three.
+    fn and_or(&mut self, to: u8, a: Reg, b: Reg, c: Reg) -> Result<(), String> {
+        if !self.tier.is_512() {
+            return Err("a ternary operation for a tier that has none".into());
+        }
+        let (a, b, c) = (self.operand(a)?, self.operand(b)?, self.operand(c)?);
+        let dst: Operand = self.v(to).into();
+        let (second, third, table) = match () {
+            () if dst == c => (a, b, 0xf8),
+            () if dst == b => (a, c, 0xea),
+            () => {
+                if dst != a {
+                    self.asm.op(codes::MOVE.of(self.tier), &[dst, a]);
+                }
+                if matches!(b, Operand::Mem(_)) { (c, b, 0xec) } else { (b, c, 0xea) }
+            }
+        };
+        let code = Code::EVEX_Vpternlogd_zmm_k1z_zmm_zmmm512b32_imm8;
+        self.asm.op(code, &[dst, second, third, Operand::Imm(table)]);
         Ok(())
     }
 

@@ -241,6 +241,7 @@ impl<'a, 'k> Pool<'a, 'k> {
             temporaries.extend(std::iter::repeat_n(at, count));
             let hint = match inst {
                 Inst::Fma { a, c, .. } => [Some(*c), Some(*a)],
+                Inst::AndOr { a, .. } => [Some(*a), None],
                 Inst::Dot { c, .. } => [Some(*c), None],
                 Inst::Copy { a, .. } | Inst::LoadGuarded { otherwise: a, .. } => [Some(*a), None],
                 _ => continue,

@@ -98,6 +98,7 @@ impl Tier {
             registers: self.registers(),
             fma: true,
             scale: self.is_512(),
+            ternary: self.is_512(),
             dot: self.vnni,
             bf16: self.bf16,
             tiles: self.tiles,

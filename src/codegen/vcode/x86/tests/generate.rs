@@ -169,9 +169,13 @@ impl Generator {
                 let op = UnaryOp::Bytes { odd: self.random.chance(50), signed: self.random.chance(50) };
                 Inst::Unary { op, dst, a: self.of(class, body) }
             }
-            18..20 if !wide && self.dot => {
+            18..19 if !wide && self.dot => {
                 let (a, b, c) = (self.of(class, body), self.of(class, body), self.of(class, body));
                 Inst::Dot { kind: DotKind::Bytes, dst, a, b, c }
+            }
+            18..20 if !wide && self.ternary => {
+                let (a, b, c) = (self.of(class, body), self.of(class, body), self.of(class, body));
+                Inst::AndOr { dst, a, b, c }
             }
             20..22 if !wide => Inst::Lookup { dst, index: self.of(class, body), table: self.table() },
             20..24 => {

@@ -200,6 +200,9 @@ impl<'k> Machine<'k> {
                 };
                 zip(regs(a), regs(b)).zip(regs(c)).map(fma).collect()
             }
+            Inst::AndOr { a, b, c, .. } => {
+                zip(regs(a), regs(b)).zip(regs(c)).map(|((x, y), z)| x & y | z).collect()
+            }
             Inst::Dot { kind, a, b, c, .. } => {
                 let dot = match kind {
                     DotKind::Bytes => dot,

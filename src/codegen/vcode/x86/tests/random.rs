@@ -24,6 +24,8 @@ pub(super) struct Generator {
     pub kernel: Kernel,
     /// Whether there are dot products of bytes.
     pub dot: bool,
+    /// Whether there is [`Inst::AndOr`].
+    pub ternary: bool,
     range: (i64, i64),
     /// The counters of the loops around, and the smallest and largest value of each.
     loops: Vec<(Counter, i64, i64)>,
@@ -253,6 +255,7 @@ fn generate(seed: u64, tier: Tier, size: usize) -> (Kernel, Input) {
         random,
         kernel,
         dot: tier.machine().dot,
+        ternary: tier.machine().ternary,
         range,
         loops: Vec::new(),
         known: Vec::new(),

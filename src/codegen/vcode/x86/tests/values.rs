@@ -1,6 +1,8 @@
 //! Every operation and conversion on pairs of special values: NaN, infinities, signed zeros, denormals, limits of integers,
 //! and values around them.
 
+mod bits;
+
 use super::{Contents, Input, Random, access, check, pointer, widths, with_dots};
 use crate::codegen::runtime_fns;
 use crate::codegen::vcode::build::Builder;
