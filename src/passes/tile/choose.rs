@@ -333,8 +333,10 @@ impl<'a> Model<'a> {
         let operands = if self.spread { 2 * operands + 1 } else { operands };
         let by_row = |load: &Load| of.is_some_and(|r| self.leaf.varies(load, r.of.var));
         let offset = |load: &&Load| vectors * if by_row(load) { rows } else { 1 };
-        // And the integer and its part.
-        let parts = self.offsets.as_ref().map_or(0, |all| all.iter().map(offset).sum::<usize>() + 2);
+        // And the integer and its part; and for a single row, which memory keeps busy with weights, the sums over blocks, to
+        // which those of a block are added every few steps.
+        let kept = if of.is_none() { 2 + accumulators } else { 2 };
+        let parts = self.offsets.as_ref().map_or(0, |all| all.iter().map(offset).sum::<usize>() + kept);
         let operands = operands + parts;
         let epilogue = if self.leaf.heavy { 4 } else { 2 };
         rows * vectors == 1 || accumulators + operands.max(epilogue) <= self.machine.registers
