@@ -7,7 +7,7 @@ use nestjit_ir::interp::Value;
 use nestjit_ir::parse::parse;
 
 use super::harness::{check, check_with, targets};
-use crate::target::Isa;
+use crate::machine::{Isa, MachineModel};
 
 /// The code of a kernel for the widest tier, if this machine has that.
 fn has_one_instruction(code: &[(Isa, String)]) -> bool {
@@ -31,7 +31,7 @@ fn check_numbered(text: &str) -> Vec<(Isa, String)> {
             (id, value)
         })
         .collect();
-    let of = |t: &crate::target::Target| check_with(&p, t, &inputs, 0.0).disassembly(0).to_owned();
+    let of = |t: &MachineModel| check_with(&p, t, &inputs, 0.0).disassembly(0).to_owned();
     targets().iter().map(|t| (t.isa, of(t))).collect()
 }
 
