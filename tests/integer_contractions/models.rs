@@ -186,6 +186,21 @@ fn parameters_that_do_not_fit_are_named() {
             "scales or zero points of shape [4] do not fit a tensor of shape [2, 3] along axis 1",
         ),
         (
+            with(node("DequantizeLinear", &["m", "s"], &["y"]), int("block_size", 2)),
+            vec![scale(&[2, 3])],
+            "scales or zero points of shape [2, 3] do not fit a tensor of shape [2, 3] along axis 1",
+        ),
+        (
+            node("DequantizeLinear", &["m", "s", "z"], &["y"]),
+            vec![scale(&[3]), zero(u8)],
+            "zero points of shape [] do not fit scales of shape [3]",
+        ),
+        (
+            with(node("QuantizeLinear", &["f", "s", "z"], &["y"]), int("output_dtype", 3)),
+            vec![f32s("f", &[2], &[1.0, 2.0]), scale(&[]), zero(u8)],
+            "output_dtype is another element type than that of the zero point",
+        ),
+        (
             node("MatMulInteger", &["m", "v", "z"], &["y"]),
             vec![ramp("v", i8, &[3, 2]), zero(i8)],
             "'z' is i8, but u8 is needed",

@@ -305,6 +305,11 @@ impl Pairing<'_> {
                 _ => Some(result),
             };
         }
+        // Whatever the distance, the equation has a solution among the iterations, if they are known (Banerjee).
+        let all = add(add(sum, self.multiple(c1, self.v1)), self.multiple(-c2, self.v2));
+        if all.is_some_and(|(lo, hi)| lo > 0 || hi < 0) {
+            return None;
+        }
         // Either i2 = i1 + d or i1 = i2 - d is put into the equation; both must hold.
         for (divide_by, v) in [(c2, self.v1), (c1, self.v2)] {
             if let (Some((lo, hi)), true) = (add(sum, self.multiple(c1 - c2, v)), divide_by != 0) {

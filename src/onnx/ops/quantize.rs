@@ -60,13 +60,27 @@ fn spread(cx: &mut NodeCx<'_, '_>, parameter: ValueId, x: ValueId, at: i64, bloc
         extents[axis] = shape[axis];
         return cx.reshape(parameter, &extents);
     }
-    if block == 0 || own.len() != shape.len() || own[axis].checked_mul(block).is_none_or(|n| n < shape[axis])
-    {
+    // One for each block, the last of which may be shorter, and for each index of other dimensions.
+    let fits = |(d, (own, n)): (usize, (&usize, &usize))| {
+        *own == if d == axis && block > 0 { n.div_ceil(block) } else { *n }
+    };
+    if block == 0 || own.len() != shape.len() || !own.iter().zip(&shape).enumerate().all(fits) {
         return Err(misfit());
     }
     let indices: Vec<i64> = (0..shape[axis]).map(|i| (i / block) as i64).collect();
     let indices = cx.values(&[indices.len()], &indices)?;
     cx.gather(parameter, indices, axis)
+}
+
+/// That a zero point, if there is one, is of the shape of the scale.
+fn expect_zero_per_scale(cx: &NodeCx<'_, '_>, zero: Option<ValueId>, scale: ValueId) -> Result<()> {
+    let Some(zero) = zero else { return Ok(()) };
+    let (zeros, scales) = (cx.shape(zero), cx.shape(scale));
+    let single = |shape: &[usize]| shape.iter().product::<usize>() == 1;
+    if zeros == scales || (single(&zeros) && single(&scales)) {
+        return Ok(());
+    }
+    Err(Error::shape(format!("zero points of shape {zeros:?} do not fit scales of shape {scales:?}")))
 }
 
 /// `x / scale`, rounded to even, plus the zero point, within the range of the type.
@@ -149,7 +163,16 @@ pub(super) fn quantize_linear(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let at = cx.int("axis", 1)?;
     let block = extent(cx.int("block_size", 0)?, "block_size")?;
     let (to, nibble) = match (zero, cx.int("output_dtype", 0)?) {
-        (Some(zero), _) => (cx.dtype(zero), cx.importer.nibble(zero)),
+        (Some(zero), asked) => {
+            let of_zero = (cx.dtype(zero), cx.importer.nibble(zero));
+            let number = i32::try_from(asked).ok().filter(|n| *n != 0);
+            if number.is_some_and(|n| (element_type(n).ok(), Nibble::of(n)) != (Some(of_zero.0), of_zero.1)) {
+                return Err(Error::invalid(
+                    "output_dtype is another element type than that of the zero point",
+                ));
+            }
+            of_zero
+        }
         (None, 0) => (DType::U8, None),
         (None, number) => {
             let number =
@@ -159,6 +182,7 @@ pub(super) fn quantize_linear(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     };
     let limits = nibble.map_or_else(|| range(to), |nibble| Ok(nibble.range()))?;
     cx.expect_float(scale)?;
+    expect_zero_per_scale(cx, zero, scale)?;
     if !cx.dtype(x).is_float() {
         x = cx.cast(x, cx.dtype(scale))?;
     }
@@ -197,6 +221,7 @@ pub(super) fn dequantize_linear(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>>
     cx.expect_type(x, quantized, "i8, u8, i16, u16 or i32")?;
     cx.expect_float(scale)?;
     expect_zero_like(cx, cx.optional(2), x)?;
+    expect_zero_per_scale(cx, cx.optional(2), scale)?;
     let at = cx.int("axis", 1)?;
     let block = extent(cx.int("block_size", 0)?, "block_size")?;
     let to = match cx.int("output_dtype", 0)? {

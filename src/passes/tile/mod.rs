@@ -30,7 +30,7 @@ use self::machine::Machine;
 use self::pack::Wish;
 use super::PassContext;
 use super::each_nest::{Part, each_nest};
-use super::loops::{drop_unit_loops, rechain, unchain};
+use super::loops::{drop_unit_loops, rechain, stride, unchain};
 use crate::error::Result;
 use crate::unit::{Remark, Unit};
 
@@ -117,7 +117,8 @@ fn plan(part: &mut Part<'_>, machine: &Machine) -> Plan {
             &if small { Machine { registers: machine.registers / 2, ..*machine } } else { *machine };
         let others = leaves.iter().filter(|l| !std::ptr::eq(*l, leaf)).flat_map(|l| &l.path);
         let shared: HashSet<Var> = others.map(|l| l.var).collect();
-        let tile = choose::choose(program, leaf, machine, &plan, &taken, &shared).map(|(tile, _)| tile);
+        let kept: HashSet<Var> = taken.iter().copied().chain(apart(program, leaf, &leaves, most)).collect();
+        let tile = choose::choose(program, leaf, machine, &plan, &kept, &shared).map(|(tile, _)| tile);
         part.remarks.push(remark(program, leaf, tile.as_ref()));
         let Some(tile) = tile else { continue };
         for (var, split) in tile.splits(machine) {
@@ -144,6 +145,28 @@ fn plan(part: &mut Part<'_>, machine: &Machine) -> Plan {
 fn constants(program: &Program, leaf: &Leaf) -> impl Iterator<Item = BufId> {
     let loads = leaf.contractions.iter().flat_map(|c| &c.loads).map(|l| l.buf);
     loads.filter(|b| program.buf(*b).role == Role::Const)
+}
+
+/// The loops around a leaf whose operands are neighbours along them that are around others too, whose operands lie apart: their
+/// iterations had better not be lanes.
+fn apart<'a>(
+    program: &'a Program,
+    leaf: &'a Leaf,
+    leaves: &'a [Leaf],
+    most: f64,
+) -> impl Iterator<Item = Var> + 'a {
+    let others = move |l: &&Leaf| !std::ptr::eq(*l, leaf) && l.macs() >= SMALL * most;
+    let lies_apart = move |other: &Leaf, var: Var| {
+        let mut loads = other.contractions.iter().flat_map(|c| &c.loads);
+        loads.any(|load| {
+            other.varies(load, var)
+                && !matches!(stride(program, load.buf, &load.index, var), Some(0 | 1))
+                && pack::packable(program, other, load, var).is_none()
+        })
+    };
+    leaf.path.iter().map(|l| l.var).filter(move |&var| !lies_apart(leaf, var)).filter(move |&var| {
+        leaves.iter().filter(others).any(|other| other.output_loop(var).is_some() && lies_apart(other, var))
+    })
 }
 
 /// Puts the loops of a perfect chain into this order, outermost first. The chain starts with one of them.

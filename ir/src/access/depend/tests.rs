@@ -155,6 +155,20 @@ fn iterations_of_a_contraction() {
 }
 
 #[test]
+fn an_element_beyond_those_written_is_no_dependence() {
+    let carried = |read: i64| {
+        let mut p = Program::default();
+        let y = p.add_buffer(Buffer::new("y", DType::F32, &[4], Role::Out));
+        let mut b = NestBuilder::new(&mut p, "f");
+        b.for_("i", 2, |b, i| b.store(y, [i], Expr::load(y, [Affine::constant(read)])));
+        b.finish();
+        let Stmt::For(l) = &p.nests[0].body[0] else { panic!("a loop") };
+        carried_by(&p, l, &Extents::default(), Reductions::Conflict).is_err()
+    };
+    assert_eq!([0, 1, 2, 3].map(carried), [true, true, false, false]);
+}
+
+#[test]
 fn a_loop_that_splits_a_dimension_is_independent() {
     let mut p = Program::default();
     let y = p.add_buffer(Buffer::new("y", DType::F32, &[32], Role::Out));
