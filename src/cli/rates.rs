@@ -18,6 +18,12 @@ pub(crate) fn roofline(given: Option<&MachineArg>, executable: &Executable) -> R
             Roofline::given(Rates { peak_gflops: *gflops, read_gbytes: *gbps }, threads)
         }
         Some(MachineArg::File(path)) => Roofline::given(read(path)?, threads),
+        // What is planned for is not what can be measured here.
+        None if executable.options().machine.is_some() => {
+            let cores = threads.min(target.cores) as f64;
+            let read_gbytes = (cores * target.memory.core_gbytes).min(target.memory.all_gbytes);
+            Roofline::given(Rates { peak_gflops: cores * target.peak_gflops(), read_gbytes }, threads)
+        }
         None => Roofline::measured(measure::measure(target.isa, target.l3_bytes(), threads), threads),
     })
 }

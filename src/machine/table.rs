@@ -1,8 +1,8 @@
 //! Machines that are known, and families for those that are not.
 //!
-//! Figures are those of one socket of the model that is named. Where they come from is said beside each: makers' manuals
-//! and data sheets, measurements that others published, or those of this project (`benches/bandwidth.rs`,
-//! `nestjit machine --calibrate`). Rates of caches are those of long reads in the widest vectors; what channels of memory
+//! Figures are those of one socket of the model that is named. Where they come from is said beside each: measurements of
+//! this project (`benches/bandwidth.rs`, `nestjit machine --calibrate`), or what makers' manuals and data sheets say, with
+//! estimates of the rest, which no such machine has confirmed. Rates of caches are those of long reads in the widest vectors; what channels of memory
 //! could transfer is taken by [`SUSTAINED`].
 
 use super::Isa;
@@ -85,7 +85,7 @@ pub const KNOWN: &[Known] = &[
     Known {
         name: "zen3",
         summary: "AMD EPYC 7763, Zen 3, 64 cores",
-        source: "AMD software optimization guide for family 19h (units, latencies, caches); data sheet (8 channels DDR4-3200)",
+        source: "after AMD software optimization guide for family 19h (units, latencies, caches); data sheet (8 channels DDR4-3200); not checked against a machine, rates of caches and threads are estimates",
         ids: &[amd(0x19, 0x00, 0x0f), amd(0x19, 0x20, 0x5f)],
         isa: Isa::Avx2,
         features: PLAIN,
@@ -100,7 +100,7 @@ pub const KNOWN: &[Known] = &[
     Known {
         name: "zen4",
         summary: "AMD EPYC 9554, Zen 4, 64 cores",
-        source: "AMD software optimization guide for family 19h models 10h (512 bits in two halves); data sheet (12 channels DDR5-4800)",
+        source: "after AMD software optimization guide for family 19h models 10h (512 bits in two halves); data sheet (12 channels DDR5-4800); not checked against a machine, rates of caches and threads are estimates",
         ids: &[amd(0x19, 0x10, 0x1f), amd(0x19, 0x60, 0x7f), amd(0x19, 0xa0, 0xaf)],
         isa: Isa::Avx512,
         features: VNNI_BF16,
@@ -115,7 +115,7 @@ pub const KNOWN: &[Known] = &[
     Known {
         name: "zen5",
         summary: "AMD EPYC 9575F, Zen 5, 64 cores",
-        source: "measured here (4.0 GHz, 262 GFLOP/s; reads of 115, 60 and 22 bytes per cycle, 33 GB/s); data sheet (cores, 12 channels DDR5-6000)",
+        source: "measured by this project (4.0 GHz, 262 GFLOP/s; reads of 115, 60 and 22 bytes per cycle, 33 GB/s); data sheet (cores, 12 channels DDR5-6000)",
         ids: &[amd(0x1a, 0x00, 0xff)],
         isa: Isa::Avx512,
         features: VNNI_BF16,
@@ -130,7 +130,7 @@ pub const KNOWN: &[Known] = &[
     Known {
         name: "skylake_x",
         summary: "Intel Xeon Platinum 8180, Skylake-X, 28 cores",
-        source: "Intel optimization reference manual (units, latencies, caches); data sheet (6 channels DDR4-2666)",
+        source: "after Intel optimization reference manual (units, latencies, caches); data sheet (6 channels DDR4-2666); not checked against a machine, rates of caches and threads are estimates",
         ids: &[intel(0x55)],
         isa: Isa::Avx512,
         features: PLAIN,
@@ -145,7 +145,7 @@ pub const KNOWN: &[Known] = &[
     Known {
         name: "ice_lake",
         summary: "Intel Xeon Platinum 8380, Ice Lake, 40 cores",
-        source: "Intel optimization reference manual; data sheet (8 channels DDR4-3200)",
+        source: "after Intel optimization reference manual; data sheet (8 channels DDR4-3200); not checked against a machine, rates of caches and threads are estimates",
         ids: &[intel(0x6a), intel(0x6c)],
         isa: Isa::Avx512,
         features: VNNI,
@@ -160,7 +160,7 @@ pub const KNOWN: &[Known] = &[
     Known {
         name: "sapphire_rapids",
         summary: "Intel Xeon Platinum 8490H, Sapphire Rapids, 60 cores",
-        source: "Intel optimization reference manual; data sheet (8 channels DDR5-4800)",
+        source: "after Intel optimization reference manual; data sheet (8 channels DDR5-4800); not checked against a machine, rates of caches and threads are estimates",
         ids: &[intel(0x8f), intel(0xcf)],
         isa: Isa::Avx512,
         features: AMX,
@@ -194,7 +194,7 @@ pub const KNOWN: &[Known] = &[
     Known {
         name: "alder_lake",
         summary: "Intel Core i9-12900K, Alder Lake, 8 performance cores",
-        source: "Intel optimization reference manual (Golden Cove); data sheet (2 channels DDR5-4800)",
+        source: "after Intel optimization reference manual (Golden Cove); data sheet (2 channels DDR5-4800); not checked against a machine, rates of caches and threads are estimates",
         ids: &[intel(0x97), intel(0x9a), intel(0xb7), intel(0xba), intel(0xbf)],
         isa: Isa::Avx2,
         features: VNNI,
@@ -209,7 +209,7 @@ pub const KNOWN: &[Known] = &[
     Known {
         name: "neoverse_n1",
         summary: "AWS Graviton2, Neoverse N1, 64 cores",
-        source: "Arm Neoverse N1 software optimization guide; data sheet (8 channels DDR4-3200)",
+        source: "after Arm Neoverse N1 software optimization guide; data sheet (8 channels DDR4-3200); not checked against a machine, rates of caches and threads are estimates",
         ids: &[arm(0xd0c)],
         isa: Isa::Simd128,
         features: PLAIN,
@@ -224,7 +224,7 @@ pub const KNOWN: &[Known] = &[
     Known {
         name: "neoverse_v1",
         summary: "AWS Graviton3, Neoverse V1, 64 cores",
-        source: "Arm Neoverse V1 software optimization guide (4 units of 128 bits); data sheet (8 channels DDR5-4800)",
+        source: "after Arm Neoverse V1 software optimization guide (4 units of 128 bits); data sheet (8 channels DDR5-4800); not checked against a machine, rates of caches and threads are estimates",
         ids: &[arm(0xd40)],
         isa: Isa::Simd128,
         features: PLAIN,
@@ -239,7 +239,7 @@ pub const KNOWN: &[Known] = &[
     Known {
         name: "neoverse_v2",
         summary: "AWS Graviton4, Neoverse V2, 96 cores",
-        source: "Arm Neoverse V2 software optimization guide (4 units of 128 bits); data sheet (12 channels DDR5-5600)",
+        source: "after Arm Neoverse V2 software optimization guide (4 units of 128 bits); data sheet (12 channels DDR5-5600); not checked against a machine, rates of caches and threads are estimates",
         ids: &[arm(0xd4f)],
         isa: Isa::Simd128,
         features: PLAIN,
@@ -254,7 +254,7 @@ pub const KNOWN: &[Known] = &[
     Known {
         name: "apple_m1",
         summary: "Apple M1 Pro, 8 performance cores",
-        source: "Apple silicon CPU optimization guide (4 units of 128 bits, caches); data sheet (memory)",
+        source: "after Apple silicon CPU optimization guide (4 units of 128 bits, caches); data sheet (memory); not checked against a machine, rates of caches and threads are estimates",
         ids: &[],
         isa: Isa::Simd128,
         features: PLAIN,
@@ -284,7 +284,7 @@ pub const KNOWN: &[Known] = &[
     Known {
         name: "avx2",
         summary: "any CPU with AVX2, 8 cores",
-        source: "Intel optimization reference manual (Haswell to Skylake); 2 channels DDR4-2666",
+        source: "after Intel optimization reference manual (Haswell to Skylake); 2 channels DDR4-2666; not checked against a machine, rates of caches and threads are estimates",
         ids: &[],
         isa: Isa::Avx2,
         features: PLAIN,
