@@ -20,9 +20,9 @@ pub(crate) fn roofline(given: Option<&MachineArg>, executable: &Executable) -> R
         Some(MachineArg::File(path)) => Roofline::given(read(path)?, threads),
         // What is planned for is not what can be measured here.
         None if executable.options().machine.is_some() => {
-            let cores = threads.min(target.cores) as f64;
-            let read_gbytes = (cores * target.memory.core_gbytes).min(target.memory.all_gbytes);
-            Roofline::given(Rates { peak_gflops: cores * target.peak_gflops(), read_gbytes }, threads)
+            let cores = threads.min(target.cores);
+            let peak_gflops = cores as f64 * target.peak_gflops();
+            Roofline::given(Rates { peak_gflops, read_gbytes: target.memory_gbytes(cores) }, threads)
         }
         None => Roofline::measured(measure::measure(target.isa, target.l3_bytes(), threads), threads),
     })

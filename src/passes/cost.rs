@@ -7,7 +7,7 @@ use crate::machine::MachineModel;
 
 /// The share of the peak that operations are taken to reach: with less than all loads from the first-level cache, and
 /// remainders.
-const SHARE: f64 = 0.5;
+pub const SHARE: f64 = 0.5;
 
 /// Cycles to store an element: what is stored comes from memory, or goes there.
 const STORE_CYCLES: f64 = 0.2;

@@ -9,14 +9,14 @@ use serde::Serialize;
 
 use super::traffic::{self, Traffic};
 use crate::machine::MachineModel;
-use crate::passes::{Share, shares};
+use crate::passes::{Share, cost, shares};
 
 /// The numbers of cores that are looked at.
 const CORES: [usize; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
 
 /// How much faster than planning takes them to be sums of products are, as a rule: register tiles reach three quarters of
-/// the peak, and plans are made for half of it.
-const PRODUCTS: f64 = 0.5 / 0.75;
+/// the peak.
+const PRODUCTS: f64 = cost::SHARE / 0.75;
 
 /// The share of the time for moving bytes that computing does not hide, or the other way round.
 const EXPOSED: f64 = 0.3;

@@ -193,7 +193,7 @@ impl Flow<'_, '_> {
     fn read_if_inside(&mut self, l: &Load, extents: &Extents) {
         let existing = whole(self.program, l.buf);
         // An index that is computed at run time may be any, whatever the iteration.
-        let affine: Vec<Option<&Affine>> = l.index.iter().map(Index::as_affine).collect();
+        let index: Vec<Option<Affine>> = l.index.iter().map(|i| i.as_affine().cloned()).collect();
         let within = |index: &[Option<Affine>], ranges: Ranges| -> Option<Vec<i64>> {
             let wanted = index.iter().cloned().zip(ranges.iter().copied());
             let wanted: Vec<(Affine, (i64, i64))> = wanted.filter_map(|(a, r)| Some((a?, r))).collect();
@@ -204,7 +204,6 @@ impl Flow<'_, '_> {
             };
             index.iter().zip(&ranges).map(value).collect()
         };
-        let index: Vec<Option<Affine>> = affine.into_iter().map(Option::<&Affine>::cloned).collect();
         if !self.written.contains(&l.buf) {
             // Before the first write: in the first iteration of every loop that writes, and any of the others.
             let mut first = index.clone();
