@@ -3,6 +3,7 @@
 use nestjit_ir::DType;
 
 use super::attributes::Attributes;
+use super::halt::{self, Halt};
 use super::import::Importer;
 use super::limit;
 use super::model::normal_domain;
@@ -129,13 +130,13 @@ pub(super) fn follows(node: &NodeProto) -> bool {
 
 /// Imports a node whose result's shape depends on values: it is computed at once if they are known, and left to the
 /// host otherwise.
-pub(super) fn import(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+pub(super) fn import(cx: &mut NodeCx<'_, '_>) -> halt::Result<Vec<ValueId>> {
     let Some(op) = host_op(cx.importer, cx.node, &cx.attributes, cx.opset)? else {
-        return Err(Error::internal("no operation of the host"));
+        return Err(Halt::internal("no operation of the host"));
     };
     // The result may be many times as large as the operand.
     if (0..cx.input_count()).filter_map(|i| cx.optional(i)).any(|x| cx.elements(x) > limit::EAGER_RESULTS) {
-        return cx.leave_to_host("its operand is too large for the import");
+        return Err(Halt::host("its operand is too large for the import"));
     }
     let mut operands = Vec::with_capacity(cx.input_count());
     for i in 0..cx.input_count() {
@@ -155,31 +156,10 @@ pub(super) fn import(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     Ok(results)
 }
 
+/// Why a node that works with something else than tensors is not compiled.
+pub(super) const ITEMS: &str = "it works with a sequence or an optional value";
+
 /// Imports a node that works with sequences or optional values, which only the host knows.
-pub(super) fn sequences(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
-    cx.leave_to_host("it works with a sequence or an optional value")
-}
-
-impl NodeCx<'_, '_> {
-    /// The contents of a value that is constant. Others are not compiled for.
-    ///
-    /// # Errors
-    /// That it is not known.
-    pub fn known_constant(&mut self, x: ValueId, what: &str) -> Result<Tensor> {
-        let specialize = self.importer.specialize.take();
-        let result = self.importer.known(x, what);
-        self.importer.specialize = specialize;
-        result
-    }
-
-    /// The error that ends the import of a node that cannot be part of a compiled program.
-    ///
-    /// # Errors
-    /// Always.
-    pub fn leave_to_host<T>(&mut self, why: &str) -> Result<T> {
-        if self.importer.stages() {
-            self.importer.stop_at(why, None);
-        }
-        Err(Error::unsupported(format!("{why}: only a session can run this model")))
-    }
+pub(super) fn sequences(_: &mut NodeCx<'_, '_>) -> halt::Result<Vec<ValueId>> {
+    Err(Halt::host(ITEMS))
 }

@@ -8,6 +8,7 @@ use nestjit_ir::DType;
 
 use super::body::{Body, Slot};
 use super::eager::{is_identity, unpacks_weights};
+use super::halt::{Halt, Result};
 use super::limit;
 use super::model::{MAX_OPSET, OnnxModel, normal_domain};
 use super::names::{free_name, node_name, op_name};
@@ -17,8 +18,7 @@ use super::ops::{self, OpEntry};
 use super::problems::Problems;
 use super::proto::NodeProto;
 use super::scope::{Binding, Scope};
-use super::stage::{Barrier, Mark};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{self, Error, ErrorKind};
 use crate::graph::{Graph, Node, Op, Place, Value, ValueId, evaluate_named, infer};
 use crate::tensor::Tensor;
 
@@ -48,12 +48,12 @@ impl OnnxModel {
     ///
     /// # Errors
     /// All that is wrong with the model or that is not supported, in one message.
-    pub fn import(&self, specialization: &Specialization) -> Result<Imported> {
+    pub fn import(&self, specialization: &Specialization) -> error::Result<Imported> {
         self.import_all(specialization).map_err(|e| self.located(e))
     }
 
-    fn import_all(&self, specialization: &Specialization) -> Result<Imported> {
-        let mut importer = Importer::new(self);
+    fn import_all(&self, specialization: &Specialization) -> error::Result<Imported> {
+        let mut importer = Importer::new(self, Mode::Whole);
         let mut scope = Scope::new(&self.opsets);
         importer.interface(&mut scope, specialization);
         for (name, tensor) in &self.initializers {
@@ -64,10 +64,32 @@ impl OnnxModel {
             };
             scope.names.insert(name.clone(), binding);
         }
-        importer.nodes(&self.graph.node, &mut scope);
+        if importer.nodes(&self.graph.node, &mut scope).is_err() {
+            return Err(Error::internal("a node is left to the host"));
+        }
         importer.outputs(&scope, &self.outputs().collect::<Vec<_>>());
         importer.finish()
     }
+}
+
+/// What becomes of nodes that no program of constant extents can contain.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Mode {
+    /// They are problems: the model becomes one graph.
+    Whole,
+    /// They end the import of a stage.
+    Staged {
+        /// The most bytes of an argument for whose value a stage is compiled, if one is.
+        specialize: Option<usize>,
+    },
+}
+
+/// The state of an importer, for [`Importer::rollback`].
+pub(super) struct Mark {
+    pub nodes: usize,
+    values: usize,
+    problems: usize,
+    needs: BTreeSet<usize>,
 }
 
 /// A graph in the making.
@@ -80,12 +102,7 @@ pub(super) struct Importer<'m> {
     pub(super) value_names: HashSet<String>,
     /// Names of outputs that no value has yet; they are in `value_names`, so that nothing else takes them.
     pub(super) output_names: HashSet<String>,
-    /// Whether what cannot be compiled may be left to the host, instead of being a problem.
-    pub(super) stages: bool,
-    /// The largest inputs, in bytes, for whose values a stage is compiled.
-    pub(super) specialize: Option<usize>,
-    /// Why the node that is being imported cannot be part of a stage's program.
-    pub(super) barrier: Option<Barrier>,
+    mode: Mode,
     /// The slots of the body that is imported, by name.
     pub(super) body: Option<&'m Body>,
     pub(super) node_names: HashSet<String>,
@@ -95,15 +112,13 @@ pub(super) struct Importer<'m> {
     pub(super) numbers: HashMap<String, usize>,
     /// The inputs whose values must be known.
     pub(super) needs: BTreeSet<usize>,
-    /// How often the import of a node stopped for a reason that is no problem of its own.
-    pub(super) stops: usize,
     pub(super) visits: usize,
     /// The operator that is being imported.
     pub(super) place: Option<Arc<Place>>,
 }
 
 impl<'m> Importer<'m> {
-    pub(super) fn new(model: &'m OnnxModel) -> Importer<'m> {
+    pub(super) fn new(model: &'m OnnxModel, mode: Mode) -> Importer<'m> {
         Importer {
             model,
             graph: Graph::new(model.name()),
@@ -111,45 +126,65 @@ impl<'m> Importer<'m> {
             producers: Vec::new(),
             value_names: model.outputs().map(str::to_owned).collect(),
             output_names: model.outputs().map(str::to_owned).collect(),
-            stages: false,
-            specialize: None,
-            barrier: None,
+            mode,
             body: None,
             node_names: HashSet::new(),
             nibbles: HashMap::new(),
             numbers: HashMap::new(),
             needs: BTreeSet::new(),
-            stops: 0,
             visits: 0,
             place: None,
         }
     }
 
+    /// Whether what cannot be compiled can be left to the host.
+    pub fn is_staged(&self) -> bool {
+        matches!(self.mode, Mode::Staged { .. })
+    }
+
     /// Imports nodes, in order.
-    pub fn nodes(&mut self, nodes: &[NodeProto], scope: &mut Scope<'_>) {
+    ///
+    /// # Errors
+    /// [`Halt::Host`] in a stage: what the nodes are a part of is then not imported either.
+    pub fn nodes(&mut self, nodes: &[NodeProto], scope: &mut Scope<'_>) -> Result<()> {
         for (index, node) in nodes.iter().enumerate() {
             let name = format!("{}{}", scope.prefix, node_name(node, index));
             let first = self.graph.nodes.len();
-            let results = self.node(node, &name, scope);
-            self.bind(node, &name, results, first, scope);
+            let results = match self.node(node, &name, scope) {
+                Ok(results) => results,
+                Err(halt @ Halt::Host { .. }) if self.is_staged() => return Err(halt),
+                Err(halt) => self.note(halt, &name, &op_name(node, scope)),
+            };
+            self.bind(node, &name, &results, first, scope);
         }
+        Ok(())
     }
 
-    /// Gives the results of a node their names; `first` is the first core node that it became.
+    /// Notes why a node has no results, so that nodes which do not depend on it can follow. Returns no results.
+    pub fn note(&mut self, halt: Halt, name: &str, op: &str) -> Vec<ValueId> {
+        match halt {
+            Halt::Wrong(e) => self.problems.push(e.at(name, op)),
+            Halt::Broken => {}
+            Halt::NeedsInputs(inputs) => self.needs.extend(inputs),
+            Halt::Host { why, .. } => {
+                let e = Error::unsupported(format!("{why}: only a session can run this model"));
+                self.problems.push(e.at(name, op));
+            }
+        }
+        Vec::new()
+    }
+
+    /// Gives the results of a node, as far as there are any, their names; `first` is the first core node that it became.
     pub fn bind(
         &mut self,
         node: &NodeProto,
         name: &str,
-        results: Result<Option<Vec<ValueId>>>,
+        results: &[ValueId],
         first: usize,
         scope: &mut Scope<'_>,
     ) {
-        let results = results.unwrap_or_else(|e| {
-            self.problems.push(e.at(name, &op_name(node, scope)));
-            None
-        });
         for (i, output) in node.output.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
-            let binding = match results.as_ref().and_then(|r| r.get(i).copied()) {
+            let binding = match results.get(i).copied() {
                 Some(id) => {
                     self.rename(id, first, &format!("{}{output}", scope.prefix));
                     Binding::Value(id)
@@ -164,25 +199,11 @@ impl<'m> Importer<'m> {
         }
     }
 
-    /// The results of a node; `None` if they depend on something that is a problem already, or if it stopped for a
-    /// reason that is none.
-    pub fn node(&mut self, node: &NodeProto, name: &str, scope: &Scope<'_>) -> Result<Option<Vec<ValueId>>> {
-        let stops = self.stops;
-        match self.import_node(node, name, scope) {
-            Err(_) if self.stops > stops => Ok(None),
-            results => results,
-        }
-    }
-
-    fn import_node(
-        &mut self,
-        node: &NodeProto,
-        name: &str,
-        scope: &Scope<'_>,
-    ) -> Result<Option<Vec<ValueId>>> {
+    /// The results of a node.
+    pub fn node(&mut self, node: &NodeProto, name: &str, scope: &Scope<'_>) -> Result<Vec<ValueId>> {
         self.visits += 1;
         if self.visits > limit::VISITS {
-            return Err(limit::limit(format!(
+            return Err(Halt::limit(format!(
                 "there are more than {} nodes when loops are unrolled",
                 limit::VISITS
             )));
@@ -193,9 +214,9 @@ impl<'m> Importer<'m> {
             return self.call(function, key, node, name, scope);
         }
         let Some((entry, opset)) = self.entry(node, scope)? else {
-            return Err(Error::internal("a function is not called"));
+            return Err(Halt::internal("a function is not called"));
         };
-        let Some(inputs) = self.operands(node, scope)? else { return Ok(None) };
+        let inputs = self.operands(node, scope)?;
         let place = Place { node: name.to_owned(), op: op_name(node, scope) };
         let around = self.place.replace(Arc::new(place));
         let results = self.operator(entry, node, name, scope, inputs, opset);
@@ -203,9 +224,9 @@ impl<'m> Importer<'m> {
         let results = results?;
         if let Some(output) = node.output.iter().skip(results.len()).find(|o| !o.is_empty()) {
             let message = format!("the output '{}' is not supported", output.escape_debug());
-            return Err(Error::unsupported(message));
+            return Err(Halt::unsupported(message));
         }
-        Ok(Some(results))
+        Ok(results)
     }
 
     /// The results of a node that is an operator.
@@ -232,7 +253,11 @@ impl<'m> Importer<'m> {
     }
 
     /// How the node's operator is imported, and the version of its set; `None` if it is a function.
-    pub fn entry(&self, node: &NodeProto, scope: &Scope<'_>) -> Result<Option<(&'static OpEntry, i64)>> {
+    pub fn entry(
+        &self,
+        node: &NodeProto,
+        scope: &Scope<'_>,
+    ) -> error::Result<Option<(&'static OpEntry, i64)>> {
         let domain = normal_domain(node.domain());
         let key = (domain.to_owned(), node.op_type().to_owned(), node.overload().to_owned());
         if self.model.functions.contains_key(&key) {
@@ -261,8 +286,8 @@ impl<'m> Importer<'m> {
         Ok(Some((entry, opset)))
     }
 
-    /// The operands of a node; those left out are `None`. `None` if one is a problem already.
-    pub fn operands(&self, node: &NodeProto, scope: &Scope<'_>) -> Result<Option<Vec<Option<ValueId>>>> {
+    /// The operands of a node; those left out are `None`.
+    pub fn operands(&self, node: &NodeProto, scope: &Scope<'_>) -> Result<Vec<Option<ValueId>>> {
         let mut operands = Vec::with_capacity(node.input.len());
         for input in &node.input {
             if input.is_empty() {
@@ -272,11 +297,11 @@ impl<'m> Importer<'m> {
             match scope.get(input) {
                 Some(Binding::Value(id)) => operands.push(Some(id)),
                 Some(Binding::Absent) => operands.push(None),
-                Some(Binding::Broken) => return Ok(None),
-                None => return Err(self.undefined(input)),
+                Some(Binding::Broken) => return Err(Halt::Broken),
+                None => return Err(self.undefined(input).into()),
             }
         }
-        Ok(Some(operands))
+        Ok(operands)
     }
 
     /// Why nothing has this name.
@@ -290,7 +315,7 @@ impl<'m> Importer<'m> {
         ))
     }
 
-    pub(super) fn finish(self) -> Result<Imported> {
+    pub(super) fn finish(self) -> error::Result<Imported> {
         self.problems.finish()?;
         if !self.needs.is_empty() {
             let name = |i: &usize| self.graph.value(self.graph.inputs[*i]).name.clone();
@@ -305,7 +330,7 @@ impl<'m> Importer<'m> {
     }
 
     /// Adds a core operation. What is constant and small is computed at once; what does nothing is left out.
-    pub fn add(&mut self, base: &str, op: Op, inputs: &[ValueId]) -> Result<Vec<ValueId>> {
+    pub fn add(&mut self, base: &str, op: Op, inputs: &[ValueId]) -> error::Result<Vec<ValueId>> {
         let operands: Vec<&Value> = inputs.iter().map(|id| self.graph.value(*id)).collect();
         let types = infer(&op, &operands)?;
         if is_identity(&op, &operands, &types) {
@@ -390,12 +415,13 @@ impl<'m> Importer<'m> {
         }
     }
 
-    /// The contents of a value, computed if necessary. If they depend on inputs of the model, those are noted: see
-    /// [`Imported::NeedsValues`].
+    /// The contents of a value, computed if necessary. `specialize` says whether a stage may be compiled for the value of
+    /// an argument because of it.
     ///
     /// # Errors
-    /// That they are not known.
-    pub fn known(&mut self, id: ValueId, what: &str) -> Result<Tensor> {
+    /// That they depend on inputs of the model: [`Halt::NeedsInputs`], or [`Halt::Host`] in a stage that is not compiled
+    /// for them.
+    pub fn known(&mut self, id: ValueId, what: &str, specialize: bool) -> Result<Tensor> {
         if let Some(tensor) = self.graph.constant(id) {
             return Ok(tensor.clone());
         }
@@ -419,25 +445,21 @@ impl<'m> Importer<'m> {
                 let v = self.graph.value(self.graph.inputs[*i]);
                 v.shape.iter().product::<usize>() * v.dtype.size()
             };
-            let specialized = self.specialize.is_some_and(|most| inputs.iter().all(|i| bytes(i) <= most));
-            if self.stages && !specialized {
-                self.stop_at(&format!("{what} depends on data"), Some(id));
-            } else {
-                self.needs.extend(inputs);
-                self.stop();
-            }
-            return Err(Error::internal(format!("{what} depends on inputs")));
+            let specialized = match self.mode {
+                Mode::Whole => true,
+                Mode::Staged { specialize: most } => {
+                    most.is_some_and(|most| specialize && inputs.iter().all(|i| bytes(i) <= most))
+                }
+            };
+            return Err(match specialized {
+                true => Halt::NeedsInputs(inputs),
+                false => Halt::Host { why: format!("{what} depends on data"), value: Some(id) },
+            });
         }
         for node in nodes {
             self.force(node as usize, what)?;
         }
-        self.graph.constant(id).cloned().ok_or_else(|| Error::internal("a computed constant is missing"))
-    }
-
-    /// Notes that the error of the node that is being imported is none: the reason is known, or will be gone when the
-    /// import is repeated with more values.
-    pub fn stop(&mut self) {
-        self.stops += 1;
+        self.graph.constant(id).cloned().ok_or_else(|| Halt::internal("a computed constant is missing"))
     }
 
     /// The state, for [`Importer::rollback`].
@@ -446,7 +468,6 @@ impl<'m> Importer<'m> {
             nodes: self.graph.nodes.len(),
             values: self.graph.values.len(),
             problems: self.problems.count(),
-            stops: self.stops,
             needs: self.needs.clone(),
         }
     }
@@ -457,13 +478,11 @@ impl<'m> Importer<'m> {
         self.graph.values.truncate(mark.values);
         self.producers.truncate(mark.values);
         self.problems.truncate(mark.problems);
-        self.stops = mark.stops;
         self.needs = mark.needs;
-        self.barrier = None;
     }
 
     /// The model, to be kept.
-    pub fn shared(&self) -> Result<Arc<OnnxModel>> {
+    pub fn shared(&self) -> error::Result<Arc<OnnxModel>> {
         let body = self.body.ok_or_else(|| Error::internal("a body outside a stage"))?;
         Ok(Arc::clone(&body.model))
     }
@@ -474,7 +493,7 @@ impl<'m> Importer<'m> {
     }
 
     /// Computes a node whose operands are constants.
-    fn force(&mut self, node: usize, what: &str) -> Result<()> {
+    fn force(&mut self, node: usize, what: &str) -> error::Result<()> {
         let node = &self.graph.nodes[node];
         let size = |id: &ValueId| {
             let v = self.graph.value(*id);

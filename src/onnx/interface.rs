@@ -30,7 +30,7 @@ impl Importer<'_> {
             let value = specialization.values.get(&input.name);
             if input.kind != InputKind::Tensor {
                 let given = value.is_some() || specialization.shapes.contains_key(&input.name);
-                if !self.stages() {
+                if !self.is_staged() {
                     let name = input.name.escape_debug();
                     let what =
                         if input.kind == InputKind::Sequence { "a sequence" } else { "an optional value" };
@@ -39,7 +39,7 @@ impl Importer<'_> {
                     )));
                 }
                 if !given {
-                    if !self.stages() {
+                    if !self.is_staged() {
                         scope.names.insert(input.name.clone(), Binding::Broken);
                     }
                     continue;

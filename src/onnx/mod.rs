@@ -17,6 +17,7 @@ mod eager;
 mod export;
 mod external;
 mod file;
+mod halt;
 mod host;
 mod import;
 mod interface;

@@ -5,11 +5,12 @@ use std::cell::Cell;
 use nestjit_ir::{CheckKind, DType, Scalar, bf16, f16};
 
 use super::attributes::Attributes;
+use super::halt::{Halt, Result};
 use super::import::Importer;
 use super::ops::AS_COMPUTED;
 use super::proto::NodeProto;
 use super::scope::Scope;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{self, Error, ErrorKind};
 use crate::graph::{Binary, Op, Reduction, Unary, ValueId};
 use crate::tensor::{Element, Tensor};
 
@@ -88,7 +89,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
 
     /// An input that must be given.
     pub fn input(&self, index: usize) -> Result<ValueId> {
-        self.optional(index).ok_or_else(|| Error::invalid(format!("input {index} is missing")))
+        self.optional(index).ok_or_else(|| Halt::invalid(format!("input {index} is missing")))
     }
 
     /// An input that may be left out.
@@ -104,7 +105,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
             true => Ok(()),
             false => {
                 let name = value.name.escape_debug();
-                Err(Error::shape(format!("'{name}' is {}, but {what} is needed", value.dtype)))
+                Err(Halt::shape(format!("'{name}' is {}, but {what} is needed", value.dtype)))
             }
         }
     }
@@ -122,7 +123,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
     /// An error if there are more inputs than the operator has.
     pub fn expect_inputs(&self, max: usize) -> Result<()> {
         match self.inputs.len() > max {
-            true => Err(Error::invalid(format!(
+            true => Err(Halt::invalid(format!(
                 "{} inputs are given, but there are at most {max}",
                 self.inputs.len()
             ))),
@@ -134,7 +135,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
     pub fn expect_all_inputs_read(&self) -> Result<()> {
         let read = self.inputs_read.get();
         match self.inputs.iter().skip(read).position(Option::is_some) {
-            Some(i) => Err(Error::unsupported(format!("the input {} is not supported", read + i))),
+            Some(i) => Err(Halt::unsupported(format!("the input {} is not supported", read + i))),
             None => Ok(()),
         }
     }
@@ -190,24 +191,37 @@ impl<'a, 'm> NodeCx<'a, 'm> {
     }
 
     pub fn required_int(&self, name: &'static str) -> Result<i64> {
-        self.attributes.int(name)?.ok_or_else(|| missing(name))
+        Ok(self.attributes.int(name)?.ok_or_else(|| missing(name))?)
     }
 
     /// The attribute `axis`, counted from the end if negative, of a tensor of this rank.
     pub fn axis(&self, default: i64, rank: usize) -> Result<usize> {
-        axis(self.int("axis", default)?, rank)
+        Ok(axis(self.int("axis", default)?, rank)?)
     }
 
     // Values that must be known.
 
     /// The contents of a value, which must not depend on the run.
     pub fn known(&mut self, x: ValueId, what: &str) -> Result<Tensor> {
-        self.importer.known(x, what)
+        self.importer.known(x, what, true)
+    }
+
+    /// The contents of a value, for which no stage is compiled because of it.
+    ///
+    /// # Errors
+    /// That they depend on the run.
+    pub fn known_constant(&mut self, x: ValueId, what: &str) -> Result<Tensor> {
+        self.importer.known(x, what, false)
     }
 
     /// The contents of an integer tensor.
     pub fn known_ints(&mut self, x: ValueId, what: &str) -> Result<Vec<i64>> {
-        ints(&self.known(x, what)?, what)
+        Ok(ints(&self.known(x, what)?, what)?)
+    }
+
+    /// The contents of an integer tensor as extents.
+    pub fn known_extents(&mut self, x: ValueId, what: &str) -> Result<Vec<usize>> {
+        Ok(extents(&self.known_ints(x, what)?, what)?)
     }
 
     /// The one element of a numeric tensor.
@@ -215,7 +229,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         let tensor = self.known(x, what)?;
         match floats(&tensor, what)?.as_slice() {
             [value] => Ok(*value),
-            _ => Err(Error::shape(format!("{what} must be one number, not {:?}", tensor.shape()))),
+            _ => Err(Halt::shape(format!("{what} must be one number, not {:?}", tensor.shape()))),
         }
     }
 
@@ -223,7 +237,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
     pub fn known_int(&mut self, x: ValueId, what: &str) -> Result<i64> {
         match self.known_ints(x, what)?.as_slice() {
             [value] => Ok(*value),
-            other => Err(Error::shape(format!("{what} must be one integer, not {other:?}"))),
+            other => Err(Halt::shape(format!("{what} must be one integer, not {other:?}"))),
         }
     }
 
@@ -239,7 +253,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
 
     /// An operation with any number of results.
     pub fn add_all(&mut self, op: Op, inputs: &[ValueId]) -> Result<Vec<ValueId>> {
-        self.importer.add(self.name, op, inputs)
+        Ok(self.importer.add(self.name, op, inputs)?)
     }
 
     /// An operation with one result.
@@ -320,7 +334,9 @@ impl<'a, 'm> NodeCx<'a, 'm> {
                 counted_back |= back;
                 let from_start = if back { value.saturating_add(high) } else { value };
                 if !(low..high).contains(&from_start) {
-                    return Err(Error::new(ErrorKind::Index, kind.message(&input, from_start, low, high)));
+                    return Err(
+                        Error::new(ErrorKind::Index, kind.message(&input, from_start, low, high)).into()
+                    );
                 }
             }
             if !counted_back {
@@ -384,7 +400,7 @@ pub(super) fn missing(name: &str) -> Error {
 }
 
 /// An axis, counted from the end if negative, of a tensor of this rank.
-pub(super) fn axis(axis: i64, rank: usize) -> Result<usize> {
+pub(super) fn axis(axis: i64, rank: usize) -> error::Result<usize> {
     let from_start = if axis < 0 { axis.checked_add(rank as i64) } else { Some(axis) };
     from_start
         .and_then(|a| usize::try_from(a).ok())
@@ -393,8 +409,8 @@ pub(super) fn axis(axis: i64, rank: usize) -> Result<usize> {
 }
 
 /// Axes, counted from the end if negative; in order, none twice.
-pub(super) fn axes(list: &[i64], rank: usize) -> Result<Vec<usize>> {
-    let mut axes: Vec<usize> = list.iter().map(|a| axis(*a, rank)).collect::<Result<_>>()?;
+pub(super) fn axes(list: &[i64], rank: usize) -> error::Result<Vec<usize>> {
+    let mut axes: Vec<usize> = list.iter().map(|a| axis(*a, rank)).collect::<error::Result<_>>()?;
     axes.sort_unstable();
     match axes.windows(2).find(|pair| pair[0] == pair[1]) {
         Some(pair) => Err(Error::invalid(format!("axis {} is listed twice", pair[0]))),
@@ -403,7 +419,7 @@ pub(super) fn axes(list: &[i64], rank: usize) -> Result<Vec<usize>> {
 }
 
 /// The elements of an integer tensor.
-pub(super) fn ints(tensor: &Tensor, what: &str) -> Result<Vec<i64>> {
+pub(super) fn ints(tensor: &Tensor, what: &str) -> error::Result<Vec<i64>> {
     match tensor.dtype() {
         DType::I64 => Ok(tensor.values::<i64>()?.to_vec()),
         DType::I32 => Ok(tensor.values::<i32>()?.iter().map(|v| i64::from(*v)).collect()),
@@ -424,7 +440,7 @@ pub(super) fn ints(tensor: &Tensor, what: &str) -> Result<Vec<i64>> {
 }
 
 /// The elements of a numeric tensor.
-pub(super) fn floats(tensor: &Tensor, what: &str) -> Result<Vec<f64>> {
+pub(super) fn floats(tensor: &Tensor, what: &str) -> error::Result<Vec<f64>> {
     match tensor.dtype() {
         DType::F32 => Ok(tensor.values::<f32>()?.iter().map(|v| f64::from(*v)).collect()),
         DType::F64 => Ok(tensor.values::<f64>()?.to_vec()),
@@ -442,7 +458,12 @@ pub(super) fn floats(tensor: &Tensor, what: &str) -> Result<Vec<f64>> {
     }
 }
 
+/// Integers as extents, counts or offsets.
+pub(super) fn extents(list: &[i64], what: &str) -> error::Result<Vec<usize>> {
+    list.iter().map(|n| extent(*n, what)).collect()
+}
+
 /// An integer as an extent, count or offset.
-pub(super) fn extent(value: i64, what: &str) -> Result<usize> {
+pub(super) fn extent(value: i64, what: &str) -> error::Result<usize> {
     usize::try_from(value).map_err(|_| Error::invalid(format!("{what} must not be negative, but is {value}")))
 }

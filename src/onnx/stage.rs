@@ -9,7 +9,9 @@ use nestjit_ir::DType;
 
 use super::body::{Body, Slot};
 use super::control::Branch;
-use super::import::{Imported, Importer, Specialization};
+use super::halt::Halt;
+use super::host;
+use super::import::{Imported, Importer, Mode, Specialization};
 use super::model::{InputKind, OnnxModel};
 use super::names::{node_name, op_name};
 use super::proto::NodeProto;
@@ -170,7 +172,9 @@ impl Body {
         specialize: Option<usize>,
     ) -> Result<Planned> {
         let model: &OnnxModel = &self.model;
-        let mut importer = Importer::staged(self, specialize.filter(|_| rest.is_none()));
+        let mode = Mode::Staged { specialize: specialize.filter(|_| rest.is_none()) };
+        let mut importer = Importer::new(model, mode);
+        importer.body = Some(self);
         let mut scope = Scope::new(&self.opsets);
         scope.attributes.clone_from(&self.attributes);
         scope.prefix.clone_from(&self.prefix);
@@ -258,7 +262,7 @@ impl Walk<'_, '_> {
         let name = format!("{}{}", body.prefix, node_name(node, index));
         let op = op_name(node, scope);
         let has = |walk: &Self, state| body.reads[index].iter().any(|r| walk.states.get(r) == Some(&state));
-        if has(self, State::Later) || (has(self, State::Step) && !super::host::follows(node)) {
+        if has(self, State::Later) || (has(self, State::Step) && !host::follows(node)) {
             // What nobody implements is known without shapes.
             let known = self.importer.entry(node, scope).map_err(|e| e.at(&name, &op));
             self.importer.problems.keep(known);
@@ -267,18 +271,17 @@ impl Walk<'_, '_> {
         let items = has(self, State::Item) || has(self, State::Step);
         let mark = self.importer.mark();
         let result = match items {
-            true => {
-                self.importer.stop_at("it works with a sequence or an optional value", None);
-                Ok(None)
-            }
+            true => Err(Halt::host(host::ITEMS)),
             false => self.importer.node(node, &name, scope),
         };
-        let Some(barrier) = self.importer.barrier.take() else {
-            return self.importer.bind(node, &name, result, mark.nodes(), scope);
+        let (why, value) = match result {
+            Err(Halt::Host { why, value }) => (why, value),
+            Err(halt) => return self.broken(node, &name, halt, scope),
+            Ok(results) => return self.importer.bind(node, &name, &results, mark.nodes, scope),
         };
-        let operands = barrier.value.map(|id| self.operands_of(id, node, scope)).unwrap_or_default();
+        let operands = value.map(|id| self.operands_of(id, node, scope)).unwrap_or_default();
         self.importer.rollback(mark);
-        let reason = Reason { node: name.clone(), op: op.clone(), why: barrier.why };
+        let reason = Reason { node: name.clone(), op: op.clone(), why };
         match self.step(node, &reason, scope) {
             Ok(Some(kind)) => {
                 let slots = |names: &[String]| names.iter().map(|n| body.slot(n)).collect::<Vec<_>>();
@@ -292,8 +295,7 @@ impl Walk<'_, '_> {
             }
             Ok(None) if operands.is_empty() => {
                 let why = format!("{}, which the operator does not support", reason.why);
-                self.importer.problems.push(Error::unsupported(why).at(&name, &op));
-                self.importer.bind(node, &name, Ok(None), usize::MAX, scope);
+                self.broken(node, &name, Halt::unsupported(why), scope);
             }
             Ok(None) => {
                 if body.live[index] {
@@ -302,8 +304,14 @@ impl Walk<'_, '_> {
                 }
                 self.leave(index);
             }
-            Err(e) => self.importer.bind(node, &name, Err(e), usize::MAX, scope),
+            Err(e) => self.broken(node, &name, e.into(), scope),
         }
+    }
+
+    /// Notes why a node has no results.
+    fn broken(&mut self, node: &NodeProto, name: &str, halt: Halt, scope: &mut Scope<'_>) {
+        let none = self.importer.note(halt, name, &op_name(node, scope));
+        self.importer.bind(node, name, &none, usize::MAX, scope);
     }
 
     /// The step that a node is: an operation of the host, or control flow.
@@ -311,7 +319,7 @@ impl Walk<'_, '_> {
         if let Some(kind) = super::control::step(&self.importer, node, &reason.node, scope)? {
             return Ok(Some(kind));
         }
-        Ok(super::host::of_node(&self.importer, node, scope)?.map(StepKind::Host))
+        Ok(host::of_node(&self.importer, node, scope)?.map(StepKind::Host))
     }
 
     /// Leaves a node to the next stage.
@@ -450,46 +458,4 @@ fn without_unread_inputs(mut graph: Graph, arguments: &[Slot]) -> (Option<Graph>
     graph.inputs.retain(|id| read.contains(id));
     graph.remove_dead();
     (Some(graph), slots)
-}
-
-/// What ended the import of a node: see [`Importer::stop_at`].
-pub(super) struct Barrier {
-    /// A sentence.
-    pub why: String,
-    /// What must be known for the node to be imported.
-    pub value: Option<ValueId>,
-}
-
-/// The state of an importer, to return to.
-pub(super) struct Mark {
-    pub nodes: usize,
-    pub values: usize,
-    pub problems: usize,
-    pub stops: usize,
-    pub needs: BTreeSet<usize>,
-}
-
-impl Mark {
-    fn nodes(&self) -> usize {
-        self.nodes
-    }
-}
-
-impl<'m> Importer<'m> {
-    /// An importer of a stage. Nodes that need the value of an argument of at most `specialize` bytes are compiled
-    /// for it.
-    fn staged(body: &'m Body, specialize: Option<usize>) -> Importer<'m> {
-        Importer { stages: true, specialize, body: Some(body), ..Importer::new(&body.model) }
-    }
-
-    /// Whether what cannot be compiled can be left to the host.
-    pub fn stages(&self) -> bool {
-        self.stages
-    }
-
-    /// Ends the import of a node: it cannot be compiled, or not until a value is known.
-    pub fn stop_at(&mut self, why: &str, value: Option<ValueId>) {
-        self.barrier.get_or_insert_with(|| Barrier { why: why.to_owned(), value });
-        self.stop();
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::halt::{Halt, Result};
 use super::import::Importer;
 use super::limit;
 use super::model::{Opsets, opsets};
@@ -11,11 +12,11 @@ use super::problems::Problems;
 use super::proto::{FunctionProto, GraphProto, NodeProto};
 use super::scope::{Binding, Scope};
 use super::tensor::{decode, decode_sparse};
-use crate::error::{Error, Result};
+use crate::error::{self, Error};
 use crate::graph::ValueId;
 
 impl<'m> Importer<'m> {
-    /// The results of a call of a function; `None` if they depend on something that is a problem already.
+    /// The results of a call of a function.
     pub fn call(
         &mut self,
         function: &FunctionProto,
@@ -23,33 +24,33 @@ impl<'m> Importer<'m> {
         node: &NodeProto,
         name: &str,
         scope: &Scope<'_>,
-    ) -> Result<Option<Vec<ValueId>>> {
+    ) -> Result<Vec<ValueId>> {
         let imports = self.function_opsets(function, scope)?;
         let mut inner = self.function_scope(function, key, node, name, scope, &imports)?;
-        let Some(operands) = self.operands(node, scope)? else { return Ok(None) };
+        let operands = self.operands(node, scope)?;
         for (i, input) in function.input.iter().enumerate() {
             let binding = operands.get(i).copied().flatten().map_or(Binding::Absent, Binding::Value);
             inner.names.insert(input.clone(), binding);
         }
-        self.nodes(&function.node, &mut inner);
+        self.nodes(&function.node, &mut inner)?;
         let mut results = Vec::with_capacity(node.output.len());
         for (output, wanted) in function.output.iter().zip(&node.output) {
             match inner.get(output) {
                 Some(Binding::Value(id)) => results.push(id),
                 // A hole in the list of results that nobody looks at.
                 _ if wanted.is_empty() => results.push(ValueId(u32::MAX)),
-                Some(_) => return Ok(None),
+                Some(_) => return Err(Halt::Broken),
                 None => {
                     let output = output.escape_debug();
-                    return Err(Error::invalid(format!("the function does not make its output '{output}'")));
+                    return Err(Halt::invalid(format!("the function does not make its output '{output}'")));
                 }
             }
         }
-        Ok(Some(results))
+        Ok(results)
     }
 
     /// The operator sets in force in a function.
-    pub fn function_opsets(&self, function: &FunctionProto, scope: &Scope<'_>) -> Result<Opsets> {
+    pub fn function_opsets(&self, function: &FunctionProto, scope: &Scope<'_>) -> error::Result<Opsets> {
         match function.opset_import.is_empty() {
             true => Ok(scope.opsets.clone()),
             false => opsets(&function.opset_import),
@@ -65,7 +66,7 @@ impl<'m> Importer<'m> {
         name: &str,
         scope: &Scope<'_>,
         imports: &'p Opsets,
-    ) -> Result<Scope<'p>> {
+    ) -> error::Result<Scope<'p>> {
         if scope.calls.contains(&key) {
             return Err(Error::invalid("the function calls itself"));
         }
@@ -105,14 +106,14 @@ impl<'m> Importer<'m> {
         Ok(inner)
     }
 
-    /// The outputs of a subgraph, whose inputs are `arguments`. `None` if something in it is a problem already.
+    /// The outputs of a subgraph, whose inputs are `arguments`.
     pub fn subgraph(
         &mut self,
         graph: &GraphProto,
         arguments: &[ValueId],
         scope: &Scope<'_>,
         prefix: String,
-    ) -> Result<Option<Vec<ValueId>>> {
+    ) -> Result<Vec<ValueId>> {
         expect_depth(scope)?;
         let mut inner = scope.inner(prefix);
         let mut names = HashMap::new();
@@ -135,7 +136,7 @@ impl<'m> Importer<'m> {
         let inputs: Vec<&str> =
             graph.input.iter().map(|i| i.name()).filter(|name| !names.contains_key(*name)).collect();
         if inputs.len() != arguments.len() {
-            return Err(Error::invalid(format!(
+            return Err(Halt::invalid(format!(
                 "a subgraph has {} inputs, but {} are needed here",
                 inputs.len(),
                 arguments.len()
@@ -145,27 +146,24 @@ impl<'m> Importer<'m> {
             names.insert((*name).to_owned(), Binding::Value(*id));
         }
         inner.names = names;
-        self.nodes(&graph.node, &mut inner);
+        self.nodes(&graph.node, &mut inner)?;
         let mut results = Vec::with_capacity(graph.output.len());
         for output in &graph.output {
             match inner.get(output.name()) {
                 Some(Binding::Value(id)) => results.push(id),
-                Some(_) => return Ok(None),
+                Some(_) => return Err(Halt::Broken),
                 None => {
                     let output = output.name().escape_debug();
-                    return Err(Error::invalid(format!("a subgraph does not make its output '{output}'")));
+                    return Err(Halt::invalid(format!("a subgraph does not make its output '{output}'")));
                 }
             }
         }
-        Ok(Some(results))
+        Ok(results)
     }
 }
 
 impl NodeCx<'_, '_> {
     /// The outputs of a subgraph of this node. `label` tells it, and iterations of it, apart in names.
-    ///
-    /// # Errors
-    /// Also if something in it, or before it, is a problem that is reported already; then this is none.
     pub fn subgraph(
         &mut self,
         graph: &GraphProto,
@@ -173,17 +171,11 @@ impl NodeCx<'_, '_> {
         label: &str,
     ) -> Result<Vec<ValueId>> {
         let prefix = format!("{}/{label}/", self.name());
-        match self.importer.subgraph(graph, arguments, self.scope, prefix)? {
-            Some(results) => Ok(results),
-            None => {
-                self.importer.stop();
-                Err(Error::internal("a problem in a subgraph was not reported"))
-            }
-        }
+        self.importer.subgraph(graph, arguments, self.scope, prefix)
     }
 }
 
-fn expect_depth(scope: &Scope<'_>) -> Result<()> {
+fn expect_depth(scope: &Scope<'_>) -> error::Result<()> {
     match scope.depth >= limit::DEPTH {
         true => {
             Err(limit::limit(format!("functions and subgraphs are nested more than {} deep", limit::DEPTH)))

@@ -2,9 +2,9 @@
 
 use nestjit_ir::DType;
 
+use super::super::halt::{Halt, Result};
 use super::super::node::NodeCx;
 use super::{OpEntry, one, op};
-use crate::error::{Error, Result};
 use crate::graph::{Binary, Op, Unary, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[
@@ -35,7 +35,7 @@ pub(super) const OPS: &[OpEntry] = &[
     op("Gelu", 20, |cx| match cx.string("approximate", "none")? {
         "none" => unary(cx, Unary::GeluErf),
         "tanh" => unary(cx, Unary::GeluTanh),
-        other => Err(Error::invalid(format!("there is no approximation '{}'", other.escape_debug()))),
+        other => Err(Halt::invalid(format!("there is no approximation '{}'", other.escape_debug()))),
     }),
     op("HardSigmoid", 1, |cx| {
         let (alpha, beta) = (cx.float("alpha", 0.2)?, cx.float("beta", 0.5)?);
@@ -146,7 +146,7 @@ fn dropout(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         _ => 0.0,
     };
     if ratio != 0.0 {
-        return Err(Error::unsupported("training is not supported"));
+        return Err(Halt::unsupported("training is not supported"));
     }
     let shape = cx.shape(x);
     let mut results = vec![x];
@@ -194,7 +194,7 @@ fn swiglu(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let (gate, linear) = (cx.input(0)?, cx.input(1)?);
     let (a, b) = (cx.shape(gate), cx.shape(linear));
     if a != b {
-        return Err(Error::shape(format!("the gate is {a:?}, but the other operand {b:?}")));
+        return Err(Halt::shape(format!("the gate is {a:?}, but the other operand {b:?}")));
     }
     let gate = gated(cx, gate)?;
     one(cx.binary(Binary::Mul, gate, linear))

@@ -2,11 +2,11 @@
 
 use nestjit_ir::{CheckKind, DType};
 
+use super::super::halt::{Halt, Result};
 use super::super::node::{NodeCx, extent};
 use super::super::tensor::dtype;
 use super::gather::steps;
 use super::{OpEntry, one, op};
-use crate::error::{Error, Result};
 use crate::graph::{Binary, Op, PadMode, Reduction, Unary, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[
@@ -24,9 +24,9 @@ pub(super) fn heads(cx: &mut NodeCx<'_, '_>, x: ValueId, heads: Option<usize>) -
             cx.transpose(split, &[0, 2, 1, 3])
         }
         (_, Some(heads)) => {
-            Err(Error::shape(format!("a tensor of shape {shape:?} cannot be divided into {heads} heads")))
+            Err(Halt::shape(format!("a tensor of shape {shape:?} cannot be divided into {heads} heads")))
         }
-        (_, None) => Err(Error::shape(format!(
+        (_, None) => Err(Halt::shape(format!(
             "a tensor of shape {shape:?} needs the number of heads that it is divided into"
         ))),
     }
@@ -34,21 +34,21 @@ pub(super) fn heads(cx: &mut NodeCx<'_, '_>, x: ValueId, heads: Option<usize>) -
 
 /// The inverse of [`heads`], for results of rank 3.
 pub(super) fn join_heads(cx: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId> {
-    let [b, h, t, d] = cx.shape(x)[..] else { return Err(Error::internal("heads of another rank")) };
+    let [b, h, t, d] = cx.shape(x)[..] else { return Err(Halt::internal("heads of another rank")) };
     let moved = cx.transpose(x, &[0, 2, 1, 3])?;
     cx.reshape(moved, &[b, t, h * d])
 }
 
 /// Each head `times` times in a row.
 pub(super) fn repeat_heads(cx: &mut NodeCx<'_, '_>, x: ValueId, times: usize) -> Result<ValueId> {
-    let [b, h, t, d] = cx.shape(x)[..] else { return Err(Error::internal("heads of another rank")) };
+    let [b, h, t, d] = cx.shape(x)[..] else { return Err(Halt::internal("heads of another rank")) };
     let column = cx.reshape(x, &[b, h, 1, t, d])?;
     let repeated = cx.expand(column, &[b, h, times, t, d])?;
     cx.reshape(repeated, &[b, h * times, t, d])
 }
 
 fn count(cx: &NodeCx<'_, '_>, name: &'static str) -> Result<Option<usize>> {
-    cx.attributes.int(name)?.map(|n| extent(n, name)).transpose()
+    Ok(cx.attributes.int(name)?.map(|n| extent(n, name)).transpose()?)
 }
 
 fn attention(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
@@ -61,7 +61,7 @@ fn attention(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     for (state, index) in [(&mut k, 4), (&mut v, 5)] {
         if let Some(before) = cx.optional(index) {
             if cx.rank(before) != 4 {
-                return Err(Error::shape(format!(
+                return Err(Halt::shape(format!(
                     "the past must be of rank 4, but its shape is {:?}",
                     cx.shape(before)
                 )));
@@ -74,7 +74,7 @@ fn attention(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let (q_shape, kv_shape) = (cx.shape(q), cx.shape(k));
     let groups = q_shape[1].checked_div(kv_shape[1]).unwrap_or(0);
     if groups * kv_shape[1] != q_shape[1] {
-        return Err(Error::shape(format!(
+        return Err(Halt::shape(format!(
             "{} heads of queries are no multiple of {} heads of keys",
             q_shape[1], kv_shape[1]
         )));
@@ -118,7 +118,7 @@ fn attention(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         1 => capped,
         2 => masked,
         3 => weights,
-        mode => return Err(Error::invalid(format!("qk_matmul_output_mode is {mode}, but must be 0 to 3"))),
+        mode => return Err(Halt::invalid(format!("qk_matmul_output_mode is {mode}, but must be 0 to 3"))),
     };
     Ok(vec![y, present_k, present_v, shown])
 }
@@ -129,7 +129,7 @@ fn softmax_of_visible(cx: &mut NodeCx<'_, '_>, scores: ValueId) -> Result<ValueI
     // With a finite maximum hidden keys give exp(-inf) = 0, also where all are hidden; any other sum is at least 1.
     let dtype = cx.dtype(scores);
     let (Some(largest), Some(tiny)) = (dtype.largest_finite(), dtype.smallest_normal()) else {
-        return Err(Error::internal("scores are floats"));
+        return Err(Halt::internal("scores are floats"));
     };
     let max = cx.reduce(Reduction::Max, scores, &[3], true)?;
     let max = cx.binary_const(Binary::Max, max, -largest)?;
@@ -161,7 +161,7 @@ impl Mask {
     fn new(cx: &mut NodeCx<'_, '_>, past: usize) -> Result<Mask> {
         let lengths = cx.optional(6);
         if lengths.is_some() && (cx.optional(4).is_some() || cx.optional(5).is_some()) {
-            return Err(Error::invalid("nonpad_kv_seqlen and a past exclude each other"));
+            return Err(Halt::invalid("nonpad_kv_seqlen and a past exclude each other"));
         }
         let mut window = [None; 2];
         if cx.opset >= 25 {
@@ -199,7 +199,7 @@ impl Mask {
             masked = cx.select(seen, masked, hidden)?;
         }
         if cx.shape(masked) != shape {
-            return Err(Error::shape("the mask does not broadcast to the scores"));
+            return Err(Halt::shape("the mask does not broadcast to the scores"));
         }
         Ok(masked)
     }
@@ -211,7 +211,7 @@ impl Mask {
         let lengths = match self.lengths {
             Some(lengths) if cx.shape(lengths) != [batch] => {
                 let shape = cx.shape(lengths);
-                return Err(Error::shape(format!(
+                return Err(Halt::shape(format!(
                     "nonpad_kv_seqlen of shape {shape:?} does not fit {batch} sequences"
                 )));
             }
@@ -270,11 +270,11 @@ fn rotary_embedding(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let flat = cx.rank(x) == 3;
     let num_heads = count(cx, "num_heads")?.filter(|n| *n != 0);
     let x = heads(cx, x, num_heads)?;
-    let [b, h, t, d] = cx.shape(x)[..] else { return Err(Error::internal("heads of another rank")) };
+    let [b, h, t, d] = cx.shape(x)[..] else { return Err(Halt::internal("heads of another rank")) };
     let rotated = count(cx, "rotary_embedding_dim")?.filter(|n| *n != 0).unwrap_or(d);
     let interleaved = cx.flag("interleaved", false)?;
     if rotated > d || !rotated.is_multiple_of(2) {
-        return Err(Error::invalid(format!(
+        return Err(Halt::invalid(format!(
             "{rotated} elements are to be rotated, which must be even and at most {d}"
         )));
     }
@@ -293,7 +293,7 @@ fn rotary_embedding(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
             *cache = cx.gather(*cache, positions, 0)?;
         }
         if cx.shape(*cache) != [b, t, half] {
-            return Err(Error::shape(format!(
+            return Err(Halt::shape(format!(
                 "a cache of shape {:?} was given where {:?} is needed",
                 cx.shape(*cache),
                 [b, t, half]

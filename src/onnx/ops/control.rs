@@ -5,11 +5,10 @@
 use nestjit_ir::DType;
 
 use super::super::body::node_count;
-use super::super::limit;
+use super::super::halt::{Halt, Result};
 use super::super::node::{NodeCx, axis, extent, ints};
 use super::super::proto::GraphProto;
 use super::{OpEntry, op};
-use crate::error::{Error, Result};
 use crate::graph::{Op, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[op("If", 1, if_), op("Loop", 1, loop_), op("Scan", 8, scan)];
@@ -27,7 +26,7 @@ fn if_(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let condition = cx.input(0)?;
     let (then, other) = (cx.attributes.graph("then_branch")?, cx.attributes.graph("else_branch")?);
     if cx.elements(condition) != 1 || cx.dtype(condition) != DType::Bool {
-        return Err(Error::shape("the condition must be one bool"));
+        return Err(Halt::shape("the condition must be one bool"));
     }
     let chosen = |cx: &mut NodeCx<'_, '_>| match cx.known_int(condition, "the condition")? != 0 {
         true => cx.subgraph(then, &[], "then"),
@@ -39,18 +38,18 @@ fn if_(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     // Operations have no effects: both branches may be computed. Where that is not possible, the condition must be
     // known.
     let mark = cx.importer.mark();
-    let staged = cx.importer.stages();
+    let staged = cx.importer.is_staged();
     if !staged || node_count(then) + node_count(other) <= BOTH_NODES {
         let first = mark.nodes;
         let results = both(cx, condition, [then, other]);
         let cheap = || cx.importer.graph.nodes[first..].iter().all(|node| is_cheap(&node.op));
-        if results.is_ok() && cx.importer.barrier.is_none() && (!staged || cheap()) {
+        if results.is_ok() && (!staged || cheap()) {
             return results;
         }
     }
     cx.importer.rollback(mark);
     match staged {
-        true => cx.leave_to_host("its condition depends on data"),
+        true => Err(Halt::host("its condition depends on data")),
         false => chosen(cx),
     }
 }
@@ -77,13 +76,13 @@ fn both(cx: &mut NodeCx<'_, '_>, condition: ValueId, branches: [&GraphProto; 2])
     let (a, b) = (cx.subgraph(then, &[], "then")?, cx.subgraph(other, &[], "else")?);
     let condition = cx.reshape(condition, &[])?;
     if a.len() != b.len() {
-        return Err(Error::invalid("the branches have different numbers of outputs"));
+        return Err(Halt::invalid("the branches have different numbers of outputs"));
     }
     let mut results = Vec::with_capacity(a.len());
     for (a, b) in a.into_iter().zip(b) {
         let (x, y) = (cx.shape(a), cx.shape(b));
         if x != y || cx.dtype(a) != cx.dtype(b) {
-            return Err(Error::unsupported(format!(
+            return Err(Halt::unsupported(format!(
                 "branches whose results have the shapes {x:?} and {y:?} cannot be chosen between at run time"
             )));
         }
@@ -97,16 +96,16 @@ fn iterations(count: i64) -> Result<usize> {
     let count = extent(count.max(0), "the number of iterations")?;
     match count > ITERATIONS {
         true => {
-            Err(limit::limit(format!("there are {count} iterations, but at most {ITERATIONS} are unrolled")))
+            Err(Halt::limit(format!("there are {count} iterations, but at most {ITERATIONS} are unrolled")))
         }
         false => Ok(count),
     }
 }
 
 /// Leaves a loop to the host that would become too many nodes.
-fn expect_short(cx: &mut NodeCx<'_, '_>, count: usize, body: &GraphProto) -> Result<()> {
+fn expect_short(count: usize, body: &GraphProto) -> Result<()> {
     match count.saturating_mul(node_count(body)) > UNROLLED_NODES {
-        true => cx.leave_to_host("its body is compiled once for all iterations"),
+        true => Err(Halt::host("its body is compiled once for all iterations")),
         false => Ok(()),
     }
 }
@@ -116,15 +115,15 @@ fn loop_(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let constant = |cx: &mut NodeCx<'_, '_>, input, what| match cx.optional(input) {
         Some(x) => match ints(&cx.known_constant(x, what)?, what)?.as_slice() {
             [value] => Ok(Some(*value)),
-            other => Err(Error::shape(format!("{what} must be one integer, not {other:?}"))),
+            other => Err(Halt::shape(format!("{what} must be one integer, not {other:?}"))),
         },
         None => Ok(None),
     };
     let limit = constant(cx, 0, "the number of iterations")?;
     let mut go_on = constant(cx, 1, "the loop's condition")?.is_none_or(|condition| condition != 0);
-    if cx.importer.stages() && go_on {
+    if cx.importer.is_staged() && go_on {
         let count = limit.map_or(usize::MAX, |n| usize::try_from(n.max(0)).unwrap_or(usize::MAX));
-        expect_short(cx, count, body)?;
+        expect_short(count, body)?;
     }
     let mut state: Vec<ValueId> = (2..cx.input_count()).map(|i| cx.input(i)).collect::<Result<_>>()?;
     let (carried, scans) = (state.len(), cx.output_count().saturating_sub(state.len()));
@@ -136,7 +135,7 @@ fn loop_(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         arguments.extend(&state);
         let mut results = cx.subgraph(body, &arguments, &i.to_string())?;
         if results.len() != 1 + carried + scans {
-            return Err(Error::invalid(format!("the body has {} outputs", results.len())));
+            return Err(Halt::invalid(format!("the body has {} outputs", results.len())));
         }
         let condition = cx.known_constant(results[0], "the loop's condition")?;
         go_on = ints(&condition, "the loop's condition")?.first().is_some_and(|condition| *condition != 0);
@@ -148,7 +147,7 @@ fn loop_(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     }
     for list in &collected {
         if list.is_empty() {
-            return cx.leave_to_host("it collects the values of no iteration");
+            return Err(Halt::host("it collects the values of no iteration"));
         }
         let joined = stack(cx, list, 0, false)?;
         state.push(joined);
@@ -170,7 +169,7 @@ fn stack(cx: &mut NodeCx<'_, '_>, list: &[ValueId], axis: usize, reverse: bool) 
 
 fn scan(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     if cx.opset < 9 {
-        return cx.leave_to_host("it scans sequences of different lengths");
+        return Err(Halt::host("it scans sequences of different lengths"));
     }
     let body = cx.attributes.graph("body")?;
     let inputs = cx.inputs()?;
@@ -181,7 +180,7 @@ fn scan(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         "num_scan_inputs",
     )?;
     let Some(carried) = inputs.len().checked_sub(scanned).filter(|_| scanned > 0) else {
-        return Err(Error::invalid(format!(
+        return Err(Halt::invalid(format!(
             "{scanned} inputs are to be scanned, but there are {}",
             inputs.len()
         )));
@@ -191,7 +190,7 @@ fn scan(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         let list = cx.attributes.ints(name)?.map_or_else(|| vec![0; count], <[i64]>::to_vec);
         match list.len() == count {
             true => Ok(list),
-            false => Err(Error::invalid(format!("'{name}' has {} entries, not {count}", list.len()))),
+            false => Err(Halt::invalid(format!("'{name}' has {} entries, not {count}", list.len()))),
         }
     };
     let axes_in = list("scan_input_axes", scanned)?;
@@ -204,13 +203,13 @@ fn scan(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         let d = axis(axes_in[i], cx.rank(*x))?;
         let n = cx.shape(*x)[d];
         if count.replace(n).is_some_and(|other| other != n) {
-            return Err(Error::shape("the scanned inputs have different numbers of elements"));
+            return Err(Halt::shape("the scanned inputs have different numbers of elements"));
         }
         along.push((*x, d, reverse_in[i] != 0));
     }
     let count = count.unwrap_or(0);
-    if cx.importer.stages() {
-        expect_short(cx, count, body)?;
+    if cx.importer.is_staged() {
+        expect_short(count, body)?;
     }
     let count = iterations(count as i64)?;
     let mut state = inputs[..carried].to_vec();
@@ -225,7 +224,7 @@ fn scan(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         }
         let mut results = cx.subgraph(body, &arguments, &i.to_string())?;
         if results.len() != carried + outputs {
-            return Err(Error::invalid(format!("the body has {} outputs", results.len())));
+            return Err(Halt::invalid(format!("the body has {} outputs", results.len())));
         }
         for (list, value) in collected.iter_mut().zip(results.split_off(carried)) {
             list.push(value);
@@ -234,7 +233,7 @@ fn scan(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     }
     for (i, list) in collected.iter().enumerate() {
         let Some(first) = list.first() else {
-            return cx.leave_to_host("it collects the values of no iteration");
+            return Err(Halt::host("it collects the values of no iteration"));
         };
         let d = axis(axes_out[i], cx.rank(*first) + 1)?;
         state.push(stack(cx, list, d, reverse_out[i] != 0)?);

@@ -1,10 +1,10 @@
 //! Convolutions.
 
+use super::super::halt::{Halt, Result};
 use super::super::limit;
 use super::super::node::{NodeCx, extent};
 use super::window::{AutoPad, auto_pad, pads, per_dimension, reach, spatial, window};
 use super::{OpEntry, one, op};
-use crate::error::{Error, Result};
 use crate::graph::{Format, Op, PadMode, ValueId, Window};
 
 pub(super) const OPS: &[OpEntry] =
@@ -27,7 +27,7 @@ fn conv(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
 /// The weight's extents, which `kernel_shape` repeats.
 fn kernel(cx: &NodeCx<'_, '_>, shape: &[usize], filter: &[usize]) -> Result<Vec<usize>> {
     if filter.len() != shape.len() {
-        return Err(Error::shape(format!(
+        return Err(Halt::shape(format!(
             "an operand of shape {shape:?} does not fit a weight of shape {filter:?}"
         )));
     }
@@ -35,7 +35,7 @@ fn kernel(cx: &NodeCx<'_, '_>, shape: &[usize], filter: &[usize]) -> Result<Vec<
     let declared = cx.attributes.ints("kernel_shape")?;
     let differs = |d: &[i64]| !d.iter().map(|v| usize::try_from(*v).ok()).eq(kernel.iter().map(|k| Some(*k)));
     if let Some(declared) = declared.filter(|d| differs(d)) {
-        return Err(Error::invalid(format!(
+        return Err(Halt::invalid(format!(
             "kernel_shape is {declared:?}, but the weight has the shape {filter:?}"
         )));
     }
@@ -55,10 +55,10 @@ fn conv_transpose(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let strides = per_dimension(cx, "strides", count, 1)?;
     let dilations = per_dimension(cx, "dilations", count, 1)?;
     if strides.contains(&0) || dilations.contains(&0) || kernel.contains(&0) {
-        return Err(Error::invalid("strides, dilations and kernel must be at least 1"));
+        return Err(Halt::invalid("strides, dilations and kernel must be at least 1"));
     }
     if groups == 0 || filter[0] != shape[1] || !shape[1].is_multiple_of(groups) {
-        return Err(Error::shape(format!(
+        return Err(Halt::shape(format!(
             "{groups} groups do not fit an operand of shape {shape:?} and a weight of shape {filter:?}"
         )));
     }
@@ -112,17 +112,17 @@ fn transposed_padding(
     // Some exporters state the batch and the channels, too.
     let wanted = wanted.map(|w| if w.len() == count + 2 { &w[2..] } else { w });
     if wanted.is_some_and(|w| w.len() != count) {
-        return Err(Error::invalid(format!("output_shape must have {count} entries")));
+        return Err(Halt::invalid(format!("output_shape must have {count} entries")));
     }
     if let Some(wrong) = wanted.into_iter().flatten().find(|n| !(1..=limit::ATTRIBUTE as i64).contains(*n)) {
-        return Err(Error::invalid(format!("output_shape contains {wrong}, which is not possible")));
+        return Err(Halt::invalid(format!("output_shape contains {wrong}, which is not possible")));
     }
     (0..count)
         .map(|d| {
             let full = input[d].max(1).checked_sub(1).and_then(|n| n.checked_mul(strides[d]));
             let full = full.and_then(|n| n.checked_add(reach(kernel[d], dilations[d]).ok()?));
             let full = full.and_then(|n| n.checked_add(extra[d])).and_then(|n| i64::try_from(n).ok());
-            let full = full.ok_or_else(|| limit::limit("the result is larger than the address space"))?;
+            let full = full.ok_or_else(|| Halt::limit("the result is larger than the address space"))?;
             let target = match (wanted, auto) {
                 (Some(wanted), _) => Some(wanted[d]),
                 (None, AutoPad::SameUpper | AutoPad::SameLower) => {
@@ -158,7 +158,7 @@ fn spread(cx: &mut NodeCx<'_, '_>, x: ValueId, strides: &[usize]) -> Result<Valu
         split.extend([*extent, 1]);
         begin.extend([0, 0]);
         end.extend([0, *stride as i64 - 1]);
-        joined.push(extent.checked_mul(*stride).ok_or_else(|| limit::limit("the strides are too large"))?);
+        joined.push(extent.checked_mul(*stride).ok_or_else(|| Halt::limit("the strides are too large"))?);
     }
     let split = cx.reshape(x, &split)?;
     let padded = cx.add(Op::Pad { begin, end, mode: PadMode::Constant(0.0) }, &[split])?;

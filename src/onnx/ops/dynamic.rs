@@ -1,10 +1,10 @@
 //! Operators whose results' shapes are values, which the host runs unless the values are constants; and the
 //! determinant, which is written out.
 
+use super::super::halt::{Halt, Result};
 use super::super::host;
 use super::super::node::{NodeCx, axis, ints};
 use super::{OpEntry, one, op};
-use crate::error::{Error, Result};
 use crate::graph::{Binary, Op, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[
@@ -30,7 +30,7 @@ fn compress(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let kept = ints(&condition, "the condition")?;
     let n = cx.shape(x)[along];
     if kept.len() > n {
-        return Err(Error::shape(format!("there are {} conditions, but only {n} elements", kept.len())));
+        return Err(Halt::shape(format!("there are {} conditions, but only {n} elements", kept.len())));
     }
     let kept: Vec<i64> = kept.iter().enumerate().filter(|(_, k)| **k != 0).map(|(i, _)| i as i64).collect();
     let kept = cx.values(&[kept.len()], &kept)?;
@@ -45,14 +45,14 @@ fn det(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let shape = cx.shape(x);
     let [outer @ .., rows, n] = shape.as_slice() else {
-        return Err(Error::shape("the operand must have at least 2 dimensions"));
+        return Err(Halt::shape("the operand must have at least 2 dimensions"));
     };
     let (n, outer) = (*n, outer.to_vec());
     if *rows != n {
-        return Err(Error::shape(format!("the matrices of a tensor of shape {shape:?} are not square")));
+        return Err(Halt::shape(format!("the matrices of a tensor of shape {shape:?} are not square")));
     }
     if n > DET {
-        return Err(Error::unsupported(format!(
+        return Err(Halt::unsupported(format!(
             "the determinant of a matrix of {n} x {n} elements is not supported; {DET} x {DET} is the most"
         )));
     }
@@ -80,5 +80,5 @@ fn det(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         }
         minors[columns] = sum;
     }
-    one(minors[(1 << n) - 1].ok_or_else(|| Error::internal("a determinant without terms")))
+    one(minors[(1 << n) - 1].ok_or_else(|| Halt::internal("a determinant without terms")))
 }

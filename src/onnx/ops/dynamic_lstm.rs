@@ -3,9 +3,9 @@
 
 use nestjit_ir::DType;
 
+use super::super::halt::{Halt, Result};
 use super::super::node::NodeCx;
 use super::quantize::{dequantized, rounded_to_bytes};
-use crate::error::{Error, Result};
 use crate::graph::{Binary, Reduction, ValueId};
 use crate::tensor::Tensor;
 
@@ -72,12 +72,12 @@ impl Quantized {
         }
         let [directions, _, columns] = cx.shape(q)[..] else {
             let shape = cx.shape(q);
-            return Err(Error::shape(format!("the weights must be of rank 3, not {shape:?}")));
+            return Err(Halt::shape(format!("the weights must be of rank 3, not {shape:?}")));
         };
         let spread = |cx: &mut NodeCx<'_, '_>, parameter: ValueId| match cx.shape(parameter)[..] {
             [d] if d == directions => cx.reshape(parameter, &[d, 1, 1]),
             [d, n] if (d, n) == (directions, columns) => cx.reshape(parameter, &[d, 1, n]),
-            ref other => Err(Error::shape(format!(
+            ref other => Err(Halt::shape(format!(
                 "scales or zero points {other:?} for weights of {directions} directions and {columns} columns"
             ))),
         };

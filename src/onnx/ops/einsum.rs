@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
+use super::super::halt::{Halt, Result};
 use super::super::node::NodeCx;
 use super::gather::steps;
 use super::{OpEntry, one, op};
-use crate::error::{Error, Result};
 use crate::graph::{Binary, Reduction, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[op("Einsum", 12, einsum).in_f32(&[0])];
@@ -34,7 +34,7 @@ fn labels(term: &str, ellipsis: usize) -> Result<Vec<Label>> {
             labels.push(c as Label);
             rest = &rest[1..];
         } else {
-            return Err(Error::invalid(format!(
+            return Err(Halt::invalid(format!(
                 "the term '{}' of the equation makes no sense",
                 term.escape_debug()
             )));
@@ -54,7 +54,7 @@ fn einsum(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let terms: Vec<&str> = terms.split(',').collect();
     let inputs = cx.inputs()?;
     if terms.len() != inputs.len() {
-        return Err(Error::invalid(format!(
+        return Err(Halt::invalid(format!(
             "the equation has {} terms, but there are {} operands",
             terms.len(),
             inputs.len()
@@ -71,7 +71,7 @@ fn einsum(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         };
         let shape = cx.shape(*value);
         let misfit = || {
-            Error::shape(format!(
+            Halt::shape(format!(
                 "the term '{}' does not fit an operand of shape {shape:?}",
                 term.escape_debug()
             ))
@@ -87,7 +87,7 @@ fn einsum(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let extents = extents(cx, &operands)?;
     for (i, label) in wanted.iter().enumerate() {
         if !extents.contains_key(label) || wanted[..i].contains(label) {
-            return Err(Error::invalid(
+            return Err(Halt::invalid(
                 "the equation's output names a dimension that no operand has, or one twice",
             ));
         }
@@ -96,7 +96,7 @@ fn einsum(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         *operand = diagonal(cx, operand.clone(), &extents)?;
     }
     let mut operands = operands.into_iter();
-    let mut left = operands.next().ok_or_else(|| Error::invalid("at least one operand is needed"))?;
+    let mut left = operands.next().ok_or_else(|| Halt::invalid("at least one operand is needed"))?;
     let rest: Vec<Labelled> = operands.collect();
     for (i, right) in rest.iter().enumerate() {
         let later =
@@ -106,7 +106,7 @@ fn einsum(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let left = sum_others(cx, left, |label| wanted.contains(label))?;
     let perm: Option<Vec<usize>> =
         wanted.iter().map(|w| left.labels.iter().position(|label| label == w)).collect();
-    let perm = perm.ok_or_else(|| Error::internal("a dimension of the result is lost"))?;
+    let perm = perm.ok_or_else(|| Halt::internal("a dimension of the result is lost"))?;
     one(cx.transpose(left.value, &perm))
 }
 
@@ -130,7 +130,7 @@ fn extents(cx: &NodeCx<'_, '_>, operands: &[Labelled]) -> Result<HashMap<Label, 
             if *known == 1 {
                 *known = n;
             } else if n != 1 && n != *known {
-                return Err(Error::shape(format!(
+                return Err(Halt::shape(format!(
                     "a dimension of the equation has {n} elements in one operand and {known} in another"
                 )));
             }
@@ -201,7 +201,7 @@ fn combine(
     let arranged = |cx: &mut NodeCx<'_, '_>, operand: &Labelled, order: [&[Label]; 3]| {
         let position = |label: &Label| operand.labels.iter().position(|l| l == label);
         let perm: Option<Vec<usize>> = order.concat().iter().map(position).collect();
-        let perm = perm.ok_or_else(|| Error::internal("a dimension is lost"))?;
+        let perm = perm.ok_or_else(|| Halt::internal("a dimension is lost"))?;
         let moved = cx.transpose(operand.value, &perm)?;
         cx.reshape(moved, &order.map(size))
     };

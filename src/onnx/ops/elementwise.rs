@@ -2,11 +2,11 @@
 
 use nestjit_ir::DType;
 
+use super::super::halt::{Halt, Result};
 use super::super::host;
 use super::super::nibble::Nibble;
 use super::super::node::{NodeCx, floats};
 use super::{OpEntry, one, op};
-use crate::error::{Error, Result};
 use crate::graph::{Binary, Unary, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[
@@ -32,7 +32,7 @@ pub(super) const OPS: &[OpEntry] = &[
         let fmod = cx.flag("fmod", false)?;
         let x = cx.input(0)?;
         if !fmod && cx.opset < 28 && cx.dtype(x).is_float() {
-            return Err(Error::invalid("fmod must be 1 for floating-point operands up to version 27"));
+            return Err(Halt::invalid("fmod must be 1 for floating-point operands up to version 27"));
         }
         binary(cx, if fmod { Binary::Rem } else { Binary::Mod })
     }),
@@ -64,7 +64,7 @@ fn operands(cx: &mut NodeCx<'_, '_>) -> Result<[ValueId; 2]> {
     let first = super::super::node::axis(first, rank.max(1))?;
     let mut shape = cx.shape(b);
     if !broadcast || first + shape.len() > rank {
-        return Err(Error::invalid(format!(
+        return Err(Halt::invalid(format!(
             "an operand of shape {shape:?} at axis {first} does not fit {:?}",
             cx.shape(a)
         )));
@@ -93,7 +93,7 @@ fn variadic(cx: &mut NodeCx<'_, '_>, binary: Binary) -> Result<Vec<ValueId>> {
     cx.attributes.ignore(&["consumed_inputs"]);
     let inputs = cx.inputs()?;
     let Some((first, rest)) = inputs.split_first() else {
-        return Err(Error::invalid("at least one input is needed"));
+        return Err(Halt::invalid("at least one input is needed"));
     };
     let mut y = *first;
     for x in rest {
@@ -112,7 +112,7 @@ fn bit_shift(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     match cx.attributes.string("direction")? {
         Some("LEFT") => binary(cx, Binary::Shl),
         Some("RIGHT") => binary(cx, Binary::Shr),
-        other => Err(Error::invalid(format!("the direction must be LEFT or RIGHT, not {other:?}"))),
+        other => Err(Halt::invalid(format!("the direction must be LEFT or RIGHT, not {other:?}"))),
     }
 }
 
@@ -143,7 +143,7 @@ fn to_nibble(cx: &mut NodeCx<'_, '_>, x: ValueId, nibble: Nibble) -> Result<Valu
         return Ok(x);
     }
     let integer = if cx.dtype(x).is_int() { x } else { cx.cast(x, DType::I32)? };
-    cx.importer.low_bits(cx.name(), integer, nibble)
+    Ok(cx.importer.low_bits(cx.name(), integer, nibble)?)
 }
 
 /// Between integers of one size the bits are the same; between floats and integers they are a matter of the host.
@@ -152,14 +152,14 @@ fn bit_cast(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let from = cx.dtype(x);
     if from.size() != to.size() {
-        return Err(Error::shape(format!("{from} and {to} have different numbers of bits")));
+        return Err(Halt::shape(format!("{from} and {to} have different numbers of bits")));
     }
     if from == to || !from.is_float() && !to.is_float() {
         return one(cx.cast(x, to));
     }
     match cx.constant_of(x).is_some() {
         true => host::import(cx),
-        false => cx.leave_to_host("it takes the bits of numbers for those of another type"),
+        false => Err(Halt::host("it takes the bits of numbers for those of another type")),
     }
 }
 
@@ -221,7 +221,7 @@ fn prelu(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     }
     let y = cx.binary(Binary::PRelu, x, slope)?;
     if cx.shape(y) != cx.shape(x) {
-        return Err(Error::shape("the slope does not broadcast to the operand"));
+        return Err(Halt::shape("the slope does not broadcast to the operand"));
     }
     Ok(vec![y])
 }

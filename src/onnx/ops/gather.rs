@@ -2,10 +2,10 @@
 
 use nestjit_ir::{CheckKind, DType};
 
+use super::super::halt::{Halt, Result};
 use super::super::limit;
 use super::super::node::{NodeCx, axis, extent};
 use super::{OpEntry, one, op};
-use crate::error::{Error, Result};
 use crate::graph::{Binary, Op, Reduction, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[
@@ -40,7 +40,7 @@ pub(super) fn gather_by_input(
 ) -> Result<ValueId> {
     let mut indices = cx.input(input)?;
     if !matches!(cx.dtype(indices), DType::I64 | DType::I32) {
-        return Err(Error::shape(format!("indices must be i64 or i32, not {}", cx.dtype(indices))));
+        return Err(Halt::shape(format!("indices must be i64 or i32, not {}", cx.dtype(indices))));
     }
     if cx.constant_of(indices).is_some() {
         let extent = cx.shape(x)[axis] as i64;
@@ -79,7 +79,7 @@ fn flat_positions(
     let extents = cx.shape(indices);
     let fits = (0..shape.len()).all(|d| d == axis || extents.get(d).is_some_and(|n| *n <= shape[d]));
     if extents.len() != shape.len() || !fits {
-        return Err(Error::shape(format!(
+        return Err(Halt::shape(format!(
             "indices of shape {extents:?} do not fit a tensor of shape {shape:?} along axis {axis}"
         )));
     }
@@ -119,11 +119,11 @@ fn rows(
 ) -> Result<(usize, usize, ValueId)> {
     let extents = cx.shape(indices);
     let Some((tuple, outer)) = extents.split_last() else {
-        return Err(Error::shape("the indices must have a dimension"));
+        return Err(Halt::shape("the indices must have a dimension"));
     };
     let depth = batch.saturating_add(*tuple);
     if depth > shape.len() || batch > outer.len() || shape[..batch] != outer[..batch] {
-        return Err(Error::shape(format!(
+        return Err(Halt::shape(format!(
             "indices of shape {extents:?} do not fit a tensor of shape {shape:?} with {batch} batch dimensions"
         )));
     }
@@ -163,7 +163,7 @@ fn reduction(cx: &NodeCx<'_, '_>) -> Result<Option<Reduction>> {
         "mul" => Some(Reduction::Prod),
         "max" => Some(Reduction::Max),
         "min" => Some(Reduction::Min),
-        other => return Err(Error::invalid(format!("there is no reduction '{}'", other.escape_debug()))),
+        other => return Err(Halt::invalid(format!("there is no reduction '{}'", other.escape_debug()))),
     })
 }
 
@@ -173,7 +173,7 @@ fn scatter_elements(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let axis = axis(cx.int("axis", 0)?, shape.len())?;
     let reduction = reduction(cx)?;
     if cx.shape(updates) != cx.shape(indices) {
-        return Err(Error::shape("indices and updates must have one shape"));
+        return Err(Halt::shape("indices and updates must have one shape"));
     }
     let indices = cx.checked(indices, 1, CheckKind::IndexFromEnd, 0, shape[axis] as i64)?;
     let position = flat_positions(cx, &shape, indices, axis)?;
@@ -194,7 +194,7 @@ fn scatter_nd(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let (count, length, row) = rows(cx, &shape, indices, 0)?;
     let places = cx.elements(row);
     if cx.elements(updates) != places * length {
-        return Err(Error::shape(format!(
+        return Err(Halt::shape(format!(
             "updates of shape {:?} do not fit {places} places",
             cx.shape(updates)
         )));
@@ -213,7 +213,7 @@ fn one_hot(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let depth = cx.known_scalar(depth, "the depth")?;
     // Fractions are cut off; NaN is less than nothing.
     if depth.is_nan() || depth < 1.0 {
-        return Err(Error::invalid(format!("the depth is {depth}, but there must be a class at least")));
+        return Err(Halt::invalid(format!("the depth is {depth}, but there must be a class at least")));
     }
     let depth = extent(depth as i64, "the depth")?;
     let shape = cx.shape(indices);
@@ -227,7 +227,7 @@ fn one_hot(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let classes = steps(cx, shape.len() + 1, axis, depth, 1)?;
     let hit = cx.binary(Binary::Eq, index, classes)?;
     if cx.shape(values) != [2] {
-        return Err(Error::shape("the values must be two, the off and the on value"));
+        return Err(Halt::shape("the values must be two, the off and the on value"));
     }
     let mut sides = [values; 2];
     for (i, side) in sides.iter_mut().enumerate() {

@@ -1,10 +1,9 @@
 //! Attention without a softmax, whose state is a matrix; and the convolution that goes with it.
 
-use super::super::limit;
+use super::super::halt::{Halt, Result};
 use super::super::node::{NodeCx, extent};
 use super::attention::{heads, join_heads, repeat_heads};
 use super::{OpEntry, op};
-use crate::error::{Error, Result};
 use crate::graph::{Binary, Format, Op, Unary, ValueId, Window};
 
 pub(super) const OPS: &[OpEntry] = &[
@@ -28,22 +27,22 @@ fn linear_attention(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         "gated" => (true, false),
         "delta" => (false, true),
         "gated_delta" => (true, true),
-        other => return Err(Error::invalid(format!("there is no update rule '{}'", other.escape_debug()))),
+        other => return Err(Halt::invalid(format!("there is no update rule '{}'", other.escape_debug()))),
     };
     if kv_heads == 0 || !q_heads.is_multiple_of(kv_heads) {
-        return Err(Error::invalid(format!(
+        return Err(Halt::invalid(format!(
             "{q_heads} heads of queries are no multiple of {kv_heads} heads of keys"
         )));
     }
     let (q, k, v) =
         (heads(cx, q, Some(q_heads))?, heads(cx, k, Some(kv_heads))?, heads(cx, v, Some(kv_heads))?);
-    let [b, _, t, d_k] = cx.shape(q)[..] else { return Err(Error::internal("heads of another rank")) };
+    let [b, _, t, d_k] = cx.shape(q)[..] else { return Err(Halt::internal("heads of another rank")) };
     let d_v = cx.shape(v)[3];
     if t > STEPS {
-        return Err(limit::limit(format!("there are {t} steps, but at most {STEPS} are unrolled")));
+        return Err(Halt::limit(format!("there are {t} steps, but at most {STEPS} are unrolled")));
     }
     let per_head = |cx: &mut NodeCx<'_, '_>, x: Option<ValueId>, what: &str| {
-        let x = x.ok_or_else(|| Error::invalid(format!("the input '{what}' is missing")))?;
+        let x = x.ok_or_else(|| Halt::invalid(format!("the input '{what}' is missing")))?;
         let count = cx.shape(x).last().copied().unwrap_or(0);
         // One number per head (or for all heads), or one per head and key dimension.
         heads(cx, x, Some(if count == 1 { 1 } else { kv_heads }))
@@ -95,7 +94,7 @@ fn linear_attention(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         outputs.push(cx.binary_const(Binary::Mul, y, scale)?);
     }
     if outputs.is_empty() {
-        return Err(Error::unsupported("a sequence without a step is not supported"));
+        return Err(Halt::unsupported("a sequence without a step is not supported"));
     }
     let y = cx.concat(&outputs, 2)?;
     Ok(vec![join_heads(cx, y)?, state])
@@ -105,11 +104,11 @@ fn causal_conv(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let (x, weight) = (cx.input(0)?, cx.input(1)?);
     cx.expect_float(x)?;
     let ([b, c, _], [_, _, k]) = (&cx.shape(x)[..], &cx.shape(weight)[..]) else {
-        return Err(Error::shape(format!("{:?} and {:?} are not of rank 3", cx.shape(x), cx.shape(weight))));
+        return Err(Halt::shape(format!("{:?} and {:?} are not of rank 3", cx.shape(x), cx.shape(weight))));
     };
     let (b, c, k) = (*b, *c, *k);
     if k == 0 {
-        return Err(Error::shape("the kernel is empty"));
+        return Err(Halt::shape("the kernel is empty"));
     }
     let past = match cx.optional(3) {
         Some(past) => past,
@@ -133,7 +132,7 @@ fn causal_conv(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     y = match cx.string("activation", "none")? {
         "none" => y,
         "silu" | "swish" => cx.unary(Unary::Silu, y)?,
-        other => return Err(Error::invalid(format!("there is no activation '{}'", other.escape_debug()))),
+        other => return Err(Halt::invalid(format!("there is no activation '{}'", other.escape_debug()))),
     };
     let length = cx.shape(padded)[2];
     let present = cx.narrow(padded, 2, length - (k - 1), k - 1)?;

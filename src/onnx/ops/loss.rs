@@ -2,10 +2,10 @@
 
 use nestjit_ir::{CheckKind, DType};
 
+use super::super::halt::{Halt, Result};
 use super::super::node::NodeCx;
 use super::gather::gather_elements;
 use super::{OpEntry, one, op};
-use crate::error::{Error, Result};
 use crate::graph::{Binary, Op, Reduction, Unary, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[
@@ -28,20 +28,20 @@ fn negative_log_likelihood(cx: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueI
         "none" => None,
         "sum" => Some(Reduction::Sum),
         "mean" => Some(Reduction::Mean),
-        other => return Err(Error::invalid(format!("there is no reduction '{}'", other.escape_debug()))),
+        other => return Err(Halt::invalid(format!("there is no reduction '{}'", other.escape_debug()))),
     };
     let ignored = cx.attributes.int("ignore_index")?;
     let mut target = cx.input(1)?;
     let (shape, places) = (cx.shape(x), cx.shape(target));
     let fits = shape.len() >= 2 && places.first() == shape.first() && places.get(1..) == shape.get(2..);
     if !fits {
-        return Err(Error::shape(format!(
+        return Err(Halt::shape(format!(
             "targets of shape {places:?} do not fit classes of shape {shape:?}"
         )));
     }
     let mut weight = match cx.optional(2) {
         Some(weight) if cx.shape(weight) != [shape[1]] => {
-            return Err(Error::shape(format!(
+            return Err(Halt::shape(format!(
                 "weights of shape {:?} do not fit {} classes",
                 cx.shape(weight),
                 shape[1]

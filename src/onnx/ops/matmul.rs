@@ -2,9 +2,9 @@
 
 use nestjit_ir::DType;
 
+use super::super::halt::{Halt, Result};
 use super::super::node::NodeCx;
 use super::{OpEntry, one, op};
-use crate::error::{Error, Result};
 use crate::graph::{Op, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[
@@ -21,7 +21,7 @@ fn gemm(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     cx.attributes.ignore(&["broadcast"]);
     let mut inputs = vec![cx.input(0)?, cx.input(1)?];
     if cx.opset < 11 && cx.optional(2).is_none() {
-        return Err(Error::invalid("the third input is missing"));
+        return Err(Halt::invalid("the third input is missing"));
     }
     inputs.extend(cx.optional(2));
     let gemm = Op::Gemm {

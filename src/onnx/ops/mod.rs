@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use super::halt::Result;
 use super::node::NodeCx;
-use crate::error::Result;
 use crate::graph::ValueId;
 
 mod activation;

@@ -2,10 +2,10 @@
 
 use nestjit_ir::DType;
 
+use super::super::halt::{Halt, Result};
 use super::super::limit;
-use super::super::node::{NodeCx, axes, axis, extent};
+use super::super::node::{NodeCx, axes, axis, extent, extents};
 use super::{OpEntry, one, op};
-use crate::error::{Error, Result};
 use crate::graph::{Binary, Op, PadMode, ValueId};
 use crate::tensor::Tensor;
 
@@ -27,7 +27,7 @@ pub(super) const OPS: &[OpEntry] = &[
 
 fn concat(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let inputs = cx.inputs()?;
-    let Some(first) = inputs.first() else { return Err(Error::invalid("at least one input is needed")) };
+    let Some(first) = inputs.first() else { return Err(Halt::invalid("at least one input is needed")) };
     let axis = match cx.opset < 4 {
         true => cx.axis(1, cx.rank(*first))?,
         false => axis(cx.required_int("axis")?, cx.rank(*first))?,
@@ -39,7 +39,7 @@ fn transpose(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let rank = cx.rank(x);
     let perm = match cx.attributes.ints("perm")? {
-        Some(perm) => perm.iter().map(|d| axis(*d, rank)).collect::<Result<_>>()?,
+        Some(perm) => perm.iter().map(|d| axis(*d, rank)).collect::<Result<_, _>>()?,
         None => (0..rank).rev().collect(),
     };
     one(cx.add(Op::Transpose { perm }, &[x]))
@@ -50,7 +50,7 @@ fn reshape(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let allow_zero = cx.flag("allowzero", false)?;
     let Some(list) = cx.ints_or_input("shape", 1)? else {
-        return Err(Error::invalid("the shape is missing"));
+        return Err(Halt::invalid("the shape is missing"));
     };
     let old = cx.shape(x);
     let mut shape = Vec::with_capacity(list.len());
@@ -59,7 +59,7 @@ fn reshape(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
             // Replaced below.
             -1 => 1,
             0 if !allow_zero => *old.get(d).ok_or_else(|| {
-                Error::invalid(format!("the shape {list:?} repeats dimension {d} of {old:?}"))
+                Halt::invalid(format!("the shape {list:?} repeats dimension {d} of {old:?}"))
             })?,
             wanted => extent(wanted, "a dimension of the shape")?,
         });
@@ -70,7 +70,7 @@ fn reshape(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         let elements = cx.elements(x);
         let fits = others.filter(|n| *n != 0 && elements.is_multiple_of(*n));
         let Some(others) = fits.filter(|_| open.next().is_none()) else {
-            return Err(Error::shape(format!("cannot reshape {old:?} to {list:?}")));
+            return Err(Halt::shape(format!("cannot reshape {old:?} to {list:?}")));
         };
         shape[d] = elements / others;
     }
@@ -84,7 +84,7 @@ fn flatten(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let first = if given < 0 { given + shape.len() as i64 } else { given };
     let first = usize::try_from(first).ok().filter(|a| *a <= shape.len());
     let Some(first) = first else {
-        return Err(Error::invalid(format!("axis {given} does not exist in {shape:?}")));
+        return Err(Halt::invalid(format!("axis {given} does not exist in {shape:?}")));
     };
     let flat = [shape[..first].iter().product(), shape[first..].iter().product()];
     one(cx.reshape(x, &flat))
@@ -98,7 +98,7 @@ fn squeeze(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         None => (0..shape.len()).filter(|d| shape[*d] == 1).collect(),
     };
     if let Some(d) = dropped.iter().find(|d| shape[**d] != 1) {
-        return Err(Error::shape(format!("dimension {d} of {shape:?} is not 1")));
+        return Err(Halt::shape(format!("dimension {d} of {shape:?} is not 1")));
     }
     let kept: Vec<usize> =
         shape.iter().enumerate().filter(|(d, _)| !dropped.contains(d)).map(|(_, n)| *n).collect();
@@ -107,10 +107,10 @@ fn squeeze(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
 
 fn unsqueeze(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
-    let Some(list) = cx.ints_or_input("axes", 1)? else { return Err(Error::invalid("the axes are missing")) };
+    let Some(list) = cx.ints_or_input("axes", 1)? else { return Err(Halt::invalid("the axes are missing")) };
     let mut shape = cx.shape(x);
     if list.len() > limit::RANK {
-        return Err(limit::limit(format!("{} axes are too many", list.len())));
+        return Err(Halt::limit(format!("{} axes are too many", list.len())));
     }
     for d in axes(&list, shape.len() + list.len())? {
         shape.insert(d, 1);
@@ -122,11 +122,10 @@ fn unsqueeze(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
 fn expand(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let (x, shape) = (cx.input(0)?, cx.input(1)?);
     let list = cx.known_ints(shape, "the shape")?;
-    let target: Vec<usize> =
-        list.iter().map(|n| extent(*n, "a dimension of the shape")).collect::<Result<_>>()?;
+    let target = extents(&list, "a dimension of the shape")?;
     let old = cx.shape(x);
     let Some(shape) = crate::graph::infer::broadcast_shapes(&[&old, &target]) else {
-        return Err(Error::shape(format!("a tensor of shape {old:?} does not broadcast to {target:?}")));
+        return Err(Halt::shape(format!("a tensor of shape {old:?} does not broadcast to {target:?}")));
     };
     one(cx.expand(x, &shape))
 }
@@ -136,7 +135,7 @@ fn tile(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let shape = cx.shape(x);
     let repeats = cx.known_ints(repeats, "the repeats")?;
     if repeats.len() != shape.len() {
-        return Err(Error::shape(format!(
+        return Err(Halt::shape(format!(
             "there are {} repeats, but the tensor has the shape {shape:?}",
             repeats.len()
         )));
@@ -146,7 +145,7 @@ fn tile(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         let repeat = extent(*repeat, "a repeat")?;
         split.extend([1, *n]);
         spread.extend([repeat, *n]);
-        joined.push(n.checked_mul(repeat).ok_or_else(|| limit::limit("the result is too large"))?);
+        joined.push(n.checked_mul(repeat).ok_or_else(|| Halt::limit("the result is too large"))?);
     }
     limit::check(cx.dtype(x), &joined)?;
     let split = cx.reshape(x, &split)?;
@@ -158,7 +157,7 @@ fn slice(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let shape = cx.shape(x);
     let required = |list: Option<Vec<i64>>, what: &str| {
-        list.ok_or_else(|| Error::invalid(format!("the {what} are missing")))
+        list.ok_or_else(|| Halt::invalid(format!("the {what} are missing")))
     };
     let from = required(cx.ints_or_input("starts", 1)?, "starts")?;
     let to = required(cx.ints_or_input("ends", 2)?, "ends")?;
@@ -168,7 +167,7 @@ fn slice(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         None => vec![1; from.len()],
     };
     if to.len() != from.len() || along.len() != from.len() || by.len() != from.len() {
-        return Err(Error::invalid(format!(
+        return Err(Halt::invalid(format!(
             "there must be as many starts, ends, axes and steps, but there are {}, {}, {} and {}",
             from.len(),
             to.len(),
@@ -190,7 +189,7 @@ fn slice(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
 fn range(n: usize, from: i64, to: i64, step: i64) -> Result<(usize, usize)> {
     let n = n as i64;
     if step == 0 {
-        return Err(Error::invalid("a step is 0"));
+        return Err(Halt::invalid("a step is 0"));
     }
     if n == 0 {
         return Ok((0, 0));
@@ -210,18 +209,18 @@ fn split(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let extent_along = shape[axis];
     let sizes: Vec<usize> = match cx.ints_or_input("split", 1)? {
         Some(sizes) if sizes.len() != cx.output_count() => {
-            return Err(Error::invalid(format!(
+            return Err(Halt::invalid(format!(
                 "there are {} parts, but {} outputs are listed",
                 sizes.len(),
                 cx.output_count()
             )));
         }
-        Some(sizes) => sizes.iter().map(|n| extent(*n, "a part")).collect::<Result<_>>()?,
+        Some(sizes) => extents(&sizes, "a part")?,
         None => {
             let count = cx.attributes.int("num_outputs")?.unwrap_or(cx.output_count() as i64);
             let count = extent(count, "num_outputs")?;
             if count == 0 || count > cx.output_count().max(1) {
-                return Err(Error::invalid(format!(
+                return Err(Halt::invalid(format!(
                     "there are to be {count} parts, but there are {} outputs",
                     cx.output_count()
                 )));
@@ -241,17 +240,17 @@ fn pad(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         true => cx.attributes.ints("paddings")?.map(<[i64]>::to_vec),
         false => cx.ints_or_input("pads", 1)?,
     };
-    let Some(list) = list else { return Err(Error::invalid("the pads are missing")) };
+    let Some(list) = list else { return Err(Halt::invalid("the pads are missing")) };
     let padded: Vec<usize> = match cx.optional(3) {
         Some(list) => {
             let list = cx.known_ints(list, "the axes")?;
             axes(&list, rank)?;
-            list.iter().map(|a| axis(*a, rank)).collect::<Result<_>>()?
+            list.iter().map(|a| axis(*a, rank)).collect::<Result<_, _>>()?
         }
         None => (0..rank).collect(),
     };
     if list.len() != 2 * padded.len() {
-        return Err(Error::invalid(format!(
+        return Err(Halt::invalid(format!(
             "there are {} pads, but {} dimensions need two each",
             list.len(),
             padded.len()
@@ -283,7 +282,7 @@ fn pad(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         "reflect" => PadMode::Reflect,
         "edge" => PadMode::Edge,
         "wrap" => PadMode::Wrap,
-        other => return Err(Error::invalid(format!("there is no mode '{}'", other.escape_debug()))),
+        other => return Err(Halt::invalid(format!("there is no mode '{}'", other.escape_debug()))),
     };
     one(cx.add(Op::Pad { begin, end, mode }, &[x]))
 }
@@ -313,7 +312,7 @@ fn blocks(cx: &NodeCx<'_, '_>, x: ValueId) -> Result<([usize; 4], usize)> {
     let size = extent(cx.required_int("blocksize")?, "blocksize")?;
     match <[usize; 4]>::try_from(shape.as_slice()) {
         Ok(shape) if size > 0 => Ok((shape, size)),
-        _ => Err(Error::shape(format!("blocks of {size} are impossible in a tensor of shape {shape:?}"))),
+        _ => Err(Halt::shape(format!("blocks of {size} are impossible in a tensor of shape {shape:?}"))),
     }
 }
 
@@ -321,13 +320,13 @@ fn depth_to_space(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let ([n, c, h, w], b) = blocks(cx, x)?;
     if !c.is_multiple_of(b.saturating_mul(b)) {
-        return Err(Error::shape(format!("{c} channels are no multiple of {b} * {b}")));
+        return Err(Halt::shape(format!("{c} channels are no multiple of {b} * {b}")));
     }
     let depth = c / (b * b);
     let (split, perm) = match cx.string("mode", "DCR")? {
         "DCR" => ([n, b, b, depth, h, w], [0, 3, 4, 1, 5, 2]),
         "CRD" => ([n, depth, b, b, h, w], [0, 1, 4, 2, 5, 3]),
-        other => return Err(Error::invalid(format!("there is no mode '{}'", other.escape_debug()))),
+        other => return Err(Halt::invalid(format!("there is no mode '{}'", other.escape_debug()))),
     };
     let split = cx.reshape(x, &split)?;
     let moved = cx.transpose(split, &perm)?;
@@ -338,14 +337,12 @@ fn space_to_depth(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let ([n, c, h, w], b) = blocks(cx, x)?;
     if !h.is_multiple_of(b) || !w.is_multiple_of(b) {
-        return Err(Error::shape(format!(
-            "an image of {h} x {w} cannot be divided into blocks of {b} x {b}"
-        )));
+        return Err(Halt::shape(format!("an image of {h} x {w} cannot be divided into blocks of {b} x {b}")));
     }
     let split = match cx.string("mode", "DCR")? {
         "DCR" => [0, 3, 5, 1, 2, 4],
         "CRD" => [0, 1, 3, 5, 2, 4],
-        other => return Err(Error::invalid(format!("there is no mode '{}'", other.escape_debug()))),
+        other => return Err(Halt::invalid(format!("there is no mode '{}'", other.escape_debug()))),
     };
     let blocks = cx.reshape(x, &[n, c, h / b, b, w / b, b])?;
     let moved = cx.transpose(blocks, &split)?;

@@ -2,11 +2,11 @@
 
 use nestjit_ir::DType;
 
+use super::super::halt::{Halt, Result};
 use super::super::node::{NodeCx, axis, extent, missing};
 use super::gather::gather_by_input;
 use super::quantize::{dequantized, expect_zero_like};
 use super::{OpEntry, contrib, one};
-use crate::error::{Error, Result};
 use crate::graph::{Binary, Op, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[
@@ -26,12 +26,12 @@ impl Packing {
     fn of(cx: &NodeCx<'_, '_>, default: Option<i64>) -> Result<Packing> {
         let bits = cx.int("bits", 4)?;
         if !matches!(bits, 2 | 4 | 8) {
-            return Err(Error::unsupported(format!("bits is {bits}, but only 2, 4 and 8 are supported")));
+            return Err(Halt::unsupported(format!("bits is {bits}, but only 2, 4 and 8 are supported")));
         }
         let block = cx.attributes.int("block_size")?.or(default).ok_or_else(|| missing("block_size"))?;
         if block < 16 || block.count_ones() != 1 {
             let message = format!("block_size is {block}, but it must be a power of 2 and at least 16");
-            return Err(Error::invalid(message));
+            return Err(Halt::invalid(message));
         }
         Ok(Packing { bits: bits as usize, block: extent(block, "block_size")? })
     }
@@ -41,14 +41,14 @@ impl Packing {
 fn misfit<T>(cx: &NodeCx<'_, '_>, x: ValueId, needed: &str) -> Result<T> {
     let value = cx.importer.graph.value(x);
     let (name, shape) = (value.name.escape_debug(), &value.shape);
-    Err(Error::shape(format!("'{name}' has the shape {shape:?}, but {needed} is needed")))
+    Err(Halt::shape(format!("'{name}' has the shape {shape:?}, but {needed} is needed")))
 }
 
 /// A positive attribute.
 fn count(cx: &NodeCx<'_, '_>, name: &'static str) -> Result<usize> {
     match cx.required_int(name)? {
-        n if n > 0 => extent(n, name),
-        n => Err(Error::invalid(format!("{name} must be positive, but is {n}"))),
+        n if n > 0 => Ok(extent(n, name)?),
+        n => Err(Halt::invalid(format!("{name} must be positive, but is {n}"))),
     }
 }
 
@@ -106,11 +106,11 @@ fn matmul_nbits(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     // To which precision `A` may be rounded; it never is.
     let accuracy = cx.int("accuracy_level", 0)?;
     if !(0..=4).contains(&accuracy) {
-        return Err(Error::invalid(format!("accuracy_level is {accuracy}, but must be 0 to 4")));
+        return Err(Halt::invalid(format!("accuracy_level is {accuracy}, but must be 0 to 4")));
     }
     if cx.int("weight_prepacked", 0)? != 0 {
         let message = "weights in the layout of another runtime (weight_prepacked) are not supported";
-        return Err(Error::unsupported(message));
+        return Err(Halt::unsupported(message));
     }
     let packing @ Packing { bits, block } = Packing::of(cx, None)?;
     let (k, n) = (count(cx, "K")?, count(cx, "N")?);
@@ -172,7 +172,7 @@ fn in_order(cx: &mut NodeCx<'_, '_>, k: usize, block: usize) -> Result<()> {
     if ordered {
         return Ok(());
     }
-    Err(Error::unsupported("groups of rows (g_idx) that are not the blocks in order are not supported"))
+    Err(Halt::unsupported("groups of rows (g_idx) that are not the blocks in order are not supported"))
 }
 
 /// Rows, or other parts, of a quantised tensor. Only what is picked is taken out of its bytes.
@@ -190,10 +190,10 @@ fn gather_block_quantized(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let (picked, along) = (axis(cx.int("gather_axis", 0)?, rank)?, axis(cx.int("quantize_axis", 1)?, rank)?);
     if picked == along {
         let message = format!("gather_axis and quantize_axis are both {along}, which is not supported");
-        return Err(Error::unsupported(message));
+        return Err(Halt::unsupported(message));
     }
     if !whole && picked != 0 {
-        return Err(Error::invalid(format!("gather_axis is {picked}, but it must be 0 for u8")));
+        return Err(Halt::invalid(format!("gather_axis is {picked}, but it must be 0 for u8")));
     }
     // What is of four bits by its type has a byte for each in memory.
     let own_bits = if whole { 8 } else { bits };

@@ -1,9 +1,9 @@
 //! Normalisations.
 
+use super::super::halt::{Halt, Result};
 use super::super::limit;
 use super::super::node::{NodeCx, axes};
 use super::{AS_COMPUTED, OpEntry, one, op};
-use crate::error::{Error, Result};
 use crate::graph::{Binary, Format, Op, PoolKind, Reduction, Unary, ValueId, Window};
 
 pub(super) const OPS: &[OpEntry] = &[
@@ -27,16 +27,16 @@ fn batch(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         _ => cx.flag("training_mode", false)?,
     };
     if training && cx.opset < 14 {
-        return Err(Error::unsupported("training is not supported"));
+        return Err(Halt::unsupported("training is not supported"));
     }
     if cx.opset < 9 && !cx.flag("spatial", true)? {
-        return Err(Error::unsupported("the attribute 'spatial' is 0, which is not supported"));
+        return Err(Halt::unsupported("the attribute 'spatial' is 0, which is not supported"));
     }
     let epsilon = cx.float("epsilon", 1e-5f32.into())?;
     let x = cx.input(0)?;
     // A vector has one channel per element.
     if cx.rank(x) == 1 {
-        return Err(Error::unsupported("an operand of rank 1 is not supported"));
+        return Err(Halt::unsupported("an operand of rank 1 is not supported"));
     }
     let inputs = [x, cx.input(1)?, cx.input(2)?, cx.input(3)?, cx.input(4)?];
     // The statistics may be of another type than the operand.
@@ -84,7 +84,7 @@ fn group(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     if cx.opset < 21 {
         let channels = cx.shape(x).get(1).copied().unwrap_or(0);
         if groups == 0 || !channels.is_multiple_of(groups) {
-            return Err(Error::shape(format!("{groups} groups do not divide {channels} channels")));
+            return Err(Halt::shape(format!("{groups} groups do not divide {channels} channels")));
         }
         for value in [&mut scale, &mut bias] {
             let column = cx.reshape(*value, &[groups, 1])?;
@@ -136,7 +136,7 @@ fn normalized(
     for (value, what) in [(Some(scale), "scale"), (bias, "bias")] {
         let Some(given) = value.map(|value| cx.shape(value)) else { continue };
         if crate::graph::infer::broadcast_shapes(&[&shape, &given]).as_ref() != Some(&shape) {
-            return Err(Error::shape(format!("the {what} {given:?} does not broadcast to {shape:?}")));
+            return Err(Halt::shape(format!("the {what} {given:?} does not broadcast to {shape:?}")));
         }
     }
     // Leading dimensions of 1 say nothing.
@@ -175,7 +175,7 @@ fn lp(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let op = match cx.int("p", 2)? {
         1 => Reduction::L1,
         2 => Reduction::L2,
-        p => return Err(Error::invalid(format!("p must be 1 or 2, not {p}"))),
+        p => return Err(Halt::invalid(format!("p must be 1 or 2, not {p}"))),
     };
     let norm = cx.reduce(op, x, &[axis], true)?;
     let y = cx.binary(Binary::Div, x, norm)?;
@@ -206,7 +206,7 @@ fn local_response(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let size = super::super::node::extent(cx.required_int("size")?, "size")?;
     let shape = cx.shape(x);
     if shape.len() < 2 || size == 0 {
-        return Err(Error::shape(format!(
+        return Err(Halt::shape(format!(
             "a window of {size} channels is impossible in a tensor of shape {shape:?}"
         )));
     }

@@ -1,10 +1,10 @@
 //! Poolings.
 
+use super::super::halt::{Halt, Result};
 use super::super::limit;
-use super::super::node::{NodeCx, extent};
+use super::super::node::{NodeCx, extents};
 use super::window::{spatial, window};
 use super::{OpEntry, one, op};
-use crate::error::{Error, Result};
 use crate::graph::{Binary, Format, Op, PadMode, PoolKind, Reduction, Unary, ValueId, Window};
 
 pub(super) const OPS: &[OpEntry] = &[
@@ -29,9 +29,9 @@ pub(super) fn pooling_window(cx: &NodeCx<'_, '_>, x: ValueId) -> Result<Window> 
     let input = spatial(&shape)?;
     let kernel =
         cx.attributes.ints("kernel_shape")?.ok_or_else(|| super::super::node::missing("kernel_shape"))?;
-    let kernel: Vec<usize> = kernel.iter().map(|k| extent(*k, "kernel_shape")).collect::<Result<_>>()?;
+    let kernel = extents(kernel, "kernel_shape")?;
     if kernel.len() != input.len() {
-        return Err(Error::invalid(format!(
+        return Err(Halt::invalid(format!(
             "the kernel {kernel:?} does not fit an operand of shape {shape:?}"
         )));
     }
@@ -194,7 +194,7 @@ fn global_lp(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
 fn norm_order(cx: &NodeCx<'_, '_>) -> Result<f64> {
     match cx.int("p", 2)? {
         p if p >= 1 => Ok(p as f64),
-        p => Err(Error::invalid(format!("p must be at least 1, but is {p}"))),
+        p => Err(Halt::invalid(format!("p must be at least 1, but is {p}"))),
     }
 }
 

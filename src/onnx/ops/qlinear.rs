@@ -3,6 +3,7 @@
 
 use nestjit_ir::DType;
 
+use super::super::halt::{Halt, Result};
 use super::super::node::{NodeCx, axes, axis};
 use super::pool::pooling_window;
 use super::quantize::{
@@ -10,7 +11,6 @@ use super::quantize::{
     quantize_linear, requantize,
 };
 use super::{OpEntry, contrib, one};
-use crate::error::{Error, Result};
 use crate::graph::{Binary, Format, Op, PoolKind, Reduction, Unary, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[
@@ -68,7 +68,7 @@ fn unary(
 fn binary(cx: &mut NodeCx<'_, '_>, op: Binary) -> Result<Vec<ValueId>> {
     let ((a, dtype), (b, other)) = (operand(cx, 0)?, operand(cx, 3)?);
     if dtype != other {
-        return Err(Error::shape(format!("the operands must have one type, not {dtype} and {other}")));
+        return Err(Halt::shape(format!("the operands must have one type, not {dtype} and {other}")));
     }
     let y = cx.binary(op, a, b)?;
     result(cx, y, 6, dtype)
@@ -85,7 +85,7 @@ fn concat(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let zero = cx.input(1)?;
     let dtype = cx.dtype(zero);
     if cx.input_count() < 5 || !(cx.input_count() - 2).is_multiple_of(3) {
-        return Err(Error::invalid("each tensor must come with a scale and a zero point"));
+        return Err(Halt::invalid("each tensor must come with a scale and a zero point"));
     }
     let parts: Vec<ValueId> =
         (2..cx.input_count()).step_by(3).map(|at| Ok(operand(cx, at)?.0)).collect::<Result<_>>()?;
@@ -102,7 +102,7 @@ fn format(cx: &NodeCx<'_, '_>) -> Result<Format> {
 fn average_pool(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let (x, dtype) = operand(cx, 0)?;
     if format(cx)? == Format::ChannelsLast {
-        return Err(Error::unsupported("pooling with the channels last is not supported"));
+        return Err(Halt::unsupported("pooling with the channels last is not supported"));
     }
     let window = pooling_window(cx, x)?;
     let ceil_mode = cx.flag("ceil_mode", false)?;

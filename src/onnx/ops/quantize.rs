@@ -2,12 +2,12 @@
 
 use nestjit_ir::DType;
 
+use super::super::halt::{Halt, Result};
 use super::super::nibble::Nibble;
 use super::super::node::{NodeCx, axis, extent};
 use super::super::tensor::{dtype, element_type};
 use super::window::{spatial, window};
 use super::{AS_COMPUTED, OpEntry, one, op};
-use crate::error::{Error, Result};
 use crate::graph::{Binary, Format, Op, Reduction, Unary, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[
@@ -35,7 +35,7 @@ fn range(dtype: DType) -> Result<(f64, f64)> {
         | DType::I32
         | DType::U64
         | DType::U32
-        | DType::Bool) => Err(Error::unsupported(format!("quantisation to {other} is not supported"))),
+        | DType::Bool) => Err(Halt::unsupported(format!("quantisation to {other} is not supported"))),
     }
 }
 
@@ -48,7 +48,7 @@ fn spread(cx: &mut NodeCx<'_, '_>, parameter: ValueId, x: ValueId, at: i64, bloc
     }
     let axis = axis(at, shape.len())?;
     let misfit = || {
-        Error::shape(format!(
+        Halt::shape(format!(
             "scales or zero points of shape {own:?} do not fit a tensor of shape {shape:?} along axis {axis}"
         ))
     };
@@ -80,7 +80,7 @@ fn expect_zero_per_scale(cx: &NodeCx<'_, '_>, zero: Option<ValueId>, scale: Valu
     if zeros == scales || (single(&zeros) && single(&scales)) {
         return Ok(());
     }
-    Err(Error::shape(format!("zero points of shape {zeros:?} do not fit scales of shape {scales:?}")))
+    Err(Halt::shape(format!("zero points of shape {zeros:?} do not fit scales of shape {scales:?}")))
 }
 
 /// `x / scale`, rounded to even, plus the zero point, within the range of the type.
@@ -111,7 +111,7 @@ pub(super) fn number(cx: &mut NodeCx<'_, '_>, at: usize, zero: Option<DType>) ->
     if cx.elements(parameter) != 1 {
         let value = cx.importer.graph.value(parameter);
         let (name, shape) = (value.name.escape_debug(), &value.shape);
-        return Err(Error::shape(format!("'{name}' must be one number, but has the shape {shape:?}")));
+        return Err(Halt::shape(format!("'{name}' must be one number, but has the shape {shape:?}")));
     }
     cx.reshape(parameter, &[])
 }
@@ -129,7 +129,7 @@ pub(super) fn expect_zero_like(cx: &NodeCx<'_, '_>, zero: Option<ValueId>, x: Va
     if type_of(zero) != type_of(x) {
         let name = cx.importer.graph.value(zero).name.escape_debug();
         let (is, needed) = (type_of(zero), type_of(x));
-        return Err(Error::shape(format!("'{name}' is {is}, but {needed} is needed")));
+        return Err(Halt::shape(format!("'{name}' is {is}, but {needed} is needed")));
     }
     Ok(())
 }
@@ -167,7 +167,7 @@ pub(super) fn quantize_linear(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
             let of_zero = (cx.dtype(zero), cx.importer.nibble(zero));
             let number = i32::try_from(asked).ok().filter(|n| *n != 0);
             if number.is_some_and(|n| (element_type(n).ok(), Nibble::of(n)) != (Some(of_zero.0), of_zero.1)) {
-                return Err(Error::invalid(
+                return Err(Halt::invalid(
                     "output_dtype is another element type than that of the zero point",
                 ));
             }
@@ -175,8 +175,7 @@ pub(super) fn quantize_linear(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         }
         (None, 0) => (DType::U8, None),
         (None, number) => {
-            let number =
-                i32::try_from(number).map_err(|_| Error::invalid("there is no such element type"))?;
+            let number = i32::try_from(number).map_err(|_| Halt::invalid("there is no such element type"))?;
             (element_type(number)?, Nibble::of(number))
         }
     };
@@ -191,7 +190,7 @@ pub(super) fn quantize_linear(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let precision = match cx.int("precision", 0)? {
         0 => cx.given_dtype(1).unwrap_or(cx.dtype(scale)),
         number => {
-            element_type(i32::try_from(number).map_err(|_| Error::invalid("there is no such element type"))?)?
+            element_type(i32::try_from(number).map_err(|_| Halt::invalid("there is no such element type"))?)?
         }
     };
     let is_half = precision.is_float() && precision.size() < DType::F32.size();
@@ -226,7 +225,7 @@ pub(super) fn dequantize_linear(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>>
     let block = extent(cx.int("block_size", 0)?, "block_size")?;
     let to = match cx.int("output_dtype", 0)? {
         0 => cx.given_dtype(1).unwrap_or(cx.dtype(scale)),
-        number => dtype(i32::try_from(number).map_err(|_| Error::invalid("there is no such element type"))?)?,
+        number => dtype(i32::try_from(number).map_err(|_| Halt::invalid("there is no such element type"))?)?,
     };
     let scale = spread(cx, scale, x, at, block)?;
     // Half types are rounded to at the end.
@@ -375,7 +374,7 @@ fn integer_conv(
     let (shape, filter) = (cx.shape(x), cx.shape(weight));
     let input = spatial(&shape)?;
     if filter.len() != shape.len() {
-        return Err(Error::shape(format!(
+        return Err(Halt::shape(format!(
             "an operand of shape {shape:?} does not fit a weight of shape {filter:?}"
         )));
     }
@@ -392,12 +391,12 @@ fn per_filter(cx: &mut NodeCx<'_, '_>, value: ValueId, weight: ValueId, axis: us
     let extents = cx.shape(weight);
     let rank = extents.len();
     if rank < 3 {
-        return Err(Error::shape(format!("a weight of rank {rank} is not possible")));
+        return Err(Halt::shape(format!("a weight of rank {rank} is not possible")));
     }
     let count = cx.elements(value);
     if count != 1 && count != extents[0] {
         let name = cx.importer.graph.value(value).name.escape_debug().to_string();
-        return Err(Error::shape(format!(
+        return Err(Halt::shape(format!(
             "'{name}' has {count} elements, but there are {} filters",
             extents[0]
         )));

@@ -2,11 +2,11 @@
 
 use nestjit_ir::CheckKind;
 
+use super::super::halt::{Halt, Result};
 use super::super::node::{NodeCx, extent, ints};
 use super::dynamic_lstm::{DynamicWeights, rounded_sequence};
 use super::unrolled::{Layer, Weights};
 use super::{OpEntry, contrib, op};
-use crate::error::{Error, Result};
 use crate::graph::{Direction, Op, RecurrentKind, Unary, ValueId};
 use crate::tensor::Tensor;
 
@@ -42,7 +42,7 @@ fn layer_of(
         "forward" => Direction::Forward,
         "reverse" => Direction::Reverse,
         "bidirectional" => Direction::Bidirectional,
-        other => return Err(Error::invalid(format!("there is no direction '{}'", other.escape_debug()))),
+        other => return Err(Halt::invalid(format!("there is no direction '{}'", other.escape_debug()))),
     };
     let activations = activations(cx, kind, direction.count())?;
     let clip = cx.attributes.float("clip")?.filter(|c| *c != 0.0);
@@ -51,22 +51,22 @@ fn layer_of(
         x = cx.transpose(x, &[1, 0, 2])?;
     }
     let [steps, batch, _] = cx.shape(x)[..] else {
-        return Err(Error::shape(format!("the sequence must be of rank 3, not {:?}", cx.shape(x))));
+        return Err(Halt::shape(format!("the sequence must be of rank 3, not {:?}", cx.shape(x))));
     };
     let [directions, _, hidden] = weights.recurrent_shape(cx)[..] else {
         let shape = weights.recurrent_shape(cx);
-        return Err(Error::shape(format!("the recurrent weight must be of rank 3, not {shape:?}")));
+        return Err(Halt::shape(format!("the recurrent weight must be of rank 3, not {shape:?}")));
     };
     let declared = cx.attributes.int("hidden_size")?;
     if let Some(declared) = declared
         && extent(declared, "hidden_size")? != hidden
     {
-        return Err(Error::invalid(format!("hidden_size is {declared}, but the weights are for {hidden}")));
+        return Err(Halt::invalid(format!("hidden_size is {declared}, but the weights are for {hidden}")));
     }
     let mut lengths = cx.optional(4);
     if let Some(given) = lengths {
         if cx.shape(given) != [batch] {
-            return Err(Error::shape(format!(
+            return Err(Halt::shape(format!(
                 "lengths of shape {:?} do not fit {batch} sequences",
                 cx.shape(given)
             )));
@@ -118,7 +118,7 @@ fn layer_of(
                 None => zeros(cx, x, &state_shape)?,
             });
         }
-        Ok::<_, Error>(())
+        Ok::<_, Halt>(())
     };
     let mut results = match &layer.weights {
         _ if unrolled => {
@@ -196,7 +196,7 @@ fn activations(cx: &NodeCx<'_, '_>, kind: RecurrentKind, directions: usize) -> R
                 "hardsigmoid" => Unary::HardSigmoid { alpha: alpha(0.2), beta: betas.next().unwrap_or(0.5) },
                 _ => {
                     let name = name.escape_debug();
-                    return Err(Error::unsupported(format!("the activation '{name}' is not supported")));
+                    return Err(Halt::unsupported(format!("the activation '{name}' is not supported")));
                 }
             })
         })

@@ -2,9 +2,9 @@
 
 use nestjit_ir::DType;
 
+use super::super::halt::{Halt, Result};
 use super::super::node::{NodeCx, axes, axis};
 use super::{OpEntry, one, op};
-use crate::error::{Error, Result};
 use crate::graph::{Binary, Op, PadMode, Reduction, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[
@@ -79,7 +79,7 @@ fn running(cx: &mut NodeCx<'_, '_>, op: Binary, neutral: f64) -> Result<Vec<Valu
     let along = cx.input(1)?;
     let rank = cx.rank(x);
     if rank == 0 {
-        return Err(Error::invalid("the operand must have a dimension"));
+        return Err(Halt::invalid("the operand must have a dimension"));
     }
     let axis = axis(cx.known_int(along, "the axis")?, rank)?;
     let shift = |cx: &mut NodeCx<'_, '_>, x, by: usize| {

@@ -2,10 +2,10 @@
 
 use nestjit_ir::DType;
 
+use super::super::halt::{Halt, Result};
 use super::super::limit;
-use super::super::node::{NodeCx, axes, axis, extent, floats, missing};
+use super::super::node::{NodeCx, axes, axis, extents, floats, missing};
 use super::{OpEntry, one, op};
-use crate::error::{Error, Result};
 use crate::graph::{Binary, Op, Unary, ValueId};
 
 pub(super) const OPS: &[OpEntry] =
@@ -94,7 +94,7 @@ fn by_scales(cx: &mut NodeCx<'_, '_>, x: ValueId, scales: &[f64]) -> Result<Valu
         "nearest" if shrinks => Mode::Nearest(Nearest::Ceil),
         "nearest" => Mode::Nearest(Nearest::Floor),
         "linear" | "bilinear" => Mode::Linear { antialias: false },
-        other => return Err(Error::invalid(format!("there is no mode '{}'", other.escape_debug()))),
+        other => return Err(Halt::invalid(format!("there is no mode '{}'", other.escape_debug()))),
     };
     let coordinates = Coordinates::Asymmetric;
     let resampling = Resampling { mode, coordinates, exclude_outside: false, extrapolation: 0.0 };
@@ -108,21 +108,21 @@ fn by_scales(cx: &mut NodeCx<'_, '_>, x: ValueId, scales: &[f64]) -> Result<Valu
 fn expect_count(given: usize, needed: usize, what: &str) -> Result<()> {
     match given == needed {
         true => Ok(()),
-        false => Err(Error::invalid(format!("there are {given} {what}, but {needed} are needed"))),
+        false => Err(Halt::invalid(format!("there are {given} {what}, but {needed} are needed"))),
     }
 }
 
 fn scaled(extent: usize, scale: f64) -> Result<usize> {
     let size = (extent as f64 * scale).floor();
     if !(scale > 0.0 && size < 1e15) {
-        return Err(Error::invalid(format!("the scale {scale} is not possible")));
+        return Err(Halt::invalid(format!("the scale {scale} is not possible")));
     }
     Ok(size as usize)
 }
 
 fn resampling(cx: &NodeCx<'_, '_>) -> Result<Resampling> {
     let unknown = |what: &str, value: &str| {
-        Err(Error::invalid(format!("there is no {what} '{}'", value.escape_debug())))
+        Err(Halt::invalid(format!("there is no {what} '{}'", value.escape_debug())))
     };
     let antialias = cx.flag("antialias", false)?;
     let a = cx.float("cubic_coeff_a", -0.75)?;
@@ -135,7 +135,7 @@ fn resampling(cx: &NodeCx<'_, '_>) -> Result<Resampling> {
     };
     let mode = match cx.string("mode", "nearest")? {
         "nearest" if antialias => {
-            return Err(Error::invalid("antialias is not possible with the mode 'nearest'"));
+            return Err(Halt::invalid("antialias is not possible with the mode 'nearest'"));
         }
         "nearest" => Mode::Nearest(nearest),
         "linear" => Mode::Linear { antialias },
@@ -171,7 +171,7 @@ fn resize(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let along_axes: Vec<usize> = match cx.attributes.ints("axes")? {
         Some(list) => {
             axes(list, shape.len())?;
-            list.iter().map(|a| axis(*a, shape.len())).collect::<Result<_>>()?
+            list.iter().map(|a| axis(*a, shape.len())).collect::<Result<_, _>>()?
         }
         None => (0..shape.len()).collect(),
     };
@@ -182,7 +182,7 @@ fn resize(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
             Some(roi)
         }
         None if resampling.coordinates == Coordinates::CropAndResize => {
-            return Err(Error::invalid("the region is missing"));
+            return Err(Halt::invalid("the region is missing"));
         }
         None => None,
     };
@@ -201,7 +201,7 @@ fn resize(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
             expect_count(sizes.len(), along_axes.len(), "sizes")?;
             sizes_to_targets(policy, &shape, &along_axes, &sizes)?
         }
-        _ => return Err(Error::invalid("either scales or sizes must be given")),
+        _ => return Err(Halt::invalid("either scales or sizes must be given")),
     };
     let region = |i: usize| roi.as_ref().map(|roi| (roi[i], roi[along_axes.len() + i]));
     let targets: Vec<Target> = (along_axes.iter().zip(targets).enumerate())
@@ -223,7 +223,7 @@ fn aspect_ratio(cx: &NodeCx<'_, '_>) -> Result<AspectRatio> {
         "stretch" => AspectRatio::Stretch,
         "not_larger" => AspectRatio::NotLarger,
         "not_smaller" => AspectRatio::NotSmaller,
-        other => return Err(Error::invalid(format!("there is no policy '{}'", other.escape_debug()))),
+        other => return Err(Halt::invalid(format!("there is no policy '{}'", other.escape_debug()))),
     })
 }
 
@@ -234,7 +234,7 @@ fn sizes_to_targets(
     axes: &[usize],
     sizes: &[i64],
 ) -> Result<Vec<(f64, usize)>> {
-    let sizes: Vec<usize> = sizes.iter().map(|n| extent(*n, "a size")).collect::<Result<_>>()?;
+    let sizes = extents(sizes, "a size")?;
     let scales = || axes.iter().zip(&sizes).map(|(d, n)| *n as f64 / shape[*d] as f64);
     let common = match policy {
         AspectRatio::Stretch => return Ok(scales().zip(sizes.iter().copied()).collect()),
@@ -397,9 +397,7 @@ fn along(cx: &mut NodeCx<'_, '_>, x: ValueId, target: &Target, resampling: &Resa
     let neighbours = 4.0 * (1.0 / scale).max(1.0);
     limit::check_table(DType::F64, &[size, neighbours as usize])?;
     if input == 0 && size > 0 {
-        return Err(Error::shape(format!(
-            "the tensor of shape {shape:?} has no element along dimension {d}"
-        )));
+        return Err(Halt::shape(format!("the tensor of shape {shape:?} has no element along dimension {d}")));
     }
     let taps = taps(resampling, scale, input, size, region);
     let mut y = nearest_or_sum(cx, x, d, &taps, matches!(resampling.mode, Mode::Nearest(_)))?;
@@ -475,5 +473,5 @@ fn nearest_or_sum(
             Some(sum) => cx.binary(Binary::Add, sum, term)?,
         });
     }
-    sum.ok_or_else(|| Error::internal("a weighted sum without weights"))
+    sum.ok_or_else(|| Halt::internal("a weighted sum without weights"))
 }

@@ -2,11 +2,11 @@
 
 use nestjit_ir::{CheckKind, DType};
 
+use super::super::halt::{Halt, Result};
 use super::super::limit;
 use super::super::node::{NodeCx, extent, floats};
 use super::sampling::{Images, Mode, Padding};
 use super::{OpEntry, one, op};
-use crate::error::{Error, Result};
 use crate::graph::{Binary, Op, Reduction, ValueId};
 use crate::tensor::Tensor;
 
@@ -20,7 +20,7 @@ fn roi_align(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         "half_pixel" => true,
         "output_half_pixel" => false,
         other => {
-            return Err(Error::invalid(format!(
+            return Err(Halt::invalid(format!(
                 "there is no coordinate transformation '{}'",
                 other.escape_debug()
             )));
@@ -29,7 +29,7 @@ fn roi_align(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let largest = match cx.string("mode", "avg")? {
         "avg" => false,
         "max" => true,
-        other => return Err(Error::invalid(format!("there is no mode '{}'", other.escape_debug()))),
+        other => return Err(Halt::invalid(format!("there is no mode '{}'", other.escape_debug()))),
     };
     let bins = [
         extent(cx.int("output_height", 1)?, "output_height")?,
@@ -39,7 +39,7 @@ fn roi_align(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let scale = cx.float("spatial_scale", 1.0)?;
     let (shape, count) = (cx.shape(x), cx.elements(batch));
     if shape.len() != 4 || cx.shape(regions) != [count, 4] {
-        return Err(Error::shape(format!(
+        return Err(Halt::shape(format!(
             "{count} regions need a tensor [{count}, 4] and images of rank 4, but the regions are {:?} and the images {shape:?}",
             cx.shape(regions)
         )));
@@ -114,7 +114,7 @@ fn roi_align(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
             Some(value) => cx.binary(op, value, term)?,
         });
     }
-    let (Some(mut value), Some(seen)) = (value, seen) else { return Err(Error::internal("no samples")) };
+    let (Some(mut value), Some(seen)) = (value, seen) else { return Err(Halt::internal("no samples")) };
     let seen = cx.unsqueeze(seen, 2)?;
     let nothing = cx.scalar_like(value, 0.0);
     value = cx.select(seen, value, nothing)?;

@@ -2,12 +2,12 @@
 
 use nestjit_ir::DType;
 
+use super::super::halt::{Halt, Result};
 use super::super::limit;
 use super::super::node::{NodeCx, extent};
 use super::gather::steps;
 use super::window::{spatial, window};
 use super::{OpEntry, one, op};
-use crate::error::{Error, Result};
 use crate::graph::{Binary, Op, Unary, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[
@@ -50,7 +50,7 @@ impl Images {
         let (n, c, extents) = (shape[0], shape[1], spatial(&shape)?.to_vec());
         let size: usize = extents.iter().product();
         if size == 0 {
-            return Err(Error::shape(format!("the images have no elements: their shape is {shape:?}")));
+            return Err(Halt::shape(format!("the images have no elements: their shape is {shape:?}")));
         }
         let flat = cx.reshape(x, &[n, c, size])?;
         let last = cx.transpose(flat, &[0, 2, 1])?;
@@ -167,7 +167,7 @@ impl Images {
                 Some(sum) => cx.binary(Binary::Add, sum, term)?,
             });
         }
-        sum.ok_or_else(|| Error::internal("a sample without neighbours"))
+        sum.ok_or_else(|| Halt::internal("a sample without neighbours"))
     }
 }
 
@@ -217,19 +217,19 @@ fn grid_sample(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         "linear" | "bilinear" => Mode::Linear,
         "cubic" | "bicubic" => Mode::Cubic,
         "nearest" => Mode::Nearest,
-        other => return Err(Error::invalid(format!("there is no mode '{}'", other.escape_debug()))),
+        other => return Err(Halt::invalid(format!("there is no mode '{}'", other.escape_debug()))),
     };
     let centres = cx.flag("align_corners", false)?;
     let padding = match cx.string("padding_mode", "zeros")? {
         "zeros" => Padding::Zeros,
         "border" => Padding::Border,
         "reflection" => Padding::Reflection { centres },
-        other => return Err(Error::invalid(format!("there is no padding mode '{}'", other.escape_debug()))),
+        other => return Err(Halt::invalid(format!("there is no padding mode '{}'", other.escape_debug()))),
     };
     let (shape, extents) = (cx.shape(x), cx.shape(grid));
     let k = spatial(&shape)?.len();
     if extents.len() != k + 2 || extents[0] != shape[0] || extents[k + 1] != k {
-        return Err(Error::shape(format!(
+        return Err(Halt::shape(format!(
             "a grid of shape {extents:?} does not fit images of shape {shape:?}"
         )));
     }
@@ -290,11 +290,10 @@ fn affine_grid(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let (theta, size) = (cx.input(0)?, cx.input(1)?);
     cx.expect_float(theta)?;
     let corners = cx.flag("align_corners", false)?;
-    let size = cx.known_ints(size, "the size")?;
-    let size: Vec<usize> = size.iter().map(|n| extent(*n, "the size")).collect::<Result<_>>()?;
+    let size = cx.known_extents(size, "the size")?;
     let k = spatial(&size)?.len();
     if cx.shape(theta) != [size[0], k, k + 1] {
-        return Err(Error::shape(format!(
+        return Err(Halt::shape(format!(
             "transformations of shape {:?} do not fit the size {size:?}",
             cx.shape(theta)
         )));
@@ -326,7 +325,7 @@ fn deform_conv(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let (x, weight, offset) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
     let (shape, filter) = (cx.shape(x), cx.shape(weight));
     let ([n, c, h, w], [m, _, kh, kw]) = (&shape[..], &filter[..]) else {
-        return Err(Error::unsupported(format!(
+        return Err(Halt::unsupported(format!(
             "an operand of shape {shape:?} and a weight of shape {filter:?} are not supported: there must be 2 spatial dimensions"
         )));
     };
@@ -336,7 +335,7 @@ fn deform_conv(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let groups = extent(cx.int("group", 1)?, "group")?;
     let parts = extent(cx.int("offset_group", 1)?, "offset_group")?;
     let [_, _, oh, ow] = cx.shape(offset)[..] else {
-        return Err(Error::shape("the offsets must be of rank 4"));
+        return Err(Halt::shape("the offsets must be of rank 4"));
     };
     let taps = kernel[0] * kernel[1];
     let fits = groups > 0
@@ -347,7 +346,7 @@ fn deform_conv(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         && filter[1] == c / groups
         && cx.shape(offset) == [n, limit::product(&[parts, taps, 2])?, oh, ow];
     if !fits {
-        return Err(Error::shape(format!(
+        return Err(Halt::shape(format!(
             "an operand of shape {shape:?}, a weight of shape {filter:?} and offsets of shape {:?} do not fit",
             cx.shape(offset)
         )));

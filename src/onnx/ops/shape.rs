@@ -2,12 +2,12 @@
 
 use nestjit_ir::DType;
 
+use super::super::halt::{Halt, Result, all};
 use super::super::limit;
 use super::super::nibble::Nibble;
-use super::super::node::{NodeCx, extent, floats};
+use super::super::node::{NodeCx, extents};
 use super::super::tensor::{decode, decode_sparse, dtype};
 use super::{OpEntry, one, op};
-use crate::error::{Error, Result};
 use crate::graph::{Binary, ValueId};
 use crate::tensor::Tensor;
 
@@ -55,7 +55,7 @@ fn constant(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         found.push(Tensor::new(&[values.len()], values)?);
     }
     if a.has("value_string") || a.has("value_strings") {
-        return Err(Error::unsupported("the element type string is not supported"));
+        return Err(Halt::unsupported("the element type string is not supported"));
     }
     match <[Tensor; 1]>::try_from(found) {
         Ok([tensor]) => {
@@ -63,7 +63,7 @@ fn constant(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
             nibble.map(|nibble| cx.importer.note_nibble(constant, nibble));
             Ok(vec![constant])
         }
-        Err(found) => Err(Error::invalid(format!("{} values are given, but one is needed", found.len()))),
+        Err(found) => Err(Halt::invalid(format!("{} values are given, but one is needed", found.len()))),
     }
 }
 
@@ -73,12 +73,11 @@ fn constant_of_shape(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         None => Tensor::scalar(0f32),
     };
     if value.len() != 1 {
-        return Err(Error::shape(format!("the value must be one element, not {:?}", value.shape())));
+        return Err(Halt::shape(format!("the value must be one element, not {:?}", value.shape())));
     }
     let input = cx.input(0)?;
     let list = cx.known_ints(input, "the shape")?;
-    let shape: Vec<usize> =
-        list.iter().map(|n| extent(*n, "a dimension of the shape")).collect::<Result<_>>()?;
+    let shape = extents(&list, "a dimension of the shape")?;
     let element = cx.constant(value.reshape(&[])?);
     one(cx.expand(element, &shape))
 }
@@ -97,13 +96,13 @@ fn eye_like(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let to = match cx.attributes.int("dtype")? {
         Some(number) => {
-            dtype(i32::try_from(number).map_err(|_| Error::invalid("there is no such element type"))?)?
+            dtype(i32::try_from(number).map_err(|_| Halt::invalid("there is no such element type"))?)?
         }
         None => cx.dtype(x),
     };
     let k = cx.int("k", 0)?;
     let [rows, columns] = cx.shape(x)[..] else {
-        return Err(Error::shape("the operand must be a matrix"));
+        return Err(Halt::shape("the operand must be a matrix"));
     };
     let eye = diagonal(cx, rows, columns, k, Binary::Eq)?;
     one(cx.cast(eye, to))
@@ -134,7 +133,7 @@ fn trilu(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         None => 0,
     };
     let [.., rows, columns] = cx.shape(x)[..] else {
-        return Err(Error::shape("the operand must have at least 2 dimensions"));
+        return Err(Halt::shape("the operand must have at least 2 dimensions"));
     };
     let kept = diagonal(cx, rows, columns, k, if upper { Binary::Ge } else { Binary::Le })?;
     let zero = cx.scalar_like(x, 0.0);
@@ -146,32 +145,24 @@ fn range(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     cx.attributes.ignore(&["stash_type"]);
     let [start, limit, delta] = [cx.input(0)?, cx.input(1)?, cx.input(2)?];
     let dtype = cx.dtype(start);
+    let operands = [(start, "start"), (limit, "limit"), (delta, "delta")];
     if dtype.is_int() {
-        let [start, limit, delta] =
-            [(start, "start"), (limit, "limit"), (delta, "delta")].map(|(x, what)| cx.known_int(x, what));
-        let [start, limit, delta] = [i128::from(start?), i128::from(limit?), i128::from(delta?)];
+        let [start, limit, delta] = all(operands.map(|(x, what)| cx.known_int(x, what)))?.map(i128::from);
         if delta == 0 {
-            return Err(Error::invalid("delta is 0"));
+            return Err(Halt::invalid("delta is 0"));
         }
         let distance = if delta > 0 { limit - start } else { start - limit };
         let count = if distance <= 0 { 0 } else { (distance + delta.abs() - 1) / delta.abs() };
-        let count = usize::try_from(count).map_err(|_| limit::limit("the range is too long"))?;
+        let count = usize::try_from(count).map_err(|_| Halt::limit("the range is too long"))?;
         limit::check_table(DType::I64, &[count])?;
         let values: Vec<i64> = (0..count as i128).map(|i| (start + i * delta) as i64).collect();
         let values = cx.values(&[count], &values)?;
         return one(cx.cast(values, dtype));
     }
-    let [start, limit, delta] = [(start, "start"), (limit, "limit"), (delta, "delta")].map(|(x, what)| {
-        let tensor = cx.known(x, what)?;
-        match floats(&tensor, what)?.as_slice() {
-            [value] => Ok(*value),
-            _ => Err(Error::shape(format!("{what} must be one number"))),
-        }
-    });
-    let (start, limit, delta) = (start?, limit?, delta?);
+    let [start, limit, delta] = all(operands.map(|(x, what)| cx.known_scalar(x, what)))?;
     let count = ((limit - start) / delta).ceil();
     if delta == 0.0 || !count.is_finite() {
-        return Err(Error::invalid(format!("a range from {start} to {limit} by {delta} is impossible")));
+        return Err(Halt::invalid(format!("a range from {start} to {limit} by {delta} is impossible")));
     }
     let count = if count > 0.0 { count as usize } else { 0 };
     limit::check_table(DType::F64, &[count])?;

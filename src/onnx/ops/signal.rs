@@ -4,11 +4,11 @@ use std::f64::consts::PI;
 
 use nestjit_ir::DType;
 
+use super::super::halt::{Halt, Result};
 use super::super::limit;
 use super::super::node::{NodeCx, axis, extent};
 use super::super::tensor::dtype;
 use super::{OpEntry, one, op};
-use crate::error::{Error, Result};
 use crate::graph::{Binary, Op, PadMode, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[
@@ -24,7 +24,7 @@ pub(super) const OPS: &[OpEntry] = &[
 
 fn output_type(cx: &NodeCx<'_, '_>) -> Result<DType> {
     let number = cx.int("output_datatype", 1)?;
-    dtype(i32::try_from(number).map_err(|_| Error::invalid("there is no such element type"))?)
+    Ok(dtype(i32::try_from(number).map_err(|_| Halt::invalid("there is no such element type"))?)?)
 }
 
 /// `f(i / N)`, where `N` is the size, or one less for a symmetric window.
@@ -48,7 +48,7 @@ fn mel_weight_matrix(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let length = extent(cx.known_int(inputs[1], "dft_length")?, "dft_length")?;
     let rate = cx.known_scalar(inputs[2], "sample_rate")?;
     if rate.is_nan() || rate <= 0.0 {
-        return Err(Error::invalid(format!("sample_rate is {rate}, but must be positive")));
+        return Err(Halt::invalid(format!("sample_rate is {rate}, but must be positive")));
     }
     let (low, high) =
         (cx.known_scalar(inputs[3], "lower_edge_hertz")?, cx.known_scalar(inputs[4], "upper_edge_hertz")?);
@@ -100,7 +100,7 @@ fn dft(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     };
     let axis = axis(at, rank)?;
     if axis + 1 == rank {
-        return Err(Error::invalid(
+        return Err(Halt::invalid(
             "the last dimension must hold real or real and imaginary parts: 1 or 2 elements",
         ));
     }
@@ -119,7 +119,7 @@ fn transform(cx: &mut NodeCx<'_, '_>, x: ValueId, axis: usize, t: &Transform) ->
     let rank = shape.len();
     let parts = shape[rank - 1];
     if !matches!(parts, 1 | 2) || t.length == 0 {
-        return Err(Error::shape(format!(
+        return Err(Halt::shape(format!(
             "a transform of length {} is impossible for a signal of shape {shape:?}",
             t.length
         )));
@@ -192,7 +192,7 @@ fn stft(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         [batch, samples] => [batch, samples, 1],
         [batch, samples, parts] => [batch, samples, parts],
         _ => {
-            return Err(Error::shape(format!(
+            return Err(Halt::shape(format!(
                 "the signal must be of rank 2 or 3, but its shape is {shape:?}"
             )));
         }
@@ -203,7 +203,7 @@ fn stft(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         (None, None) => samples,
     };
     if step == 0 || length == 0 || length > samples {
-        return Err(Error::invalid(format!(
+        return Err(Halt::invalid(format!(
             "frames of {length} samples that are {step} apart are impossible in {samples} samples"
         )));
     }

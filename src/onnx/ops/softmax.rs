@@ -1,9 +1,9 @@
 //! Softmax and its relatives.
 
+use super::super::halt::Result;
 use super::super::node::{NodeCx, axis};
 use super::gather::steps;
 use super::{OpEntry, one, op};
-use crate::error::Result;
 use crate::graph::{Binary, Op, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[

@@ -2,11 +2,10 @@
 
 use nestjit_ir::{CheckKind, DType};
 
-use super::super::limit;
+use super::super::halt::{Halt, Result};
 use super::super::node::{NodeCx, axes, axis, extent};
 use super::gather::{gather_elements, steps};
 use super::{OpEntry, one, op};
-use crate::error::{Error, Result};
 use crate::graph::{Binary, Op, PadMode, Reduction, Unary, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[
@@ -33,8 +32,8 @@ fn top_k(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         }
     };
     // Comparing all with all is a loop nest, sorting is not.
-    if cx.importer.stages() && cx.shape(x)[along] > NEST {
-        return cx.leave_to_host("it sorts");
+    if cx.importer.is_staged() && cx.shape(x)[along] > NEST {
+        return Err(Halt::host("it sorts"));
     }
     let largest = cx.flag("largest", true)?;
     // Unsorted results may be in any order: sorted is one.
@@ -42,10 +41,10 @@ fn top_k(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let shape = cx.shape(x);
     let (n, k) = (shape[along], extent(k, "k")?);
     if k > n {
-        return Err(Error::shape(format!("k is {k}, but there are only {n} elements")));
+        return Err(Halt::shape(format!("k is {k}, but there are only {n} elements")));
     }
     if n > COMPARED {
-        return Err(limit::limit(format!(
+        return Err(Halt::limit(format!(
             "there are {n} elements to choose from, but at most {COMPARED} are possible"
         )));
     }
@@ -97,7 +96,7 @@ fn reverse_sequence(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let batch = axis(cx.int("batch_axis", 1)?, rank)?;
     let time = axis(cx.int("time_axis", 0)?, rank)?;
     if batch == time || cx.shape(lengths) != [shape[batch]] {
-        return Err(Error::shape(format!(
+        return Err(Halt::shape(format!(
             "lengths of shape {:?} do not fit sequences in a tensor of shape {shape:?}",
             cx.shape(lengths)
         )));
@@ -125,7 +124,7 @@ fn center_crop_pad(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     };
     axes(&along, shape.len())?;
     if along.len() != target.len() {
-        return Err(Error::invalid(format!("there are {} axes, but {} extents", along.len(), target.len())));
+        return Err(Halt::invalid(format!("there are {} axes, but {} extents", along.len(), target.len())));
     }
     let (mut begin, mut end) = (vec![0i64; shape.len()], vec![0i64; shape.len()]);
     for (along, target) in along.iter().zip(&target) {

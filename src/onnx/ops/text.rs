@@ -2,10 +2,10 @@
 
 use nestjit_ir::DType;
 
+use super::super::halt::{Halt, Result};
 use super::super::limit;
-use super::super::node::{NodeCx, extent, missing};
+use super::super::node::{NodeCx, extent, extents, missing};
 use super::{OpEntry, op};
-use crate::error::{Error, Result};
 use crate::graph::{Binary, Reduction, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[op("TfIdfVectorizer", 9, tf_idf)];
@@ -40,23 +40,24 @@ impl Grams<'_> {
 /// others, up to `max_skip_count`.
 fn tf_idf(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     if cx.attributes.has("pool_strings") {
-        return Err(Error::unsupported("n-grams of strings are not supported"));
+        return Err(Halt::unsupported("n-grams of strings are not supported"));
     }
     let weighting = match cx.attributes.string("mode")?.ok_or_else(|| missing("mode"))? {
         "TF" => Weighting::Count,
         "IDF" => Weighting::Presence,
         "TFIDF" => Weighting::WeightedCount,
-        other => return Err(Error::invalid(format!("there is no mode '{}'", other.escape_debug()))),
+        other => return Err(Halt::invalid(format!("there is no mode '{}'", other.escape_debug()))),
     };
-    let number = |cx: &NodeCx<'_, '_>, name: &'static str| extent(cx.required_int(name)?, name);
+    let number =
+        |cx: &NodeCx<'_, '_>, name: &'static str| Ok::<_, Halt>(extent(cx.required_int(name)?, name)?);
     let lengths = number(cx, "min_gram_length")?.max(1)..=number(cx, "max_gram_length")?;
     let skips = number(cx, "max_skip_count")?;
     let ints = |name| cx.attributes.ints(name)?.ok_or_else(|| missing(name));
     let (starts, columns, pool) = (ints("ngram_counts")?, ints("ngram_indexes")?, ints("pool_int64s")?);
     let grams = pool_of(starts, pool)?;
-    let columns: Vec<usize> = columns.iter().map(|c| extent(*c, "ngram_indexes")).collect::<Result<_>>()?;
+    let columns = extents(columns, "ngram_indexes")?;
     if columns.len() != grams.iter().map(Grams::count).sum::<usize>() || columns.is_empty() {
-        return Err(Error::invalid(format!(
+        return Err(Halt::invalid(format!(
             "there are {} indices, which is not the number of n-grams in the pool",
             columns.len()
         )));
@@ -69,13 +70,13 @@ fn tf_idf(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         [width] => (1, *width),
         [rows, width] => (*rows, *width),
         _ => {
-            return Err(Error::shape(format!(
+            return Err(Halt::shape(format!(
                 "the operand must be of rank 1 or 2, but its shape is {shape:?}"
             )));
         }
     };
     if !matches!(cx.dtype(x), DType::I32 | DType::I64) {
-        return Err(Error::shape(format!("the operand must be i32 or i64, not {}", cx.dtype(x))));
+        return Err(Halt::shape(format!("the operand must be i32 or i64, not {}", cx.dtype(x))));
     }
     let x = cx.reshape(x, &[rows, width])?;
     let mut counts = Vec::with_capacity(grams.len());
@@ -90,7 +91,7 @@ fn tf_idf(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     }
     if let Some(weights) = weights.filter(|_| weighting != Weighting::Count) {
         if weights.len() != columns.len() {
-            return Err(Error::invalid(format!(
+            return Err(Halt::invalid(format!(
                 "there are {} weights, but {} n-grams",
                 weights.len(),
                 columns.len()
@@ -109,14 +110,14 @@ fn tf_idf(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
 
 /// The n-grams of the pool by their length, from 1 on; `starts` says where those of each length begin.
 fn pool_of<'a>(starts: &[i64], pool: &'a [i64]) -> Result<Vec<Grams<'a>>> {
-    let starts: Vec<usize> = starts.iter().map(|s| extent(*s, "ngram_counts")).collect::<Result<_>>()?;
+    let starts = extents(starts, "ngram_counts")?;
     let ends = starts.iter().copied().skip(1).chain([pool.len()]);
     let parts = starts.iter().zip(ends).zip(1..);
     parts
         .map(|((start, end), length)| {
             let items = pool.get(*start..end).filter(|items| items.len().is_multiple_of(length));
-            let items = items
-                .ok_or_else(|| Error::invalid(format!("ngram_counts {starts:?} do not fit the pool")))?;
+            let items =
+                items.ok_or_else(|| Halt::invalid(format!("ngram_counts {starts:?} do not fit the pool")))?;
             Ok(Grams { length, items })
         })
         .collect()
@@ -174,7 +175,7 @@ fn in_columns(cx: &mut NodeCx<'_, '_>, counts: ValueId, rows: usize, columns: &[
     let mut sources = vec![nothing; width];
     for (source, column) in columns.iter().enumerate() {
         if sources[*column] != nothing {
-            return Err(Error::unsupported("several n-grams that are counted together are not supported"));
+            return Err(Halt::unsupported("several n-grams that are counted together are not supported"));
         }
         sources[*column] = source as i64;
     }

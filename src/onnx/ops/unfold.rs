@@ -2,12 +2,12 @@
 
 use nestjit_ir::{CheckKind, DType};
 
+use super::super::halt::{Halt, Result};
 use super::super::limit;
 use super::super::node::{NodeCx, axis, extent, missing};
 use super::gather::{gather_elements, steps};
 use super::window::{pads, per_dimension};
 use super::{OpEntry, one, op};
-use crate::error::{Error, Result};
 use crate::graph::{Binary, Op, PadMode, Reduction, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[
@@ -19,17 +19,14 @@ pub(super) const OPS: &[OpEntry] = &[
 /// Overlapping blocks added up.
 fn col2im(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let (x, image, block) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
-    let list = |cx: &mut NodeCx<'_, '_>, id, what: &str| -> Result<Vec<usize>> {
-        cx.known_ints(id, what)?.iter().map(|n| extent(*n, what)).collect()
-    };
-    let image = list(cx, image, "the image's shape")?;
-    let block = list(cx, block, "the block's shape")?;
+    let image = cx.known_extents(image, "the image's shape")?;
+    let block = cx.known_extents(block, "the block's shape")?;
     let k = image.len();
     let (dilations, strides) = (per_dimension(cx, "dilations", k, 1)?, per_dimension(cx, "strides", k, 1)?);
     let (begin, end) = pads(cx, k)?;
     let shape = cx.shape(x);
     let misfit = || {
-        Error::shape(format!("a tensor of shape {shape:?} cannot be blocks {block:?} of an image {image:?}"))
+        Halt::shape(format!("a tensor of shape {shape:?} cannot be blocks {block:?} of an image {image:?}"))
     };
     let [n, rows, columns] = shape[..] else { return Err(misfit()) };
     if block.len() != k || strides.contains(&0) || block.contains(&0) {
@@ -84,7 +81,7 @@ fn max_unpool(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let k = super::window::spatial(&shape)?.len();
     let kernel = cx.attributes.ints("kernel_shape")?.ok_or_else(|| missing("kernel_shape"))?;
     if kernel.len() != k || cx.shape(indices) != shape {
-        return Err(Error::shape(format!(
+        return Err(Halt::shape(format!(
             "a kernel {kernel:?} and indices of shape {:?} do not fit an operand of shape {shape:?}",
             cx.shape(indices)
         )));
@@ -97,22 +94,18 @@ fn max_unpool(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         let full =
             full.checked_mul(strides[d]).and_then(|n| n.checked_add(extent(kernel[d], "kernel_shape").ok()?));
         natural.push(full.and_then(|n| n.checked_sub(begin[d] + end[d])).ok_or_else(|| {
-            Error::shape(format!(
+            Halt::shape(format!(
                 "pads {begin:?} and {end:?} are impossible for an operand of shape {shape:?}"
             ))
         })?);
     }
     limit::check(cx.dtype(x), &natural)?;
     let wanted = match cx.optional(2) {
-        Some(wanted) => cx
-            .known_ints(wanted, "the output shape")?
-            .iter()
-            .map(|n| extent(*n, "the output shape"))
-            .collect::<Result<Vec<usize>>>()?,
+        Some(wanted) => cx.known_extents(wanted, "the output shape")?,
         None => natural.clone(),
     };
     if wanted.len() != natural.len() {
-        return Err(Error::shape(format!("the output shape {wanted:?} has another rank than the result")));
+        return Err(Halt::shape(format!("the output shape {wanted:?} has another rank than the result")));
     }
     let count = cx.elements(x);
     let zero = cx.scalar_like(x, 0.0);
@@ -136,13 +129,13 @@ fn tensor_scatter(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let circular = match cx.string("mode", "linear")? {
         "linear" => false,
         "circular" => true,
-        other => return Err(Error::invalid(format!("there is no mode '{}'", other.escape_debug()))),
+        other => return Err(Halt::invalid(format!("there is no mode '{}'", other.escape_debug()))),
     };
     let fits = part.len() == rank
         && (0..rank)
             .all(|d| if d == axis { part[d] <= shape[d] && part[d] > 0 } else { part[d] == shape[d] });
     if axis == 0 || !fits {
-        return Err(Error::shape(format!(
+        return Err(Halt::shape(format!(
             "a tensor of shape {part:?} cannot be written to one of shape {shape:?} along axis {axis}"
         )));
     }

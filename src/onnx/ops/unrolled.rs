@@ -3,11 +3,10 @@
 
 use nestjit_ir::DType;
 
-use super::super::limit;
+use super::super::halt::{Halt, Result};
 use super::super::node::NodeCx;
 use super::dynamic_lstm::DynamicWeights;
 use super::quantize::rounded_to_bytes;
-use crate::error::{Error, Result};
 use crate::graph::{Binary, Direction, Op, RecurrentKind, Unary, ValueId};
 
 /// The longest sequence that is unrolled.
@@ -80,7 +79,7 @@ impl Layer {
             if let Some(given) = given
                 && given != expected
             {
-                return Err(Error::shape(format!(
+                return Err(Halt::shape(format!(
                     "an operand of shape {given:?} was given where {expected:?} is needed"
                 )));
             }
@@ -92,17 +91,17 @@ impl Layer {
         };
         match self.activations.len() == d * functions {
             true => Ok(()),
-            false => Err(Error::invalid(format!("{} activations are needed", d * functions))),
+            false => Err(Halt::invalid(format!("{} activations are needed", d * functions))),
         }
     }
 
     /// `y [T, D, B, H]`, `y_h [D, B, H]`, and `y_c` of an LSTM.
     pub fn import(&self, cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         let [steps, batch, _] = cx.shape(self.x)[..] else {
-            return Err(Error::internal("a sequence of another rank"));
+            return Err(Halt::internal("a sequence of another rank"));
         };
         if steps > STEPS {
-            return Err(limit::limit(format!("there are {steps} steps, but at most {STEPS} are unrolled")));
+            return Err(Halt::limit(format!("there are {steps} steps, but at most {STEPS} are unrolled")));
         }
         let directions = self.direction.count();
         let (mut ys, mut hs, mut cs) = (Vec::new(), Vec::new(), Vec::new());
@@ -141,7 +140,7 @@ impl Layer {
                 rows.push(cx.reshape(y, &[1, 1, batch, self.hidden])?);
             }
             if rows.is_empty() {
-                return Err(Error::unsupported("a sequence without a step is not supported"));
+                return Err(Halt::unsupported("a sequence without a step is not supported"));
             }
             ys.push(cx.concat(&rows, 0)?);
             hs.push(cx.unsqueeze(h, 0)?);

@@ -1,8 +1,8 @@
 //! The attributes that convolutions and poolings have in common: kernel, strides, dilations, padding.
 
+use super::super::halt::{Halt, Result};
 use super::super::limit;
 use super::super::node::{NodeCx, extent};
-use crate::error::{Error, Result};
 use crate::graph::Window;
 
 /// Where what `auto_pad` adds goes, or that nothing is added.
@@ -31,7 +31,7 @@ pub(super) fn auto_pad(cx: &NodeCx<'_, '_>) -> Result<AutoPad> {
         "SAME_UPPER" => AutoPad::SameUpper,
         "SAME_LOWER" => AutoPad::SameLower,
         "VALID" => AutoPad::Valid,
-        other => return Err(Error::invalid(format!("there is no auto_pad '{}'", other.escape_debug()))),
+        other => return Err(Halt::invalid(format!("there is no auto_pad '{}'", other.escape_debug()))),
     })
 }
 
@@ -44,12 +44,12 @@ pub(super) fn per_dimension(
 ) -> Result<Vec<usize>> {
     let Some(list) = cx.attributes.ints(name)? else { return Ok(vec![default; count]) };
     if list.len() != count {
-        return Err(Error::invalid(format!("'{name}' has {} entries, but {count} are needed", list.len())));
+        return Err(Halt::invalid(format!("'{name}' has {} entries, but {count} are needed", list.len())));
     }
     list.iter()
         .map(|v| match extent(*v, name)? {
             large if large > limit::ATTRIBUTE => {
-                Err(limit::limit(format!("'{name}' is {large}, which is too large")))
+                Err(Halt::limit(format!("'{name}' is {large}, which is too large")))
             }
             v => Ok(v),
         })
@@ -70,7 +70,7 @@ pub(super) fn window(cx: &NodeCx<'_, '_>, input: &[usize], kernel: Vec<usize>) -
     let (mut pads_begin, mut pads_end) = pads(cx, count)?;
     for (list, what) in [(&kernel, "kernel"), (&strides, "strides"), (&dilations, "dilations")] {
         if list.contains(&0) {
-            return Err(Error::invalid(format!("the {what} must be at least 1, not {list:?}")));
+            return Err(Halt::invalid(format!("the {what} must be at least 1, not {list:?}")));
         }
     }
     limit::check_kernel(&kernel)?;
@@ -83,7 +83,7 @@ pub(super) fn window(cx: &NodeCx<'_, '_>, input: &[usize], kernel: Vec<usize>) -
                     let last = (input[d].div_ceil(strides[d]).max(1) - 1).checked_mul(strides[d]);
                     let reach = reach(kernel[d], dilations[d])?;
                     last.and_then(|l| l.checked_add(reach))
-                        .ok_or_else(|| limit::limit("the window is larger than the address space"))?
+                        .ok_or_else(|| Halt::limit("the window is larger than the address space"))?
                         .saturating_sub(input[d])
                 }
             };
@@ -100,13 +100,13 @@ pub(super) fn reach(kernel: usize, dilation: usize) -> Result<usize> {
         .checked_sub(1)
         .and_then(|k| k.checked_mul(dilation))
         .and_then(|r| r.checked_add(1))
-        .ok_or_else(|| limit::limit("the window is larger than the address space"))
+        .ok_or_else(|| Halt::limit("the window is larger than the address space"))
 }
 
 /// The extents of the spatial dimensions of `[N, C, S1, .., Sk]`.
 pub(super) fn spatial(shape: &[usize]) -> Result<&[usize]> {
     match shape {
         [_, _, spatial @ ..] if !spatial.is_empty() => Ok(spatial),
-        _ => Err(Error::shape(format!("the operand must be [N, C, ..spatial], not {shape:?}"))),
+        _ => Err(Halt::shape(format!("the operand must be [N, C, ..spatial], not {shape:?}"))),
     }
 }
