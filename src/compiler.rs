@@ -58,6 +58,14 @@ impl Compiler {
         Compiler { options: Ok(options) }
     }
 
+    /// The options.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Usage`] if one makes no sense.
+    pub fn options(&self) -> Result<&Options> {
+        self.options.as_ref().map_err(Error::clone)
+    }
+
     fn set(mut self, f: impl FnOnce(&mut Options) -> Result<()>) -> Compiler {
         self.options = self.options.and_then(|mut options| f(&mut options).map(|()| options));
         self

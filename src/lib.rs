@@ -1,8 +1,8 @@
 //! nestjit: a JIT compiler for fused neural-network loop nests.
 //!
 //! A [`Model`] comes from [`GraphBuilder`], [`Sequential`] or the [`zoo`]; a [`Compiler`] makes an [`Executable`] of
-//! it; the executable runs, and tells what was done and what it cost. A [`Session`] calls an ONNX file for whatever shapes
-//! come. [`compiler`] is the place to start reading.
+//! it; the executable runs, and tells what was done and what it cost. A [`Session`] calls models of any kind, ONNX files for
+//! whatever shapes come, and compiles when it has to. [`compiler`] is the place to start reading.
 //!
 //! The feature `cli`, on by default, is what the command `nestjit` and reports as text need.
 
@@ -54,7 +54,7 @@ pub use options::{Fusion, Options, Precision, RowRings};
 pub use runtime::{
     AsInput, CancelHandle, Executable, Input, OutputBuffer, RunOptions, TensorSpec, TensorView,
 };
-pub use session::Session;
+pub use session::{Session, SessionModel};
 pub use tensor::{Element, Tensor};
 
 /// The code in README.md, as documentation tests.

@@ -83,7 +83,7 @@ const MEMORY: &str = "NESTJIT_MEMORY";
 const DUMP: &str = "NESTJIT_DUMP";
 
 /// The most threads that can be asked for.
-const MAX_THREADS: usize = 1024;
+pub const MAX_THREADS: usize = 1024;
 
 /// How far OpFusion goes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]

@@ -76,6 +76,7 @@ fn bench_prints_one_json_object() {
     assert_eq!(runs[0]["disabled_passes"], serde_json::json!([]));
     assert_eq!(runs[1]["disabled_passes"], serde_json::json!(["OpFusion"]));
     for run in runs {
+        assert_eq!(run["programs"], 1, "{run}");
         let cold = numbers(&run["cold_ms"], &["load", "passes", "codegen", "pack", "first_run", "total"]);
         let sum: f64 = cold[..5].iter().sum();
         assert!(cold.iter().all(|ms| *ms >= 0.0), "{run}");
@@ -349,7 +350,10 @@ fn wrong_usage_is_exit_code_2_and_one_line() {
             &["bench", SMALL, "--disable-pass", "OpFusion"],
             "OpFusion is switched off, so there is no fused code: add `--fusion off`",
         ),
-        (&["run", SMALL, "--threads", "5000"], "5000 threads: the number must be in 1..=1024"),
+        (
+            &["run", SMALL, "--threads", "5000"],
+            "invalid value '5000' for '--threads <N>': the number of threads must be in 1..=1024; see `nestjit --help`",
+        ),
     ] {
         assert_fails(args, 2, message);
     }

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use nestjit::options::{MAX_THREADS, check_threads};
 
 /// Compiles neural-network models to fused loop nests, runs them, and shows what fusion brings.
 #[derive(Parser, Debug)]
@@ -105,8 +106,8 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub(crate) warmup: u32,
     /// Threads of a run [default: the physical cores]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) threads: Option<u32>,
+    #[arg(long, value_name = "N", value_parser = threads, allow_negative_numbers = true)]
+    pub(crate) threads: Option<usize>,
     /// Compiled forms to keep of each part of a model that is not one program [default: 16, and more if they are small]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) cache_limit: Option<u32>,
@@ -137,8 +138,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) output_dir: Option<PathBuf>,
     /// Threads of the run [default: the physical cores]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) threads: Option<u32>,
+    #[arg(long, value_name = "N", value_parser = threads, allow_negative_numbers = true)]
+    pub(crate) threads: Option<usize>,
     /// Print one JSON object instead of text
     #[arg(long)]
     pub(crate) json: bool,
@@ -170,8 +171,8 @@ pub(crate) struct ReportArgs {
     #[command(flatten)]
     pub(crate) given: GivenArgs,
     /// Threads of a run, and of the measured machine [default: the physical cores]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) threads: Option<u32>,
+    #[arg(long, value_name = "N", value_parser = threads, allow_negative_numbers = true)]
+    pub(crate) threads: Option<usize>,
     /// What the machine can do, instead of measuring it: a JSON file (docs/REPORT.md), or values as in
     /// `gflops=270,gbps=33`
     #[arg(long, value_name = "FILE|VALUES", value_parser = machine)]
@@ -299,6 +300,12 @@ fn machine(text: &str) -> Result<MachineArg, String> {
         }
     };
     Ok(MachineArg::Values { gflops: value("gflops")?, gbps: value("gbps")? })
+}
+
+/// A number of threads.
+fn threads(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().and_then(|n| check_threads(n).ok());
+    number.ok_or_else(|| format!("the number of threads must be in 1..={MAX_THREADS}"))
 }
 
 /// A difference.

@@ -1,23 +1,23 @@
 //! `nestjit bench`: what a model costs cold and warm, fused and unfused, measured side by side.
+//!
+//! Whole calls of sessions are measured, of which each loads the model anew: that is part of a cold run.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use nestjit::lower;
 use nestjit::report::format::{bytes, count, ms, name};
 use nestjit::report::fusion::Totals;
 use nestjit::report::text::table::table;
 use nestjit::report::{Summary, flops};
-use nestjit::runtime::CompileTimings;
 use nestjit::runtime::measure::{self, Rates};
-use nestjit::{DType, Error, Result};
+use nestjit::session::Trace;
+use nestjit::{Compiler, DType, Error, Executable, Item, Result, Session, Tensor, lower};
 use serde::Serialize;
 
 use super::Outcome;
 use super::args::{BenchArgs, Fusion};
-use super::onnx::{self, Loaded};
-use super::parts;
-use super::session::{self, FUSION, Ready};
+use super::compiler::{FUSION, compiler, fuses, warm_up_compiler};
+use super::model::{self, LoadedModel};
 
 /// From which ratio of times on one program counts as slower than another.
 const SLOWER: f64 = 1.03;
@@ -55,8 +55,21 @@ struct Core {
 
 #[derive(Serialize)]
 struct Run {
+    #[serde(flatten)]
+    first: FirstCall,
+    /// The second run.
+    second_ms: f64,
+    warm_ms: Summary,
+    gflops: f64,
+}
+
+/// What the first call of a session compiled, and what it cost.
+#[derive(Serialize)]
+struct FirstCall {
     fusion: bool,
     disabled_passes: Vec<String>,
+    /// How many programs: 1, unless shapes depend on data or conditions decide what is computed.
+    programs: usize,
     kernels: usize,
     /// The bytes of the buffers between kernels.
     temp_bytes: usize,
@@ -65,14 +78,10 @@ struct Run {
     cold_ms: Cold,
     /// What `cold_ms.passes` consists of.
     passes_ms: Vec<PassTime>,
-    /// The second run.
-    second_ms: f64,
-    warm_ms: Summary,
-    gflops: f64,
 }
 
 /// The phases up to the end of the first run; they add up to `total`.
-#[derive(Serialize, Clone, Copy)]
+#[derive(Serialize)]
 struct Cold {
     load: f64,
     passes: f64,
@@ -82,46 +91,49 @@ struct Cold {
     total: f64,
 }
 
-/// What a pass took, or what is done besides the passes: `setup`, `lower`, `record`.
+/// What a pass took in all programs, or what is done besides the passes: `setup`, `lower`, `record`.
 #[derive(Serialize)]
-pub(super) struct PassTime {
+struct PassTime {
     pass: &'static str,
     ms: f64,
 }
 
-impl PassTime {
-    /// Those of a program.
-    pub(super) fn of(timings: &CompileTimings) -> Vec<PassTime> {
-        let time = |(pass, time): (&'static str, Duration)| PassTime { pass, ms: time.as_secs_f64() * 1e3 };
-        timings.each_pass().into_iter().map(time).collect()
-    }
+/// What is computed in one run, counted in the nests before any pass.
+#[derive(Clone, Copy, Default)]
+struct Work {
+    flops: f64,
+    macs: f64,
+    integer_macs: f64,
+}
 
-    /// Adds those of another program.
-    pub(super) fn add(all: &mut Vec<PassTime>, more: Vec<PassTime>) {
-        for time in more {
-            match all.iter_mut().find(|t| t.pass == time.pass) {
-                Some(sum) => sum.ms += time.ms,
-                None => all.push(time),
-            }
+impl Work {
+    /// That of a call, whose programs were compiled by it.
+    fn of(trace: &Trace) -> Result<Work> {
+        let mut work = Work::default();
+        for part in &trace.parts {
+            let Some(graph) = &part.graph else { continue };
+            let (plain, runs) = (lower::lower(graph)?.program, part.runs as f64);
+            work.flops += runs * flops::count(&plain);
+            work.macs += runs * flops::count_macs_of(&plain, |_| true);
+            work.integer_macs += runs * flops::count_macs_of(&plain, DType::is_int);
         }
+        Ok(work)
     }
 }
 
-/// A program being measured.
+/// A session being measured.
 struct Subject {
-    fusion: bool,
-    ready: Ready,
-    cold: Cold,
+    session: Session,
+    inputs: Vec<Item>,
+    /// Buffers for the outputs, if all of these are tensors.
+    outputs: Option<Vec<Tensor>>,
+    work: Work,
+    first: FirstCall,
     second_ms: f64,
     warm_ms: Vec<f64>,
 }
 
 pub(crate) fn execute(args: &BenchArgs) -> Result<Outcome> {
-    if let Loaded::Parts(parts) = onnx::load(&args.model.model, &args.model.given)? {
-        let startup = Instant::now();
-        session::warm_up_compiler(args.threads.map(|n| n as usize))?;
-        return parts::bench(args, &parts, millis(startup));
-    }
     let bench = measure(args)?;
     if args.json {
         let json = serde_json::to_string(&bench).map_err(|e| Error::internal(e.to_string()))?;
@@ -131,47 +143,54 @@ pub(crate) fn execute(args: &BenchArgs) -> Result<Outcome> {
 }
 
 fn measure(args: &BenchArgs) -> Result<Bench> {
+    let compiler = compiler(args.threads, &args.model.passes);
+    if args.fusion != Fusion::Off && !fuses(&compiler)? {
+        let message = format!("{FUSION} is switched off, so there is no fused code: add `--fusion off`");
+        return Err(Error::usage(message));
+    }
     let startup = Instant::now();
-    session::warm_up_compiler(args.threads.map(|n| n as usize))?;
-    let startup_ms = millis(startup);
+    let first = warm_up_compiler(&compiler)?;
+    let startup_ms = millis(startup.elapsed());
 
     let wanted: &[bool] = match args.fusion {
         Fusion::Both => &[true, false],
         Fusion::On => &[true],
         Fusion::Off => &[false],
     };
-    let mut subjects = wanted.iter().map(|&on| Subject::cold(args, on)).collect::<Result<Vec<_>>>()?;
+    let cold = |fusion: &bool| match fusion {
+        true => Subject::cold(args, true, compiler.clone()),
+        false => Subject::cold(args, false, compiler.clone().disable_pass(FUSION)),
+    };
+    let mut subjects = wanted.iter().map(cold).collect::<Result<Vec<_>>>()?;
     for subject in &mut subjects {
-        subject.second_ms = subject.ready.timed_run()?;
+        subject.second_ms = subject.timed_run()?;
     }
     // Interleaved, so that a disturbance of the machine hits all alike.
     for _ in 1..args.warmup {
         for subject in &mut subjects {
-            subject.ready.timed_run()?;
+            subject.timed_run()?;
         }
     }
     for _ in 0..args.iterations {
         for subject in &mut subjects {
-            let time = subject.ready.timed_run()?;
+            let time = subject.timed_run()?;
             subject.warm_ms.push(time);
         }
     }
 
-    let model = onnx::load_graph(&args.model.model, &args.model.given)?;
-    let first = subjects[0].ready.executable();
-    let (threads, target) = (first.threads(), first.target().clone());
-    let plain = lower::lower(&model.graph)?.program;
-    let flops = flops::count(&plain);
+    let (threads, target) = (first.threads(), first.target());
+    let Work { flops, macs, integer_macs } = subjects[0].work;
     let measurement = measure::measure(target.isa, target.l3_bytes(), 1);
     let Rates { peak_gflops, read_gbytes } = measurement.rates;
-    let runs = subjects.iter().map(|s| s.summary(flops)).collect::<Result<Vec<_>>>()?;
+    let isa = target.isa.name().to_owned();
+    let runs = subjects.into_iter().map(|s| s.summary(flops)).collect::<Result<Vec<_>>>()?;
     Ok(Bench {
         model: args.model.model.clone(),
         threads,
-        isa: target.isa.name().to_owned(),
+        isa,
         flops,
-        macs: flops::count_macs_of(&plain, |_| true),
-        integer_macs: flops::count_macs_of(&plain, DType::is_int),
+        macs,
+        integer_macs,
         machine: Core {
             fma_peak_gflops: peak_gflops,
             memory_read_gbytes: read_gbytes,
@@ -185,58 +204,74 @@ fn measure(args: &BenchArgs) -> Result<Bench> {
 }
 
 impl Subject {
-    /// Loads, compiles and runs the model for the first time.
-    fn cold(args: &BenchArgs, fusion: bool) -> Result<Subject> {
-        let start = Instant::now();
-        let model = onnx::load_graph(&args.model.model, &args.model.given)?;
-        let load = millis(start);
-        // Making inputs up is no part of anything: the clock stands still.
-        let (inputs, _) = session::inputs(&model, &args.model.given.inputs)?;
-        let compile = Instant::now();
-        let threads = args.threads.map(|n| n as usize);
-        let executable = session::compile(&model, threads, &args.model.passes, fusion)?;
-        if fusion && executable.options().disabled_passes.iter().any(|pass| pass == FUSION) {
-            let message = format!("{FUSION} is switched off, so there is no fused code: add `--fusion off`");
-            return Err(Error::usage(message));
+    /// Loads the model, and calls it for the first time, which compiles it.
+    fn cold(args: &BenchArgs, fusion: bool, compiler: Compiler) -> Result<Subject> {
+        let disabled_passes = compiler.options()?.disabled_passes.clone();
+        let loaded = LoadedModel::load(&args.model.model, &args.model.given)?;
+        let session = loaded.session(compiler);
+        let session = match args.cache_limit {
+            Some(limit) => session.cache_limit(limit as usize),
+            None => session,
+        };
+        let (call, trace) = session.trace(&loaded.inputs)?;
+        let (mut passes_ms, mut codegen, mut pack) = (Vec::<PassTime>::new(), 0.0, 0.0);
+        for timings in trace.programs().map(Executable::timings) {
+            for (pass, time) in timings.each_pass() {
+                match passes_ms.iter_mut().find(|sum| sum.pass == pass) {
+                    Some(sum) => sum.ms += millis(time),
+                    None => passes_ms.push(PassTime { pass, ms: millis(time) }),
+                }
+            }
+            codegen += millis(timings.codegen);
+            pack += millis(timings.pack);
         }
-        let mut ready = Ready::new(executable, inputs)?;
-        ready.timed_run()?;
-        let elapsed = millis(compile);
-        let timings = ready.executable().timings();
-        let ms = |d: Duration| d.as_secs_f64() * 1e3;
-        let (passes, codegen, pack) = (ms(timings.all_passes()), ms(timings.codegen), ms(timings.pack));
-        // The laps of the compilation, and then the first run: from the end of the last lap, whatever is done between.
-        let first_run = elapsed - ms(timings.total);
-        let cold = Cold { load, passes, codegen, pack, first_run, total: load + elapsed };
-        Ok(Subject { fusion, ready, cold, second_ms: 0.0, warm_ms: Vec::new() })
-    }
-
-    fn summary(&self, flops: f64) -> Result<Run> {
-        let warm_ms = Summary::of(&self.warm_ms).ok_or_else(|| Error::internal("no warm run"))?;
-        let executable = self.ready.executable();
-        let totals = Totals::of(executable.unit());
-        Ok(Run {
-            fusion: self.fusion,
-            disabled_passes: executable.options().disabled_passes.clone(),
+        let passes = passes_ms.iter().map(|pass| pass.ms).sum();
+        // The import is a part of the call that needs it, and of what loading a model takes.
+        let first_run = millis(call.total - call.compiled.unwrap_or_default());
+        let total = loaded.load_ms + millis(call.total);
+        let load = total - passes - codegen - pack - first_run;
+        let totals: Totals = trace.programs().map(|executable| Totals::of(executable.unit())).sum();
+        let first = FirstCall {
+            fusion,
+            disabled_passes,
+            programs: call.programs,
             kernels: totals.kernels,
             temp_bytes: totals.temporary_bytes,
             arena_bytes: totals.arena_bytes,
-            cold_ms: self.cold,
-            passes_ms: PassTime::of(executable.timings()),
-            second_ms: self.second_ms,
-            warm_ms,
-            gflops: flops / (warm_ms.median * 1e6),
-        })
+            cold_ms: Cold { load, passes, codegen, pack, first_run, total },
+            passes_ms,
+        };
+        let tensor = |item| if let Item::Tensor(tensor) = item { Some(tensor) } else { None };
+        let outputs = call.outputs.into_iter().map(tensor).collect();
+        let (inputs, work) = (loaded.inputs, Work::of(&trace)?);
+        Ok(Subject { session, inputs, outputs, work, first, second_ms: 0.0, warm_ms: Vec::new() })
+    }
+
+    /// Calls once; the time in milliseconds.
+    fn timed_run(&mut self) -> Result<f64> {
+        let start = Instant::now();
+        match &mut self.outputs {
+            Some(outputs) => self.session.run_into(&self.inputs, outputs)?,
+            None => drop(self.session.call_items(&self.inputs)?),
+        }
+        Ok(millis(start.elapsed()))
+    }
+
+    fn summary(self, flops: f64) -> Result<Run> {
+        model::remark(&self.session);
+        let warm_ms = Summary::of(&self.warm_ms).ok_or_else(|| Error::internal("no warm run"))?;
+        let gflops = flops / (warm_ms.median * 1e6);
+        Ok(Run { first: self.first, second_ms: self.second_ms, warm_ms, gflops })
     }
 }
 
-fn millis(since: Instant) -> f64 {
-    since.elapsed().as_secs_f64() * 1e3
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }
 
 /// The fused and the unfused run, if both were measured.
 fn pair(runs: &[Run]) -> Option<(&Run, &Run)> {
-    Some((runs.iter().find(|r| r.fusion)?, runs.iter().find(|r| !r.fusion)?))
+    Some((runs.iter().find(|r| r.first.fusion)?, runs.iter().find(|r| !r.first.fusion)?))
 }
 
 fn speedup(runs: &[Run]) -> Option<f64> {
@@ -245,7 +280,7 @@ fn speedup(runs: &[Run]) -> Option<f64> {
 }
 
 /// What is said if fused code took longer, by more than runs differ anyway: by medians as well as at best.
-pub(super) fn slower(fused: &Summary, unfused: &Summary) -> Option<String> {
+fn slower(fused: &Summary, unfused: &Summary) -> Option<String> {
     let slower = fused.median > SLOWER * unfused.median && fused.min > SLOWER * unfused.min;
     slower.then(|| {
         format!(
@@ -257,7 +292,7 @@ pub(super) fn slower(fused: &Summary, unfused: &Summary) -> Option<String> {
 
 fn payback(runs: &[Run]) -> Option<u64> {
     let (fused, unfused) = pair(runs)?;
-    let compile = |run: &Run| run.cold_ms.passes + run.cold_ms.codegen + run.cold_ms.pack;
+    let compile = |run: &Run| run.first.cold_ms.passes + run.first.cold_ms.codegen + run.first.cold_ms.pack;
     payback_runs(compile(fused) - compile(unfused), unfused.warm_ms.median - fused.warm_ms.median)
 }
 
@@ -303,6 +338,9 @@ impl Bench {
             "first compilation of a process, once: {} ms, not included below",
             ms(self.startup_ms)
         )?;
+        if self.runs.iter().any(|run| run.first.programs != 1) {
+            writeln!(text, "several programs, and operations between them: `nestjit report` lists them")?;
+        }
         for run in &self.runs {
             run.write(text, warmup)?;
         }
@@ -314,7 +352,7 @@ impl Bench {
             &[1, 2, 3, 4, 5, 6, 7, 8],
             self.runs.iter().map(|run| {
                 let w = &run.warm_ms;
-                let label = if run.fusion { "fused" } else { "unfused" };
+                let label = if run.first.fusion { "fused" } else { "unfused" };
                 [
                     label.to_owned(),
                     ms(w.mean),
@@ -340,7 +378,7 @@ impl Bench {
         }
         if self.integer_macs > 0.0 {
             let rate = |run: &Run| {
-                let label = if run.fusion { "fused" } else { "unfused" };
+                let label = if run.first.fusion { "fused" } else { "unfused" };
                 format!("{label} {} MAC/s", count(self.integer_macs / (run.warm_ms.median * 1e-3)))
             };
             let rates: Vec<String> = self.runs.iter().map(rate).collect();
@@ -350,10 +388,10 @@ impl Bench {
             writeln!(
                 text,
                 "\nfused against unfused: {speedup:.2}x by medians, {} -> {} kernels, {} -> {} of temporaries",
-                unfused.kernels,
-                fused.kernels,
-                bytes(unfused.temp_bytes),
-                bytes(fused.temp_bytes)
+                unfused.first.kernels,
+                fused.first.kernels,
+                bytes(unfused.first.temp_bytes),
+                bytes(fused.first.temp_bytes)
             )?;
             match self.payback_runs {
                 Some(0) => {
@@ -371,13 +409,21 @@ impl Bench {
 
 impl Run {
     fn write(&self, text: &mut String, warmup: u32) -> std::fmt::Result {
-        write!(text, "\nfusion {}", if self.fusion { "on" } else { "off" })?;
-        if !self.disabled_passes.is_empty() {
-            write!(text, " (without {})", self.disabled_passes.join(", "))?;
+        write!(text, "\nfusion {}", if self.first.fusion { "on" } else { "off" })?;
+        if !self.first.disabled_passes.is_empty() {
+            write!(text, " (without {})", self.first.disabled_passes.join(", "))?;
         }
-        let (temps, arena) = (bytes(self.temp_bytes), bytes(self.arena_bytes));
-        writeln!(text, ": {} kernels, temporaries of {temps} in {arena} of memory", self.kernels)?;
-        let c = &self.cold_ms;
+        let (temps, arena) = (bytes(self.first.temp_bytes), bytes(self.first.arena_bytes));
+        let programs = match self.first.programs {
+            1 => String::new(),
+            n => format!("{n} programs, "),
+        };
+        writeln!(
+            text,
+            ": {programs}{} kernels, temporaries of {temps} in {arena} of memory",
+            self.first.kernels
+        )?;
+        let c = &self.first.cold_ms;
         writeln!(
             text,
             "  iteration 1 (cold)  {:>9} ms = load {} + passes {} + codegen {} + pack {} + first run {}",

@@ -4,19 +4,23 @@
 //! part in them. It is itself held against the graph evaluator, which shares no code with lowering. How far others
 //! may be from it follows from the computation, element by element: see [`nestjit::ir::interp::rounding`].
 
+use std::path::Path;
 use std::thread;
 
 use nestjit::compiler::Scheduled;
 use nestjit::graph::eval::{Precision, evaluate};
 use nestjit::interpret::{Rounded, interpret_rounded};
-use nestjit::{Compiler, Error, Executable, Model, Result, Tensor, lower, options};
+use nestjit::session::Part;
+use nestjit::{
+    Compiler, DType, Error, ErrorKind, Executable, Model, Result, Session, Tensor, lower, options,
+};
 
 use super::args::{CheckArgs, PassArgs};
 use super::compare::{Allowed, Limits, bounds, tolerance};
-use super::onnx::{self, Loaded};
-use super::session::FUSION;
+use super::compiler::{FUSION, compiler, fuses};
+use super::model::{self, LoadedModel};
 use super::verdicts::Verdicts;
-use super::{Outcome, parts, session};
+use super::{Outcome, npy};
 
 /// How far results may be from the reference, in relation to their largest magnitude, where contractions may compute in a lower
 /// precision than `f32`: some roundings to 8 bits.
@@ -27,35 +31,44 @@ const THREADS: [usize; 2] = [1, 2];
 
 pub(crate) fn execute(args: &CheckArgs) -> Result<Outcome> {
     let allowed = Allowed { tolerance: args.tolerance, absolute: args.absolute };
-    let model = match onnx::load(&args.model.model, &args.model.given)? {
-        Loaded::Graph(model) => model,
-        Loaded::Parts(parts) => return parts::check(&parts, &args.model.passes, &args.expect, allowed),
-    };
-    let (inputs, _) = session::inputs(&model, &args.model.given.inputs)?;
-    let outputs = session::outputs_of(&model);
-    let expected = session::expectations(&args.expect, &outputs)?;
     // With expected outputs, limits that are given are about these.
-    let (of_reference, of_expected) =
-        if expected.is_empty() { (allowed, Allowed::default()) } else { (Allowed::default(), allowed) };
+    let (of_reference, of_expected) = match args.expect.as_slice() {
+        [] => (allowed, Allowed::default()),
+        _ => (Allowed::default(), allowed),
+    };
+    let passes = &args.model.passes;
+    let loaded = LoadedModel::load(&args.model.model, &args.model.given)?;
+    let session = loaded.session(compiler(Some(1), passes));
+    let trace = session.parts(&loaded.inputs)?;
+    model::remark(&session);
     let mut verdicts = Verdicts::default();
-    let checked = program(&mut verdicts, "", &model, &inputs, &args.model.passes, of_reference)?;
-    for Code { what, bounds, outputs } in &checked.codes {
-        for (i, given) in &expected {
-            let output = &outputs[*i];
-            let against = if given.dtype() == output.dtype() { "expected" } else { "expected, f64" };
-            let limits = Limits { bounds: &bounds[*i], floor: tolerance(output.dtype()) };
-            verdicts.near([what, against, &checked.names[*i]], output, given, limits, of_expected)?;
+    let codes = match trace.whole() {
+        Some(part) => program(&mut verdicts, "", part, &part.inputs, passes, of_reference)?,
+        None => {
+            for (number, part) in trace.parts.iter().filter(|part| part.program.is_some()).enumerate() {
+                for (run, inputs) in [("", Some(&part.inputs)), ("last run, ", part.last_inputs.as_ref())] {
+                    let Some(inputs) = inputs else { continue };
+                    let label = format!("program {}, {run}", number + 1);
+                    program(&mut verdicts, &label, part, inputs, passes, Allowed::default())?;
+                }
+            }
+            calls(&mut verdicts, &loaded, passes, of_reference)?
+        }
+    };
+    for (output, file) in &args.expect {
+        let expected = expectation(output, file, &codes[0].outputs)?;
+        for Code { what, bounds, outputs } in &codes {
+            let Some(at) = outputs.iter().position(|(name, _)| name == output) else {
+                verdicts.missing([what, "expected", output]);
+                continue;
+            };
+            let value = &outputs[at].1;
+            let against = if expected.dtype() == value.dtype() { "expected" } else { "expected, f64" };
+            let limits = Limits { bounds: &bounds[at], floor: tolerance(value.dtype()) };
+            verdicts.near([what, against, output], value, &expected, limits, of_expected)?;
         }
     }
-    Ok(verdicts.outcome(&model.graph.name))
-}
-
-/// What was found out about a program.
-pub(super) struct Checked {
-    /// The names of the outputs.
-    names: Vec<String>,
-    /// Fused and unfused code.
-    codes: Vec<Code>,
+    Ok(verdicts.outcome(loaded.model.name()))
 }
 
 /// What compiled code computes.
@@ -64,28 +77,93 @@ struct Code {
     what: String,
     /// For each output and element, how far it may be from the reference.
     bounds: Vec<Vec<f64>>,
-    outputs: Vec<Tensor>,
+    outputs: Vec<(String, Tensor)>,
 }
 
-/// Adds what everything that can compute a model that is one program makes of it; `label` goes before what it is.
-pub(super) fn program(
+/// The expected values of an output. Those of an `f32` output may be `f64`: a reference that is more exact.
+fn expectation(output: &str, file: &Path, outputs: &[(String, Tensor)]) -> Result<Tensor> {
+    let names = || outputs.iter().map(|(name, _)| name.as_str());
+    let Some((_, value)) = outputs.iter().find(|(name, _)| name == output) else {
+        return Err(Error::unknown_name("output", output, "there is", names()));
+    };
+    let tensor = match npy::read(file, value.dtype()) {
+        Err(e) if value.dtype() == DType::F32 && e.kind() == ErrorKind::Shape => {
+            npy::read(file, DType::F64).map_err(|_| e)?
+        }
+        read => read?,
+    };
+    npy::expect_shape(file, &tensor, &format!("output '{}'", output.escape_debug()), value.shape())?;
+    Ok(tensor)
+}
+
+/// Fused and unfused calls of a model that is several programs, against the same with other threads. Between programs rounding
+/// may decide how many elements there are: outputs are compared with the evaluator of graphs, but only limits that the
+/// user gives are required of them.
+fn calls(
+    verdicts: &mut Verdicts,
+    loaded: &LoadedModel,
+    passes: &PassArgs,
+    allowed: Allowed,
+) -> Result<Vec<Code>> {
+    let outputs = |s: &Session| Ok::<_, Error>(loaded.named(s.call_items(&loaded.inputs)?.outputs));
+    let reference = outputs(&loaded.reference())?;
+    let mut codes = Vec::new();
+    for (what, [one, two]) in compilers(passes)? {
+        let s = loaded.session(one);
+        let (values, again, parallel) = (outputs(&s)?, outputs(&s)?, outputs(&loaded.session(two))?);
+        model::remark(&s);
+        if values.len() != reference.len() {
+            return Err(Error::internal("the evaluator gives another number of outputs"));
+        }
+        for (i, (output, value)) in values.iter().enumerate() {
+            let names = [what, "graph evaluator", output.as_str()];
+            let limits = Limits { bounds: &vec![0.0; value.len()], floor: tolerance(value.dtype()) };
+            match allowed.is_given() {
+                true => verdicts.near(names, value, &reference[i].1, limits, allowed)?,
+                false => verdicts.compare(names, value, &reference[i].1, limits)?,
+            }
+            for (label, against, others) in
+                [("run again", "first run", &again), ("2 threads", "1 thread", &parallel)]
+            {
+                let label = format!("{what}, {label}");
+                let names = [label.as_str(), against, output.as_str()];
+                match others.get(i) {
+                    Some((_, other)) => verdicts.same(names, value, other),
+                    None => verdicts.missing(names),
+                }
+            }
+        }
+        let bounds = values.iter().map(|(_, value)| vec![0.0; value.len()]).collect();
+        codes.push(Code { what: what.to_owned(), bounds, outputs: values });
+    }
+    Ok(codes)
+}
+
+/// What is compared: fused code, unless that is switched off, and unfused code; each on one thread and on two.
+fn compilers(passes: &PassArgs) -> Result<Vec<(&'static str, [Compiler; 2])>> {
+    let compilers = THREADS.map(|threads| compiler(Some(threads), passes));
+    let unfused = ("unfused code", compilers.clone().map(|compiler| compiler.disable_pass(FUSION)));
+    Ok(match fuses(&compilers[0])? {
+        true => vec![("fused code", compilers), unfused],
+        false => vec![unfused],
+    })
+}
+
+/// Adds what everything that can compute a program makes of it; `label` goes before what it is.
+fn program(
     verdicts: &mut Verdicts,
     label: &str,
-    model: &Model,
+    part: &Part,
     inputs: &[Tensor],
     passes: &PassArgs,
     allowed: Allowed,
-) -> Result<Checked> {
-    let names: Vec<String> = session::outputs_of(model).into_iter().map(|output| output.name).collect();
-    let on = |threads, fusion| session::compile(model, Some(threads), passes, fusion);
-    let [one, two] = THREADS;
-    let with_fusion = on(one, true)?;
-    let fuses = !with_fusion.options().disabled_passes.iter().any(|pass| pass == FUSION);
-
-    let mut executables =
-        vec![(if fuses { "fused code" } else { "unfused code" }, with_fusion, on(two, true)?)];
-    if fuses {
-        executables.push(("unfused code", on(one, false)?, on(two, false)?));
+) -> Result<Vec<Code>> {
+    let graph = part.graph.as_deref().ok_or_else(|| Error::internal("a program without its graph"))?;
+    let model = &Model::from(graph.clone());
+    let names: Vec<&str> = graph.outputs.iter().map(|id| graph.value(*id).name.as_str()).collect();
+    let mut executables = Vec::new();
+    for (what, [one, two]) in compilers(passes)? {
+        executables.push((what, one.compile(model)?, two.compile(model)?));
     }
     let References { plain, transformed } = References::of(model, &executables, inputs)?;
     // Constants that are rounded to `bf16` are no part of the error analysis.
@@ -97,11 +175,11 @@ pub(super) fn program(
     let near = |verdicts: &mut Verdicts, what: &str, values: &[&Tensor], bounds: &[Vec<f64>]| {
         for (i, value) in values.iter().enumerate() {
             let limits = Limits { bounds: &bounds[i], floor };
-            verdicts.near([what, "reference", &names[i]], value, &plain[i].value, limits, allowed)?;
+            verdicts.near([what, "reference", names[i]], value, &plain[i].value, limits, allowed)?;
         }
         Ok::<_, Error>(())
     };
-    let evaluated = evaluate(&model.graph, inputs, Precision::F32)?;
+    let evaluated = evaluate(graph, inputs, Precision::F32)?;
     near(
         verdicts,
         &format!("{label}graph evaluator"),
@@ -117,12 +195,13 @@ pub(super) fn program(
         near(verdicts, &what, &outputs.iter().collect::<Vec<_>>(), &bounds)?;
         let (parallel, again) = (on_two.run(inputs)?, on_one.run(inputs)?);
         for (i, output) in outputs.iter().enumerate() {
-            verdicts.same([&format!("{what}, 2 threads"), "1 thread", &names[i]], &parallel[i], output);
-            verdicts.same([&format!("{what}, run again"), "first run", &names[i]], &again[i], output);
+            verdicts.same([&format!("{what}, 2 threads"), "1 thread", names[i]], &parallel[i], output);
+            verdicts.same([&format!("{what}, run again"), "first run", names[i]], &again[i], output);
         }
+        let outputs = names.iter().map(|name| (*name).to_owned()).zip(outputs).collect();
         codes.push(Code { what, bounds, outputs });
     }
-    Ok(Checked { names, codes })
+    Ok(codes)
 }
 
 /// What interpreters make of a model.

@@ -5,7 +5,7 @@ use nestjit::ir::DType;
 use nestjit::ir::interp::rounding::allowed;
 use nestjit::{Result, Tensor};
 
-use super::session;
+use super::tensors;
 
 /// The differences between a tensor and a reference.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -73,7 +73,7 @@ pub(crate) fn tolerance(dtype: DType) -> f64 {
 /// with more than [`tolerance`], or one step of an integer, since it is what is being checked.
 pub(crate) fn bounds(reference: &Rounded, transformed: &Rounded) -> Vec<f64> {
     let dtype = reference.value.dtype();
-    let scale = largest(&session::to_f64(&reference.value).unwrap_or_default());
+    let scale = largest(&tensors::to_f64(&reference.value).unwrap_or_default());
     let cap = if dtype.is_float() { tolerance(dtype) * scale } else { 1.0 };
     let radius = |of: &Rounded, i: usize| f64::from(of.radius.get(i).copied().unwrap_or(0.0));
     (0..reference.value.len())
@@ -98,7 +98,7 @@ pub(crate) fn limits(
     reference: &Tensor,
 ) -> Result<Vec<f64>> {
     let dtype = reference.dtype();
-    let scale = largest(&session::to_f64(reference)?);
+    let scale = largest(&tensors::to_f64(reference)?);
     let floor = given.tolerance.unwrap_or(if given.is_given() { tolerance(dtype) } else { floor });
     let absolute = given.absolute.unwrap_or(0.0);
     let keeps = !given.is_given() || (!dtype.is_float() && given.absolute.is_none());
@@ -113,7 +113,7 @@ pub(crate) fn difference(value: &Tensor, reference: &Tensor, limits: &[f64]) -> 
         let inf = f64::INFINITY;
         return Ok(Difference { max_abs: inf, relative: inf, share: inf, undecided: 0 });
     }
-    let (values, references) = (session::to_f64(value)?, session::to_f64(reference)?);
+    let (values, references) = (tensors::to_f64(value)?, tensors::to_f64(reference)?);
     let mut found = Difference { max_abs: 0.0, relative: 0.0, share: 0.0, undecided: 0 };
     let wide = wide_integers(value).zip(wide_integers(reference));
     for (i, (v, r)) in values.iter().zip(&references).enumerate() {

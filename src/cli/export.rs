@@ -1,21 +1,21 @@
 //! `nestjit export`: a model as an ONNX file.
 
-use nestjit::Result;
 use nestjit::report::format::name;
+use nestjit::{Compiler, Error, Result};
 
+use super::Outcome;
 use super::args::ExportArgs;
-use super::{Outcome, onnx, session};
+use super::model::LoadedModel;
 
 pub(crate) fn execute(args: &ExportArgs) -> Result<Outcome> {
-    let model = onnx::load_graph(&args.model, &args.given)?;
-    session::expect_inputs(&model, &args.given.inputs)?;
+    let loaded = LoadedModel::load(&args.model, &args.given)?;
+    let model = loaded.session(Compiler::new()).graph(&loaded.inputs)?.ok_or_else(|| {
+        Error::unsupported(format!(
+            "'{}' is not one program: shapes in it depend on data, or conditions decide what is computed",
+            args.model.escape_debug()
+        ))
+    })?;
     model.write_onnx(&args.file)?;
-    let file = args.file.display().to_string();
-    Ok(format!(
-        "{}: {} operations, written to {}\n",
-        name(&model.graph.name),
-        model.graph.nodes.len(),
-        name(&file)
-    )
-    .into())
+    let (file, operations) = (args.file.display().to_string(), model.graph.nodes.len());
+    Ok(format!("{}: {operations} operations, written to {}\n", name(&model.graph.name), name(&file)).into())
 }

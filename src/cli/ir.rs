@@ -10,8 +10,9 @@ use nestjit::unit::Unit;
 use nestjit::{Compiler, Error, Executable, Result, Tensor, files};
 
 use super::args::IrArgs;
-use super::onnx::{self, Loaded};
-use super::{Outcome, npy, parts, session};
+use super::compiler::compiler;
+use super::model::{self, LoadedModel};
+use super::{Outcome, npy};
 
 pub(crate) fn execute(args: &IrArgs) -> Result<Outcome> {
     let Some(model) = args.model.as_deref() else {
@@ -21,21 +22,23 @@ pub(crate) fn execute(args: &IrArgs) -> Result<Outcome> {
     if let Some(pass) = args.after.as_deref().filter(|pass| *pass != LOWER) {
         passes::find(pass)?;
     }
-    let compiler = session::compiler(None, &args.options, true).keep_programs(true);
-    let executable = if model.ends_with(".nest") {
-        compile_file(&compiler, Path::new(model))?
-    } else {
-        match onnx::load(model, &args.given)? {
-            Loaded::Graph(model) => {
-                session::expect_inputs(&model, &args.given.inputs)?;
-                compiler.compile(&model)?
-            }
-            Loaded::Parts(parts) => {
-                return parts::ir(&parts, &parts.session(compiler)?, |executable| print(args, executable));
-            }
-        }
-    };
-    Ok(print(args, &executable)?.into())
+    let compiler = compiler(None, &args.options).keep_programs(true);
+    if model.ends_with(".nest") {
+        return Ok(print(args, &compile_nests(&compiler, Path::new(model))?)?.into());
+    }
+    let loaded = LoadedModel::load(model, &args.given)?;
+    let session = loaded.session(compiler);
+    let trace = session.parts(&loaded.inputs)?;
+    model::remark(&session);
+    if let Some(executable) = trace.whole().and_then(|part| part.program.as_ref()) {
+        return Ok(print(args, executable)?.into());
+    }
+    let mut text = String::new();
+    for (i, executable) in trace.programs().enumerate() {
+        // Writing to a `String` cannot fail.
+        let _ = writeln!(text, "// ==== program {}\n{}", i + 1, print(args, executable)?.trim_end());
+    }
+    Ok(text.into())
 }
 
 /// What is asked for of a program.
@@ -49,7 +52,7 @@ fn print(args: &IrArgs, executable: &Executable) -> Result<String> {
 }
 
 /// Compiles a file of nests. Its constants are zeros: only the text is of interest.
-fn compile_file(compiler: &Compiler, path: &Path) -> Result<Executable> {
+fn compile_nests(compiler: &Compiler, path: &Path) -> Result<Executable> {
     let text = files::read_text(path)?;
     let program = ir::parse::parse(&text)
         .map_err(|e| Error::invalid(format!("{}: {e}", npy::show(path))).caused_by(e))?;

@@ -51,6 +51,18 @@ pub(crate) fn read(path: &Path, dtype: DType) -> Result<Tensor> {
     })
 }
 
+/// Whether a tensor that was read has the shape that `what`, a port of a model, has.
+///
+/// # Errors
+/// [`ErrorKind::Shape`] with both shapes, if not.
+pub(crate) fn expect_shape(path: &Path, tensor: &Tensor, what: &str, shape: &[usize]) -> Result<()> {
+    if tensor.shape() == shape {
+        return Ok(());
+    }
+    let (path, found) = (show(path), tensor.shape());
+    Err(Error::shape(format!("{path}: shape {found:?}, but {what} has shape {shape:?}")))
+}
+
 /// Writes a file, in C order.
 pub(crate) fn write(path: &Path, tensor: &Tensor) -> Result<()> {
     match tensor.dtype() {

@@ -7,13 +7,14 @@ use nestjit::report::compare::{Extent, Variant};
 use nestjit::report::programs::{Part, PartReason};
 use nestjit::report::text::compare;
 use nestjit::report::{FusionReport, Roofline, Scaling, format, page, trace};
-use nestjit::{Compiler, Error, Executable, Fusion, Model, Result, Tensor, TensorView};
+use nestjit::session::{self, Trace};
+use nestjit::{Compiler, Error, Executable, Fusion, Result, Tensor, TensorView, runtime};
 use serde::Serialize;
 
 use super::args::ReportArgs;
-use super::onnx::{self, Loaded, Parts};
-use super::session::{self, FUSION};
-use super::{Outcome, npy, parts, rates};
+use super::compiler::{FUSION, compiler, fuses};
+use super::model::{self, LoadedModel};
+use super::{Outcome, npy, rates};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -29,21 +30,15 @@ pub(crate) fn execute(args: &ReportArgs) -> Result<Outcome> {
     if !args.given.inputs.is_empty() && args.models.len() > 1 {
         return Err(Error::usage("--input is for one model, but several are given"));
     }
-    if args.compare && args.passes.disable_pass.iter().any(|pass| pass == FUSION) {
+    if args.compare && !fuses(&compiler(args.threads, &args.passes))? {
         let message = format!("{FUSION} is switched off, so there is nothing to compare: drop `--compare`");
         return Err(Error::usage(message));
     }
     let mut roofline = None;
     let mut reports = Vec::new();
     for model in &args.models {
-        let source = match onnx::load(model, &args.given)? {
-            Loaded::Graph(model) => {
-                let (inputs, _) = session::inputs(&model, &args.given.inputs)?;
-                Source::Model(model, inputs)
-            }
-            Loaded::Parts(parts) => Source::Parts(parts),
-        };
-        reports.push(report(args, &source, &mut roofline)?);
+        let loaded = LoadedModel::load(model, &args.given)?;
+        reports.push(report(args, &loaded, &mut roofline)?);
     }
     let limit = args.max_nodes.unwrap_or(usize::MAX);
     if args.json {
@@ -78,71 +73,45 @@ fn several(reports: &[FusionReport]) -> String {
     text
 }
 
-/// What is compiled.
-enum Source {
-    /// A model that is one program, and inputs for it.
-    Model(Model, Vec<Tensor>),
-    /// A model that a session runs.
-    Parts(Parts),
-}
-
-/// A program, and inputs for it.
-struct Program {
-    executable: Executable,
-    inputs: Vec<Tensor>,
-}
-
-/// The programs of a model; if a session runs it, also its name and its parts.
+/// What a model consists of.
 struct Compiled {
-    programs: Vec<Program>,
-    session: Option<(String, Vec<Part>)>,
+    model: String,
+    trace: Trace,
 }
 
-impl Source {
-    fn compile(&self, compiler: Compiler) -> Result<Compiled> {
-        let parts = match self {
-            Source::Model(model, inputs) => {
-                let executable = compiler.compile(model)?;
-                let programs = vec![Program { executable, inputs: inputs.clone() }];
-                return Ok(Compiled { programs, session: None });
-            }
-            Source::Parts(parts) => parts,
-        };
-        let s = parts.session(compiler)?;
-        // The first call compiles; the second one is timed.
-        s.call_items(&parts.inputs)?;
-        let (_, trace) = s.trace(&parts.inputs)?;
-        parts::remark(&s);
-        let mut programs = Vec::new();
-        let mut rows = Vec::new();
-        for part in trace.parts {
-            let reasons = part.reasons.into_iter();
-            rows.push(Part {
-                depth: part.depth,
-                kernels: part.program.as_ref().map(Executable::kernels),
-                reasons: reasons.map(|r| PartReason { node: r.node, op: r.op, why: r.why }).collect(),
-                runs: part.runs,
-                ms: part.time.as_secs_f64() * 1e3,
-            });
-            programs.extend(part.program.map(|executable| Program { executable, inputs: part.inputs }));
-        }
-        Ok(Compiled { programs, session: Some((s.model().name().to_owned(), rows)) })
+impl Compiled {
+    fn of(loaded: &LoadedModel, compiler: Compiler) -> Result<Compiled> {
+        let session = loaded.session(compiler);
+        // If it has to be run, the first call compiles; the second one is timed.
+        session.parts(&loaded.inputs)?;
+        let trace = session.parts(&loaded.inputs)?;
+        model::remark(&session);
+        Ok(Compiled { model: session.name().to_owned(), trace })
+    }
+
+    /// Each program, and inputs for it.
+    fn programs(&self) -> impl Iterator<Item = (&Executable, &[Tensor])> {
+        self.trace.parts.iter().filter_map(|part| Some((part.program.as_ref()?, part.inputs.as_slice())))
+    }
+
+    /// Whether it is one program and nothing else.
+    fn is_one_program(&self) -> bool {
+        self.trace.whole().is_some()
     }
 }
 
 /// Compiles a model, and measures and writes what is asked for.
-fn report(args: &ReportArgs, source: &Source, roofline: &mut Option<Roofline>) -> Result<FusionReport> {
-    let threads = args.threads.map(|n| n as usize);
-    let compiler = session::compiler(threads, &args.passes, true);
+fn report(args: &ReportArgs, loaded: &LoadedModel, roofline: &mut Option<Roofline>) -> Result<FusionReport> {
+    let compiler = compiler(args.threads, &args.passes);
     let with_text = args.html.is_some();
-    let full = source.compile(compiler.clone().keep_code(with_text).keep_programs(with_text))?;
-    if let (None, Some(program)) = (&roofline, full.programs.first()) {
-        *roofline = Some(rates::roofline(args.machine.as_ref(), &program.executable)?);
+    let full = Compiled::of(loaded, compiler.clone().keep_code(with_text).keep_programs(with_text))?;
+    if let (None, Some((executable, _))) = (&roofline, full.programs().next()) {
+        *roofline = Some(rates::roofline(args.machine.as_ref(), executable)?);
     }
     let mut whole = subject(args, &full, *roofline)?;
     if args.compare {
         let variant = |extent, compiler: Compiler| {
-            let report = subject(args, &source.compile(compiler)?, *roofline)?;
+            let report = subject(args, &Compiled::of(loaded, compiler)?, *roofline)?;
             Ok(Variant::of(extent, &report))
         };
         let unfused = variant(Extent::Unfused, compiler.clone().disable_pass(FUSION))?;
@@ -150,19 +119,21 @@ fn report(args: &ReportArgs, source: &Source, roofline: &mut Option<Roofline>) -
         whole.compare = Some(vec![unfused, epilogue, Variant::of(Extent::Full, &whole)]);
     }
     let files = args.dot.is_some() || args.html.is_some() || args.trace.is_some();
-    let session = full.session.is_some();
-    for (i, program) in full.programs.iter().enumerate().filter(|_| files) {
+    for (i, (executable, inputs)) in full.programs().enumerate().filter(|_| files) {
         // A page shows one program.
-        let file = |path: &Path| if session { numbered(path, i + 1) } else { path.to_owned() };
-        let own = if session { program_report(args, program, *roofline)? } else { whole.clone() };
+        let (own, number) = match full.is_one_program() {
+            true => (whole.clone(), None),
+            false => (program_report(args, executable, inputs, *roofline)?, Some(i + 1)),
+        };
+        let file = |path: &Path| number.map_or_else(|| path.to_owned(), |number| numbered(path, number));
         if let Some(path) = &args.dot {
-            write(&file(path), &page::dot(&own, &program.executable))?;
+            write(&file(path), &page::dot(&own, executable))?;
         }
         if let Some(path) = &args.html {
-            write(&file(path), &page::html(&own, &program.executable))?;
+            write(&file(path), &page::html(&own, executable))?;
         }
         if let Some(path) = &args.trace {
-            write(&file(path), &trace::chrome(&own, &record(args, program)?))?;
+            write(&file(path), &trace::chrome(&own, &record(args, executable, inputs)?))?;
         }
     }
     Ok(whole)
@@ -170,34 +141,47 @@ fn report(args: &ReportArgs, source: &Source, roofline: &mut Option<Roofline>) -
 
 /// The report of a model, measured if that is asked for.
 fn subject(args: &ReportArgs, compiled: &Compiled, roofline: Option<Roofline>) -> Result<FusionReport> {
-    let mut reports =
-        compiled.programs.iter().map(|p| program_report(args, p, roofline)).collect::<Result<Vec<_>>>()?;
-    Ok(match &compiled.session {
-        Some((name, parts)) => FusionReport::of_programs(name, reports, parts.clone()),
-        None => reports.pop().unwrap_or_default(),
-    })
+    let reports = compiled.programs().map(|(e, inputs)| program_report(args, e, inputs, roofline));
+    let mut reports = reports.collect::<Result<Vec<_>>>()?;
+    if compiled.is_one_program() {
+        return reports.pop().ok_or_else(|| Error::internal("a program that was not compiled"));
+    }
+    let part = |part: &session::Part| Part {
+        depth: part.depth,
+        kernels: part.program.as_ref().map(Executable::kernels),
+        reasons: part.reasons.iter().map(PartReason::from).collect(),
+        runs: part.runs,
+        ms: part.time.as_secs_f64() * 1e3,
+    };
+    let parts = compiled.trace.parts.iter().map(part).collect();
+    Ok(FusionReport::of_programs(&compiled.model, reports, parts))
 }
 
 /// The report of a program, measured if that is asked for.
-fn program_report(args: &ReportArgs, program: &Program, roofline: Option<Roofline>) -> Result<FusionReport> {
-    let mut report = program.executable.fusion_report();
+fn program_report(
+    args: &ReportArgs,
+    executable: &Executable,
+    inputs: &[Tensor],
+    roofline: Option<Roofline>,
+) -> Result<FusionReport> {
+    let mut report = executable.fusion_report();
     if args.threads.is_some() {
-        report.scaling = Some(Scaling::new(program.executable.program(), program.executable.target()));
+        report.scaling = Some(Scaling::new(executable.program(), executable.target()));
     }
     let Some(roofline) = roofline else { return Ok(report) };
     report.classify(roofline);
     if args.measure {
-        report.measure(&record(args, program)?, roofline);
+        report.measure(&record(args, executable, inputs)?, roofline);
     }
     Ok(report)
 }
 
 /// Runs with a look at the clock before and after every nest. The first run brings everything into place and
 /// does not count.
-fn record(args: &ReportArgs, program: &Program) -> Result<nestjit::runtime::trace::Trace> {
-    let views: Vec<TensorView<'_>> = program.inputs.iter().map(TensorView::from).collect();
-    program.executable.trace(&views, 1)?;
-    program.executable.trace(&views, args.runs as usize)
+fn record(args: &ReportArgs, executable: &Executable, inputs: &[Tensor]) -> Result<runtime::trace::Trace> {
+    let views: Vec<TensorView<'_>> = inputs.iter().map(TensorView::from).collect();
+    executable.trace(&views, 1)?;
+    executable.trace(&views, args.runs as usize)
 }
 
 /// `dir/page.html` as `dir/page-2.html`.

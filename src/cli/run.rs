@@ -9,26 +9,17 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::args::RunArgs;
+use super::compiler::compiler;
 use super::files::file_name;
-use super::onnx::{self, Loaded};
-use super::{Outcome, complain, npy, parts, session};
+use super::model::{self, LoadedModel};
+use super::{Outcome, complain, npy, tensors};
 
 pub(crate) fn execute(args: &RunArgs) -> Result<Outcome> {
-    let threads = args.threads.map(|n| n as usize);
-    let (outputs, random) = match onnx::load(&args.model.model, &args.model.given)? {
-        Loaded::Graph(model) => {
-            let (inputs, random) = session::inputs(&model, &args.model.given.inputs)?;
-            let executable = session::compile(&model, threads, &args.model.passes, true)?;
-            let names = session::outputs_of(&model).into_iter().map(|port| port.name);
-            (names.zip(executable.run(&inputs)?).collect::<Vec<_>>(), random)
-        }
-        Loaded::Parts(parts) => {
-            let s = parts.session(session::compiler(threads, &args.model.passes, true))?;
-            let outputs = parts::tensors(&parts, &s.call_items(&parts.inputs)?.outputs);
-            parts::remark(&s);
-            (outputs, parts.random)
-        }
-    };
+    let loaded = LoadedModel::load(&args.model.model, &args.model.given)?;
+    let session = loaded.session(compiler(args.threads, &args.model.passes));
+    let outputs = loaded.named(session.call_items(&loaded.inputs)?.outputs);
+    model::remark(&session);
+    let random = loaded.random;
     if !random.is_empty() {
         let names: Vec<String> = random.iter().map(|n| format!("'{}'", name(n))).collect();
         complain(&format!("no file given for {}: seeded random values", names.join(", ")));
@@ -74,7 +65,7 @@ impl Summary {
     fn new(output: &str, tensor: &Tensor, file: Option<String>) -> Result<Summary> {
         let (mut min, mut max, mut sum) = (None, None, 0.0);
         // `f64::min` passes over NaN; a summary must not.
-        session::for_each_f64(tensor, |v| {
+        tensors::for_each_f64(tensor, |v| {
             min = Some(min.map_or(v, |m: f64| if m.is_nan() || m < v { m } else { v }));
             max = Some(max.map_or(v, |m: f64| if m.is_nan() || m > v { m } else { v }));
             sum += v;

@@ -1,12 +1,12 @@
 //! `nestjit zoo`: the built-in models.
 
+use nestjit::Result;
+use nestjit::graph::ValueId;
 use nestjit::report::text::table::table;
 use nestjit::zoo::{self, ZooEntry};
-use nestjit::{Result, TensorSpec};
 
 use super::Outcome;
 use super::args::{ModelSize, ZooArgs};
-use super::session;
 
 pub(crate) fn execute(args: &ZooArgs) -> Result<Outcome> {
     let size = args.size.map(|size| match size {
@@ -29,14 +29,14 @@ fn row(entry: &ZooEntry) -> Result<[String; 5]> {
         return Ok([name, format!("size {size}, or NAME@SIZE"), String::new(), String::new(), summary]);
     }
     let model = nestjit::zoo::build(entry.name)?;
-    let (inputs, outputs) = (session::inputs_of(&model), session::outputs_of(&model));
-    Ok([name, ports(&inputs), ports(&outputs), model.graph.nodes.len().to_string(), summary])
-}
-
-fn ports(ports: &[TensorSpec]) -> String {
-    let one = |p: &TensorSpec| {
-        let shape: Vec<String> = p.shape.iter().map(usize::to_string).collect();
-        format!("{}: {}[{}]", p.name, p.dtype, shape.join(","))
+    let ports = |ids: &[ValueId]| {
+        let one = |id: &ValueId| {
+            let value = model.graph.value(*id);
+            let shape: Vec<String> = value.shape.iter().map(usize::to_string).collect();
+            format!("{}: {}[{}]", value.name, value.dtype, shape.join(","))
+        };
+        ids.iter().map(one).collect::<Vec<_>>().join(", ")
     };
-    ports.iter().map(one).collect::<Vec<_>>().join(", ")
+    let (inputs, outputs) = (ports(&model.graph.inputs), ports(&model.graph.outputs));
+    Ok([name, inputs, outputs, model.graph.nodes.len().to_string(), summary])
 }

@@ -59,15 +59,6 @@ pub struct Body {
 }
 
 impl Body {
-    /// The body of a model.
-    ///
-    /// # Errors
-    /// If a name is defined twice.
-    pub fn of_model(model: Arc<OnnxModel>) -> Result<Body> {
-        let all = 0..model.outputs().count();
-        Body::for_outputs(model, &all.collect::<Vec<_>>())
-    }
-
     /// The body of a model of which only these outputs, given by their numbers, are wanted: nodes that none of them
     /// depends on are left out, whatever they are.
     ///

@@ -71,6 +71,14 @@ pub struct InputSpec {
     pub dims: Option<Vec<Dim>>,
 }
 
+impl InputSpec {
+    /// A tensor of a shape that is known.
+    pub fn of_shape(name: &str, dtype: DType, shape: &[usize]) -> InputSpec {
+        let dims = shape.iter().copied().map(Dim::Fixed).collect();
+        InputSpec { name: name.to_owned(), kind: InputKind::Tensor, dtype, nibble: None, dims: Some(dims) }
+    }
+}
+
 /// Where the raw data of initializers is that the message lacks, by their number.
 type RawData = HashMap<usize, FilePart>;
 

@@ -33,7 +33,7 @@ pub enum Fact {
 }
 
 /// The compiled part of a body, and what is run after it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Stage {
     /// What is to be compiled; `None` if there is nothing to compute.
     pub graph: Option<Graph>,

@@ -2,6 +2,7 @@
 //! why. [`FusionReport`] is plain data; `text`, `html` and `dot` show it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::iter::Sum;
 
 use nestjit_ir::visit::work;
 use nestjit_ir::{BufId, Program, Role};
@@ -185,6 +186,17 @@ pub struct Totals {
     pub temporary_bytes: usize,
     /// The size of the arena that they share; buffers that do not live at the same time overlap.
     pub arena_bytes: usize,
+}
+
+impl Sum for Totals {
+    fn sum<I: Iterator<Item = Totals>>(programs: I) -> Totals {
+        programs.fold(Totals::default(), |a, b| Totals {
+            kernels: a.kernels + b.kernels,
+            temporaries: a.temporaries + b.temporaries,
+            temporary_bytes: a.temporary_bytes + b.temporary_bytes,
+            arena_bytes: a.arena_bytes + b.arena_bytes,
+        })
+    }
 }
 
 /// What a report is made of.

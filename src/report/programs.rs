@@ -3,9 +3,10 @@
 
 use serde::Serialize;
 
-use super::fusion::{self, FusionReport, Totals, ratio};
+use super::fusion::{self, FusionReport, ratio};
 use super::roofline::Measured;
 use super::scaling::Scaling;
+use crate::onnx::Reason;
 
 /// A part of a model: a program, or what runs between programs.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -33,6 +34,12 @@ pub struct PartReason {
     pub why: String,
 }
 
+impl From<&Reason> for PartReason {
+    fn from(reason: &Reason) -> PartReason {
+        PartReason { node: reason.node.clone(), op: reason.op.clone(), why: reason.why.clone() }
+    }
+}
+
 impl FusionReport {
     /// The report of a model that is several programs.
     pub fn of_programs(model: &str, programs: Vec<FusionReport>, parts: Vec<Part>) -> FusionReport {
@@ -46,12 +53,7 @@ impl FusionReport {
             all.traffic_fused_bytes += program.traffic_fused_bytes;
             all.weight_bytes += program.weight_bytes;
             all.folded += program.folded;
-            all.compiled = Totals {
-                kernels: all.compiled.kernels + program.compiled.kernels,
-                temporaries: all.compiled.temporaries + program.compiled.temporaries,
-                temporary_bytes: all.compiled.temporary_bytes + program.compiled.temporary_bytes,
-                arena_bytes: all.compiled.arena_bytes + program.compiled.arena_bytes,
-            };
+            all.compiled = [all.compiled, program.compiled].into_iter().sum();
             if let Some(m) = program.measured {
                 let before = all.measured.map_or(0.0, |m| m.nests_ms);
                 all.measured = Some(Measured { nests_ms: before + m.nests_ms, ..m });

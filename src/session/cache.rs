@@ -314,20 +314,7 @@ mod tests {
     }
 
     fn entry(cache: &Cache, slots: &Slots<'_>, values: Values) -> Entry {
-        let stage = Stage {
-            graph: None,
-            inputs: Vec::new(),
-            outputs: Vec::new(),
-            aliases: Vec::new(),
-            constants: Vec::new(),
-            steps: Vec::new(),
-            rest: Vec::new(),
-            shapes: Vec::new(),
-            values: Vec::new(),
-            waits: Vec::new(),
-            whole: false,
-        };
-        Entry::new(cache.shapes(slots), values, BTreeSet::new(), stage, None)
+        Entry::new(cache.shapes(slots), values, BTreeSet::new(), Stage::default(), None)
     }
 
     fn cache() -> Cache {

@@ -1,29 +1,29 @@
-//! A session: an ONNX model whose shapes are not known before it is called. It is compiled for the shapes of a
-//! call (and for the values of inputs that shapes depend on) when they come for the first time; what was compiled
-//! is kept and found again.
+//! A session: a model of any kind, called. An ONNX model, whose shapes need not be known before, is compiled for the
+//! shapes of a call (and for the values of inputs that shapes depend on) when they come for the first time; what was
+//! compiled is kept and found again. A graph, whose shapes are constant, is compiled by the first call.
 //!
 //! Most models become one program. Where the shape of a result depends on data, or a condition decides what is
 //! computed, a model becomes several programs, with operations of the host and control flow between them:
-//! [`Body`](crate::onnx::Body) tells the parts, `plan` has what was compiled of them, `cache` finds it, `run` runs it,
-//! `control` the loops.
+//! `model` tells the parts, `plan` has what was compiled of them, `cache` finds it, `run` runs it, `control` the loops.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::compiler::Compiler;
 use crate::error::{Error, Result};
 use crate::graph::Model;
 use crate::host::Item;
-use crate::onnx::{Fact, InputSpec, OnnxModel, Planned};
+use crate::onnx::{InputSpec, OnnxModel};
 use crate::runtime::{AsInput, Executable, OutputBuffer, RunOptions};
 use crate::tensor::Tensor;
 
 mod arguments;
 mod cache;
 mod control;
+mod model;
 mod plan;
 mod plans;
 mod run;
@@ -32,6 +32,7 @@ mod trace;
 
 pub use arguments::{AsInputShape, InputShape};
 use cache::Limit;
+pub use model::SessionModel;
 use plan::{Code, Plan};
 use plans::Plans;
 use run::Run;
@@ -58,7 +59,7 @@ enum Engine {
     Evaluator,
 }
 
-/// An ONNX model, compiled when it is called.
+/// A model, compiled when it is called: an ONNX model, of whatever shapes come, or one of the builders or the zoo.
 ///
 /// Many threads may call it at once. Of calls that need the same program at the same time one compiles it, and the
 /// others wait for that; while programs run, no call waits for another.
@@ -85,11 +86,13 @@ enum Engine {
 /// ```
 #[derive(Debug)]
 pub struct Session {
-    model: Arc<OnnxModel>,
+    model: SessionModel,
     engine: Engine,
     cache_limit: Option<usize>,
     cache_bytes: Option<usize>,
     loop_limit: u64,
+    /// Inputs whose values nothing may be compiled for.
+    arbitrary: BTreeSet<String>,
     plans: Plans,
     /// How many programs were compiled for the values of inputs.
     specialized: AtomicUsize,
@@ -121,26 +124,26 @@ impl<T> Call<T> {
 }
 
 impl Session {
-    /// A session for a model that is read already.
-    pub fn new(model: OnnxModel, compiler: Compiler) -> Session {
-        Session::with_engine(model, Engine::Compiler(compiler))
+    /// A session for a model: an [`OnnxModel`], a [`Model`], or a [`SessionModel`] that several sessions share.
+    pub fn new(model: impl Into<SessionModel>, compiler: Compiler) -> Session {
+        Session::with_engine(model.into(), Engine::Compiler(compiler))
     }
 
     /// A session that compiles nothing: programs are evaluated as [`crate::graph::evaluate`] does it. It is slow, and
     /// what compiled sessions are compared with.
-    pub fn reference(model: OnnxModel) -> Session {
-        Session::with_engine(model, Engine::Evaluator)
+    pub fn reference(model: impl Into<SessionModel>) -> Session {
+        Session::with_engine(model.into(), Engine::Evaluator)
     }
 
-    fn with_engine(model: OnnxModel, engine: Engine) -> Session {
-        let model = Arc::new(model);
+    fn with_engine(model: SessionModel, engine: Engine) -> Session {
         Session {
-            plans: Plans::new(Arc::clone(&model)),
+            plans: Plans::new(model.clone()),
             model,
             engine,
             cache_limit: None,
             cache_bytes: None,
             loop_limit: LOOP_LIMIT,
+            arbitrary: BTreeSet::new(),
             specialized: AtomicUsize::new(0),
             timings: Mutex::default(),
         }
@@ -181,9 +184,17 @@ impl Session {
         self
     }
 
-    /// The model.
-    pub fn model(&self) -> &OnnxModel {
-        &self.model
+    /// That the values of these inputs are arbitrary, random ones for instance: where shapes depend on one of them, a call is
+    /// an error, and nothing is compiled for a value that nobody meant.
+    #[must_use]
+    pub fn arbitrary_inputs<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Session {
+        self.arbitrary.extend(names.into_iter().map(S::into));
+        self
+    }
+
+    /// The name that the model has; it may be empty.
+    pub fn name(&self) -> &str {
+        self.model.name()
     }
 
     /// The inputs of a call, in order.
@@ -354,34 +365,30 @@ impl Session {
         Ok((result?, timing))
     }
 
-    /// The model as one graph, for inputs like these; `None` if it is not one. Of the inputs in `unknown` only the
-    /// shapes are given, and not the values.
+    /// What a call with these inputs consists of. A model that is one program is compiled for that, and not run; of others
+    /// everything is run, since what is compiled next depends on what the parts before return.
     ///
     /// # Errors
-    /// What is wrong with the model or not supported, all of it; [`crate::ErrorKind::Usage`] if shapes depend on the values of
-    /// an input that is unknown.
-    pub fn graph(&self, inputs: &[Item], unknown: &[String]) -> Result<Option<Model>> {
-        let body = &self.plans.of(&RunOptions::new())?.body;
+    /// As [`Session::run`].
+    pub fn parts(&self, inputs: &[Item]) -> Result<Trace> {
+        let options = RunOptions::new();
+        let run = Run::for_parts(self, &options);
+        self.timed(&run, |plan| run.body(plan, self.arguments(inputs)?))?;
+        Ok(run.into_trace())
+    }
+
+    /// The model as one graph, for inputs like these; `None` if it is not one.
+    ///
+    /// # Errors
+    /// What is wrong with the model or not supported, all of it; [`crate::ErrorKind::Usage`] if shapes depend on the values
+    /// of an input whose values are arbitrary.
+    pub fn graph(&self, inputs: &[Item]) -> Result<Option<Model>> {
+        let options = RunOptions::new();
+        let body = &self.plans.of(&options)?.body;
         let slots = run::arranged(body, self.arguments(inputs)?)?;
         let mut facts = plan::facts(&slots, &BTreeSet::new())?;
-        loop {
-            let needed = match body.stage(None, &facts, Some(plan::MAX_VALUE_BYTES))? {
-                Planned::Stage(stage) => {
-                    let graph = stage.graph.filter(|_| stage.whole);
-                    return Ok(graph.map(Model::from));
-                }
-                Planned::NeedsValues(needed) => needed,
-            };
-            for slot in needed {
-                if let Some(name) = unknown.iter().find(|name| *name == body.name(slot)) {
-                    let name = name.escape_debug();
-                    return Err(Error::usage(format!(
-                        "shapes in this model depend on the values of the input '{name}', which must be given"
-                    )));
-                }
-                facts.insert(slot, Fact::Value(plan::tensor(&slots, slot)?));
-            }
-        }
+        let stage = Run::new(self, &options).stage(body, None, &mut facts, &slots, |_, _| {})?;
+        Ok(stage.graph.filter(|_| stage.whole).map(Model::from))
     }
 
     /// The compiled form for these inputs, and what compiling took if it was not there yet. It is right for other

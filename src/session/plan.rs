@@ -1,4 +1,4 @@
-//! What was compiled of a [`Body`]: a chain of stages for each way that a call can take. How one is found again is left
+//! What was compiled of a body: a chain of stages for each way that a call can take. How one is found again is left
 //! to `cache`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,10 +7,11 @@ use std::sync::Arc;
 use nestjit_ir::DType;
 
 use super::cache::{self, Cache, Values};
+use super::model::Body;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::host::Item;
-use crate::onnx::{Body, Fact, Slot, Stage, Step, StepKind};
+use crate::onnx::{Fact, Slot, Stage, Step, StepKind};
 use crate::runtime::Executable;
 use crate::runtime::input::Value;
 use crate::tensor::Tensor;
@@ -22,7 +23,7 @@ pub(super) const MAX_VALUE_BYTES: usize = 64 << 10;
 /// A body, and what was compiled of it.
 #[derive(Debug)]
 pub(super) struct Plan {
-    pub body: Arc<Body>,
+    pub body: Body,
     pub first: Cache,
 }
 
@@ -62,7 +63,7 @@ pub(super) enum Signature {
 pub(super) type Slots<'v> = Vec<Option<Value<'v>>>;
 
 impl Plan {
-    pub fn new(body: Arc<Body>) -> Plan {
+    pub fn new(body: Body) -> Plan {
         let first = Cache::new(body.arguments().to_vec());
         Plan { body, first }
     }
@@ -170,7 +171,7 @@ fn plans(step: &Step) -> Vec<Plan> {
             vec![body]
         }
     };
-    branches.into_iter().map(|branch| Plan::new(Arc::clone(&branch.body))).collect()
+    branches.into_iter().map(|branch| Plan::new(Body::Onnx(Arc::clone(&branch.body)))).collect()
 }
 
 impl Signature {

@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::model::SessionModel;
 use super::plan::Plan;
 use crate::error::Result;
-use crate::onnx::{Body, OnnxModel};
 use crate::runtime::{RunOptions, input};
 
 /// How many choices of outputs are kept; the one that was not used for the longest time goes first.
@@ -13,7 +13,7 @@ const MOST_CHOICES: usize = 16;
 /// The plans of a model.
 #[derive(Debug)]
 pub(super) struct Plans {
-    model: Arc<OnnxModel>,
+    model: SessionModel,
     /// A model whose nodes contradict each other is reported when it is called.
     all: Result<Arc<Plan>>,
     /// Numbers of outputs, and the plan for them; the most recently used last.
@@ -21,8 +21,9 @@ pub(super) struct Plans {
 }
 
 impl Plans {
-    pub fn new(model: Arc<OnnxModel>) -> Plans {
-        let all = Body::of_model(Arc::clone(&model)).map(|body| Arc::new(Plan::new(Arc::new(body))));
+    pub fn new(model: SessionModel) -> Plans {
+        let every: Vec<usize> = (0..model.outputs().count()).collect();
+        let all = model.body(&every).map(|body| Arc::new(Plan::new(body)));
         Plans { model, all, choices: Mutex::default() }
     }
 
@@ -43,8 +44,7 @@ impl Plans {
             choices[position..].rotate_left(1);
             return choices.last().map_or_else(all, |(_, plan)| Ok(Arc::clone(plan)));
         }
-        let body = Body::for_outputs(Arc::clone(&self.model), &chosen)?;
-        let plan = Arc::new(Plan::new(Arc::new(body)));
+        let plan = Arc::new(Plan::new(self.model.body(&chosen)?));
         choices.push((chosen, Arc::clone(&plan)));
         let unneeded = (choices.len() > MOST_CHOICES).then(|| choices.remove(0));
         drop(choices);

@@ -1,7 +1,8 @@
 //! One call: stage by stage, the program and then the steps.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -9,13 +10,14 @@ use std::time::{Duration, Instant};
 use nestjit_ir::DType;
 
 use super::cache::{Cache, Found, Maker};
+use super::model::Body;
 use super::plan::{Code, Entry, Plan, Slots, facts, item, own, tensor, value};
 use super::trace::{Part, Trace};
 use super::{Engine, Session};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Model, Precision, evaluate};
 use crate::host::Item;
-use crate::onnx::{Body, Fact, Planned, Stage, Step};
+use crate::onnx::{Fact, Planned, Slot, Stage, Step};
 use crate::runtime::input::Value;
 use crate::runtime::{OutputBuffer, RunOptions, output};
 use crate::tensor::Tensor;
@@ -32,6 +34,8 @@ pub(super) struct Run<'s> {
     /// How many bodies this is in.
     depth: Cell<usize>,
     trace: Option<RefCell<Trace>>,
+    /// Whether a model that is one program is only compiled.
+    only_parts: bool,
 }
 
 impl<'s> Run<'s> {
@@ -44,12 +48,18 @@ impl<'s> Run<'s> {
             compiling: Cell::default(),
             depth: Cell::default(),
             trace: None,
+            only_parts: false,
         }
     }
 
     /// A call that notes what it runs.
     pub fn traced(session: &'s Session, options: &'s RunOptions) -> Run<'s> {
         Run { trace: Some(RefCell::default()), ..Run::new(session, options) }
+    }
+
+    /// A call that notes what it would run, and runs no more of it than it has to.
+    pub fn for_parts(session: &'s Session, options: &'s RunOptions) -> Run<'s> {
+        Run { only_parts: true, ..Run::traced(session, options) }
     }
 
     pub fn into_trace(self) -> Trace {
@@ -79,6 +89,10 @@ impl<'s> Run<'s> {
     pub fn body(&self, plan: &Plan, arguments: Vec<Value<'_>>) -> Result<Vec<Item>> {
         let slots = arranged(&plan.body, arguments)?;
         let entry = self.entry(&plan.body, &plan.first, None, &slots)?;
+        if self.only_parts && entry.stage.whole {
+            self.note_program(&entry, &slots, None);
+            return Ok(Vec::new());
+        }
         self.stages(plan, entry, slots)
     }
 
@@ -120,11 +134,12 @@ impl<'s> Run<'s> {
                 let start = Instant::now();
                 let before = self.compiling.get();
                 // Before its bodies, so that these follow it in a trace.
-                self.note(step, &entry, Duration::ZERO, 0);
+                self.note_step(step, None);
                 own(&mut slots, step.inputs.iter().flatten().chain(step.captures()).copied())?;
                 let results = self.step(step, plans, &slots);
                 let results = results.map_err(|e| e.at(&step.reason.node, &step.reason.op))?;
-                self.note(step, &entry, start.elapsed().saturating_sub(self.compiling.get() - before), 1);
+                let compiling = self.compiling.get() - before;
+                self.note_step(step, Some(start.elapsed().saturating_sub(compiling)));
                 for (slot, result) in step.outputs.iter().zip(results) {
                     if let Some(slot) = slot {
                         slots[*slot] = Some(Value::Item(result));
@@ -162,54 +177,41 @@ impl<'s> Run<'s> {
                 evaluate(graph, &inputs.collect::<Result<Vec<_>>>()?, Precision::F32)?
             }
         };
-        if let Some(trace) = &self.trace {
-            let key = std::ptr::from_ref(entry) as usize;
-            let inputs: Vec<Tensor> =
-                entry.stage.inputs.iter().filter_map(|s| tensor(slots, *s).ok()).collect();
-            let mut trace = trace.borrow_mut();
-            let part = trace.add(key, start.elapsed(), || Part {
-                depth: self.depth.get(),
-                program: if let Code::Compiled(executable) = code { Some(executable.clone()) } else { None },
-                graph: entry.graph.clone(),
-                inputs: inputs.clone(),
-                last_inputs: None,
-                reasons: entry.stage.waits.clone(),
-                runs: 0,
-                time: Duration::ZERO,
-                key,
-            });
-            if part.runs > 1 {
-                part.last_inputs = Some(inputs);
-            }
-        }
+        self.note_program(entry, slots, Some(start.elapsed()));
         for (number, slot) in &entry.stage.outputs {
             slots[*slot] = outputs.get(*number).cloned().map(|tensor| Value::Item(Item::Tensor(tensor)));
         }
         Ok(())
     }
 
-    /// Notes a step.
-    fn note(&self, step: &Step, entry: &Entry, time: Duration, runs: u64) {
+    /// Notes the program of a stage, and the time of a run if it was run.
+    fn note_program(&self, entry: &Entry, slots: &Slots<'_>, time: Option<Duration>) {
         let Some(trace) = &self.trace else { return };
-        let (key, depth) = (std::ptr::from_ref(step) as usize, self.depth.get());
-        debug_assert!(!entry.stage.steps.is_empty());
-        let mut trace = trace.borrow_mut();
-        trace.add(key, time, || Part {
-            depth,
-            program: None,
-            graph: None,
-            inputs: Vec::new(),
-            last_inputs: None,
-            reasons: vec![step.reason.clone()],
-            runs: 0,
-            time: Duration::ZERO,
-            key,
+        let inputs: Vec<Tensor> = entry.stage.inputs.iter().filter_map(|s| tensor(slots, *s).ok()).collect();
+        let compiled = entry.code.as_ref().and_then(|code| match code {
+            Code::Compiled(executable) => Some(executable.clone()),
+            Code::Evaluated(_) => None,
         });
-        if runs == 0
-            && let Some(part) = trace.parts.iter_mut().find(|part| part.key == key)
-        {
-            part.runs -= 1;
+        let mut trace = trace.borrow_mut();
+        let key = std::ptr::from_ref(entry) as usize;
+        let part = trace.part(key, || Part {
+            whole: entry.stage.whole,
+            program: compiled,
+            graph: entry.graph.clone(),
+            inputs: inputs.clone(),
+            ..Part::new(key, self.depth.get(), &entry.stage.waits)
+        });
+        if part.ran(time) > 1 {
+            part.last_inputs = Some(inputs);
         }
+    }
+
+    /// Notes a step, and the time of a run when it was run.
+    fn note_step(&self, step: &Step, time: Option<Duration>) {
+        let Some(trace) = &self.trace else { return };
+        let key = std::ptr::from_ref(step) as usize;
+        let part = || Part::new(key, self.depth.get(), slice::from_ref(&step.reason));
+        trace.borrow_mut().part(key, part).ran(time);
     }
 
     /// The compiled stage for these values.
@@ -258,28 +260,10 @@ impl<'s> Run<'s> {
         }
         let mut facts = facts(slots, known)?;
         let rest = previous.map(|previous| previous.stage.rest.as_slice());
-        let specialize = self.session.specialize();
-        let mut stage: Stage = loop {
-            let needed = match body.stage(rest, &facts, specialize)? {
-                Planned::Stage(stage) => break *stage,
-                Planned::NeedsValues(slots) => slots,
-            };
-            for slot in needed {
-                if let Value::Unknown(..) = value(slots, slot)? {
-                    return Err(Error::usage(format!(
-                        "shapes in this model depend on the values of the input '{}', not only on its shape: call the \
-                         session to compile for them",
-                        body.name(slot).escape_debug()
-                    )));
-                }
-                let value = tensor(slots, slot)?;
-                if let Some(Fact::Value(_)) = facts.insert(slot, Fact::Value(value.clone())) {
-                    return Err(Error::internal("the value of an input is needed twice"));
-                }
-                maker.needs([(slot, value)]);
-                self.session.specialized.fetch_add(1, Ordering::Relaxed);
-            }
-        };
+        let mut stage = self.stage(body, rest, &mut facts, slots, |slot, value| {
+            maker.needs([(slot, value)]);
+            self.session.specialized.fetch_add(1, Ordering::Relaxed);
+        })?;
         let values = maker.planned();
         if stage.whole {
             stage.outputs = body.outputs().iter().copied().enumerate().collect();
@@ -290,6 +274,45 @@ impl<'s> Run<'s> {
         let mut entry = Entry::new(cache.shapes(slots), values, known.clone(), stage, code);
         entry.graph = kept;
         Ok(entry)
+    }
+
+    /// The next stage of a body. Where shapes depend on values of arguments, it is for these, and `needs` is told.
+    pub fn stage(
+        &self,
+        body: &Body,
+        rest: Option<&[usize]>,
+        facts: &mut BTreeMap<Slot, Fact>,
+        slots: &Slots<'_>,
+        mut needs: impl FnMut(Slot, Tensor),
+    ) -> Result<Stage> {
+        let specialize = self.session.specialize();
+        loop {
+            let needed = match body.stage(rest, facts, specialize)? {
+                Planned::Stage(stage) => return Ok(*stage),
+                Planned::NeedsValues(slots) => slots,
+            };
+            for slot in needed {
+                let name = body.name(slot);
+                let refused = match value(slots, slot)? {
+                    Value::Unknown(..) => ", not only on its shape: call the session to compile for them",
+                    _ if self.depth.get() == 0 && self.session.arbitrary.contains(name) => {
+                        ", which must be given"
+                    }
+                    Value::View(_) | Value::Item(_) => "",
+                };
+                if !refused.is_empty() {
+                    let name = name.escape_debug();
+                    return Err(Error::usage(format!(
+                        "shapes in this model depend on the values of the input '{name}'{refused}"
+                    )));
+                }
+                let value = tensor(slots, slot)?;
+                if let Some(Fact::Value(_)) = facts.insert(slot, Fact::Value(value.clone())) {
+                    return Err(Error::internal("the value of an input is needed twice"));
+                }
+                needs(slot, value);
+            }
+        }
     }
 
     fn code(&self, graph: Graph) -> Result<Code> {

@@ -1,4 +1,4 @@
-//! What a call ran, in order: for reports.
+//! What a call consists of, in order: for reports.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,16 +8,18 @@ use crate::onnx::Reason;
 use crate::runtime::Executable;
 use crate::tensor::Tensor;
 
-/// The parts of a model that a call ran.
+/// The parts of a model that a call ran, or would run.
 #[derive(Clone, Debug, Default)]
 pub struct Trace {
-    /// In the order in which they were run first.
+    /// In the order in which they are run first.
     pub parts: Vec<Part>,
 }
 
 /// A part of a model.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Part {
+    /// Whether it is the whole model, as one program.
+    pub whole: bool,
     /// How many bodies (of loops, branches, functions) it is in.
     pub depth: usize,
     /// The program, if it is one that was compiled.
@@ -39,16 +41,37 @@ pub struct Part {
 }
 
 impl Trace {
-    /// Adds a run of the part with this key, which is made by `part` if it is new.
-    pub(super) fn add(&mut self, key: usize, time: Duration, part: impl FnOnce() -> Part) -> &mut Part {
+    /// The only part of a model that is one program.
+    pub fn whole(&self) -> Option<&Part> {
+        self.parts.first().filter(|part| part.whole)
+    }
+
+    /// The programs that were compiled.
+    pub fn programs(&self) -> impl Iterator<Item = &Executable> {
+        self.parts.iter().filter_map(|part| part.program.as_ref())
+    }
+
+    /// The part with this key, which is made by `part` if it is new.
+    pub(super) fn part(&mut self, key: usize, part: impl FnOnce() -> Part) -> &mut Part {
         let position = self.parts.iter().position(|part| part.key == key);
         let position = position.unwrap_or_else(|| {
             self.parts.push(part());
             self.parts.len() - 1
         });
-        let part = &mut self.parts[position];
-        part.runs += 1;
-        part.time += time;
-        part
+        &mut self.parts[position]
+    }
+}
+
+impl Part {
+    /// A part that was not run, and that is no program.
+    pub(super) fn new(key: usize, depth: usize, reasons: &[Reason]) -> Part {
+        Part { key, depth, reasons: reasons.to_vec(), ..Part::default() }
+    }
+
+    /// Counts a run, if it was run; how many there were.
+    pub(super) fn ran(&mut self, time: Option<Duration>) -> u64 {
+        self.runs += u64::from(time.is_some());
+        self.time += time.unwrap_or_default();
+        self.runs
     }
 }

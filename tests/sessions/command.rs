@@ -112,13 +112,23 @@ fn models_that_are_not_one_program() {
     assert!(check.contains("PASSED: 24 comparisons"), "{check}");
     let bench = stdout(&["bench", &model, "--dim", "n=3", "--iterations", "2", "--warmup", "1", "--json"]);
     let json: Value = serde_json::from_str(&bench).unwrap();
+    // Exponentials, and the maximum of each element and 0.
+    assert!(json["flops"].as_f64().unwrap() > 0.0 && json["macs"] == 0.0, "{json}");
     for run in json["runs"].as_array().unwrap() {
+        assert_eq!(run["programs"], 2, "{run}");
+        assert!(["second_ms", "gflops"].iter().all(|k| run[*k].as_f64().unwrap() > 0.0), "{run}");
+        assert!(run["arena_bytes"].is_u64(), "{run}");
         let cold = &run["cold_ms"];
         let sum: f64 = ["load", "passes", "codegen", "pack", "first_run"]
             .iter()
             .map(|k| cold[*k].as_f64().unwrap())
             .sum();
         assert!((sum - cold["total"].as_f64().unwrap()).abs() < 1e-6 && run["warm_ms"]["n"] == 2, "{run}");
+    }
+    let text = stdout(&["bench", &model, "--dim", "n=3", "--iterations", "2", "--warmup", "1"]);
+    for part in ["fusion on: 2 programs, ", "fusion off (without OpFusion): 2 programs, ", "several programs"]
+    {
+        assert!(text.contains(part), "no {part:?} in {text}");
     }
     let ir = stdout(&["ir", &model, "--dim", "n=3", "--after", "Lower"]);
     assert!(

@@ -8,4 +8,5 @@ mod command;
 mod control;
 mod data;
 mod errors;
+mod graphs;
 mod load;

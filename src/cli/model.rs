@@ -1,93 +1,88 @@
-//! ONNX files on the command line: dimensions that the model leaves open are bound, and whether it is one program.
+//! Loads a model: a built-in one, or an ONNX file, which is opened once. Its inputs are files or random values, and
+//! dimensions that it leaves open are bound. What is done with it, sessions do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Mutex;
+use std::time::Instant;
 
 use nestjit::onnx::{Dim, InputKind, InputSpec, MAX_OPSET, OnnxModel};
-use nestjit::{Compiler, Error, Item, Model, Result, Session, Tensor, TensorSpec, zoo};
+use nestjit::{Compiler, Error, Item, Result, Session, SessionModel, Tensor, zoo};
 
 use super::args::GivenArgs;
-use super::{complain, npy, session};
+use super::{complain, npy, tensors};
 
 /// The extent of a dimension that is left open.
 const DEFAULT: usize = 1;
 
-/// A model that was loaded.
-pub(crate) enum Loaded {
-    /// One graph, for the shapes at hand.
-    Graph(Model),
-    /// A model that only a session can run.
-    Parts(Parts),
-}
-
-/// A model with shapes that depend on data, or with control flow, and its inputs.
-pub(crate) struct Parts {
-    pub(crate) path: String,
+/// A model, and inputs for it.
+pub(crate) struct LoadedModel {
+    pub(crate) model: SessionModel,
     pub(crate) inputs: Vec<Item>,
     /// The names of inputs that are random because no file was given.
     pub(crate) random: Vec<String>,
-    /// The names of the outputs.
-    pub(crate) outputs: Vec<String>,
+    /// How long it took to read or to build the model, the inputs not included, in milliseconds.
+    pub(crate) load_ms: f64,
 }
 
-impl Parts {
+impl LoadedModel {
+    /// The built-in model of this name, or the model in an ONNX file, with the inputs and the extents that are given. What
+    /// exists is a file, whatever its name; what has a separator must be one.
+    pub(crate) fn load(name: &str, given: &GivenArgs) -> Result<LoadedModel> {
+        let start = Instant::now();
+        let path = Path::new(name);
+        let is_path = name.ends_with(".onnx") || name.contains(std::path::is_separator);
+        let model = match is_path || (path.exists() && !path.is_dir()) {
+            true => {
+                let onnx = OnnxModel::from_path(path)?;
+                remark_on_version(&onnx);
+                SessionModel::from(onnx)
+            }
+            false => SessionModel::from(zoo::build(name)?),
+        };
+        let load_ms = start.elapsed().as_secs_f64() * 1e3;
+        let (inputs, random) = inputs(&model, given)?;
+        Ok(LoadedModel { model, inputs, random, load_ms })
+    }
+
     /// A session that compiles it.
-    pub(crate) fn session(&self, compiler: Compiler) -> Result<Session> {
-        Session::from_onnx(&self.path, compiler)
+    pub(crate) fn session(&self, compiler: Compiler) -> Session {
+        Session::new(self.model.clone(), compiler).arbitrary_inputs(&self.random)
     }
 
     /// A session that evaluates it.
-    pub(crate) fn reference(&self) -> Result<Session> {
-        Ok(Session::reference(OnnxModel::from_path(&self.path)?))
+    pub(crate) fn reference(&self) -> Session {
+        Session::reference(self.model.clone()).arbitrary_inputs(&self.random)
+    }
+
+    /// The outputs of a call with their names, as tensors: those of sequences are numbered.
+    pub(crate) fn named(&self, outputs: Vec<Item>) -> Vec<(String, Tensor)> {
+        let mut named = Vec::with_capacity(outputs.len());
+        for (name, item) in self.model.outputs().zip(outputs) {
+            if let Item::Tensor(tensor) = item {
+                named.push((name.to_owned(), tensor));
+            } else {
+                let numbered = item.tensors().iter().enumerate();
+                named.extend(numbered.map(|(i, tensor)| (format!("{name}.{i}"), tensor.clone())));
+            }
+        }
+        named
     }
 }
 
-/// The built-in model of this name, or the model in an ONNX file: for the shapes of the inputs and the extents that are
-/// given. What exists is a file, whatever its name; what has a separator must be one.
-pub(crate) fn load(model: &str, given: &GivenArgs) -> Result<Loaded> {
-    let path = Path::new(model);
-    let is_path = model.ends_with(".onnx") || model.contains(std::path::is_separator);
-    if !is_path && (!path.exists() || path.is_dir()) {
-        if let Some((name, _)) = given.dims.first() {
-            return Err(no_dimension(name, &[]));
-        }
-        return Ok(Loaded::Graph(zoo::build(model)?));
+/// Says what should be done about the calls of a session, if anything.
+pub(crate) fn remark(session: &Session) {
+    if let Some(remark) = session.timings().remark() {
+        complain(&remark);
     }
-    let onnx = OnnxModel::from_path(model)?;
-    let version = onnx.opset("").unwrap_or_default();
+}
+
+fn remark_on_version(model: &OnnxModel) {
+    let version = model.opset("").unwrap_or_default();
     if version > MAX_OPSET {
-        once(&format!(
+        complain(&format!(
             "the model is for operator set {version}; {MAX_OPSET} is the newest that is known, so that operators are \
              taken to be what they are there"
         ));
-    }
-    let (mut inputs, random) = inputs(&onnx, given)?;
-    let ports: Vec<String> = onnx.inputs().iter().map(|spec| spec.name.clone()).collect();
-    let outputs = onnx.outputs().map(str::to_owned).collect();
-    let s = Session::new(onnx, Compiler::new());
-    match s.graph(&inputs, &random)? {
-        Some(graph) => Ok(Loaded::Graph(graph)),
-        None => {
-            for (i, (item, name)) in inputs.iter_mut().zip(ports).enumerate() {
-                if let (Item::Tensor(tensor), true) = (&*item, random.contains(&name)) {
-                    let port = TensorSpec { name, dtype: tensor.dtype(), shape: tensor.shape().to_vec() };
-                    *item = Item::Tensor(session::random(&port, i as u64)?);
-                }
-            }
-            Ok(Loaded::Parts(Parts { path: model.to_owned(), inputs, random, outputs }))
-        }
-    }
-}
-
-/// As [`load`], where nothing but one graph will do.
-pub(crate) fn load_graph(model: &str, given: &GivenArgs) -> Result<Model> {
-    match load(model, given)? {
-        Loaded::Graph(model) => Ok(model),
-        Loaded::Parts(_) => Err(Error::unsupported(format!(
-            "'{}' is not one program: shapes in it depend on data, or conditions decide what is computed",
-            model.escape_debug()
-        ))),
     }
 }
 
@@ -181,39 +176,49 @@ impl<'m> Bound<'m> {
     }
 }
 
-/// The inputs of a model, and the names of those for which there is no file; they are zeros here.
-fn inputs(model: &OnnxModel, given: &GivenArgs) -> Result<(Vec<Item>, Vec<String>)> {
+/// The inputs of a model, and the names of those for which there is no file, which are random.
+fn inputs(model: &SessionModel, given: &GivenArgs) -> Result<(Vec<Item>, Vec<String>)> {
     let specs = model.inputs();
-    let mut tensors: Vec<Option<Tensor>> = vec![None; specs.len()];
+    let mut read: Vec<Option<Tensor>> = vec![None; specs.len()];
     for (name, file) in &given.inputs {
         let names = || specs.iter().map(|spec| spec.name.as_str());
         let Some(at) = names().position(|input| input == name) else {
             return Err(Error::unknown_name("input", name, "there is", names()));
         };
-        if tensors[at].replace(npy::read(file, specs[at].dtype)?).is_some() {
+        let tensor = npy::read(file, specs[at].dtype)?;
+        if let Some(declared) = fixed(&specs[at]) {
+            npy::expect_shape(file, &tensor, &format!("input '{}'", name.escape_debug()), &declared)?;
+        }
+        if read[at].replace(tensor).is_some() {
             return Err(Error::usage(format!("input '{}' is given twice", name.escape_debug())));
         }
     }
     let mut bound = Bound::new(specs, &given.dims)?;
-    for (i, (spec, tensor)) in specs.iter().zip(&tensors).enumerate() {
+    for (i, (spec, tensor)) in specs.iter().zip(&read).enumerate() {
         bound.read(i, spec, tensor.as_ref().map_or(&[], Tensor::shape))?;
     }
     let (mut items, mut random, mut open) = (Vec::new(), Vec::new(), Vec::new());
-    for (i, (spec, tensor)) in specs.iter().zip(tensors).enumerate() {
+    for (i, (spec, tensor)) in specs.iter().zip(read).enumerate() {
         items.push(Item::Tensor(match tensor {
             Some(tensor) => tensor,
             None => {
                 random.push(spec.name.clone());
-                Tensor::zeros(spec.dtype, &shape(i, spec, &bound, &mut open)?)?
+                tensors::random(spec.dtype, &shape(i, spec, &bound, &mut open)?, i as u64)?
             }
         }));
     }
     if !open.is_empty() {
         open.dedup();
         let open = open.join(", ");
-        once(&format!("the model leaves these dimensions open, {DEFAULT} is taken: {open}"));
+        complain(&format!("the model leaves these dimensions open, {DEFAULT} is taken: {open}"));
     }
     Ok((items, random))
+}
+
+/// The shape of an input that the model leaves nothing of open.
+fn fixed(spec: &InputSpec) -> Option<Vec<usize>> {
+    let extent = |dim: &Dim| if let Dim::Fixed(extent) = dim { Some(*extent) } else { None };
+    spec.dims.as_ref()?.iter().map(extent).collect()
 }
 
 /// The shape of an input for which there is no file; `open` gets the dimensions that nothing decides.
@@ -241,13 +246,4 @@ fn shape(input: usize, spec: &InputSpec, bound: &Bound<'_>, open: &mut Vec<Strin
         }),
     };
     Ok(dims.iter().enumerate().map(extent).collect())
-}
-
-/// Says what was decided, once for each sentence, however often a command loads the model.
-fn once(sentence: &str) {
-    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-    let new = SAID.lock().is_ok_and(|mut said| said.insert(sentence.to_owned()));
-    if new {
-        complain(sentence);
-    }
 }
