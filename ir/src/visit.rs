@@ -355,6 +355,13 @@ impl Extents {
         });
     }
 
+    /// These and others, which count where both know a variable.
+    pub fn with(&self, others: &Extents) -> Extents {
+        let mut all = self.clone();
+        all.0.extend(others.0.iter().map(|(v, n)| (*v, *n)));
+        all
+    }
+
     /// Sets the extent of one variable.
     pub fn set(&mut self, var: Var, extent: usize) {
         self.0.insert(var, extent);

@@ -2,6 +2,7 @@
 //!
 //! Which loops to tile, vectorise or run in parallel is decided by the passes; nothing here chooses.
 
+use std::cell::LazyCell;
 use std::collections::BTreeSet;
 
 use crate::lanes;
@@ -9,7 +10,7 @@ use nestjit_ir::hash::FastSet;
 use nestjit_ir::layout;
 use nestjit_ir::visit::{Extents, declared_temps, subst_var, walk_expr, walk_exprs, walk_loops, walk_stmts};
 use nestjit_ir::{
-    Affine, BinOp, BufId, DType, Expr, For, Index, LoopKind, Program, ReduceOp, Stmt, UnOp, Var,
+    Affine, BinOp, BufId, DType, Expr, For, Index, Load, LoopKind, Program, ReduceOp, Stmt, UnOp, Var,
 };
 
 /// What stands between the iterations of a loop.
@@ -57,13 +58,14 @@ fn accesses(body: &[Stmt]) -> Option<Vec<Access<'_>>> {
     (!calls).then_some(all)
 }
 
-/// What the iterations of `l` pass to each other. Locals declared in the body are private to an iteration.
-pub fn carried(l: &For) -> Carried {
-    carried_by((l.var, l.extent), &l.body)
+/// What the iterations of `l` pass to each other. Locals declared in the body are private to an iteration. `around` knows
+/// loops around `l`: accesses whose ranges never meet are told apart by it.
+pub fn carried(l: &For, around: &Extents) -> Carried {
+    carried_by((l.var, l.extent), &l.body, around)
 }
 
 /// What the iterations of a loop of this variable and extent around `body` pass to each other: see [`carried`].
-pub fn carried_by((var, extent): (Var, usize), body: &[Stmt]) -> Carried {
+pub fn carried_by((var, extent): (Var, usize), body: &[Stmt], around: &Extents) -> Carried {
     let Some(all) = accesses(body) else { return Carried::Other };
     let private: FastSet<BufId> = declared_temps(body).into_iter().collect();
     let inner = Extents::of(body);
@@ -79,7 +81,7 @@ pub fn carried_by((var, extent): (Var, usize), body: &[Stmt]) -> Carried {
             continue;
         }
         // Parts of a buffer that never meet are as good as different buffers.
-        for part in parts((var, extent), &inner, of_buf) {
+        for part in parts((var, extent), (&inner, around), of_buf) {
             let reads_only = part.iter().all(|a| a.kind == AccessKind::Read);
             if reads_only || separate(var, &inner, &part) {
                 continue;
@@ -103,14 +105,17 @@ fn separate(var: Var, inner: &Extents, accesses: &[&Access<'_>]) -> bool {
 /// Groups accesses of one buffer so that those of different groups never touch the same element.
 fn parts<'a, 'b>(
     (var, extent): (Var, usize),
-    inner: &Extents,
+    (inner, around): (&Extents, &Extents),
     accesses: Vec<&'a Access<'b>>,
 ) -> Vec<Vec<&'a Access<'b>>> {
     let mut extents = inner.clone();
     extents.set(var, extent);
+    let all = LazyCell::new(|| around.with(&extents));
     let mut parts: Vec<Vec<&Access<'_>>> = Vec::new();
     for access in accesses {
-        let meets = |part: &Vec<&Access<'_>>| part.iter().any(|a| !never_meet(&extents, a, access));
+        let meets = |part: &Vec<&Access<'_>>| {
+            part.iter().any(|a| !never_meet(&extents, a, access) && !disjoint(&all, a.index, access.index))
+        };
         let (mut with, without): (Vec<_>, Vec<_>) = std::mem::take(&mut parts).into_iter().partition(meets);
         parts = without;
         with.push(vec![access]);
@@ -140,18 +145,44 @@ fn never_meet(extents: &Extents, a: &Access<'_>, b: &Access<'_>) -> bool {
     })
 }
 
-/// Whether the iterations of `l` are independent.
-pub fn independent(l: &For) -> bool {
-    carried(l) == Carried::Nothing
+/// Whether some dimension shows that two accesses touch different elements in whatever iterations of the loops in
+/// `extents`.
+fn disjoint(extents: &Extents, a: &[Index], b: &[Index]) -> bool {
+    let range = |i: &Index| i.as_affine().and_then(|a| extents.range(a));
+    a.iter().zip(b).any(|(a, b)| match (range(a), range(b)) {
+        (Some(a), Some(b)) => a.1 < b.0 || b.1 < a.0,
+        _ => false,
+    })
+}
+
+/// Whether statements may write an element that a load among them reads. `extents` knows their loops and those around
+/// them.
+pub fn overwrites(extents: &Extents, body: &[Stmt], load: &Load) -> bool {
+    let mut found = false;
+    walk_stmts(body, &mut |s| {
+        found |= match s {
+            Stmt::Store(s) => s.buf == load.buf && !disjoint(extents, &s.index, &load.index),
+            Stmt::Reduce(r) => r.buf == load.buf && !disjoint(extents, &r.index, &load.index),
+            Stmt::Call(c) => c.outputs.contains(&load.buf),
+            Stmt::For(_) | Stmt::Temp(_) => false,
+        }
+    });
+    found
+}
+
+/// Whether the iterations of `l` are independent, with the loops in `around` around it.
+pub fn independent(l: &For, around: &Extents) -> bool {
+    carried(l, around) == Carried::Nothing
 }
 
 /// Whether the iterations of every loop of a perfect chain around `body` are independent.
 pub fn all_independent(chain: &[For], body: &[Stmt]) -> bool {
+    let around = extents_of(chain);
     let mut inner = body.to_vec();
     chain.iter().rev().all(|l| {
-        let around = For { body: std::mem::take(&mut inner), ..l.clone() };
-        let fine = independent(&around);
-        inner = vec![Stmt::For(around)];
+        let l = For { body: std::mem::take(&mut inner), ..l.clone() };
+        let fine = independent(&l, &around);
+        inner = vec![Stmt::For(l)];
         fine
     })
 }
@@ -351,6 +382,13 @@ fn drop_loops(body: &mut Vec<Stmt>, goes: &dyn Fn(&For) -> bool) -> bool {
     changed
 }
 
+/// The extents of a chain of loops.
+pub fn extents_of(chain: &[For]) -> Extents {
+    let mut extents = Extents::default();
+    chain.iter().for_each(|l| extents.set(l.var, l.extent));
+    extents
+}
+
 /// A loop of a certain kind.
 pub fn looped(var: Var, extent: usize, kind: LoopKind, body: Vec<Stmt>) -> Stmt {
     Stmt::For(For { var, extent, kind, body })
@@ -407,9 +445,9 @@ mod tests {
         let Stmt::For(o) = &p.nests[0].body[0] else { panic!("a loop") };
         let Stmt::For(i) = &o.body[0] else { panic!("a loop") };
         let Stmt::For(k) = &i.body[2] else { panic!("a loop") };
-        assert_eq!(carried(o), Carried::Nothing);
-        assert_eq!(carried(i), Carried::Nothing);
-        assert_eq!(carried(k), Carried::Reductions(declared_temps(&i.body)));
+        assert_eq!(carried(o, &Extents::default()), Carried::Nothing);
+        assert_eq!(carried(i, &Extents::default()), Carried::Nothing);
+        assert_eq!(carried(k, &Extents::default()), Carried::Reductions(declared_temps(&i.body)));
     }
 
     #[test]
@@ -422,8 +460,39 @@ mod tests {
         b.finish();
         let Stmt::For(i) = &p.nests[0].body[0] else { panic!("a loop") };
         let Stmt::For(j) = &p.nests[0].body[1] else { panic!("a loop") };
-        assert_eq!(carried(i), Carried::Other);
-        assert_eq!(carried(j), Carried::Nothing);
+        assert_eq!(carried(i, &Extents::default()), Carried::Other);
+        assert_eq!(carried(j, &Extents::default()), Carried::Nothing);
+    }
+
+    #[test]
+    fn parts_of_a_buffer_are_as_good_as_two_buffers() {
+        let mut p = Program::default();
+        let y = f32_buf(&mut p, "y", &[12, 8], Role::Out);
+        let mut b = NestBuilder::new(&mut p, "parts");
+        // Rows 0 to 3 are written; rows 4 to 7, or 3 to 6, are read, another column for each.
+        for first in [4, 3] {
+            b.for_("o", 4, |b, o| {
+                b.for_("i", 6, |b, i| {
+                    b.for_("k", 4, |b, k| {
+                        b.store(y, [o, i], Expr::load(y, [k + first, i + 1]));
+                    });
+                });
+            });
+        }
+        b.finish();
+        let all = Extents::of(&p.nests[0].body);
+        for (at, apart) in [(0, true), (1, false)] {
+            let Stmt::For(o) = &p.nests[0].body[at] else { panic!("a loop") };
+            let Stmt::For(i) = &o.body[0] else { panic!("a loop") };
+            assert_eq!(independent(i, &all), apart, "{at}");
+            // Without the loop around it the rows that are written are not known.
+            assert!(!independent(i, &Extents::default()), "{at}");
+            let mut loads = Vec::new();
+            walk_exprs(&o.body, &mut |e| {
+                loads.extend(if let Expr::Load(l) = e { Some(l.clone()) } else { None })
+            });
+            assert_eq!(loads.iter().any(|l| overwrites(&all, &o.body, l)), !apart, "{at}");
+        }
     }
 
     #[test]

@@ -129,8 +129,13 @@ fn permit(
     let epilogue = merged.1 == Depth::All && Pointwise::of(program, second).is_some();
     lanes::keeps(program, ctx.target.isa.f32_lanes(), [first, second], &merged.0)?;
     let filtered = |body: &[Stmt]| winograd::expected(program, body, ctx.target);
-    if merged.1 != Depth::All && filtered(first) + filtered(second) > filtered(&merged.0) {
-        let message = "row by row, the convolution could not be computed by minimal filtering";
+    if filtered(first) + filtered(second) > filtered(&merged.0) {
+        let message = match merged.1 {
+            Depth::All => "with what follows, the convolution could not be computed by minimal filtering",
+            Depth::Outer | Depth::None => {
+                "row by row, the convolution could not be computed by minimal filtering"
+            }
+        };
         return Err(Refusal::new("breaks-tile", message));
     }
     match ctx.fusion {

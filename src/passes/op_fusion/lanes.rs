@@ -2,12 +2,12 @@
 //! whole, so that a contraction beside it would lose its tile and a reduction its lanes: that costs more than any
 //! merge saves. What lanes can compute is what the table in [`crate::lanes`] says.
 
-use nestjit_ir::visit::{walk_loops, work};
-use nestjit_ir::{BinOp, BufId, Expr, For, Program, ReduceOp, Stmt};
+use nestjit_ir::visit::walk_loops;
+use nestjit_ir::{BinOp, BufId, Expr, For, Program, ReduceOp, Stmt, Var};
 
 use super::Refusal;
 use crate::lanes;
-use crate::passes::loops::{expr_uses, has_loop};
+use crate::passes::loops::{expr_uses, expr_work, has_loop, index_uses};
 
 /// The share of the work that may leave vector code: borders and the like.
 const SLACK: f64 = 1.0 / 16.0;
@@ -29,7 +29,7 @@ pub(super) fn keeps<'a>(
     Err(Refusal::new("scalar", message))
 }
 
-/// How often innermost statements run in loops that can be vector code, or that register tiles can be made of, as far as
+/// How many operations statements run in loops that can be vector code, or that register tiles can be made of, as far as
 /// these loops fill the lanes.
 fn in_lanes(program: &Program, width: usize, body: &[Stmt]) -> f64 {
     let accumulators: Vec<BufId> = body
@@ -41,7 +41,7 @@ fn in_lanes(program: &Program, width: usize, body: &[Stmt]) -> f64 {
         .collect();
     let of = |s: &Stmt| match s {
         Stmt::For(l) => match filled(program, width, l) {
-            Some(share) => share * l.extent as f64 * work(&l.body) as f64,
+            Some(share) => share * l.extent as f64 * weight(&l.body),
             None => l.extent as f64 * in_lanes(program, width, &l.body),
         },
         Stmt::Store(_) | Stmt::Reduce(_) | Stmt::Temp(_) | Stmt::Call(_) => 0.0,
@@ -49,6 +49,17 @@ fn in_lanes(program: &Program, width: usize, body: &[Stmt]) -> f64 {
     // A sum of products has its lanes along loops around the block that declares the accumulator.
     let whole = lanes::stmts(program, body).is_ok();
     body.iter().filter(|s| whole || !contracts(s, &accumulators)).map(of).sum()
+}
+
+/// The operations of statements, each store counting as one.
+fn weight(body: &[Stmt]) -> f64 {
+    let of = |s: &Stmt| match s {
+        Stmt::For(l) => l.extent as f64 * weight(&l.body),
+        Stmt::Store(s) => 1.0 + expr_work(&s.value),
+        Stmt::Reduce(r) => 1.0 + expr_work(&r.value),
+        Stmt::Temp(_) | Stmt::Call(_) => 0.0,
+    };
+    body.iter().map(of).sum()
 }
 
 /// The share of the lanes that the best of a loop and of those in it fills; `None` if none of them can be lanes. An index
@@ -68,7 +79,13 @@ fn filled(program: &Program, width: usize, l: &For) -> Option<f64> {
         body = &inner.body;
     }
     if !has_loop(body) {
-        let by = |l: &&For| lanes::stmts_with(program, body, &|e| !expr_uses(e, l.var)).is_ok();
+        // Lanes along a loop that reductions run along are partial sums, which takes the innermost one.
+        let innermost = chain.last().map(|l| l.var);
+        let summed = |v: Var| body.iter().any(|s| matches!(s, Stmt::Reduce(r) if !index_uses(&r.index, v)));
+        let by = |l: &&For| {
+            (Some(l.var) == innermost || !summed(l.var))
+                && lanes::stmts_with(program, body, &|e| !expr_uses(e, l.var)).is_ok()
+        };
         chain.into_iter().filter(by).for_each(|l| consider(l.extent));
     }
     best

@@ -296,10 +296,10 @@ impl Merger<'_> {
         }
         for (contracting, own, other, matched) in [(l1, &m1, l2, &m2), (l2, &m2, l1, &m1)] {
             let tiled = contracting.contractions.iter().any(|c| own.iter().any(|v| c.outputs.contains(v)));
-            if tiled && legality.independent(other, matched).is_err() {
+            if (tiled || reduces_within(contracting, own)) && legality.independent(other, matched).is_err() {
                 return Err(Refusal::new(
                     "breaks-tile",
-                    "a reduction would run along the loops of the contraction's tile",
+                    "a reduction would run along the loops that the other's vectors run along",
                 ));
             }
         }
@@ -366,6 +366,14 @@ fn hoisted(block: &[Stmt], at: usize, stmt: &Stmt) -> Option<BTreeSet<usize>> {
     let start = scope(&block[at]);
     let blocked = moved.iter().any(|i| conflict(&start, &scope(&block[*i])));
     (!blocked).then_some(moved)
+}
+
+/// Whether each iteration of all the loops of a side, which are `matched`, reduces in loops of its own: windows, whose
+/// vectors run along these loops.
+fn reduces_within(side: &Side<'_>, matched: &[Var]) -> bool {
+    let mut found = false;
+    visit::walk_loops(side.body, &mut |l| found |= l.body.iter().any(|s| matches!(s, Stmt::Reduce(_))));
+    found && side.heads.last().is_some_and(|h| matched.contains(&h.var))
 }
 
 type Scope = (Reach, Reach);

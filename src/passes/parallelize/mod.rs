@@ -15,7 +15,7 @@ use nestjit_ir::{BufId, Expr, For, LoopKind, Nest, Program, Role, Stmt};
 
 use self::cut::Costs;
 pub use self::share::{Share, shares};
-use super::loops::{drop_bare_unit_loops, independent, rechain, unchain};
+use super::loops::{drop_bare_unit_loops, extents_of, independent, rechain, unchain};
 use super::{PassContext, cost};
 use crate::error::Result;
 use crate::machine::MachineModel;
@@ -103,9 +103,12 @@ type Choice = std::result::Result<Marked, &'static str>;
 /// that has enough iterations for the threads, no more are looked at.
 fn independent_extents(chain: &[For], body: &[Stmt], threads: usize) -> Vec<usize> {
     let mut extents = Vec::new();
+    let around = extents_of(chain);
     for at in 0..chain.len() {
         let inner = || rechain(chain[at + 1..].to_vec(), body.to_vec());
-        if chain[at].kind != LoopKind::Serial || !independent(&For { body: inner(), ..chain[at].clone() }) {
+        if chain[at].kind != LoopKind::Serial
+            || !independent(&For { body: inner(), ..chain[at].clone() }, &around)
+        {
             break;
         }
         extents.push(chain[at].extent);

@@ -10,13 +10,11 @@ pub(super) mod in_place;
 pub(super) mod pad;
 mod split;
 
-use std::collections::HashSet;
-
 use nestjit_ir::visit::{Extents, map_loads, walk_exprs, walk_stmts};
-use nestjit_ir::{BufId, Buffer, Expr, For, Index, Load, Program, Role, Scalar, Stmt};
+use nestjit_ir::{Buffer, Expr, For, Index, Load, Program, Role, Scalar, Stmt};
 
 use super::PassContext;
-use super::loops::{drop_unit_loops, rechain, unchain};
+use super::loops::{drop_unit_loops, overwrites, rechain, unchain};
 use super::tile::leaf::leaves;
 use crate::error::Result;
 use crate::unit::{Remark, Unit};
@@ -52,9 +50,9 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
             body.extend(copy_operands(&mut unit.program, stmt, &mut done));
         }
         let extents = Extents::of(&body);
-        let planes =
+        let limits =
             pad::PlaneLimits { bytes: ctx.target.l1_bytes() / 2, width: 8 * ctx.target.isa.f32_lanes() };
-        let mut peeler = Peeler { program: &mut unit.program, planes, done: &mut done };
+        let mut peeler = Peeler { program: &mut unit.program, limits, done: &mut done };
         nest.body = peeler.within(body, &extents);
         let left = has_guards(&nest.body);
         remarks.push(remark(&nest.name, &done, left));
@@ -118,14 +116,14 @@ fn fill_of(load: &Load) -> Option<Scalar> {
 fn copy_operands(program: &mut Program, stmt: Stmt, done: &mut Vec<&'static str>) -> Vec<Stmt> {
     let mut stmts = vec![stmt];
     let extents = Extents::of(&stmts);
-    let written: HashSet<BufId> = nestjit_ir::access::writes(&stmts).into_iter().collect();
     let mut wanted: Vec<Load> = Vec::new();
     for leaf in leaves(program, &stmts) {
         for load in leaf.contractions.iter().flat_map(|c| &c.loads) {
             let buffer = program.buf(load.buf);
-            let reuse = leaf.macs() / buffer.len().max(1) as f64;
-            let outside = !written.contains(&load.buf) && buffer.role != Role::Local;
-            if load.otherwise.is_some() && outside && reuse >= REUSE && !wanted.contains(load) {
+            let reads = pad::elements(program, &extents, load);
+            let reuse = leaf.macs() / reads.max(1) as f64;
+            let outside = buffer.role != Role::Local && !overwrites(&extents, &stmts, load);
+            if load.otherwise.is_some() && reuse >= REUSE && outside && !wanted.contains(load) {
                 wanted.push(load.clone());
             }
         }
@@ -145,7 +143,7 @@ fn copy_operands(program: &mut Program, stmt: Stmt, done: &mut Vec<&'static str>
 
 struct Peeler<'a> {
     program: &'a mut Program,
-    planes: pad::PlaneLimits,
+    limits: pad::PlaneLimits,
     done: &'a mut Vec<&'static str>,
 }
 
@@ -180,21 +178,57 @@ impl Peeler<'_> {
         guarded == copied
     }
 
+    /// A chain of loops that reads padded locals; what it was if that is not possible.
+    fn planes(
+        &mut self,
+        chain: Vec<For>,
+        body: Vec<Stmt>,
+        extents: &Extents,
+    ) -> std::result::Result<Vec<Stmt>, (Vec<For>, Vec<Stmt>)> {
+        let Some((at, padded)) = pad::planes(self.program, extents, &chain, &body, self.limits) else {
+            return Err((chain, body));
+        };
+        self.done.push("padded-plane");
+        let (outer, inner) = (chain[..at].to_vec(), chain[at..].to_vec());
+        let mut inner = rechain(inner, body);
+        let mut stmts = Vec::new();
+        for (load, padded) in padded {
+            pad::redirect(&mut inner, &load, &padded);
+            stmts.extend(padded.stmts);
+        }
+        stmts.extend(inner);
+        Ok(rechain(outer, stmts))
+    }
+
+    /// Padded locals for loops further in, where merged nests have loops of their own.
+    fn planes_within(&mut self, stmts: Vec<Stmt>, extents: &Extents) -> Vec<Stmt> {
+        let mut out = Vec::new();
+        for stmt in stmts {
+            match stmt {
+                Stmt::For(l) if has_guards(&l.body) => {
+                    let (chain, body) = unchain(l);
+                    match self.planes(chain, body, extents) {
+                        Ok(stmts) => out.extend(stmts),
+                        Err((chain, body)) => {
+                            let body = self.planes_within(body, extents);
+                            out.extend(rechain(chain, body));
+                        }
+                    }
+                }
+                other => out.push(other),
+            }
+        }
+        out
+    }
+
     fn nest(&mut self, l: For, extents: &Extents) -> Vec<Stmt> {
         let (chain, body) = unchain(l);
+        let (chain, body) = match self.planes(chain, body, extents) {
+            Ok(stmts) => return stmts,
+            Err(unchanged) => unchanged,
+        };
+        let body = self.planes_within(body, extents);
         let loads = guarded_loads(&body);
-        if let Some((at, padded)) = pad::planes(self.program, extents, &chain, &body, self.planes) {
-            self.done.push("padded-plane");
-            let (outer, inner) = (chain[..at].to_vec(), chain[at..].to_vec());
-            let mut inner = rechain(inner, body);
-            let mut stmts = Vec::new();
-            for (load, padded) in padded {
-                pad::redirect(&mut inner, &load, &padded);
-                stmts.extend(padded.stmts);
-            }
-            stmts.extend(inner);
-            return rechain(outer, stmts);
-        }
         let cuts = split::cuts(self.program, extents, &chain, &loads);
         if cuts.is_empty() || (body.len() > 1 && self.only_copied(&body)) {
             let body = self.within(body, extents);

@@ -1,23 +1,49 @@
 //! Padded copies of what guarded loads read.
 
-use nestjit_ir::visit::{Extents, map_loads};
+use nestjit_ir::visit::{Extents, map_loads, work};
 use nestjit_ir::{
     Affine, BufId, Buffer, Expr, For, Index, Load, LoopKind, Program, Role, Scalar, Stmt, Store,
 };
 
 use super::{excess, fill_of, guarded_loads};
-use crate::passes::loops::looped;
+use crate::passes::loops::{extents_of, looped, overwrites};
 
 /// A padded copy: how to make it and how to read it.
 pub(in crate::passes) struct Padded {
     /// What is copied and how far it is padded, to find the same copy again.
-    key: (BufId, Vec<(usize, usize)>, Scalar),
+    key: (BufId, Region, Scalar),
     /// The copy.
     buf: BufId,
     /// The dimensions that the copy has; others are fixed by loops around it.
     dims: Vec<usize>,
     /// The statements that fill it.
     pub(in crate::passes) stmts: Vec<Stmt>,
+}
+
+/// The part of a buffer that a load reads, with a border.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Region(Vec<Side>);
+
+/// The part in one dimension.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Side {
+    /// What loops around the copy add to the index: the copy is a window that moves with them, and may leave the buffer.
+    outer: Affine,
+    /// The first element.
+    first: i64,
+    size: usize,
+    /// How far the load reaches beyond the buffer before and after these elements.
+    reach: (usize, usize),
+}
+
+impl Side {
+    fn moves(&self) -> bool {
+        !self.outer.terms().is_empty()
+    }
+
+    fn padded(&self) -> usize {
+        self.size.saturating_add(self.reach.0).saturating_add(self.reach.1)
+    }
 }
 
 /// What padded planes are limited by.
@@ -34,18 +60,36 @@ pub(super) struct PlaneLimits {
 const MAX_GROWTH: usize = 64;
 const SMALL: usize = 1 << 14;
 
-/// How far a load reaches beyond each dimension; `None` if that is not known, not at all, or too far for a copy.
-fn reach(program: &Program, extents: &Extents, load: &Load) -> Option<Vec<(usize, usize)>> {
+/// How often the elements of a window that moves must be read at least, to be worth copying each time.
+const WINDOW_REUSE: usize = 3;
+
+/// What a load reads; `None` if that is not known, has no border, or is too much for a copy.
+fn region(program: &Program, extents: &Extents, load: &Load) -> Option<Region> {
     let buffer = program.buf(load.buf);
-    let reach: Option<Vec<(usize, usize)>> =
-        load.index.iter().zip(&buffer.shape).map(|(i, &s)| excess(extents, i, s)).collect();
-    let reach = reach.filter(|r| r.iter().any(|&e| e != (0, 0)))?;
-    let padded = |(&s, r): (&usize, &(usize, usize))| s.saturating_add(r.0).saturating_add(r.1);
-    let elements = buffer.shape.iter().zip(&reach).map(padded).fold(1, usize::saturating_mul);
-    (elements <= SMALL.max(buffer.len().saturating_mul(MAX_GROWTH))).then_some(reach)
+    let side = |(i, &size): (&Index, &usize)| {
+        let reach = excess(extents, i, size)?;
+        let (lo, hi) = extents.range(i.as_affine()?)?;
+        let first = usize::try_from(lo).unwrap_or(0).min(size);
+        let end = usize::try_from(hi.saturating_add(1)).unwrap_or(0).min(size);
+        Some(Side { outer: Affine::default(), first: first as i64, size: end.saturating_sub(first), reach })
+    };
+    let sides: Vec<Side> = load.index.iter().zip(&buffer.shape).map(side).collect::<Option<_>>()?;
+    if sides.iter().all(|s| s.reach == (0, 0)) {
+        return None;
+    }
+    let elements = sides.iter().map(Side::padded).fold(1, usize::saturating_mul);
+    (elements <= SMALL.max(buffer.len().saturating_mul(MAX_GROWTH))).then_some(Region(sides))
 }
 
-/// A padded copy of the whole buffer in a temporary of the program. Copies that `made` holds are used again;
+/// How many elements of its buffer lie between those that a load reads, the border left out.
+pub(super) fn elements(program: &Program, extents: &Extents, load: &Load) -> usize {
+    match region(program, extents, load) {
+        Some(Region(sides)) => sides.iter().map(|s| s.size).product(),
+        None => program.buf(load.buf).len(),
+    }
+}
+
+/// A padded copy of all that a load reads in a temporary of the program. Copies that `made` holds are used again;
 /// a new one is added to it.
 pub(in crate::passes) fn whole(
     program: &mut Program,
@@ -54,17 +98,17 @@ pub(in crate::passes) fn whole(
     made: &mut Vec<Padded>,
 ) -> Option<Padded> {
     let fill = fill_of(load)?;
-    let reach = reach(program, extents, load)?;
-    let key = (load.buf, reach.clone(), fill);
+    let region = region(program, extents, load)?;
+    let key = (load.buf, region.clone(), fill);
     let known = made.iter().find(|p| p.key == key).map(|p| (p.buf, p.dims.clone()));
     let (buf, dims) =
         match known {
             Some(known) => known,
             None => {
-                let dims: Vec<usize> = (0..reach.len()).collect();
-                let buf = padded_buffer(program, load.buf, &reach, &dims, Role::Temp);
-                let index = vec![Affine::default(); reach.len()];
-                let stmts = Copy { program, from: load.buf, to: buf, reach: &reach, dims: &dims, fill }
+                let dims: Vec<usize> = (0..region.0.len()).collect();
+                let buf = padded_buffer(program, load.buf, &region, &dims, Role::Temp);
+                let index = vec![Affine::default(); dims.len()];
+                let stmts = Copy { program, from: load.buf, to: buf, region: &region, dims: &dims, fill }
                     .level(0, &index, &[]);
                 made.push(Padded { key: key.clone(), buf, dims: dims.clone(), stmts });
                 (buf, dims)
@@ -74,7 +118,8 @@ pub(in crate::passes) fn whole(
 }
 
 /// Padded locals for the planes that the loads read in the loops of a chain, and at which loop of the chain they
-/// are filled: for small planes whose contiguous dimension is guarded, so that vectors would cross the border.
+/// are filled: for small planes whose contiguous dimension is guarded, so that vectors would cross the border. Of
+/// dimensions that loops around the chain walk along, a plane has the window that the chain reads.
 pub(super) fn planes(
     program: &mut Program,
     extents: &Extents,
@@ -84,63 +129,73 @@ pub(super) fn planes(
 ) -> Option<(usize, Vec<(Load, Padded)>)> {
     let mut plans = Vec::new();
     let mut at = chain.len();
+    // The loops around the chain are not bound here.
+    let bound = Extents::of(body).with(&extents_of(chain));
+    let iterations = chain.iter().map(|l| l.extent).fold(1, usize::saturating_mul);
+    let within = iterations.saturating_mul(work(body));
     for load in guarded_loads(body) {
         let fill = fill_of(&load)?;
-        let reach = reach(program, extents, &load)?;
+        let mut region = region(program, extents, &load)?;
         let buffer = program.buf(load.buf);
         let last = *buffer.layout.order.last()?;
-        if buffer.role == Role::Local || reach[last] == (0, 0) || buffer.shape[last] > limits.width {
+        if buffer.role == Role::Local || region.0[last].reach == (0, 0) || buffer.shape[last] > limits.width {
             return None;
         }
-        let dims: Vec<usize> = (0..reach.len()).filter(|&d| reach[d] != (0, 0)).collect();
-        let bytes: usize = dims
-            .iter()
-            .map(|&d| buffer.shape[d] + reach[d].0 + reach[d].1)
-            .fold(buffer.dtype.size(), usize::saturating_mul);
-        if bytes > limits.bytes {
+        let dims: Vec<usize> = (0..region.0.len()).filter(|&d| region.0[d].reach != (0, 0)).collect();
+        for &d in &dims {
+            let Index::Affine(a) = &load.index[d] else { return None };
+            let mut outer = Affine::default();
+            a.terms().iter().filter(|t| bound.get(t.0).is_none()).for_each(|&(v, c)| outer.add_term(v, c));
+            if !outer.terms().is_empty() {
+                let (lo, hi) = extents.range(&a.add(&outer.scale(-1)))?;
+                region.0[d] = Side { outer, first: lo, size: (hi - lo) as usize + 1, reach: (0, 0) };
+            }
+        }
+        let elements = dims.iter().map(|&d| region.0[d].padded()).fold(1, usize::saturating_mul);
+        let moves = region.0.iter().any(Side::moves);
+        if elements.saturating_mul(buffer.dtype.size()) > limits.bytes
+            || region.0[last].moves()
+            || (moves && within < elements.saturating_mul(WINDOW_REUSE))
+        {
             return None;
         }
         let in_plane = |v| dims.iter().any(|&d| load.index[d].as_affine().is_some_and(|a| a.uses(v)));
         at = at.min(chain.iter().position(|l| in_plane(l.var))?);
-        plans.push((load.clone(), reach, dims, fill));
+        plans.push((load.clone(), region, dims, fill));
     }
     // What selects the plane must be known outside the plane's loops.
+    let inner = Extents::of(body).with(&extents_of(&chain[at..]));
     let outside = |load: &Load, dims: &[usize]| {
-        load.index.iter().enumerate().filter(|(d, _)| !dims.contains(d)).all(|(_, i)| {
-            i.as_affine().is_some_and(|a| a.vars().all(|v| chain[..at].iter().any(|l| l.var == v)))
-        })
+        load.index
+            .iter()
+            .enumerate()
+            .filter(|(d, _)| !dims.contains(d))
+            .all(|(_, i)| i.as_affine().is_some_and(|a| a.vars().all(|v| inner.get(v).is_none())))
     };
     if plans.is_empty() || !plans.iter().all(|(load, _, dims, _)| outside(load, dims)) {
         return None;
     }
-    let written = nestjit_ir::access::writes(body);
-    if plans.iter().any(|p| written.contains(&p.0.buf)) {
+    if plans.iter().any(|p| overwrites(extents, body, &p.0)) {
         return None;
     }
     let padded = plans
         .into_iter()
-        .map(|(load, reach, dims, fill)| {
-            let buf = padded_buffer(program, load.buf, &reach, &dims, Role::Local);
+        .map(|(load, region, dims, fill)| {
+            let buf = padded_buffer(program, load.buf, &region, &dims, Role::Local);
             let index: Vec<Affine> =
                 load.index.iter().map(|i| i.as_affine().cloned().unwrap_or_default()).collect();
             let mut stmts = vec![Stmt::Temp(buf)];
-            let mut copy = Copy { program, from: load.buf, to: buf, reach: &reach, dims: &dims, fill };
+            let mut copy = Copy { program, from: load.buf, to: buf, region: &region, dims: &dims, fill };
             stmts.extend(copy.level(0, &index, &[]));
-            (load.clone(), Padded { key: (load.buf, reach, fill), buf, dims, stmts })
+            (load.clone(), Padded { key: (load.buf, region, fill), buf, dims, stmts })
         })
         .collect();
     Some((at, padded))
 }
 
-fn padded_buffer(
-    program: &mut Program,
-    from: BufId,
-    reach: &[(usize, usize)],
-    dims: &[usize],
-    role: Role,
-) -> BufId {
+fn padded_buffer(program: &mut Program, from: BufId, region: &Region, dims: &[usize], role: Role) -> BufId {
     let source = program.buf(from);
-    let shape: Vec<usize> = dims.iter().map(|&d| source.shape[d] + reach[d].0 + reach[d].1).collect();
+    let shape: Vec<usize> = dims.iter().map(|&d| region.0[d].padded()).collect();
     let dtype = source.dtype;
     let order: Vec<usize> =
         source.layout.order.iter().filter_map(|d| dims.iter().position(|k| k == d)).collect();
@@ -155,7 +210,7 @@ struct Copy<'a> {
     program: &'a mut Program,
     from: BufId,
     to: BufId,
-    reach: &'a [(usize, usize)],
+    region: &'a Region,
     dims: &'a [usize],
     fill: Scalar,
 }
@@ -165,17 +220,20 @@ impl Copy<'_> {
     /// write, as far as the outer dimensions say.
     fn level(&mut self, level: usize, source: &[Affine], target: &[Affine]) -> Vec<Stmt> {
         let Some(&d) = self.dims.get(level) else {
-            let value = Expr::load(self.from, source.to_vec());
+            let value = match self.region.0.iter().any(Side::moves) {
+                true => Expr::load_or(self.from, source.to_vec(), Expr::Const(self.fill)),
+                false => Expr::load(self.from, source.to_vec()),
+            };
             return vec![self.store(target, value)];
         };
-        let (size, (before, after)) = (self.program.buf(self.from).shape[d], self.reach[d]);
+        let Side { outer, first, size, reach: (before, after) } = self.region.0[d].clone();
         let mut out = Vec::new();
         if before > 0 {
             out.extend(self.border(level, before, 0, target));
         }
         let var = self.program.add_var(format!("p{d}"));
         let mut source = source.to_vec();
-        source[d] = var.into();
+        source[d] = outer.add(&Affine::from(var).plus(first));
         let target_here = [target, &[Affine::from(var).plus(before as i64)]].concat();
         let inner = self.level(level + 1, &source, &target_here);
         out.push(looped(var, size, LoopKind::Serial, inner));
@@ -190,11 +248,7 @@ impl Copy<'_> {
         let mut loops = Vec::new();
         let mut target = target.to_vec();
         for (i, &d) in self.dims[level..].iter().enumerate() {
-            let (extent, offset) = if i == 0 {
-                (n, first)
-            } else {
-                (self.program.buf(self.from).shape[d] + self.reach[d].0 + self.reach[d].1, 0)
-            };
+            let (extent, offset) = if i == 0 { (n, first) } else { (self.region.0[d].padded(), 0) };
             if extent == 1 {
                 target.push(Affine::constant(offset as i64));
                 continue;
@@ -218,9 +272,12 @@ impl Copy<'_> {
 impl Padded {
     /// The read of the copy that replaces a read of the original.
     pub(in crate::passes) fn read(&self, load: &Load) -> Load {
-        let (_, reach, _) = &self.key;
+        let (_, region, _) = &self.key;
         let index = self.dims.iter().map(|&d| match &load.index[d] {
-            Index::Affine(a) => Index::Affine(a.plus(reach[d].0 as i64)),
+            Index::Affine(a) => {
+                let Side { outer, first, reach, .. } = &region.0[d];
+                Index::Affine(a.add(&outer.scale(-1)).plus(reach.0 as i64 - first))
+            }
             other => other.clone(),
         });
         Load { buf: self.buf, index: index.collect(), otherwise: None }

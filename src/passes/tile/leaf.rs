@@ -143,7 +143,7 @@ struct Way {
 }
 
 fn visit(program: &Program, all: &Extents, l: &For, way: &mut Way, found: &mut Vec<Leaf>) {
-    let state = carried(l);
+    let state = carried(l, all);
     way.path.push(OutputLoop {
         var: l.var,
         extent: l.extent,

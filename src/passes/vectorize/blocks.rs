@@ -47,7 +47,7 @@ pub(super) fn blocks(
         let l = For { body: inner, ..chain[at].clone() };
         l.kind == LoopKind::Serial
             && l.extent > 1
-            && independent(&l)
+            && independent(&l, extents)
             && !guarded_by(program, extents, &l.body, l.var)
     };
     let mut best: Option<Blocks> = None;

@@ -1,30 +1,27 @@
 //! Vectorize: the loops that Tile has left become vector loops.
 //!
 //! For each loop nest without vector loops, this module chooses the loop whose iterations become lanes: an
-//! output loop, moved inside what it encloses (`tile::jam`), or each innermost loop for itself. `strip` cuts an
+//! output loop, moved inside what it encloses (`tile::jam`), or loops further in (`choose`). `strip` cuts an
 //! innermost loop into registers' worth and gives reductions along it lane accumulators; `blocks` makes pairs of
 //! loops that transpose.
 
 mod blocks;
+mod choose;
 mod strip;
 
 use std::collections::HashMap;
 
 use nestjit_ir::excerpt::{Excerpt, Placement};
 use nestjit_ir::visit::{Extents, walk_stmts};
-use nestjit_ir::{Expr, For, Index, LoopKind, Program, Stmt, Var};
+use nestjit_ir::{For, LoopKind, Program, Stmt};
 
-use self::blocks::{Blocks, blocks};
+use self::choose::Plan;
 use self::strip::{Strip, strip};
 use super::PassContext;
 use super::each_nest::{Part, each_nest};
-use super::loops::{
-    Carried, carried, drop_bare_unit_loops, expr_uses, expr_work, guarded_by, has_kind, has_loop, rechain,
-};
-use super::loops::{stride, unchain};
+use super::loops::{drop_bare_unit_loops, has_kind, rechain, unchain};
 use super::tile::jam::{Limits, PointKind, Split, jam};
 use crate::error::Result;
-use crate::lanes;
 use crate::unit::{Remark, Unit};
 
 const NAME: &str = "Vectorize";
@@ -86,8 +83,9 @@ impl Vectorizer<'_> {
 
     /// A loop without vector loops inside.
     fn nest(&mut self, l: For) -> Vec<Stmt> {
-        let (chain, mut body) = unchain(l);
-        match self.choose(&chain, &mut body) {
+        let plan = self.choose(&l);
+        let (chain, body) = unchain(l);
+        match plan {
             Plan::Jam(at) => self.jam(chain, body, at),
             Plan::Blocks(blocks) => blocks.apply(self.program, chain, body, self.limits.lanes),
             Plan::Strip { at, hoist } => self.strip(chain, body, at, hoist),
@@ -103,169 +101,6 @@ impl Vectorizer<'_> {
                 rechain(chain, body)
             }
         }
-    }
-
-    /// What to do with a perfect chain of loops around `body`.
-    fn choose(&self, chain: &[For], statements: &mut Vec<Stmt>) -> Plan {
-        let body = statements.as_slice();
-        let inner_loops = has_loop(body);
-        // An index that is computed may differ for other loops than that of the lanes.
-        let by_lane = |l: &For| {
-            let constant = |e: &Expr| !inner_loops && !expr_uses(e, l.var);
-            lanes::stmts_with(self.program, body, &constant)
-        };
-        let answers: Vec<_> = chain.iter().map(by_lane).collect();
-        let refused = match answers.iter().copied().reduce(|a, b| a.or(b)) {
-            Some(answer) => answer.err(),
-            None => lanes::stmts(self.program, body).err(),
-        };
-        if !inner_loops && chain.iter().all(|l| l.kind != LoopKind::Serial) {
-            return Plan::Keep;
-        }
-        if let Some(refusal) = refused {
-            return if inner_loops { Plan::Inside } else { Plan::Scalar(refusal) };
-        }
-        // The cost of leaving it to the loops inside; without any, of scalar code.
-        let mut best =
-            (if inner_loops { self.inside_cost(body) } else { self.cost(body, None) * 0.95 }, None);
-        let mut reason = "no-unit-stride";
-        let mut inner = std::mem::take(statements);
-        for at in (0..chain.len()).rev() {
-            // A loop of the chain with all that is in it; the next one outwards goes around it.
-            inner = vec![Stmt::For(For { body: inner, ..chain[at].clone() })];
-            let [Stmt::For(l)] = inner.as_slice() else { continue };
-            if l.kind != LoopKind::Serial {
-                continue;
-            }
-            if let Err(refusal) = answers[at] {
-                reason = refusal;
-                continue;
-            }
-            if guarded_by(self.program, &self.extents, &l.body, l.var) {
-                reason = "padding";
-                continue;
-            }
-            // A loop that carries a reduction can only be vectorised where it stands innermost.
-            let state = carried(l);
-            let innermost = !inner_loops && at + 1 == chain.len();
-            let fine = match &state {
-                Carried::Nothing => true,
-                Carried::Reductions(_) => innermost,
-                Carried::Other => false,
-            };
-            if !fine {
-                reason = "dependence";
-                continue;
-            }
-            let cost = self.cost(within(&inner, chain.len() - at), Some((l.var, l.extent)));
-            if cost < best.0 * if best.1.is_some() { 0.9 } else { 1.0 } {
-                best = (cost, Some(at));
-            }
-        }
-        // Out of the loops again.
-        for _ in chain {
-            if let Some(Stmt::For(l)) = inner.pop() {
-                inner = l.body;
-            }
-        }
-        *statements = inner;
-        let body = statements.as_slice();
-        if !inner_loops
-            && let Some(blocks) = blocks(self.program, &self.extents, chain, body, self.limits.lanes)
-            && blocks.cost < best.0
-        {
-            return Plan::Blocks(blocks);
-        }
-        match best.1 {
-            Some(at) if inner_loops => Plan::Jam(at),
-            Some(at) => Plan::Strip { at, hoist: self.hoist(chain, body, at) },
-            None if inner_loops => Plan::Inside,
-            None => Plan::Scalar(reason),
-        }
-    }
-
-    /// From which loop of the chain on everything is one reduction, so that its lane accumulators can live
-    /// outside of it.
-    fn hoist(&self, chain: &[For], body: &[Stmt], at: usize) -> usize {
-        let mut from = at;
-        if at + 1 != chain.len() {
-            return at;
-        }
-        let only_reductions = body.iter().all(|s| matches!(s, Stmt::Reduce(_) | Stmt::Temp(_)));
-        while from > 0 && only_reductions && chain[from - 1].kind == LoopKind::Serial {
-            let l = For { body: rechain(chain[from..].to_vec(), body.to_vec()), ..chain[from - 1].clone() };
-            match carried(&l) {
-                Carried::Reductions(_) => from -= 1,
-                _ => break,
-            }
-        }
-        from
-    }
-
-    /// The cost of one execution of `body`, when `lane` runs as vector lanes (or nothing does): accesses and
-    /// operations, a strided access of a vector counting as one per lane.
-    fn cost(&self, body: &[Stmt], lane: Option<(Var, usize)>) -> f64 {
-        let count = self.limits.lanes as f64;
-        // Of a value of 64 bits, a vector is two registers.
-        let width = |dtype| if lane.is_some() { lanes::registers(dtype) as f64 } else { 1.0 };
-        // Per element: the share of a vector operation, ragged ends included.
-        let share = lane.map_or(1.0, |(_, n)| (n as f64 / count).ceil() / n as f64);
-        let access = |buf, index: &[Index]| match lane {
-            None => 1.0,
-            Some(_) if lanes::lookup(self.program, buf, index).is_some() => share * lanes::LOOKUP,
-            Some((v, _)) => match stride(self.program, buf, index, v) {
-                Some(0 | 1) => share * width(self.program.buf(buf).dtype),
-                _ => 1.25,
-            },
-        };
-        let value = |e: &Expr, dtype| {
-            let mut loads = 0.0;
-            let mut count = 0.0;
-            nestjit_ir::visit::walk_expr(e, &mut |e| {
-                if let Expr::Load(l) = e {
-                    count += 1.0;
-                    loads += access(l.buf, &l.index) * if l.otherwise.is_some() { 2.0 } else { 1.0 };
-                }
-            });
-            loads + (expr_work(e) - count) * share * width(dtype)
-        };
-        let dtype = |buf| self.program.buf(buf).dtype;
-        body.iter()
-            .map(|s| match s {
-                Stmt::For(l) => l.extent as f64 * self.cost(&l.body, lane),
-                // Scattering lanes takes longer than gathering them.
-                Stmt::Store(s) => 1.25 * access(s.buf, &s.index) + value(&s.value, dtype(s.buf)),
-                Stmt::Reduce(r) => access(r.buf, &r.index) + value(&r.value, dtype(r.buf)),
-                Stmt::Temp(_) => 0.0,
-                Stmt::Call(_) => 1000.0,
-            })
-            .sum()
-    }
-
-    /// The cost of one execution of `body` when each of its loop nests is vectorised for itself.
-    fn inside_cost(&self, body: &[Stmt]) -> f64 {
-        let innermost = |l: &For| -> f64 {
-            let n = l.extent as f64;
-            let scalar = n * self.cost(&l.body, None);
-            let fine = carried(l) != Carried::Other
-                && !guarded_by(self.program, &self.extents, &l.body, l.var)
-                && l.kind == LoopKind::Serial
-                && l.extent > 1;
-            if fine {
-                // Adding up the lanes of a vector takes as long as some steps.
-                let end = if carried(l) == Carried::Nothing { 0.0 } else { 8.0 };
-                scalar.min(end + n * self.cost(&l.body, Some((l.var, l.extent))))
-            } else {
-                scalar
-            }
-        };
-        body.iter()
-            .map(|s| match s {
-                Stmt::For(l) if has_loop(&l.body) => l.extent as f64 * self.inside_cost(&l.body),
-                Stmt::For(l) => innermost(l),
-                other => self.cost(std::slice::from_ref(other), None),
-            })
-            .sum()
     }
 
     /// Moves the iterations of an output loop inside everything in the chain's body.
@@ -294,36 +129,6 @@ impl Vectorizer<'_> {
         let stmts = strip(self.program, request);
         rechain(chain, stmts)
     }
-}
-
-/// The statements within so many perfectly nested loops.
-fn within(nest: &[Stmt], loops: usize) -> &[Stmt] {
-    match nest {
-        [Stmt::For(l)] if loops > 0 => within(&l.body, loops - 1),
-        _ => nest,
-    }
-}
-
-/// How a chain of loops is vectorised.
-enum Plan {
-    /// The loop at this position moves inside the loops of the body.
-    Jam(usize),
-    /// Two loops become blocks that are transposed.
-    Blocks(Blocks),
-    /// The loop at this position becomes innermost and is cut; loops from `hoist` on lie between its
-    /// accumulators and it.
-    Strip {
-        /// The vectorised loop.
-        at: usize,
-        /// The first loop inside the lane accumulators.
-        hoist: usize,
-    },
-    /// The statements of the body are vectorised one by one.
-    Inside,
-    /// It is unrolled already.
-    Keep,
-    /// It stays scalar, for this reason.
-    Scalar(&'static str),
 }
 
 fn vector_loops(body: &[Stmt]) -> usize {

@@ -11,7 +11,7 @@ use nestjit_ir::{
     Affine, BufId, Buffer, Expr, For, Index, LoopKind, Program, Reduce, ReduceOp, Role, Stmt, Store, Var,
 };
 
-use crate::passes::loops::{Carried, carried_by, has_transcendental, looped};
+use crate::passes::loops::{Carried, carried_by, extents_of, has_transcendental, looped};
 use crate::passes::tile::jam::Limits;
 
 /// A loop to be cut.
@@ -167,7 +167,9 @@ fn lane_accumulators(
     body: &[Stmt],
     width: usize,
 ) -> Vec<Lanes> {
-    let Carried::Reductions(bufs) = carried_by((var, extent), body) else { return Vec::new() };
+    let Carried::Reductions(bufs) = carried_by((var, extent), body, &extents_of(outer)) else {
+        return Vec::new();
+    };
     let mut seen: HashSet<BufId> = HashSet::new();
     let mut found = Vec::new();
     for stmt in body {

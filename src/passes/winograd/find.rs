@@ -2,13 +2,12 @@
 //!
 //! Whether rewriting one pays is decided in `cost`.
 
-use nestjit_ir::access::writes;
-use nestjit_ir::visit::{walk_exprs, walk_stmts};
+use nestjit_ir::visit::{Extents, walk_exprs, walk_stmts};
 use nestjit_ir::{
     Affine, BinOp, BufId, Expr, For, Index, Load, LoopKind, Program, ReduceOp, Role, Stmt, Var,
 };
 
-use crate::passes::loops::{all_independent, only_f32, stride, unchain};
+use crate::passes::loops::{all_independent, extents_of, only_f32, overwrites, stride, unchain};
 
 /// A loop by its variable and extent.
 pub(super) type Loop = (Var, usize);
@@ -71,7 +70,7 @@ pub(super) fn candidate(program: &Program, l: &For) -> Option<(Convolution, Opti
     if chain.iter().any(|l| l.kind != LoopKind::Serial) || !only_f32(program, &body) {
         return None;
     }
-    let (sums, epilogue) = sums(program, &body)?;
+    let (sums, epilogue) = sums(program, &extents_of(&chain).with(&Extents::of(&body)), &body)?;
     let conv = (0..sums.len()).find_map(|at| convolution(&chain, &sums, at, &epilogue))?;
     let obstacle = obstacle(program, &chain, &body, &conv);
     Some((conv, obstacle))
@@ -207,7 +206,7 @@ fn obstacle(program: &Program, chain: &[For], body: &[Stmt], conv: &Convolution)
     if program.buf(weights.buf).role != Role::Const || weights.otherwise.is_some() {
         return Some(Obstacle::DynamicWeights);
     }
-    if !all_independent(chain, body) || writes(body).contains(&input.buf) {
+    if !all_independent(chain, body) || overwrites(&extents_of(chain).with(&Extents::of(body)), body, input) {
         return Some(Obstacle::Dependence);
     }
     None
@@ -223,9 +222,9 @@ struct Sum {
     factors: [Load; 2],
 }
 
-/// The sums of products of a block, and its other statements, which do nothing that the sums depend on; `None` if
+/// The sums of products of a block in loops of these extents, and its other statements, which do nothing that the sums depend on; `None` if
 /// there are other loops.
-fn sums(program: &Program, body: &[Stmt]) -> Option<(Vec<Sum>, Vec<Stmt>)> {
+fn sums(program: &Program, extents: &Extents, body: &[Stmt]) -> Option<(Vec<Sum>, Vec<Stmt>)> {
     let (mut sums, mut others): (Vec<Sum>, Vec<Stmt>) = (Vec::new(), Vec::new());
     let mut rest = body;
     while let Some(stmt) = rest.first() {
@@ -245,8 +244,7 @@ fn sums(program: &Program, body: &[Stmt]) -> Option<(Vec<Sum>, Vec<Stmt>)> {
         others.push(stmt.clone());
         rest = &rest[1..];
     }
-    let written = writes(&others);
-    let apart = |l: &Load| program.buf(l.buf).role != Role::Local && !written.contains(&l.buf);
+    let apart = |l: &Load| program.buf(l.buf).role != Role::Local && !overwrites(extents, &others, l);
     sums.iter().all(|s| s.factors.iter().all(apart)).then_some((sums, others))
 }
 

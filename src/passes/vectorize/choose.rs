@@ -1,0 +1,213 @@
+//! Which loop of a nest becomes lanes: what the ways cost, in vector operations.
+
+use nestjit_ir::visit::walk_expr;
+use nestjit_ir::{Expr, For, Index, LoopKind, Stmt, Var};
+
+use super::Vectorizer;
+use super::blocks::{Blocks, blocks};
+use crate::lanes;
+use crate::passes::loops::{
+    Carried, carried, expr_uses, expr_work, guarded_by, has_loop, rechain, stride, unchain,
+};
+
+/// What adding up the lanes of a sum takes.
+const COMBINE: f64 = 8.0;
+
+/// How a chain of loops is vectorised.
+pub(super) enum Plan {
+    /// The loop at this position moves inside the loops of the body.
+    Jam(usize),
+    /// Two loops become blocks that are transposed.
+    Blocks(Blocks),
+    /// The loop at this position becomes innermost and is cut; loops from `hoist` on lie between its
+    /// accumulators and it.
+    Strip {
+        /// The vectorised loop.
+        at: usize,
+        /// The first loop inside the lane accumulators.
+        hoist: usize,
+    },
+    /// The statements of the body are vectorised one by one.
+    Inside,
+    /// It is unrolled already.
+    Keep,
+    /// It stays scalar, for this reason.
+    Scalar(&'static str),
+}
+
+/// The best way to vectorise a chain of loops, blocks aside.
+struct Best {
+    /// Of one execution of the chain's body.
+    cost: f64,
+    /// The loop whose iterations become lanes. None: loops further in, or scalar code.
+    at: Option<usize>,
+    /// What each execution of the chain costs besides.
+    ends: f64,
+    /// Why no loop of the chain does.
+    reason: &'static str,
+}
+
+impl Vectorizer<'_> {
+    /// What to do with a perfect chain of loops.
+    pub(super) fn choose(&self, l: &For) -> Plan {
+        let (chain, body) = chained(l);
+        let inner_loops = has_loop(body);
+        if !inner_loops && chain.iter().all(|l| l.kind != LoopKind::Serial) {
+            return Plan::Keep;
+        }
+        let best = match self.best(&chain, body) {
+            Ok(best) => best,
+            Err(_) if inner_loops => return Plan::Inside,
+            Err(refusal) => return Plan::Scalar(refusal),
+        };
+        let heads = || -> Vec<For> { unchain(l.clone()).0 };
+        if !inner_loops
+            && let Some(blocks) = blocks(self.program, &self.extents, &heads(), body, self.limits.lanes)
+            && blocks.cost < best.cost
+        {
+            return Plan::Blocks(blocks);
+        }
+        match best.at {
+            Some(at) if inner_loops => Plan::Jam(at),
+            Some(at) => Plan::Strip { at, hoist: self.hoist(&heads(), body, at) },
+            None if inner_loops => Plan::Inside,
+            None => Plan::Scalar(best.reason),
+        }
+    }
+
+    /// The best way, or why lanes can compute nothing of it.
+    fn best(&self, chain: &[&For], body: &[Stmt]) -> Result<Best, &'static str> {
+        let inner_loops = has_loop(body);
+        // An index that is computed may differ for other loops than that of the lanes.
+        let by_lane = |l: &&For| {
+            let constant = |e: &Expr| !inner_loops && !expr_uses(e, l.var);
+            lanes::stmts_with(self.program, body, &constant)
+        };
+        let answers: Vec<_> = chain.iter().map(by_lane).collect();
+        answers.iter().copied().reduce(|a, b| a.or(b)).unwrap_or(Ok(()))?;
+        // The cost of leaving it to the loops inside; without any, of scalar code.
+        let cost = if inner_loops { self.inside_cost(body) } else { self.cost(body, None) * 0.95 };
+        let mut best = Best { cost, at: None, ends: 0.0, reason: "no-unit-stride" };
+        for (at, l) in chain.iter().enumerate().rev() {
+            if l.kind != LoopKind::Serial {
+                continue;
+            }
+            if let Err(refusal) = answers[at] {
+                best.reason = refusal;
+                continue;
+            }
+            if guarded_by(self.program, &self.extents, &l.body, l.var) {
+                best.reason = "padding";
+                continue;
+            }
+            // A loop that carries a reduction can only be vectorised where it stands innermost.
+            let ends = match carried(l, &self.extents) {
+                Carried::Nothing => 0.0,
+                Carried::Reductions(_) if !inner_loops && at + 1 == chain.len() => COMBINE,
+                Carried::Reductions(_) | Carried::Other => {
+                    best.reason = "dependence";
+                    continue;
+                }
+            };
+            let cost = self.cost(body, Some((l.var, l.extent)));
+            if cost < best.cost * if best.at.is_some() { 0.9 } else { 1.0 } {
+                best = Best { cost, at: Some(at), ends, ..best };
+            }
+        }
+        Ok(best)
+    }
+
+    /// From which loop of the chain on everything is one reduction, so that its lane accumulators can live
+    /// outside of it.
+    fn hoist(&self, chain: &[For], body: &[Stmt], at: usize) -> usize {
+        let mut from = at;
+        if at + 1 != chain.len() {
+            return at;
+        }
+        let only_reductions = body.iter().all(|s| matches!(s, Stmt::Reduce(_) | Stmt::Temp(_)));
+        while from > 0 && only_reductions && chain[from - 1].kind == LoopKind::Serial {
+            let l = For { body: rechain(chain[from..].to_vec(), body.to_vec()), ..chain[from - 1].clone() };
+            match carried(&l, &self.extents) {
+                Carried::Reductions(_) => from -= 1,
+                _ => break,
+            }
+        }
+        from
+    }
+
+    /// The cost of one execution of `body`, when `lane` runs as vector lanes (or nothing does): accesses and
+    /// operations, a strided access of a vector counting as one per lane.
+    fn cost(&self, body: &[Stmt], lane: Option<(Var, usize)>) -> f64 {
+        let count = self.limits.lanes as f64;
+        // Of a value of 64 bits, a vector is two registers.
+        let width = |dtype| if lane.is_some() { lanes::registers(dtype) as f64 } else { 1.0 };
+        // Per element: the share of a vector operation, ragged ends included.
+        let share = lane.map_or(1.0, |(_, n)| (n as f64 / count).ceil() / n as f64);
+        let access = |buf, index: &[Index]| match lane {
+            None => 1.0,
+            Some(_) if lanes::lookup(self.program, buf, index).is_some() => share * lanes::LOOKUP,
+            Some((v, _)) => match stride(self.program, buf, index, v) {
+                Some(0 | 1) => share * width(self.program.buf(buf).dtype),
+                _ => 1.25,
+            },
+        };
+        let value = |e: &Expr, dtype| {
+            let mut loads = 0.0;
+            let mut count = 0.0;
+            walk_expr(e, &mut |e| {
+                if let Expr::Load(l) = e {
+                    count += 1.0;
+                    loads += access(l.buf, &l.index) * if l.otherwise.is_some() { 2.0 } else { 1.0 };
+                }
+            });
+            loads + (expr_work(e) - count) * share * width(dtype)
+        };
+        let dtype = |buf| self.program.buf(buf).dtype;
+        body.iter()
+            .map(|s| match s {
+                Stmt::For(l) => l.extent as f64 * self.cost(&l.body, lane),
+                // Scattering lanes takes longer than gathering them.
+                Stmt::Store(s) => 1.25 * access(s.buf, &s.index) + value(&s.value, dtype(s.buf)),
+                Stmt::Reduce(r) => access(r.buf, &r.index) + value(&r.value, dtype(r.buf)),
+                Stmt::Temp(_) => 0.0,
+                Stmt::Call(_) => 1000.0,
+            })
+            .sum()
+    }
+
+    /// The cost of one execution of `body` when each of its loop nests is vectorised for itself.
+    fn inside_cost(&self, body: &[Stmt]) -> f64 {
+        let nest = |l: &For| {
+            let (chain, inner) = chained(l);
+            let times: f64 = chain.iter().map(|l| l.extent as f64).product();
+            let scalar = || match has_loop(inner) {
+                true => self.inside_cost(inner),
+                false => self.cost(inner, None),
+            };
+            match self.best(&chain, inner) {
+                Ok(best) => {
+                    let sums = best.ends * times / best.at.map_or(1.0, |at| chain[at].extent as f64);
+                    (sums + times * best.cost).min(times * scalar())
+                }
+                Err(_) => times * scalar(),
+            }
+        };
+        body.iter()
+            .map(|s| match s {
+                Stmt::For(l) => nest(l),
+                other => self.cost(std::slice::from_ref(other), None),
+            })
+            .sum()
+    }
+}
+
+/// The loops of a perfect chain, outermost first, and the body of the innermost.
+fn chained(l: &For) -> (Vec<&For>, &[Stmt]) {
+    let mut chain = vec![l];
+    let mut body = l.body.as_slice();
+    while let [Stmt::For(inner)] = body {
+        chain.push(inner);
+        body = &inner.body;
+    }
+    (chain, body)
+}
