@@ -266,7 +266,10 @@ impl Merger<'_> {
         let (m1, m2): (Vec<Var>, Vec<Var>) = pairs.iter().copied().unzip();
         for (side, matched) in [(l1, &m1), (l2, &m2)] {
             let innermost = side.heads.last().is_some_and(|h| matched.contains(&h.var));
-            if innermost && matched.len() < side.heads.len() && !self.mostly_shared(l1, l2) {
+            // Vectors of contractions run along loops of their own.
+            let contracts = !l1.contractions.is_empty() || !l2.contractions.is_empty();
+            let worth_it = !contracts && self.mostly_shared(l1, l2);
+            if innermost && matched.len() < side.heads.len() && !worth_it {
                 return Err(Refusal::new(
                     "stride",
                     "the loop along contiguous elements would become an outer one",
