@@ -114,8 +114,7 @@ fn many_rows(
 ) -> Result<Merged, Refusal> {
     let blocks = Some(Blocks::of_many_rows(program, ctx.target));
     let merged = merge::merge(program, ctx.target, first, second, flow, blocks)?;
-    lanes::keeps(program, ctx.target.isa.f32_lanes(), [first, second], &merged.0)?;
-    Ok(merged)
+    permit(program, ctx, first, second, merged)
 }
 
 /// Declines a merge that is more than the options ask for, or that keeps another pass from what is worth more.

@@ -8,7 +8,8 @@ use std::collections::HashSet;
 
 use nestjit_ir::visit::{fresh_copy, subst_var};
 use nestjit_ir::{
-    Affine, BufId, Buffer, Expr, For, Index, LoopKind, Program, Reduce, ReduceOp, Role, Stmt, Store, Var,
+    Affine, BufId, Buffer, DType, Expr, For, Index, LoopKind, Program, Reduce, ReduceOp, Role, Stmt, Store,
+    Var,
 };
 
 use crate::passes::loops::{Carried, carried_by, extents_of, has_transcendental, looped};
@@ -47,6 +48,7 @@ fn value_weight(value: &Expr) -> usize {
 }
 
 /// A reduction along the vectorised loop and its lane accumulators.
+#[derive(Clone)]
 struct Lanes {
     op: ReduceOp,
     buf: BufId,
@@ -95,6 +97,10 @@ pub(super) fn strip(program: &mut Program, request: Strip) -> Vec<Stmt> {
         let name = program.var_name(var).to_owned();
         let lane = program.add_var(format!("{name}i"));
         let mut tail = next();
+        // Kernels keep accumulators of `f32` in registers where vectors are added to a part of them.
+        let single = |r: &&Lanes| rest > 1 && program.buf(r.buf).dtype == DType::F32;
+        let in_part: Vec<Lanes> = reductions.iter().filter(single).cloned().collect();
+        into_lanes(&mut tail, &in_part, &Affine::from(lane));
         subst_var(&mut tail, var, &Affine::from(lane).plus((extent - rest) as i64));
         pieces.push(looped(lane, rest, LoopKind::Vector, tail));
     }
@@ -142,19 +148,24 @@ fn step_body(
     if let Some(u) = unrolled {
         at = at.add(&Affine::term(u, lanes as i64));
     }
-    for stmt in &mut body {
+    into_lanes(&mut body, reductions, &at);
+    subst_var(&mut body, var, &base.add(&at));
+    let vector = looped(lane, lanes, LoopKind::Vector, body);
+    match unrolled {
+        Some(u) => looped(u, registers, LoopKind::Unrolled, vec![vector]),
+        None => vector,
+    }
+}
+
+/// Lets reductions go to the accumulators of lanes, at this place.
+fn into_lanes(body: &mut [Stmt], reductions: &[Lanes], at: &Affine) {
+    for stmt in body {
         if let Stmt::Reduce(r) = stmt
             && let Some(l) = reductions.iter().find(|l| l.buf == r.buf && l.index == r.index)
         {
             r.buf = l.lanes;
             r.index = vec![Index::Affine(at.clone())];
         }
-    }
-    subst_var(&mut body, var, &base.add(&at));
-    let vector = looped(lane, lanes, LoopKind::Vector, body);
-    match unrolled {
-        Some(u) => looped(u, registers, LoopKind::Unrolled, vec![vector]),
-        None => vector,
     }
 }
 

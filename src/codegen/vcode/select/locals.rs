@@ -72,6 +72,14 @@ impl Selector<'_> {
 
     /// The register that an access to a local buffer means; `None` if the buffer is in memory.
     pub(super) fn cell(&mut self, e: &Element<'_>) -> Result<Option<Val>> {
+        match self.first_of_cell(e)? {
+            Some((_, true)) => Err(Stop::Spill(e.buf)),
+            cell => Ok(cell.map(|(val, _)| val)),
+        }
+    }
+
+    /// The same, and whether the access means only the first of the elements in it.
+    pub(super) fn first_of_cell(&mut self, e: &Element<'_>) -> Result<Option<(Val, bool)>> {
         let buf = e.buf;
         if !self.is_in_registers(buf) {
             return Ok(None);
@@ -109,7 +117,8 @@ impl Selector<'_> {
             }
         };
         let cell = &mut cells[position];
-        if (cell.len, cell.varying) != (len, varying) {
+        let part = cell.varying && varying && cell.len > len && !class_of(*dtype).is_wide();
+        if (cell.len, cell.varying) != (len, varying) && !part {
             return spill;
         }
         let which = if *per_lane { chunk } else { 0 };
@@ -129,6 +138,6 @@ impl Selector<'_> {
                 false => Regs::one(low),
             }
         });
-        Ok(Some(Val::new(*dtype, regs, varying)))
+        Ok(Some((Val::new(*dtype, regs, varying), part)))
     }
 }

@@ -21,33 +21,52 @@ impl Selector<'_> {
         }
         for chunk in 0..self.chunks() {
             self.set_chunk(chunk);
-            if let Some(cell) = self.cell(&target)? {
-                self.accumulate(r, cell)?;
-                continue;
+            match self.first_of_cell(&target)? {
+                Some((cell, false)) => self.accumulate(r, cell)?,
+                Some((cell, true)) => {
+                    let new = self.updated(r, dtype, &mut |_| cell.regs)?;
+                    let mask = self.first_lanes(self.lanes());
+                    let kept = new.zip(cell.regs, |new, old| self.b.select(mask, new, old));
+                    self.assign(cell.regs, Val { regs: kept, ..cell });
+                }
+                None => {
+                    let access = self.inside(&target)?;
+                    let new = self.updated(r, dtype, &mut |s| s.load_regs(&access, None))?;
+                    self.store_regs(new, &access);
+                }
             }
-            let access = self.inside(&target)?;
-            let new = if let Some((a, b)) = fused_update(r)
-                && dtype.is_float()
-                && !dtype.is_half()
-            {
-                let (a, b) = (self.expr_of(a, dtype)?, self.expr_of(b, dtype)?);
-                let old = self.load_regs(&access, None);
-                self.multiply_add(a.regs, b.regs, old)
-            } else {
-                let value = self.full_of(&r.value, dtype)?;
-                let old = Val::new(dtype, self.load_regs(&access, None), true);
-                self.combine(r.op, value, old)?.regs
-            };
-            self.store_regs(new, &access);
         }
         Ok(())
+    }
+
+    /// What becomes of an element of this type that `old` loads.
+    fn updated(&mut self, r: &Reduce, dtype: DType, old: &mut dyn FnMut(&mut Self) -> Regs) -> Result<Regs> {
+        if let Some((a, b)) = fused_update(r)
+            && dtype.is_float()
+            && !dtype.is_half()
+        {
+            let (a, b) = (self.expr_of(a, dtype)?, self.expr_of(b, dtype)?);
+            let old = old(self);
+            return Ok(self.multiply_add(a.regs, b.regs, old));
+        }
+        let value = self.full_of(&r.value, dtype)?;
+        let old = Val::new(dtype, old(self), true);
+        Ok(self.combine(r.op, value, old)?.regs)
+    }
+
+    /// A mask of the first lanes.
+    fn first_lanes(&mut self, lanes: usize) -> Reg {
+        let zero = Int { arg: None, terms: self.b.terms(&[]), offset: 0 };
+        let numbers = self.b.iota(zero, 1);
+        let count = self.b.constant(Class::I32, lanes as u32);
+        self.b.compare(Cmp::Lt, numbers, count)
     }
 
     /// Whether different lanes have different targets.
     pub(super) fn target_varies(&mut self, target: &Element<'_>) -> Result<bool> {
         self.set_chunk(0);
-        match self.cell(target)? {
-            Some(cell) => Ok(cell.varying),
+        match self.first_of_cell(target)? {
+            Some((cell, _)) => Ok(cell.varying),
             None => Ok(self.inside(target)?.stride != 0),
         }
     }
@@ -204,12 +223,6 @@ impl Selector<'_> {
         }
         let neutral = constant(&mut self.b, op.identity(value.dtype));
         let neutral = self.full(neutral);
-        let zero = Int { arg: None, terms: self.b.terms(&[]), offset: 0 };
-        let numbers = self.b.iota(zero, 1);
-        let first = |s: &mut Self, lanes: usize| {
-            let count = s.b.constant(Class::I32, lanes as u32);
-            s.b.compare(Cmp::Lt, numbers, count)
-        };
         let regs = match (value.regs.high, neutral.regs.high) {
             (Some(high), Some(nothing)) => {
                 let half = vl / 2;
@@ -217,7 +230,7 @@ impl Selector<'_> {
                     0 => nothing,
                     n if n >= half => reg,
                     n => {
-                        let mask = first(s, n);
+                        let mask = s.first_lanes(n);
                         let mask = s.b.widen(Widening::Mask, mask, false);
                         s.b.select(mask, reg, nothing)
                     }
@@ -226,7 +239,7 @@ impl Selector<'_> {
                 Regs::pair(low, part(self, high, lanes.saturating_sub(half)))
             }
             _ => {
-                let mask = first(self, lanes);
+                let mask = self.first_lanes(lanes);
                 Regs::one(if value.dtype != DType::Bool {
                     self.b.select(mask, value.reg(), neutral.reg())
                 } else if op.identity(DType::Bool) == Scalar::Bool(false) {
