@@ -77,9 +77,13 @@ fn look(bytes: usize) -> Result<()> {
     if bytes as u64 <= room {
         return Ok(());
     }
+    let limit = match LIMIT.load(Ordering::Relaxed) {
+        0 => String::new(),
+        limit => format!(" of the {limit} that NESTJIT_MEMORY or the program allows"),
+    };
     Err(Error::new(
         ErrorKind::Limit,
-        format!("{bytes} bytes of memory are needed, but only {room} are available"),
+        format!("{bytes} bytes of memory are needed, but only {room} are available{limit}"),
     ))
 }
 

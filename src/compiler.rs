@@ -15,7 +15,7 @@ use crate::interpret;
 use crate::laps::Laps;
 use crate::lower::lower;
 use crate::machine::{Isa, MachineModel};
-use crate::options::{Fusion, Options, Precision, RowRings, check_threads};
+use crate::options::{self, Fusion, Options, Precision, RowRings, check_threads, said_by};
 use crate::passes::{self, PassManager, Passed};
 use crate::runtime::executable::{Executable, Parts, Records, TensorSpec};
 use crate::runtime::timing::{CompileTimings, phase};
@@ -50,7 +50,12 @@ impl Default for Compiler {
 impl Compiler {
     /// A compiler with the options that the environment asks for: see [`crate::options::ENVIRONMENT`].
     pub fn new() -> Compiler {
-        Compiler { options: Options::from_env() }
+        let known = |name: &String| match passes::find(name) {
+            Ok(_) => Ok(()),
+            Err(e) => Err(said_by(options::DISABLE_PASS, name, e)),
+        };
+        let options = Options::from_env();
+        Compiler { options: options.and_then(|o| o.disabled_passes.iter().try_for_each(known).map(|()| o)) }
     }
 
     /// A compiler with these options, whatever the environment says.
@@ -64,6 +69,14 @@ impl Compiler {
     /// [`crate::ErrorKind::Usage`] if one makes no sense.
     pub fn options(&self) -> Result<&Options> {
         self.options.as_ref().map_err(Error::clone)
+    }
+
+    /// The machine that is planned for, and the threads of a run.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Usage`] if an option makes no sense, or there is no such machine.
+    pub fn target(&self) -> Result<(MachineModel, usize)> {
+        self.setup().map(|setup| (setup.target, setup.threads))
     }
 
     fn set(mut self, f: impl FnOnce(&mut Options) -> Result<()>) -> Compiler {
@@ -274,8 +287,11 @@ impl Compiler {
         let options = self.options.clone()?;
         budget::set_limit(options.memory);
         let mut target = match &options.machine {
-            Some(name) => MachineModel::named(name, options.isa)?,
-            None => MachineModel::host(options.isa)?,
+            Some(name) => {
+                MachineModel::named(name, options.isa).map_err(|e| said_by(options::MACHINE, name, e))?
+            }
+            None => MachineModel::host(options.isa)
+                .map_err(|e| said_by(options::ISA, options.isa.map_or("", Isa::name), e))?,
         };
         target.vnni &= options.vnni;
         target.amx &= options.amx;

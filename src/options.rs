@@ -71,9 +71,10 @@ pub const ENVIRONMENT: &[EnvVar] = &[
 ];
 
 const THREADS: &str = "NESTJIT_THREADS";
-const DISABLE_PASS: &str = "NESTJIT_DISABLE_PASS";
-const ISA: &str = "NESTJIT_ISA";
-const MACHINE: &str = "NESTJIT_MACHINE";
+pub(crate) const DISABLE_PASS: &str = "NESTJIT_DISABLE_PASS";
+pub(crate) const ISA: &str = "NESTJIT_ISA";
+/// The variable that names the machine to plan for.
+pub const MACHINE: &str = "NESTJIT_MACHINE";
 const VNNI: &str = "NESTJIT_VNNI";
 const AMX: &str = "NESTJIT_AMX";
 const PRECISION: &str = "NESTJIT_PRECISION";
@@ -221,8 +222,8 @@ impl Options {
         let mut options = Options::default();
         let get = |name| var(name).filter(|value| !value.is_empty());
         if let Some(value) = get(THREADS) {
-            let threads = value.parse().map_err(|_| bad(THREADS, &value))?;
-            options.threads = Some(check_threads(threads)?);
+            let threads = value.parse().ok().and_then(|threads| check_threads(threads).ok());
+            options.threads = Some(threads.ok_or_else(|| bad(THREADS, &value))?);
         }
         if let Some(value) = get(DISABLE_PASS) {
             options.disabled_passes = split_names(&value);
@@ -253,6 +254,16 @@ impl Options {
         options.dump = get(DUMP).map(PathBuf::from);
         Ok(options)
     }
+}
+
+/// An error about a name, or one of a list of them, that an option has; it tells the environment variable if that is what says
+/// so.
+pub fn said_by(variable: &str, name: &str, error: Error) -> Error {
+    let says = |value: std::ffi::OsString| {
+        let value = value.to_string_lossy();
+        value == name || split_names(&value).iter().any(|one| one == name)
+    };
+    if std::env::var_os(variable).is_some_and(says) { error.about(variable) } else { error }
 }
 
 /// The names in a comma-separated list.

@@ -315,6 +315,33 @@ fn ir_takes_files_of_nests() {
 }
 
 #[test]
+fn files_of_nests_are_for_ir_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("scale.nest");
+    fs::write(&path, "nest @scale(in %x: f32[8], out %y: f32[8]) { for i < 8 { %y[i] = %x[i] * 2.0 } }")
+        .unwrap();
+    let file = path.to_str().unwrap();
+    let message = format!(
+        "'{file}' is a file of loop nests by its name, which `nestjit ir` takes and no other command"
+    );
+    for args in
+        [&["run", file][..], &["bench", file], &["check", file], &["report", file], &["export", file, "m"]]
+    {
+        assert_fails(args, 2, &message);
+    }
+    let message = "--dim and --input are for models: a file of loop nests has its shapes, and is not run";
+    assert_fails(&["ir", file, "--dim", "n=2"], 2, message);
+}
+
+#[test]
+fn ir_and_check_take_threads() {
+    let parts = |threads: &str| stdout(&["ir", "mlp10", "--threads", threads]);
+    assert!(!parts("1").contains(" parallel {") && parts("4").contains(" parallel {"));
+    let out = stdout(&["check", SMALL, "--threads", "3"]);
+    assert!(out.contains("fused code, 3 threads") && out.contains("PASSED: "), "{out}");
+}
+
+#[test]
 fn wrong_usage_is_exit_code_2_and_one_line() {
     let passes: Vec<&str> = nestjit::passes::PIPELINE.iter().map(|pass| pass.name).collect();
     for args in
@@ -336,30 +363,42 @@ fn wrong_usage_is_exit_code_2_and_one_line() {
         "{message}"
     );
     for (args, message) in [
-        (&["bench"][..], "the following required arguments were not provided: <MODEL>; see `nestjit --help`"),
+        (
+            &["bench"][..],
+            "the following required arguments were not provided: <MODEL>; see `nestjit bench --help`",
+        ),
         (
             &["bench", SMALL, "--iterations", "0"],
-            "invalid value '0' for '--iterations <N>': 0 is not in 1..=4294967295; see `nestjit --help`",
+            "invalid value '0' for '--iterations <N>': 0 is not in 1..=4294967295; see `nestjit bench --help`",
         ),
         (
             &["run", SMALL, "--input", "x"],
-            "invalid value 'x' for '--input <NAME=FILE.npy>': expected NAME=FILE.npy; see `nestjit --help`",
+            "invalid value 'x' for '--input <NAME=FILE.npy>': expected NAME=FILE.npy; see `nestjit run --help`",
         ),
         (&["run", SMALL, "--input", "nope=x.npy"], "there is no input 'nope'; there is 'input', 'hidden'"),
         (
             &["bench", SMALL, "--disable-pass", "OpFusion"],
             "OpFusion is switched off, so there is no fused code: add `--fusion off`",
         ),
-        (
-            &["run", SMALL, "--threads", "5000"],
-            "invalid value '5000' for '--threads <N>': the number of threads must be in 1..=1024; see `nestjit --help`",
-        ),
     ] {
         assert_fails(args, 2, message);
     }
-    assert_eq!(failure(&["frobnicate"]).0, 2);
+    for command in ["bench", "run", "check", "report", "ir"] {
+        for threads in ["0", "-1", "5000", "99999999999999999999", "two"] {
+            let message = format!(
+                "invalid value '{threads}' for '--threads <N>': the number of threads must be in 1..=1024; see \
+                 `nestjit {command} --help`"
+            );
+            assert_fails(&[command, SMALL, "--threads", threads], 2, &message);
+        }
+        let (code, message) = failure(&[command, SMALL, "--frobnicate"]);
+        assert!(code == 2 && message.ends_with(&format!("; see `nestjit {command} --help`\n")), "{message}");
+    }
+    let (code, message) = failure(&["frobnicate"]);
+    assert!(code == 2 && message.ends_with("; see `nestjit --help`\n"), "{message}");
     assert_eq!(failure(&[]).0, 2);
-    assert!(stdout(&["--help"]).contains("bench"));
+    let help = stdout(&["--help"]);
+    assert!(help.contains("bench") && help.contains("Exit codes: 0 for success, 1 if "), "{help}");
     assert!(stdout(&["--version"]).starts_with("nestjit "));
 }
 
@@ -417,7 +456,7 @@ fn what_is_no_file_is_not_waited_for() {
         let message = format!("cannot read '{path}': it is {what}, not a file");
         let given = format!("{name}={path}");
         assert_fails(&["run", SMALL, "--input", &given], 1, &message);
-        assert_fails(&["report", SMALL, "--machine", &path], 1, &message);
+        assert_fails(&["report", SMALL, "--rates", &path], 1, &message);
         if path.ends_with(".nest") {
             assert_fails(&["ir", &path], 1, &message);
         }
@@ -426,12 +465,21 @@ fn what_is_no_file_is_not_waited_for() {
 
 #[test]
 fn bad_environment_variables_are_named() {
-    for (variable, value) in
-        [("NESTJIT_ISA", "mmx"), ("NESTJIT_THREADS", "0"), ("NESTJIT_DISABLE_PASS", "Nope")]
-    {
+    for (variable, value, code) in [
+        ("NESTJIT_ISA", "mmx", 2),
+        ("NESTJIT_THREADS", "0", 2),
+        ("NESTJIT_THREADS", "-1", 2),
+        ("NESTJIT_DISABLE_PASS", "Tile,Nope", 2),
+        ("NESTJIT_MACHINE", "nope", 2),
+        ("NESTJIT_PRECISION", "f8", 2),
+        ("NESTJIT_MEMORY", "1G", 2),
+        ("NESTJIT_MEMORY", "1", 1),
+        ("NESTJIT_VERIFY", "2", 2),
+    ] {
         let output = command(&["report", SMALL]).env(variable, value).output().unwrap();
         let message = text(&output.stderr);
-        assert_eq!((output.status.code(), message.lines().count()), (Some(2), 1), "{variable}: {message}");
+        assert_eq!((output.status.code(), message.lines().count()), (Some(code), 1), "{variable}: {message}");
+        assert!(message.contains(variable), "{variable}: {message}");
     }
     let off = command(&["report", SMALL]).env("NESTJIT_DISABLE_PASS", "OpFusion").output().unwrap();
     assert!(text(&off.stdout).contains("   without OpFusion\n"), "{}", text(&off.stdout));

@@ -56,7 +56,10 @@ fn machines_are_listed_printed_and_read_back() {
 fn wrong_machines_are_refused() {
     let (code, message) = failure(&["ir", "rnn_cell"], "zen9");
     assert_eq!(code, Some(2));
-    assert!(message.starts_with("nestjit: there is no machine 'zen9' (did you mean 'zen"), "{message}");
+    assert!(
+        message.starts_with("nestjit: NESTJIT_MACHINE: there is no machine 'zen9' (did you mean 'zen"),
+        "{message}"
+    );
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("machine.json");
     let path = file.to_str().unwrap();
@@ -65,13 +68,18 @@ fn wrong_machines_are_refused() {
         ("{\"like\": \"zen5\", \"cores\": 0}", "0 cores: the number must be in 1..=4096"),
         ("{\"like\": \"zen5\", \"clock\": 4}", "unknown field `clock`"),
         ("{\"cores\": 8}", "missing field `name`"),
+        (
+            "{\"peak_gflops\": 270.0, \"read_gbytes\": 33.0}",
+            "these are rates for `nestjit report --rates`, and no machine",
+        ),
         ("{\"like\": \"zen5\", \"isa\": \"avx2\"}", "it has bf16 without avx512"),
     ] {
         fs::write(&file, text).unwrap();
-        for args in [&["machine", path][..], &["report", "rnn_cell"]] {
+        for (args, said_by) in [(&["machine", path][..], ""), (&["report", "rnn_cell"], "NESTJIT_MACHINE: ")]
+        {
             let (code, message) = failure(args, path);
             assert_eq!(code, Some(2), "{message}");
-            assert!(message.starts_with(&format!("nestjit: {path}: {expected}")), "{message}");
+            assert!(message.starts_with(&format!("nestjit: {said_by}{path}: {expected}")), "{message}");
         }
     }
     let (code, message) = failure(&["machine"], "no/such/file.json");
@@ -100,7 +108,7 @@ fn what_is_planned_for_other_machines_is_printed_and_runs_if_it_can() {
 
 #[test]
 fn more_cores_are_predicted() {
-    let args = ["report", "squeezenet1_1@64", "--threads", "1", "--machine", "gflops=100,gbps=20"];
+    let args = ["report", "squeezenet1_1@64", "--threads", "1", "--rates", "gflops=100,gbps=20"];
     let report = &json(&[&args[..], &["--json"]].concat(), "avx2")["models"][0];
     let scaling = &report["scaling"];
     assert_eq!((&scaling["machine"], &scaling["machine_cores"]), (&"avx2".into(), &8.into()));
@@ -112,6 +120,34 @@ fn more_cores_are_predicted() {
     assert!(cores.contains(&scaling["scales_to"].as_u64().unwrap()));
     let text = stdout(&args, "avx2");
     assert!(text.contains(" scaling      predicted for avx2 of 8 cores: scales to "), "{text}");
-    let without = json(&["report", "rnn_cell", "--machine", "gflops=100,gbps=20", "--json"], "");
+    let without = json(&["report", "rnn_cell", "--rates", "gflops=100,gbps=20", "--json"], "");
     assert!(without["models"][0].get("scaling").is_none());
+}
+
+#[test]
+fn what_is_planned_for_another_machine_is_said() {
+    let bench = ["bench", "rnn_cell", "--iterations", "1", "--warmup", "0"];
+    for args in [
+        &bench[..],
+        &["run", "rnn_cell"],
+        &["check", "rnn_cell"],
+        &["report", "rnn_cell"],
+        &["ir", "rnn_cell"],
+    ] {
+        let output = nestjit(args, "neoverse_v1");
+        let remarks = String::from_utf8(output.stderr).unwrap();
+        // A check is of one thread and two.
+        let threads = if args[0] == "check" { 2 } else { 64 };
+        let planned = "nestjit: planned for the machine 'neoverse_v1' of 64 cores and for ";
+        let planned = format!("{planned}{threads} threads; code is ");
+        assert_eq!(remarks.matches(planned.as_str()).count(), 1, "{args:?}: {remarks}");
+        assert!(remarks.contains(&format!("{} code all the same", std::env::consts::ARCH)), "{remarks}");
+    }
+    let text = stdout(&["report", "rnn_cell"], "neoverse_v1");
+    assert!(
+        text.lines().next().unwrap().ends_with("   planned for neoverse_v1 of 64 cores, 64 threads"),
+        "{text}"
+    );
+    let json = json(&["report", "rnn_cell", "--json"], "neoverse_v1");
+    assert_eq!(json["models"][0]["planned_for"]["machine"], "neoverse_v1");
 }

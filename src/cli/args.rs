@@ -7,9 +7,13 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use nestjit::options::{MAX_THREADS, check_threads};
 
+/// What a shell gets to know.
+const EXIT_CODES: &str = "Exit codes: 0 for success, 1 if something failed or did not match, 2 if the command line, the environment \
+                          or what they name makes no sense (an option, a pass, a model, an input, a machine).";
+
 /// Compiles neural-network models to fused loop nests, runs them, and shows what fusion brings.
 #[derive(Parser, Debug)]
-#[command(name = "nestjit", version, arg_required_else_help = true)]
+#[command(name = "nestjit", version, arg_required_else_help = true, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -100,16 +104,16 @@ pub(crate) struct BenchArgs {
     #[command(flatten)]
     pub(crate) model: ModelArgs,
     /// Warm runs to measure
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
     pub(crate) iterations: u32,
     /// Runs between the cold one and the measured ones
-    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(long, value_name = "N", default_value_t = 10, allow_negative_numbers = true)]
     pub(crate) warmup: u32,
-    /// Threads of a run [default: the physical cores]
+    /// Threads of a run [default: NESTJIT_THREADS, else the physical cores]
     #[arg(long, value_name = "N", value_parser = threads, allow_negative_numbers = true)]
     pub(crate) threads: Option<usize>,
     /// Compiled forms to keep of each part of a model that is not one program [default: 16, and more if they are small]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
     pub(crate) cache_limit: Option<u32>,
     /// Which programs to measure
     #[arg(long, value_enum, default_value_t = Fusion::Both)]
@@ -137,7 +141,7 @@ pub(crate) struct RunArgs {
     /// Write each output as DIR/NAME.npy
     #[arg(long, value_name = "DIR")]
     pub(crate) output_dir: Option<PathBuf>,
-    /// Threads of the run [default: the physical cores]
+    /// Threads of the run [default: NESTJIT_THREADS, else the physical cores]
     #[arg(long, value_name = "N", value_parser = threads, allow_negative_numbers = true)]
     pub(crate) threads: Option<usize>,
     /// Print one JSON object instead of text
@@ -149,15 +153,18 @@ pub(crate) struct RunArgs {
 pub(crate) struct CheckArgs {
     #[command(flatten)]
     pub(crate) model: ModelArgs,
+    /// Threads of the runs that are compared with those of one thread
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = threads, allow_negative_numbers = true)]
+    pub(crate) threads: usize,
     /// An expected output of the model; for a float32 output the file may hold float64
     #[arg(long, value_name = "NAME=FILE.npy", value_parser = named_file)]
     pub(crate) expect: Vec<(String, PathBuf)>,
     /// How far outputs may be from expected ones, or, without --expect, from the reference, relative to the largest
     /// magnitude [default: what rounding explains; from expected ones also 1e-4 for float32, 1e-11 for float64]
-    #[arg(long, value_name = "REL", value_parser = tolerance)]
+    #[arg(long, value_name = "REL", value_parser = tolerance, allow_negative_numbers = true)]
     pub(crate) tolerance: Option<f64>,
     /// The same as an absolute difference, in steps for integers: what either allows passes
-    #[arg(long, value_name = "ABS", value_parser = tolerance)]
+    #[arg(long, value_name = "ABS", value_parser = tolerance, allow_negative_numbers = true)]
     pub(crate) absolute: Option<f64>,
 }
 
@@ -170,15 +177,16 @@ pub(crate) struct ReportArgs {
     pub(crate) passes: PassArgs,
     #[command(flatten)]
     pub(crate) given: GivenArgs,
-    /// Threads of a run, and of the measured machine [default: the physical cores]
+    /// Threads that are planned for, and of the measured machine; also predicts times on 1 to 128 cores [default:
+    /// NESTJIT_THREADS, else the physical cores]
     #[arg(long, value_name = "N", value_parser = threads, allow_negative_numbers = true)]
     pub(crate) threads: Option<usize>,
-    /// What the machine can do, instead of measuring it: a JSON file (docs/REPORT.md), or values as in
-    /// `gflops=270,gbps=33`
-    #[arg(long, value_name = "FILE|VALUES", value_parser = machine)]
-    pub(crate) machine: Option<MachineArg>,
+    /// What the machine can do, instead of measuring it: values as in `gflops=270,gbps=33`, or a JSON file that has them
+    /// (docs/REPORT.md). It is what nests are judged by; NESTJIT_MACHINE names a machine to plan for
+    #[arg(long, alias = "machine", value_name = "FILE|VALUES", value_parser = rates)]
+    pub(crate) rates: Option<RatesArg>,
     /// List at most N nests and N refusals
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) max_nodes: Option<usize>,
     /// Add the same model unfused and with epilogues only
     #[arg(long)]
@@ -187,7 +195,7 @@ pub(crate) struct ReportArgs {
     #[arg(long)]
     pub(crate) measure: bool,
     /// Runs for --measure and --trace
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
     pub(crate) runs: u32,
     /// Write the runs as a Chrome trace (for chrome://tracing or ui.perfetto.dev)
     #[arg(long, value_name = "FILE")]
@@ -218,6 +226,9 @@ pub(crate) struct IrArgs {
     /// Print the program after every pass that changes it
     #[arg(long)]
     pub(crate) all: bool,
+    /// Threads that are planned for [default: NESTJIT_THREADS, else the physical cores]
+    #[arg(long, value_name = "N", value_parser = threads, allow_negative_numbers = true)]
+    pub(crate) threads: Option<usize>,
     /// Print only this nest
     #[arg(long, value_name = "NAME")]
     pub(crate) nest: Option<String>,
@@ -269,9 +280,9 @@ pub(crate) enum ModelSize {
     Network,
 }
 
-/// What `--machine` gives.
+/// What `--rates` gives.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum MachineArg {
+pub(crate) enum RatesArg {
     /// Billions of operations per second, and billions of bytes read per second.
     Values { gflops: f64, gbps: f64 },
     /// A file that has them.
@@ -279,12 +290,12 @@ pub(crate) enum MachineArg {
 }
 
 /// `gflops=270,gbps=33`, or else the name of a file.
-fn machine(text: &str) -> Result<MachineArg, String> {
+fn rates(text: &str) -> Result<RatesArg, String> {
     let fields: Option<Vec<(&str, &str)>> = text.split(',').map(|field| field.split_once('=')).collect();
     let Some(fields) =
         fields.filter(|fields| fields.iter().all(|(name, _)| ["gflops", "gbps"].contains(name)))
     else {
-        return Ok(MachineArg::File(PathBuf::from(text)));
+        return Ok(RatesArg::File(PathBuf::from(text)));
     };
     let value = |wanted: &str| {
         let mut values = fields.iter().filter(|(name, _)| *name == wanted).map(|(_, value)| value);
@@ -299,7 +310,7 @@ fn machine(text: &str) -> Result<MachineArg, String> {
             (Some(_), Some(_)) => Err(format!("{wanted} is given twice")),
         }
     };
-    Ok(MachineArg::Values { gflops: value("gflops")?, gbps: value("gbps")? })
+    Ok(RatesArg::Values { gflops: value("gflops")?, gbps: value("gbps")? })
 }
 
 /// A number of threads.
@@ -353,16 +364,24 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_is_values_or_a_file() {
-        assert_eq!(
-            machine("gflops=270,gbps=33.5").unwrap(),
-            MachineArg::Values { gflops: 270.0, gbps: 33.5 }
-        );
-        assert_eq!(machine("a=b,c.json").unwrap(), MachineArg::File(PathBuf::from("a=b,c.json")));
+    fn rates_are_values_or_a_file() {
+        assert_eq!(rates("gflops=270,gbps=33.5").unwrap(), RatesArg::Values { gflops: 270.0, gbps: 33.5 });
+        assert_eq!(rates("a=b,c.json").unwrap(), RatesArg::File(PathBuf::from("a=b,c.json")));
         for bad in
             ["gflops=1", "gflops=1,gbps=0", "gflops=1,gbps=x", "gflops=1,gbps=2,gbps=3", "gbps=inf,gflops=1"]
         {
-            assert!(machine(bad).is_err(), "{bad:?}");
+            assert!(rates(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_synopsis_of_the_report_has_every_option() {
+        let documented = include_str!("../../docs/REPORT.md");
+        let synopsis = documented.split("```").nth(1).expect("a synopsis");
+        let command = Cli::command();
+        let report = command.find_subcommand("report").expect("the subcommand");
+        for option in report.get_arguments().filter_map(|argument| argument.get_long()) {
+            assert!(synopsis.contains(&format!("--{option}")), "docs/REPORT.md lacks --{option}");
         }
     }
 

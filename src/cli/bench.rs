@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use super::Outcome;
 use super::args::{BenchArgs, Fusion};
-use super::compiler::{FUSION, compiler, fuses, warm_up_compiler};
+use super::compiler::{FUSION, compiler, fuses, remark_on_plan, remark_on_threads, warm_up_compiler};
 use super::model::{self, LoadedModel};
 
 /// From which ratio of times on one program counts as slower than another.
@@ -148,6 +148,8 @@ fn measure(args: &BenchArgs) -> Result<Bench> {
         let message = format!("{FUSION} is switched off, so there is no fused code: add `--fusion off`");
         return Err(Error::usage(message));
     }
+    remark_on_plan(&compiler)?;
+    remark_on_threads(&compiler)?;
     let startup = Instant::now();
     let first = warm_up_compiler(&compiler)?;
     let startup_ms = millis(startup.elapsed());

@@ -15,9 +15,9 @@ use nestjit::{
     Compiler, DType, Error, ErrorKind, Executable, Model, Result, Session, Tensor, lower, options,
 };
 
-use super::args::{CheckArgs, PassArgs};
+use super::args::CheckArgs;
 use super::compare::{Allowed, Limits, bounds, tolerance};
-use super::compiler::{FUSION, compiler, fuses};
+use super::compiler::{FUSION, compiler, fuses, remark_on_plan};
 use super::model::{self, LoadedModel};
 use super::verdicts::Verdicts;
 use super::{Outcome, npy};
@@ -25,9 +25,6 @@ use super::{Outcome, npy};
 /// How far results may be from the reference, in relation to their largest magnitude, where contractions may compute in a lower
 /// precision than `f32`: some roundings to 8 bits.
 const LOWER_PRECISION: f64 = 1.0 / 16.0;
-
-/// The number of threads whose results must not differ by a bit.
-const THREADS: [usize; 2] = [1, 2];
 
 pub(crate) fn execute(args: &CheckArgs) -> Result<Outcome> {
     let allowed = Allowed { tolerance: args.tolerance, absolute: args.absolute };
@@ -38,21 +35,23 @@ pub(crate) fn execute(args: &CheckArgs) -> Result<Outcome> {
     };
     let passes = &args.model.passes;
     let loaded = LoadedModel::load(&args.model.model, &args.model.given)?;
-    let session = loaded.session(compiler(Some(1), passes));
+    let one = compiler(Some(1), passes);
+    remark_on_plan(&compiler(Some(args.threads), passes))?;
+    let session = loaded.session(one);
     let trace = session.parts(&loaded.inputs)?;
     model::remark(&session);
     let mut verdicts = Verdicts::default();
     let codes = match trace.whole() {
-        Some(part) => program(&mut verdicts, "", part, &part.inputs, passes, of_reference)?,
+        Some(part) => program(&mut verdicts, "", part, &part.inputs, args, of_reference)?,
         None => {
             for (number, part) in trace.parts.iter().filter(|part| part.program.is_some()).enumerate() {
                 for (run, inputs) in [("", Some(&part.inputs)), ("last run, ", part.last_inputs.as_ref())] {
                     let Some(inputs) = inputs else { continue };
                     let label = format!("program {}, {run}", number + 1);
-                    program(&mut verdicts, &label, part, inputs, passes, Allowed::default())?;
+                    program(&mut verdicts, &label, part, inputs, args, Allowed::default())?;
                 }
             }
-            calls(&mut verdicts, &loaded, passes, of_reference)?
+            calls(&mut verdicts, &loaded, args, of_reference)?
         }
     };
     for (output, file) in &args.expect {
@@ -102,13 +101,14 @@ fn expectation(output: &str, file: &Path, outputs: &[(String, Tensor)]) -> Resul
 fn calls(
     verdicts: &mut Verdicts,
     loaded: &LoadedModel,
-    passes: &PassArgs,
+    args: &CheckArgs,
     allowed: Allowed,
 ) -> Result<Vec<Code>> {
     let outputs = |s: &Session| Ok::<_, Error>(loaded.named(s.call_items(&loaded.inputs)?.outputs));
     let reference = outputs(&loaded.reference())?;
+    let several = threads(args);
     let mut codes = Vec::new();
-    for (what, [one, two]) in compilers(passes)? {
+    for (what, [one, two]) in compilers(args)? {
         let s = loaded.session(one);
         let (values, again, parallel) = (outputs(&s)?, outputs(&s)?, outputs(&loaded.session(two))?);
         model::remark(&s);
@@ -123,7 +123,7 @@ fn calls(
                 false => verdicts.compare(names, value, &reference[i].1, limits)?,
             }
             for (label, against, others) in
-                [("run again", "first run", &again), ("2 threads", "1 thread", &parallel)]
+                [("run again", "first run", &again), (&several, "1 thread", &parallel)]
             {
                 let label = format!("{what}, {label}");
                 let names = [label.as_str(), against, output.as_str()];
@@ -139,14 +139,20 @@ fn calls(
     Ok(codes)
 }
 
-/// What is compared: fused code, unless that is switched off, and unfused code; each on one thread and on two.
-fn compilers(passes: &PassArgs) -> Result<Vec<(&'static str, [Compiler; 2])>> {
-    let compilers = THREADS.map(|threads| compiler(Some(threads), passes));
+/// What is compared: fused code, unless that is switched off, and unfused code; each on one thread and on several, whose
+/// results must not differ by a bit.
+fn compilers(args: &CheckArgs) -> Result<Vec<(&'static str, [Compiler; 2])>> {
+    let compilers = [1, args.threads].map(|threads| compiler(Some(threads), &args.model.passes));
     let unfused = ("unfused code", compilers.clone().map(|compiler| compiler.disable_pass(FUSION)));
     Ok(match fuses(&compilers[0])? {
         true => vec![("fused code", compilers), unfused],
         false => vec![unfused],
     })
+}
+
+/// The number of threads that one is compared with.
+fn threads(args: &CheckArgs) -> String {
+    format!("{} thread{}", args.threads, if args.threads == 1 { "" } else { "s" })
 }
 
 /// Adds what everything that can compute a program makes of it; `label` goes before what it is.
@@ -155,14 +161,14 @@ fn program(
     label: &str,
     part: &Part,
     inputs: &[Tensor],
-    passes: &PassArgs,
+    args: &CheckArgs,
     allowed: Allowed,
 ) -> Result<Vec<Code>> {
     let graph = part.graph.as_deref().ok_or_else(|| Error::internal("a program without its graph"))?;
     let model = &Model::from(graph.clone());
     let names: Vec<&str> = graph.outputs.iter().map(|id| graph.value(*id).name.as_str()).collect();
     let mut executables = Vec::new();
-    for (what, [one, two]) in compilers(passes)? {
+    for (what, [one, two]) in compilers(args)? {
         executables.push((what, one.compile(model)?, two.compile(model)?));
     }
     let References { plain, transformed } = References::of(model, &executables, inputs)?;
@@ -186,6 +192,7 @@ fn program(
         &evaluated.iter().collect::<Vec<_>>(),
         &bounds(&plain),
     )?;
+    let several = threads(args);
     let mut codes = Vec::new();
     for ((what, on_one, on_two), transformed) in executables.into_iter().zip(&transformed) {
         let (what, bounds) = (format!("{label}{what}"), bounds(transformed));
@@ -195,7 +202,7 @@ fn program(
         near(verdicts, &what, &outputs.iter().collect::<Vec<_>>(), &bounds)?;
         let (parallel, again) = (on_two.run(inputs)?, on_one.run(inputs)?);
         for (i, output) in outputs.iter().enumerate() {
-            verdicts.same([&format!("{what}, 2 threads"), "1 thread", names[i]], &parallel[i], output);
+            verdicts.same([&format!("{what}, {several}"), "1 thread", names[i]], &parallel[i], output);
             verdicts.same([&format!("{what}, run again"), "first run", names[i]], &again[i], output);
         }
         let outputs = names.iter().map(|name| (*name).to_owned()).zip(outputs).collect();

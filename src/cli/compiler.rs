@@ -3,6 +3,7 @@
 use nestjit::{Compiler, DType, Executable, GraphBuilder, Model, Precision, Result, RowRings, Tensor};
 
 use super::args::{PassArgs, PrecisionArg, Rings};
+use super::complain;
 
 /// The pass that merges nests; some commands compile without it for comparison.
 pub(crate) const FUSION: &str = "OpFusion";
@@ -33,6 +34,40 @@ pub(crate) fn compiler(threads: Option<usize>, passes: &PassArgs) -> Compiler {
 /// If the options make no sense.
 pub(crate) fn fuses(compiler: &Compiler) -> Result<bool> {
     Ok(!compiler.options()?.disabled_passes.iter().any(|pass| pass == FUSION))
+}
+
+/// Says so if another machine than this one is planned for.
+///
+/// # Errors
+/// If the options make no sense.
+pub(crate) fn remark_on_plan(compiler: &Compiler) -> Result<()> {
+    if compiler.options()?.machine.is_some() {
+        let (machine, threads) = compiler.target()?;
+        let plural = if threads == 1 { "thread" } else { "threads" };
+        complain(&format!(
+            "planned for the machine '{}' of {} cores and for {threads} {plural}; code is {} code all the same, and what \
+             is run or measured is this machine",
+            machine.name.escape_debug(),
+            machine.cores,
+            std::env::consts::ARCH
+        ));
+    }
+    Ok(())
+}
+
+/// Says so if more threads are planned for than can run here at once.
+///
+/// # Errors
+/// If the options make no sense.
+pub(crate) fn remark_on_threads(compiler: &Compiler) -> Result<()> {
+    let (_, threads) = compiler.target()?;
+    let cpus = std::thread::available_parallelism().map_or(threads, usize::from);
+    if threads > cpus {
+        complain(&format!(
+            "{threads} threads are planned for, of which {cpus} run at once: there are no more CPUs here"
+        ));
+    }
+    Ok(())
 }
 
 /// Compiles and runs a trivial model: what the first compilation of a process pays for once happens here.

@@ -10,8 +10,8 @@ use nestjit::unit::Unit;
 use nestjit::{Compiler, Error, Executable, Result, Tensor, files};
 
 use super::args::IrArgs;
-use super::compiler::compiler;
-use super::model::{self, LoadedModel};
+use super::compiler::{compiler, remark_on_plan};
+use super::model::{self, LoadedModel, is_nests};
 use super::{Outcome, npy};
 
 pub(crate) fn execute(args: &IrArgs) -> Result<Outcome> {
@@ -22,8 +22,14 @@ pub(crate) fn execute(args: &IrArgs) -> Result<Outcome> {
     if let Some(pass) = args.after.as_deref().filter(|pass| *pass != LOWER) {
         passes::find(pass)?;
     }
-    let compiler = compiler(None, &args.options).keep_programs(true);
-    if model.ends_with(".nest") {
+    let compiler = compiler(args.threads, &args.options).keep_programs(true);
+    remark_on_plan(&compiler)?;
+    if is_nests(model) {
+        if !args.given.dims.is_empty() || !args.given.inputs.is_empty() {
+            let message =
+                "--dim and --input are for models: a file of loop nests has its shapes, and is not run";
+            return Err(Error::usage(message));
+        }
         return Ok(print(args, &compile_nests(&compiler, Path::new(model))?)?.into());
     }
     let loaded = LoadedModel::load(model, &args.given)?;
@@ -33,12 +39,20 @@ pub(crate) fn execute(args: &IrArgs) -> Result<Outcome> {
     if let Some(executable) = trace.whole().and_then(|part| part.program.as_ref()) {
         return Ok(print(args, executable)?.into());
     }
-    let mut text = String::new();
+    let (mut text, mut missing) = (String::new(), None);
     for (i, executable) in trace.programs().enumerate() {
-        // Writing to a `String` cannot fail.
-        let _ = writeln!(text, "// ==== program {}\n{}", i + 1, print(args, executable)?.trim_end());
+        match print(args, executable) {
+            // Writing to a `String` cannot fail.
+            Ok(program) => drop(writeln!(text, "// ==== program {}\n{}", i + 1, program.trim_end())),
+            // Another program may have the nest that is wanted.
+            Err(e) if args.nest.is_some() => missing = Some(e),
+            Err(e) => return Err(e),
+        }
     }
-    Ok(text.into())
+    match missing {
+        Some(e) if text.is_empty() => Err(e),
+        _ => Ok(text.into()),
+    }
 }
 
 /// What is asked for of a program.

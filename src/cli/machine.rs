@@ -6,7 +6,7 @@ use std::fs;
 use nestjit::machine::{KNOWN, MachineModel};
 use nestjit::report::text::table::table;
 use nestjit::runtime::measure::{Calibration, calibrate};
-use nestjit::{Error, Options, Result};
+use nestjit::{Error, ErrorKind, Options, Result, options};
 
 use super::args::MachineArgs;
 use super::{Outcome, npy};
@@ -21,7 +21,8 @@ pub(crate) fn execute(args: &MachineArgs) -> Result<Outcome> {
     if let Some(path) = &args.calibrate {
         let Calibration { machine, steady } = calibrate(&host()?);
         if !steady {
-            return Err(Error::usage(
+            return Err(Error::new(
+                ErrorKind::Io,
                 "the machine was busy while it was measured, so the figures would be wrong: nothing was written; try again \
                  when nothing else runs",
             ));
@@ -30,7 +31,10 @@ pub(crate) fn execute(args: &MachineArgs) -> Result<Outcome> {
         return Ok(format!("{}written to {}\n", to_text(&machine, None), npy::show(path)).into());
     }
     let machine = match asked {
-        Some(name) => MachineModel::named(name, options.isa)?,
+        Some(name) => MachineModel::named(name, options.isa).map_err(|e| match args.name {
+            Some(_) => e,
+            None => options::said_by(options::MACHINE, name, e),
+        })?,
         None => host()?,
     };
     if args.json {

@@ -1,7 +1,8 @@
 //! The command `nestjit`: from arguments to text and an exit code.
 //!
 //! A file per subcommand; each returns its whole output, so that nothing half-done is printed. The exit code is 0
-//! for success, 1 for failure and 2 for wrong usage; an error is one line on standard error.
+//! for success, 1 for failure and 2 for wrong usage (of the command line, the environment, and what they name); an error is
+//! one line on standard error.
 
 mod args;
 mod bench;
@@ -25,7 +26,7 @@ use std::io::{self, Write};
 use std::panic;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use nestjit::{Error, ErrorKind, Result};
 
 use args::{Cli, Command};
@@ -48,7 +49,7 @@ impl From<String> for Outcome {
 pub(crate) fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(e) if e.use_stderr() => return fail(&usage_line(&e.to_string()), 2),
+        Err(e) if e.use_stderr() => return fail(&usage_line(&e.to_string(), &help()), 2),
         // `--help` and `--version`.
         Err(e) => return print(&e.to_string(), true),
     };
@@ -78,14 +79,23 @@ fn exit_code(error: &Error) -> u8 {
     if error.kind() == ErrorKind::Usage { 2 } else { 1 }
 }
 
-/// The part of clap's message that states the error, in one line.
-fn usage_line(message: &str) -> String {
+/// The command that explains the options of the one that was given.
+fn help() -> String {
+    let (given, cli) = (std::env::args().nth(1), Cli::command());
+    match given.as_deref().and_then(|name| cli.find_subcommand(name)) {
+        Some(command) => format!("nestjit {} --help", command.get_name()),
+        None => "nestjit --help".to_owned(),
+    }
+}
+
+/// The part of clap's message that states the error, in one line, and where the options are explained.
+fn usage_line(message: &str, help: &str) -> String {
     let is_cause = |line: &&str| !line.starts_with("Usage:") && !line.starts_with("For more information");
     let lines = message.lines().take_while(is_cause);
     let words: Vec<&str> = lines.flat_map(str::split_whitespace).collect();
     let line = words.join(" ");
     let line = line.strip_prefix("error: ").unwrap_or(&line).replace(" tip: ", "; tip: ");
-    format!("{line}; see `nestjit --help`")
+    format!("{line}; see `{help}`")
 }
 
 fn fail(message: &str, code: u8) -> ExitCode {

@@ -28,6 +28,12 @@ impl LoadedModel {
     /// The built-in model of this name, or the model in an ONNX file, with the inputs and the extents that are given. What
     /// exists is a file, whatever its name; what has a separator must be one.
     pub(crate) fn load(name: &str, given: &GivenArgs) -> Result<LoadedModel> {
+        if is_nests(name) {
+            let name = name.escape_debug();
+            return Err(Error::usage(format!(
+                "'{name}' is a file of loop nests by its name, which `nestjit ir` takes and no other command"
+            )));
+        }
         let start = Instant::now();
         let path = Path::new(name);
         let is_path = name.ends_with(".onnx") || name.contains(std::path::is_separator);
@@ -67,6 +73,11 @@ impl LoadedModel {
         }
         named
     }
+}
+
+/// Whether a file of this name has loop nests instead of a model.
+pub(crate) fn is_nests(name: &str) -> bool {
+    name.ends_with(".nest")
 }
 
 /// Says what should be done about the calls of a session, if anything.

@@ -7,17 +7,17 @@ use nestjit::runtime::measure::{self, Rates};
 use nestjit::{Error, Executable, Result, files};
 use serde_json::Value;
 
-use super::args::MachineArg;
+use super::args::RatesArg;
 use super::npy;
 
 /// The figures for the threads of an executable.
-pub(crate) fn roofline(given: Option<&MachineArg>, executable: &Executable) -> Result<Roofline> {
+pub(crate) fn roofline(given: Option<&RatesArg>, executable: &Executable) -> Result<Roofline> {
     let (target, threads) = (executable.target(), executable.threads());
     Ok(match given {
-        Some(MachineArg::Values { gflops, gbps }) => {
+        Some(RatesArg::Values { gflops, gbps }) => {
             Roofline::given(Rates { peak_gflops: *gflops, read_gbytes: *gbps }, threads)
         }
-        Some(MachineArg::File(path)) => Roofline::given(read(path)?, threads),
+        Some(RatesArg::File(path)) => Roofline::given(read(path)?, threads),
         // What is planned for is not what can be measured here.
         None if executable.options().machine.is_some() => {
             let cores = threads.min(target.cores);
@@ -37,6 +37,11 @@ fn read(path: &Path) -> Result<Rates> {
     let object = if report.is_object() { report } else { &json };
     if object["figures"] == "busy" {
         return Err(wrong("the machine was busy when these figures were measured: they are too low"));
+    }
+    if object["caches"].is_array() {
+        return Err(wrong(
+            "this describes a machine to plan for, as NESTJIT_MACHINE names it, and has no measured rates",
+        ));
     }
     let figure = |name: &str| {
         let number = object[name].as_f64().filter(|n| n.is_finite() && *n > 0.0);

@@ -12,7 +12,7 @@ use nestjit::{Compiler, Error, Executable, Fusion, Result, Tensor, TensorView, r
 use serde::Serialize;
 
 use super::args::ReportArgs;
-use super::compiler::{FUSION, compiler, fuses};
+use super::compiler::{FUSION, compiler, fuses, remark_on_plan};
 use super::model::{self, LoadedModel};
 use super::{Outcome, npy, rates};
 
@@ -34,6 +34,7 @@ pub(crate) fn execute(args: &ReportArgs) -> Result<Outcome> {
         let message = format!("{FUSION} is switched off, so there is nothing to compare: drop `--compare`");
         return Err(Error::usage(message));
     }
+    remark_on_plan(&compiler(args.threads, &args.passes))?;
     let mut roofline = None;
     let mut reports = Vec::new();
     for model in &args.models {
@@ -106,7 +107,7 @@ fn report(args: &ReportArgs, loaded: &LoadedModel, roofline: &mut Option<Rooflin
     let with_text = args.html.is_some();
     let full = Compiled::of(loaded, compiler.clone().keep_code(with_text).keep_programs(with_text))?;
     if let (None, Some((executable, _))) = (&roofline, full.programs().next()) {
-        *roofline = Some(rates::roofline(args.machine.as_ref(), executable)?);
+        *roofline = Some(rates::roofline(args.rates.as_ref(), executable)?);
     }
     let mut whole = subject(args, &full, *roofline)?;
     if args.compare {

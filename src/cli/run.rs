@@ -9,14 +9,16 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::args::RunArgs;
-use super::compiler::compiler;
+use super::compiler::{compiler, remark_on_plan};
 use super::files::file_name;
 use super::model::{self, LoadedModel};
 use super::{Outcome, complain, npy, tensors};
 
 pub(crate) fn execute(args: &RunArgs) -> Result<Outcome> {
     let loaded = LoadedModel::load(&args.model.model, &args.model.given)?;
-    let session = loaded.session(compiler(args.threads, &args.model.passes));
+    let compiler = compiler(args.threads, &args.model.passes);
+    remark_on_plan(&compiler)?;
+    let session = loaded.session(compiler);
     let outputs = loaded.named(session.call_items(&loaded.inputs)?.outputs);
     model::remark(&session);
     let random = loaded.random;

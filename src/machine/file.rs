@@ -42,6 +42,9 @@ impl MachineModel {
     pub fn from_json(text: &str) -> std::result::Result<MachineModel, String> {
         let mut json: Value = serde_json::from_str(text).map_err(|e| format!("no JSON: {e}"))?;
         let object = json.as_object_mut().ok_or("no JSON object")?;
+        if object.contains_key("peak_gflops") || object.contains_key("models") {
+            return Err("these are rates for `nestjit report --rates`, and no machine".to_owned());
+        }
         if let Some(like) = object.remove("like") {
             let name = like.as_str().ok_or("'like' is no name of a machine")?;
             let known =

@@ -2,12 +2,14 @@
 //! why. [`FusionReport`] is plain data; `text`, `html` and `dot` show it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 use std::iter::Sum;
 
 use nestjit_ir::visit::work;
 use nestjit_ir::{BufId, Program, Role};
 use serde::Serialize;
 
+use super::format::name;
 use super::pattern;
 use super::programs::Part;
 use super::refusal;
@@ -63,6 +65,9 @@ pub struct FusionReport {
     /// The vector tier that code was generated for, and `amx` if that includes matrix tiles.
     #[serde(skip)]
     pub isa: String,
+    /// The machine and the threads that were planned for, if they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub planned_for: Option<PlannedFor>,
     /// What contractions of `f32` were allowed to compute in, if that is less than `f32`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub precision: Option<&'static str>,
@@ -81,6 +86,25 @@ pub struct FusionReport {
     /// What the balance of the nests was judged by.
     #[serde(rename = "machine", skip_serializing_if = "Option::is_none")]
     pub roofline: Option<Roofline>,
+}
+
+/// A machine and threads that code was planned for.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct PlannedFor {
+    /// The name of the machine.
+    pub machine: String,
+    /// Its cores.
+    pub cores: usize,
+    /// The threads of a run.
+    pub threads: usize,
+}
+
+impl fmt::Display for PlannedFor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let PlannedFor { machine, cores, threads } = self;
+        let plural = if *threads == 1 { "thread" } else { "threads" };
+        write!(f, "{} of {cores} cores, {threads} {plural}", name(machine))
+    }
 }
 
 /// Groups of the same operations in the same order.
@@ -230,7 +254,13 @@ impl Executable {
         let precision = Some(self.options().precision).filter(|p| *p != Precision::F32).map(Precision::name);
         let tiles = if self.target().amx { ", amx" } else { "" };
         let isa = format!("{}{tiles}", self.isa().name());
-        let mut report = FusionReport { isa, precision, ..FusionReport::new(&subject) };
+        let asked = self.options().machine.is_some() || self.options().threads.is_some();
+        let planned_for = asked.then(|| PlannedFor {
+            machine: self.target().name.clone(),
+            cores: self.target().cores,
+            threads: self.threads(),
+        });
+        let mut report = FusionReport { isa, planned_for, precision, ..FusionReport::new(&subject) };
         for (i, group) in report.groups.iter_mut().enumerate() {
             group.computes = self.computes(i).iter().map(|c| (*c).to_owned()).collect();
             let loops = self.scalar_loops(i);
@@ -278,6 +308,7 @@ impl FusionReport {
             compare: None,
             measured: None,
             isa: String::new(),
+            planned_for: None,
             precision: None,
             disabled_passes: subject.disabled_passes.to_vec(),
             folded: subject.ops.folded,

@@ -65,6 +65,7 @@ impl FusionReport {
             }
             all.refusals.extend(program.refusals);
             (all.isa, all.disabled_passes) = (program.isa, program.disabled_passes);
+            all.planned_for = program.planned_for;
             all.roofline = program.roofline.or(all.roofline);
             all.scaling = Scaling::of_programs(all.scaling.into_iter().chain(program.scaling));
         }

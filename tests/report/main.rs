@@ -92,7 +92,7 @@ fn classifier(suffix: &str) -> Graph {
 
 #[test]
 fn json_has_exactly_the_documented_fields() {
-    let reports = models(&["mlp10", "--machine", MACHINE]);
+    let reports = models(&["mlp10", "--rates", MACHINE]);
     let report = &reports[0];
     let fields = [
         "model",
@@ -194,7 +194,7 @@ fn traffic_is_what_one_counts_by_hand() {
 
 #[test]
 fn text_has_every_section() {
-    let out = stdout(&["mlp10", "--machine", MACHINE]);
+    let out = stdout(&["mlp10", "--rates", MACHINE]);
     for part in [
         "model mlp10   isa ",
         "\n operations   ",
@@ -226,7 +226,7 @@ fn text_has_every_section() {
 fn text_is_as_expected() {
     let dir = tempfile::tempdir().unwrap();
     let file = save(classifier(""), &dir.path().join("m.onnx"));
-    let out = stdout(&[&file, "--threads", "1", "--compare", "--machine", MACHINE]);
+    let out = stdout(&[&file, "--threads", "1", "--compare", "--rates", MACHINE]);
     let mut text = String::new();
     // What is predicted is this machine's: from its heading to the next empty line.
     let mut predicted = false;
@@ -302,7 +302,7 @@ fn measure_adds_times_and_trace_writes_them() {
     assert!(of("nest").iter().all(|e| e["ph"] == "X" && e["tid"] == 0 && float(&e["dur"]) > 0.0));
     assert!(events.iter().any(|e| e["name"] == "thread_name"));
     // On a machine that could do much more, and on one that could not do what was done.
-    let shares = |machine| stdout(&["mlp10", "--measure", "--runs", "1", "--machine", machine]);
+    let shares = |machine| stdout(&["mlp10", "--measure", "--runs", "1", "--rates", machine]);
     assert!(shares("gflops=1e9,gbps=1e9").contains(" % of roofline"));
     let beyond = shares("gflops=1e-6,gbps=1e9");
     assert!(
@@ -311,7 +311,7 @@ fn measure_adds_times_and_trace_writes_them() {
     );
     let cached = shares("gflops=1e9,gbps=1e-6");
     assert!(cached.contains("in cache, 0 % of peak") && !cached.contains(" of roofline"), "{cached}");
-    let args = ["mlp10", "--measure", "--runs", "1", "--machine", "gflops=1e9,gbps=1e-6"];
+    let args = ["mlp10", "--measure", "--runs", "1", "--rates", "gflops=1e9,gbps=1e-6"];
     let groups = models(&args)[0]["groups"].clone();
     assert!(groups.as_array().unwrap().iter().all(|g| g["roofline_note"] == "in-cache"), "{groups}");
 }
@@ -321,19 +321,19 @@ fn reports_for_a_given_machine_are_the_same_twice() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("machine.json");
     for args in [&["lstm_cell"][..], &["lstm_cell", "--json"]] {
-        let report = || stdout(&[args, &["--machine", MACHINE]].concat());
+        let report = || stdout(&[args, &["--rates", MACHINE]].concat());
         let first = report();
         assert_eq!(first, report());
         // What a report printed is a file for the next one, as is a file of the two figures.
         if args.len() > 1 {
             let path = file.to_str().unwrap();
             std::fs::write(&file, &first).unwrap();
-            assert_eq!(stdout(&[args, &["--machine", path]].concat()), first);
+            assert_eq!(stdout(&[args, &["--rates", path]].concat()), first);
             std::fs::write(&file, r#"{"peak_gflops": 100, "read_gbytes": 20.0}"#).unwrap();
-            assert_eq!(stdout(&[args, &["--machine", path]].concat()), first);
+            assert_eq!(stdout(&[args, &["--rates", path]].concat()), first);
             std::fs::write(&file, r#"{"peak_gflops": 100}"#).unwrap();
             let message = format!("'{path}': no positive number 'read_gbytes'");
-            assert_fails(&["lstm_cell", "--machine", path], 2, &message);
+            assert_fails(&["lstm_cell", "--rates", path], 2, &message);
         }
     }
 }
@@ -347,9 +347,32 @@ fn a_gather_reads_what_indices_pick() {
     let rows = g.gather(table, ids, 0);
     g.output("rows", rows);
     let file = save(g.build().unwrap(), &dir.path().join("m.onnx"));
-    let report = &models(&[&file, "--machine", MACHINE])[0];
+    let report = &models(&[&file, "--rates", MACHINE])[0];
     assert_eq!(int(&report["weight_bytes"]), 32 * 384 * 4, "{report}");
     assert_eq!(int(&report["traffic_fused_bytes"]), 32 * 8 + 32 * 384 * 4);
+}
+
+#[test]
+fn what_was_planned_for_is_named_if_it_was_asked_for() {
+    let text = stdout(&["rnn_cell", "--threads", "64", "--rates", MACHINE]);
+    let first = text.lines().next().unwrap();
+    assert!(first.contains("   planned for ") && first.ends_with(" cores, 64 threads"), "{first}");
+    let planned = &models(&["rnn_cell", "--threads", "1", "--rates", MACHINE])[0]["planned_for"];
+    assert_eq!(
+        (keys(planned), int(&planned["threads"])),
+        (BTreeSet::from(["machine", "cores", "threads"]), 1)
+    );
+    assert!(models(&["rnn_cell", "--rates", MACHINE])[0].get("planned_for").is_none());
+    // The other kind of file about a machine.
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("zen5.json");
+    let described = Command::new(env!("CARGO_BIN_EXE_nestjit")).args(["machine", "zen5", "--json"]).output();
+    std::fs::write(&file, described.unwrap().stdout).unwrap();
+    let path = file.to_str().unwrap();
+    let message = format!(
+        "'{path}': this describes a machine to plan for, as NESTJIT_MACHINE names it, and has no measured rates"
+    );
+    assert_fails(&["rnn_cell", "--rates", path], 2, &message);
 }
 
 #[test]

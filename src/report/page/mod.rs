@@ -76,13 +76,16 @@ fn header(page: &mut String, report: &FusionReport) -> std::fmt::Result {
         [] => String::new(),
         passes => format!(" without {}", passes.join(", ")),
     };
+    let planned = report.planned_for.as_ref();
+    let planned = planned.map_or_else(String::new, |planned| format!(", planned for {planned}"));
     writeln!(
         page,
-        "<header class=\"top\"><div class=\"title\"><h1>{}</h1><p>nestjit fusion report, {}{}</p></div>\
+        "<header class=\"top\"><div class=\"title\"><h1>{}</h1><p>nestjit fusion report, {}{}{}</p></div>\
          <form role=\"search\" id=\"search\"><input type=\"search\" id=\"query\" placeholder=\"Find an operation\" \
          aria-label=\"Find an operation or a loop nest\"></form></header>",
         esc(&report.model),
         esc(&report.isa),
+        esc(&planned),
         esc(&without)
     )?;
     let mut tiles = vec![

@@ -90,6 +90,9 @@ impl FusionReport {
         if !self.isa.is_empty() {
             write!(text, "   isa {}", self.isa)?;
         }
+        if let Some(planned) = &self.planned_for {
+            write!(text, "   planned for {planned}")?;
+        }
         if !self.disabled_passes.is_empty() {
             write!(text, "   without {}", self.disabled_passes.join(", "))?;
         }
@@ -129,8 +132,7 @@ impl FusionReport {
                 Figures::Measured => (counts.join(", "), "measured"),
                 Figures::Given => (counts.join(", "), "given"),
                 Figures::Busy => {
-                    let why =
-                        "not judged: the machine was busy when it was measured (--machine gives figures)";
+                    let why = "not judged: the machine was busy when it was measured (--rates gives figures)";
                     (why.to_owned(), "measured, too low,")
                 }
             };
