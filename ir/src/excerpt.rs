@@ -145,6 +145,9 @@ impl Excerpt {
     /// The buffers and variables that are used.
     pub fn of(program: &Program, uses: Uses) -> Excerpt {
         let mut part = Program { placeholders: Placeholders(Some(Wanted::default())), ..Program::default() };
+        part.buffers.reserve(uses.bufs.len());
+        part.vars.reserve(uses.vars.len());
+        part.placeholders.reserve(uses.bufs.len(), uses.vars.len());
         for &b in &uses.bufs {
             let of = program.buf(b);
             part.add_buffer(Buffer {
@@ -243,6 +246,26 @@ impl Placement {
 /// The marks around a placeholder, which are not characters of any language.
 const MARKS: (char, char) = ('\u{e000}', '\u{e001}');
 
+/// The placeholder of the thing of a kind that has this number. (There are as many as things, so that formatting counts.)
+fn placeholder(kind: char, number: usize) -> String {
+    let mut text = String::with_capacity(16);
+    text.push(MARKS.0);
+    text.push(kind);
+    let mut digits = [0; 20];
+    let (mut first, mut rest) = (digits.len(), number);
+    loop {
+        first -= 1;
+        digits[first] = (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    text.extend(digits[first..].iter().map(|digit| char::from(b'0' + digit)));
+    text.push(MARKS.1);
+    text
+}
+
 /// A text with its placeholders filled in.
 fn fill(text: &str, program: &Program, bufs: &[BufId], vars: &[Var], nest: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -297,6 +320,14 @@ impl Placeholders {
         self.0.is_some()
     }
 
+    /// Makes room for so many buffers and variables.
+    fn reserve(&mut self, bufs: usize, vars: usize) {
+        if let Some(wanted) = &mut self.0 {
+            wanted.bufs.reserve(bufs);
+            wanted.vars.reserve(vars);
+        }
+    }
+
     /// The placeholder in a text of the IR, where names are quoted if need be, for that which is the name of a buffer.
     pub fn shown(&self, name: &str) -> Option<String> {
         let number = self.0.as_ref().and_then(|_| name.strip_prefix(MARKS.0)?.strip_prefix('b'))?;
@@ -316,7 +347,7 @@ impl Placeholders {
     fn next(kind: char, list: Option<&mut Vec<String>>, wanted: String) -> String {
         let Some(list) = list else { return wanted };
         list.push(wanted);
-        format!("{}{kind}{}{}", MARKS.0, list.len() - 1, MARKS.1)
+        placeholder(kind, list.len() - 1)
     }
 }
 

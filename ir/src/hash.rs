@@ -10,11 +10,22 @@ pub type FastMap<K, V> = HashMap<K, V, BuildHasherDefault<FastHasher>>;
 pub type FastSet<K> = HashSet<K, BuildHasherDefault<FastHasher>>;
 
 /// Mixes in a word at a time by a rotation and a multiplication.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, Debug)]
 pub struct FastHasher(u64);
 
 /// An odd number without regularity: 2^64 over the golden ratio.
 const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Calls `f` on bytes, eight at a time; the last ones are followed by zeros.
+#[inline]
+pub(crate) fn each_word(bytes: &[u8], mut f: impl FnMut(u64)) {
+    let (words, rest) = bytes.as_chunks::<8>();
+    words.iter().for_each(|word| f(u64::from_le_bytes(*word)));
+    if !rest.is_empty() {
+        // No copy of a length that is not known: it would be a call.
+        f(rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)));
+    }
+}
 
 impl FastHasher {
     #[inline]
@@ -24,12 +35,9 @@ impl FastHasher {
 }
 
 impl Hasher for FastHasher {
+    #[inline]
     fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.add(u64::from_le_bytes(word));
-        }
+        each_word(bytes, |word| self.add(word));
     }
     #[inline]
     fn write_u8(&mut self, n: u8) {

@@ -4,11 +4,52 @@ use std::hash::{Hash, Hasher};
 
 use super::Uses;
 use crate::affine::{Affine, Var};
+use crate::hash::{FastHasher, each_word};
 use crate::nest::{BufId, Expr, Index, Load, Program, Role, Stmt};
 
 /// What two lists of statements share exactly if they are equal but for names and numbers: the statements with
-/// buffers, variables and sites numbered as in an excerpt, and what the buffers are.
-pub type Key = Vec<u64>;
+/// buffers, variables and sites numbered as in an excerpt, and what the buffers are. More may be added.
+#[derive(Clone, Debug)]
+pub struct Key {
+    words: Vec<u64>,
+    /// Of the words. Keys are long, and tables ask for it again whenever they grow.
+    hash: FastHasher,
+}
+
+impl Key {
+    /// The number of words.
+    #[expect(clippy::len_without_is_empty, reason = "there is no empty key")]
+    pub fn len(&self) -> usize {
+        self.words.len()
+    }
+
+    /// Adds a word.
+    #[inline]
+    pub fn push(&mut self, word: u64) {
+        self.words.push(word);
+        self.hash.write_u64(word);
+    }
+}
+
+impl Extend<u64> for Key {
+    fn extend<I: IntoIterator<Item = u64>>(&mut self, words: I) {
+        words.into_iter().for_each(|word| self.push(word));
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Key) -> bool {
+        self.hash.finish() == other.hash.finish() && self.words == other.words
+    }
+}
+
+impl Eq for Key {}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash.finish());
+    }
+}
 
 /// What of buffers counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,7 +63,8 @@ pub enum Detail {
 impl Uses {
     /// The key of statements that use this, and nothing else.
     pub fn key(&self, program: &Program, bodies: &[&[Stmt]], detail: Detail) -> Key {
-        let mut writer = Writer { uses: self, key: Recorder::default() };
+        let key = Key { words: Vec::with_capacity(WORDS), hash: FastHasher::default() };
+        let mut writer = Writer { uses: self, key: Recorder(key) };
         writer.write(bodies.len());
         bodies.iter().for_each(|body| writer.block(body));
         for b in &self.bufs {
@@ -37,30 +79,41 @@ impl Uses {
     }
 }
 
+/// Room for most keys of single nests.
+const WORDS: usize = 256;
+
 /// Keeps what is hashed. Hashes of values are distinct sequences of numbers, as long as the values are.
-#[derive(Default)]
 struct Recorder(Key);
 
 impl Hasher for Recorder {
+    #[inline]
     fn write(&mut self, bytes: &[u8]) {
         self.write_usize(bytes.len());
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.write_u64(u64::from_le_bytes(word));
-        }
+        each_word(bytes, |word| self.0.push(word));
     }
+    #[inline]
     fn write_u8(&mut self, n: u8) {
-        self.write_u64(n.into());
+        self.0.push(n.into());
     }
+    #[inline]
     fn write_u32(&mut self, n: u32) {
-        self.write_u64(n.into());
+        self.0.push(n.into());
     }
+    #[inline]
     fn write_u64(&mut self, n: u64) {
         self.0.push(n);
     }
+    #[inline]
+    fn write_i64(&mut self, n: i64) {
+        self.0.push(n as u64);
+    }
+    #[inline]
     fn write_usize(&mut self, n: usize) {
-        self.write_u64(n as u64);
+        self.0.push(n as u64);
+    }
+    #[inline]
+    fn write_isize(&mut self, n: isize) {
+        self.0.push(n as u64);
     }
     fn finish(&self) -> u64 {
         0
@@ -74,6 +127,7 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
+    #[inline]
     fn write(&mut self, value: impl Hash) {
         value.hash(&mut self.key);
     }
