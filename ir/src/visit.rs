@@ -6,6 +6,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::affine::{Affine, Var};
 use crate::hash::FastMap;
 use crate::nest::{BufId, Call, Expr, For, Index, Load, Program, Site, Stmt};
@@ -336,9 +338,9 @@ pub fn check_sites(body: &[Stmt]) -> Vec<Arc<Site>> {
     sites
 }
 
-/// The extents of loop variables.
+/// The extents of loop variables, in their order: there are few, and many of these are made.
 #[derive(Clone, Default, Debug)]
-pub struct Extents(FastMap<Var, usize>);
+pub struct Extents(SmallVec<[(Var, usize); 8]>);
 
 impl Extents {
     /// The extents of all loops in `body`.
@@ -350,9 +352,7 @@ impl Extents {
 
     /// Adds all loops in `body`.
     pub fn collect(&mut self, body: &[Stmt]) {
-        walk_loops(body, &mut |l| {
-            self.0.insert(l.var, l.extent);
-        });
+        walk_loops(body, &mut |l| self.set(l.var, l.extent));
     }
 
     /// These and others, which count where both know a variable.
@@ -364,13 +364,19 @@ impl Extents {
 
     /// Sets the extent of one variable.
     pub fn set(&mut self, var: Var, extent: usize) {
-        self.0.insert(var, extent);
+        match self.0.last() {
+            Some(last) if last.0 >= var => match self.0.binary_search_by_key(&var, |e| e.0) {
+                Ok(at) => self.0[at].1 = extent,
+                Err(at) => self.0.insert(at, (var, extent)),
+            },
+            Some(_) | None => self.0.push((var, extent)),
+        }
     }
 
     /// The extent, if the variable is known.
     #[inline]
     pub fn get(&self, var: Var) -> Option<usize> {
-        self.0.get(&var).copied()
+        self.0.binary_search_by_key(&var, |e| e.0).ok().map(|at| self.0[at].1)
     }
 
     /// The smallest and the largest value of an expression; `None` if a variable is unknown or has extent 0.

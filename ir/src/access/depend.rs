@@ -13,12 +13,12 @@
 //! and outer variables (the same value on both sides, so they cancel). The intervals of all dimensions are
 //! intersected. What cannot be bounded is assumed to happen.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+
+use smallvec::SmallVec;
 
 use super::{Access, AccessKind, accesses};
 use crate::affine::{Affine, Var};
-use crate::hash::FastSet;
 use crate::nest::{BufId, For, Index, Program, Stmt};
 use crate::visit::{self, Extents};
 
@@ -181,10 +181,8 @@ fn between<'a>(
     extents.collect(a.body);
     extents.collect(b.body);
     let inner = |side: Side<'_>| {
-        let mut vars = FastSet::default();
-        visit::walk_loops(side.body, &mut |l| {
-            vars.insert(l.var);
-        });
+        let mut vars = SmallVec::new();
+        visit::walk_loops(side.body, &mut |l| vars.push(l.var));
         vars
     };
     let shared = |side: Side<'a>| {
@@ -222,8 +220,9 @@ fn between<'a>(
 struct Pairing<'a> {
     v1: Option<Var>,
     v2: Option<Var>,
-    inner1: FastSet<Var>,
-    inner2: FastSet<Var>,
+    /// The variables of the loops inside, in no order: they are few.
+    inner1: SmallVec<[Var; 8]>,
+    inner2: SmallVec<[Var; 8]>,
     extents: &'a Extents,
 }
 
@@ -231,11 +230,32 @@ struct Pairing<'a> {
 type Interval = (i128, i128);
 
 /// Which instance of a variable is meant.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Instance {
     Shared,
     First,
     Second,
+}
+
+/// A sum of variables, each with its coefficient.
+#[derive(Default)]
+struct Sum(SmallVec<[((Instance, Var), i128); 6]>);
+
+impl Sum {
+    fn add(&mut self, instance: Instance, var: Var, coefficient: i128) {
+        match self.0.iter_mut().find(|t| t.0 == (instance, var)) {
+            Some(term) => term.1 += coefficient,
+            None => self.0.push(((instance, var), coefficient)),
+        }
+    }
+
+    fn terms(&self) -> impl Iterator<Item = (Var, i128)> {
+        self.0.iter().map(|&((_, v), c)| (v, c))
+    }
+
+    fn retain(&mut self, f: impl Fn(i128) -> bool) {
+        self.0.retain(|t| f(t.1));
+    }
 }
 
 impl Pairing<'_> {
@@ -265,29 +285,25 @@ impl Pairing<'_> {
     fn dimension(&self, x: &Affine, y: &Affine) -> Option<Interval> {
         // c1*i1 - c2*i2 + rest + constant = 0.
         let (mut c1, mut c2) = (0i128, 0i128);
-        let mut rest: BTreeMap<(Instance, Var), i128> = BTreeMap::new();
+        let mut rest = Sum::default();
         for &(v, c) in x.terms() {
             match v {
                 v if Some(v) == self.v1 => c1 = c.into(),
-                v if self.inner1.contains(&v) => {
-                    *rest.entry((Instance::First, v)).or_default() += i128::from(c)
-                }
-                v => *rest.entry((Instance::Shared, v)).or_default() += i128::from(c),
+                v if self.inner1.contains(&v) => rest.add(Instance::First, v, c.into()),
+                v => rest.add(Instance::Shared, v, c.into()),
             }
         }
         for &(v, c) in y.terms() {
             match v {
                 v if Some(v) == self.v2 => c2 = c.into(),
-                v if self.inner2.contains(&v) => {
-                    *rest.entry((Instance::Second, v)).or_default() -= i128::from(c)
-                }
-                v => *rest.entry((Instance::Shared, v)).or_default() -= i128::from(c),
+                v if self.inner2.contains(&v) => rest.add(Instance::Second, v, -i128::from(c)),
+                v => rest.add(Instance::Shared, v, -i128::from(c)),
             }
         }
-        rest.retain(|_, c| *c != 0);
+        rest.retain(|c| c != 0);
         let constant = i128::from(x.offset()) - i128::from(y.offset());
 
-        let divisor = rest.values().fold(gcd(c1, c2), |g, &c| gcd(g, c));
+        let divisor = rest.terms().fold(gcd(c1, c2), |g, (_, c)| gcd(g, c));
         if (divisor == 0 && constant != 0) || (divisor != 0 && constant % divisor != 0) {
             return None;
         }
@@ -295,7 +311,7 @@ impl Pairing<'_> {
             self.drop_high_digits(&mut rest, c1, constant);
         }
         let mut sum = Some((constant, constant));
-        for (&(_, v), &c) in &rest {
+        for (v, c) in rest.terms() {
             sum = add(sum, self.multiple(c, Some(v)));
         }
         let mut result = (i128::MIN, i128::MAX);
@@ -325,13 +341,15 @@ impl Pairing<'_> {
     /// Removes terms that must cancel out on their own: where all other terms together, `constant` and `c`
     /// times the distance among them, are smaller than a common divisor of these. So two indices `8*n + i`
     /// with `i < 8` are equal only if `i` is.
-    fn drop_high_digits(&self, rest: &mut BTreeMap<(Instance, Var), i128>, c: i128, constant: i128) {
-        let divisors: BTreeSet<i128> = rest.values().map(|c| c.abs()).collect();
+    fn drop_high_digits(&self, rest: &mut Sum, c: i128, constant: i128) {
+        let mut divisors: SmallVec<[i128; 6]> = rest.terms().map(|(_, c)| c.abs()).collect();
+        divisors.sort_unstable();
+        divisors.dedup();
         for divisor in divisors {
-            let mut low = rest.iter().filter(|(_, k)| *k % divisor != 0);
-            let low = low.try_fold((constant, constant), |sum, (&(_, v), &k)| {
-                add(Some(sum), self.multiple(k, Some(v)))
-            });
+            let low = rest
+                .terms()
+                .filter(|(_, k)| k % divisor != 0)
+                .try_fold((constant, constant), |sum, (v, k)| add(Some(sum), self.multiple(k, Some(v))));
             // The distance may have either sign.
             let distance = [self.v1, self.v2].map(|v| self.multiple(c.abs(), v).map(|r| r.1));
             let [Some(before), Some(after)] = distance else { return };
@@ -340,7 +358,7 @@ impl Pairing<'_> {
                 && -divisor < lo
                 && hi < divisor
             {
-                rest.retain(|_, k| *k % divisor != 0);
+                rest.retain(|k| k % divisor != 0);
             }
         }
     }

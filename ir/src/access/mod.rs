@@ -64,7 +64,7 @@ impl Access<'_> {
 /// All accesses in the order of the statements; within a statement reads first. Accesses to locals that are
 /// declared in `body` are included.
 pub fn accesses(body: &[Stmt]) -> Vec<Access<'_>> {
-    let mut list = Vec::new();
+    let mut list = Vec::with_capacity(16);
     collect(body, &Loops::from([]), &mut list);
     list
 }

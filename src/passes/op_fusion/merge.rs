@@ -25,7 +25,7 @@ use super::align::{Chain, Side, align, wrap};
 use super::blocks::{self, Blocks};
 use super::legal::Legality;
 use super::profit::{self, Rows, SERIAL_WORK};
-use super::reach::{Reach, touched};
+use super::reach::{Reach, Region, touched};
 use crate::machine::MachineModel;
 
 /// Nests do not grow beyond this many statements: merging would take quadratic time, and code generation has
@@ -385,7 +385,7 @@ type Scope = (Reach, Reach);
 fn scope(stmt: &Stmt) -> Scope {
     let mut scope = touched(std::slice::from_ref(stmt));
     if let Stmt::Temp(b) = stmt {
-        scope.1.add(*b, Vec::new());
+        scope.1.add(*b, Region::new());
     }
     scope
 }

@@ -2,28 +2,34 @@
 //!
 //! Nests that write different parts of one buffer (the operands of a concatenation) do not depend on each other.
 
-use std::collections::BTreeMap;
-
 use nestjit_ir::access::{Access, AccessKind, accesses};
 use nestjit_ir::visit::{Extents, declared_temps};
 use nestjit_ir::{BufId, Program, Stmt};
+use smallvec::SmallVec;
 
 /// A range of indices for each dimension; no ranges at all mean the whole buffer.
-pub(super) type Region = Vec<(i64, i64)>;
+pub(super) type Region = SmallVec<[(i64, i64); 4]>;
 
-/// Parts of buffers.
+/// Parts of buffers, in the order of these: few.
 #[derive(Clone, Default, Debug)]
-pub(super) struct Reach(BTreeMap<BufId, Region>);
+pub(super) struct Reach(Vec<(BufId, Region)>);
 
 impl Reach {
     /// The buffers, in order.
     pub fn bufs(&self) -> impl Iterator<Item = BufId> + '_ {
-        self.0.keys().copied()
+        self.0.iter().map(|part| part.0)
     }
 
     /// Adds a part of a buffer.
     pub fn add(&mut self, buf: BufId, region: Region) {
-        self.0.entry(buf).and_modify(|r| *r = enclose(r, &region)).or_insert(region);
+        match self.0.binary_search_by_key(&buf, |part| part.0) {
+            Ok(at) => self.0[at].1 = enclose(&self.0[at].1, &region),
+            Err(at) => self.0.insert(at, (buf, region)),
+        }
+    }
+
+    fn get(&self, buf: BufId) -> Option<&Region> {
+        self.0.binary_search_by_key(&buf, |part| part.0).ok().map(|at| &self.0[at].1)
     }
 
     /// Adds all parts of another.
@@ -36,17 +42,17 @@ impl Reach {
     /// Whether some element may be touched by both.
     pub fn meets(&self, other: &Reach) -> bool {
         let (few, many) = if self.0.len() <= other.0.len() { (self, other) } else { (other, self) };
-        few.0.iter().any(|(buf, a)| many.0.get(buf).is_some_and(|b| !disjoint(a, b)))
+        few.0.iter().any(|(buf, a)| many.get(*buf).is_some_and(|b| !disjoint(a, b)))
     }
 
     /// Whether some element of a buffer may be touched by both.
     pub fn meet_in(&self, other: &Reach, buf: BufId) -> bool {
-        matches!((self.0.get(&buf), other.0.get(&buf)), (Some(a), Some(b)) if !disjoint(a, b))
+        matches!((self.get(buf), other.get(buf)), (Some(a), Some(b)) if !disjoint(a, b))
     }
 
     /// The bytes of the part of a buffer that both touch, at most.
     pub fn shared_bytes(&self, other: &Reach, program: &Program, buf: BufId) -> usize {
-        let (Some(a), Some(b)) = (self.0.get(&buf), other.0.get(&buf)) else { return 0 };
+        let (Some(a), Some(b)) = (self.get(buf), other.get(buf)) else { return 0 };
         let buffer = program.buf(buf);
         let range = |r: &Region, d: usize, n: usize| r.get(d).copied().unwrap_or((0, n as i64 - 1));
         let dims = buffer.shape.iter().enumerate().map(|(d, &n)| {
@@ -65,7 +71,7 @@ pub(super) fn disjoint(a: &[(i64, i64)], b: &[(i64, i64)]) -> bool {
 
 fn enclose(a: &Region, b: &Region) -> Region {
     match a.is_empty() || b.is_empty() {
-        true => Vec::new(),
+        true => Region::new(),
         false => a.iter().zip(b).map(|(a, b)| (a.0.min(b.0), a.1.max(b.1))).collect(),
     }
 }
