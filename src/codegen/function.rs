@@ -6,17 +6,19 @@
 use std::time::{Duration, Instant};
 
 use cranelift_codegen::Context;
+use cranelift_codegen::binemit::Reloc;
 use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::ir::{self, AbiParam, Function, UserExternalName, types};
 use cranelift_codegen::isa::{CallConv, OwnedTargetIsa, TargetFrontendConfig, TargetIsa};
 use cranelift_codegen::print_errors::pretty_error;
 use cranelift_codegen::settings::{self, Configurable};
 use cranelift_frontend::FunctionBuilderContext;
-use cranelift_module::{FuncId, ModuleReloc};
+use cranelift_module::{FuncId, ModuleReloc, ModuleRelocTarget};
 
 use super::module::CodegenOptions;
 use super::runtime_fns::{Signature, TABLE};
-use super::vcode::{Kernel, x86};
+use super::vcode::Kernel;
+use super::vcode::x86::{self, EntryCode, Value};
 use crate::error::{Error, Result};
 use crate::machine::MachineModel;
 
@@ -163,6 +165,32 @@ impl<'a> FunctionCompiler<'a> {
         self.kernels += start.elapsed();
         let text = if self.keep_text { format!("; {name}\n{text}") } else { text };
         Ok(CompiledFunction { bytes, align: x86::ALIGN, relocs: Vec::new(), listing: text.clone(), text })
+    }
+
+    /// Emits a function of a segment that only calls a kernel of its nest; `None` if that is left to Cranelift.
+    pub fn emit_entry(
+        &mut self,
+        name: &str,
+        values: &[Value],
+        kernel: usize,
+    ) -> Result<Option<CompiledFunction>> {
+        if self.env.call_conv() != CallConv::SystemV {
+            return Ok(None);
+        }
+        let start = Instant::now();
+        let entry = x86::emit_entry(values, self.keep_text)
+            .map_err(|e| Error::internal(format!("cannot compile '{name}': {e}")))?;
+        self.kernels += start.elapsed();
+        let Some(EntryCode { bytes, text, call }) = entry else { return Ok(None) };
+        let relocs = vec![ModuleReloc {
+            offset: call as u32,
+            kind: Reloc::X86CallPCRel4,
+            name: ModuleRelocTarget::User { namespace: KERNEL, index: kernel as u32 },
+            // From the end of the instruction.
+            addend: -4,
+        }];
+        let text = if self.keep_text { format!("; {name}\n{text}") } else { text };
+        Ok(Some(CompiledFunction { bytes, align: x86::ALIGN, relocs, listing: text.clone(), text }))
     }
 
     fn compile_for(

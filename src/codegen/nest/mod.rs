@@ -6,9 +6,11 @@
 //! around them does are cut together with it.
 //!
 //! `stmt` compiles statements, `access` addresses and bounds checks, `expr` and `arith` values, `half` those of 16 bits.
+//! `direct` finds segments that need none of that.
 
 mod access;
 mod arith;
+mod direct;
 mod expr;
 mod half;
 mod stmt;
@@ -23,6 +25,7 @@ use nestjit_ir::visit::{Extents, check_sites, declared_temps, walk_exprs, walk_s
 use nestjit_ir::{BufId, Buffer, Expr, For, Nest, Program, Role, Site, Stmt, Var};
 
 pub(super) use self::arith::clif_type;
+use self::direct::direct;
 use super::function::{CompiledFunction, Env, FunctionCompiler};
 use super::hash::FastMap;
 use super::module::ParallelLoop;
@@ -260,6 +263,15 @@ pub(super) fn compile_nest(
             compiled.kernels.push(function);
         }
         let name = format!("{}.{i}", nest.name);
+        let loops = || segment.parallel.iter().map(|l| ParallelLoop::of(l)).collect();
+        if tier.is_some()
+            && let Some(direct) = direct(&segment, &plan, &compiled.params)
+            && let Some(function) = compiler.emit_entry(&name, &direct.values, first_kernel)?
+        {
+            compiled.scratch_bytes = compiled.scratch_bytes.max(direct.kernel.scratch_bytes);
+            compiled.segments.push(CompiledSegment { loops: loops(), function });
+            continue;
+        }
         let function = compiler.compile(&name, |func, func_ctx| {
             func.signature = entry_signature(env.call_conv());
             func.name = UserFuncName::user(0, 0);
@@ -274,10 +286,7 @@ pub(super) fn compile_nest(
             compiled.scratch_bytes = compiled.scratch_bytes.max(scratch);
             Ok(())
         })?;
-        compiled.segments.push(CompiledSegment {
-            loops: segment.parallel.iter().map(|l| ParallelLoop::of(l)).collect(),
-            function,
-        });
+        compiled.segments.push(CompiledSegment { loops: loops(), function });
     }
     Ok(compiled)
 }

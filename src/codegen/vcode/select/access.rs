@@ -98,34 +98,37 @@ impl Selector<'_> {
 
     /// `a * factor`, taken apart; its variables are those of loops, of counters, or [`LANE`].
     pub(super) fn parts(&self, a: &Affine, factor: i64) -> Result<Parts> {
-        match self.checked_parts(a, factor) {
-            Some(parts) if !parts.outer.is_overflow() => Ok(parts),
+        let mut parts = Parts { outer: Affine::default(), counters: SmallVec::new(), lane: 0, constant: 0 };
+        match self.add_parts(&mut parts, a, factor) {
+            Some(()) if !parts.outer.is_overflow() => Ok(parts),
             _ => unsupported("an index that leaves 64 bits"),
         }
     }
 
-    fn checked_parts(&self, a: &Affine, factor: i64) -> Option<Parts> {
+    fn add_parts(&self, parts: &mut Parts, a: &Affine, factor: i64) -> Option<()> {
         if a.is_overflow() {
             return None;
         }
-        let constant = a.offset().checked_mul(factor)?;
-        let mut parts = Parts { outer: Affine::default(), counters: SmallVec::new(), lane: 0, constant };
+        parts.constant = a.offset().checked_mul(factor)?;
         for &(v, c) in a.terms() {
             let c = c.checked_mul(factor)?;
             match self.bound.get(v) {
                 Some(value) => {
                     parts.constant = parts.constant.checked_add(value.offset().checked_mul(c)?)?;
                     for &(v, d) in value.terms() {
-                        self.add_part(&mut parts, v, c.checked_mul(d)?)?;
+                        self.add_part(parts, v, c.checked_mul(d)?)?;
                     }
                 }
-                None => self.add_part(&mut parts, v, c)?,
+                None => self.add_part(parts, v, c)?,
             }
         }
-        parts.counters.retain(|t| t.1 != 0);
-        Some(parts)
+        if parts.counters.iter().any(|t| t.1 == 0) {
+            parts.counters.retain(|t| t.1 != 0);
+        }
+        Some(())
     }
 
+    #[inline]
     fn add_part(&self, parts: &mut Parts, v: Var, c: i64) -> Option<()> {
         if v == LANE {
             parts.lane = parts.lane.checked_add(c)?;

@@ -84,17 +84,25 @@ impl Selector<'_> {
         if !self.is_in_registers(buf) {
             return Ok(None);
         }
-        let at = self.offset(e)?.map(|at| self.parts(&at, 1)).transpose()?;
+        // The constant part, and how much it grows per lane; none if the place is not known.
+        let at = match self.offset(e)? {
+            None => None,
+            Some(at) => match at.as_const() {
+                Some(constant) => Some((constant, 0)),
+                None => {
+                    let parts = self.parts(&at, 1)?;
+                    let known = parts.counters.is_empty() && parts.outer.terms().is_empty();
+                    known.then_some((parts.constant, parts.lane))
+                }
+            },
+        };
         let (lanes, chunk, pairs) = (self.lanes(), self.chunk, self.has_upper_half());
         let Some(Local::Registers { dtype, per_lane, cells, count }) = self.locals.get_mut(&buf) else {
             return Ok(None);
         };
         let spill = Err(Stop::Spill(buf));
-        let Some(at) = at.filter(|at| at.counters.is_empty() && at.outer.terms().is_empty()) else {
-            return spill;
-        };
-        let first = at.constant;
-        let (len, varying) = match (at.lane, *per_lane) {
+        let Some((first, lane)) = at else { return spill };
+        let (len, varying) = match (lane, *per_lane) {
             (0, per_lane) => (1, per_lane),
             (1, false) => (lanes, true),
             _ => return spill,

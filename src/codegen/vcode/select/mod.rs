@@ -127,6 +127,7 @@ pub(in crate::codegen) fn select(region: &Region<'_>, machine: Machine) -> Resul
             group: None,
             rows: None,
             chunk: 0,
+            bound_chunk: None,
             lanes: 0,
             locals: FastMap::default(),
             wide_masks: FastMap::default(),
@@ -212,6 +213,8 @@ struct Selector<'a> {
     rows: Option<transpose::Block>,
     /// The register of the group that is being emitted.
     chunk: usize,
+    /// The one that the group's variable is bound to, if it is.
+    bound_chunk: Option<usize>,
     /// The lanes in use of the register, which are the extent of [`LANE`]; 0 before the first vector loop.
     lanes: usize,
     locals: FastMap<BufId, Local>,
@@ -350,11 +353,15 @@ impl Selector<'_> {
         if lanes == 0 {
             return Ok(());
         }
-        self.group = Some(Group { var: l.var, start, lanes });
+        self.set_group(Some(Group { var: l.var, start, lanes }));
         let result = self.block(&l.body);
-        self.group = None;
+        self.set_group(None);
         self.bound.remove(l.var);
         result
+    }
+
+    fn set_group(&mut self, group: Option<Group>) {
+        (self.group, self.bound_chunk) = (group, None);
     }
 
     /// The registers that the current statement is emitted for.
@@ -364,7 +371,10 @@ impl Selector<'_> {
 
     /// Turns to one of them.
     fn set_chunk(&mut self, chunk: usize) {
-        self.chunk = chunk;
+        if self.bound_chunk == Some(chunk) {
+            return;
+        }
+        (self.chunk, self.bound_chunk) = (chunk, Some(chunk));
         if let Some(group) = &self.group {
             let first = chunk * self.b.lanes();
             let mut at = group.start.plus(first as i64);

@@ -141,9 +141,9 @@ impl Selector<'_> {
             let len = vl.min(l.extent - first);
             let (loaded, stored) = (Vec::new(), Vec::new());
             self.rows = Some(Block { var: l.var, len, at: 0, loaded, stored });
-            self.group = Some(Group { var: v.var, start: start.clone(), lanes });
+            self.set_group(Some(Group { var: v.var, start: start.clone(), lanes }));
             let result = self.rows_of_block(l, v, first, len);
-            self.group = None;
+            self.set_group(None);
             self.rows = None;
             self.bound.remove(v.var);
             self.bound.remove(l.var);

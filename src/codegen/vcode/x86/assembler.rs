@@ -3,8 +3,10 @@
 //! Everything is written once, front to back: a jump to a place that is not known yet takes 32 bits and is
 //! patched. An instruction that cannot be encoded is remembered, and [`Assembler::finish`] reports it.
 
+use iced_x86::{Code, Decoder, DecoderOptions, FastFormatter, Register};
+
+use super::encode::{Lanes, encode};
 use crate::codegen::hash::FastMap;
-use iced_x86::{Code, Encoder, FastFormatter, IcedError, Instruction, OpKind, Register};
 
 /// A place in the code that jumps go to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,6 +21,10 @@ pub(super) struct Constant(usize);
 pub(super) enum Place {
     /// A register plus an offset.
     At(Register, i32),
+    /// The same in a frame or a table: the offset is written even if it is 0.
+    Slot(Register, i32),
+    /// A register plus the offset of a row in another one, plus an offset.
+    Rows(Register, Register, i32),
     Constant(Constant),
 }
 
@@ -36,11 +42,35 @@ pub(super) enum Operand {
     Mem(Mem),
     /// 8 bits.
     Imm(u8),
+    /// As many bits as the instruction has for it.
+    Number(i64),
+}
+
+impl Operand {
+    /// The constant that it refers to.
+    fn constant(&self) -> Option<Constant> {
+        match self {
+            Operand::Mem(Mem { place: Place::Constant(constant), .. }) => Some(*constant),
+            Operand::Mem(_) | Operand::Reg(_) | Operand::Imm(_) | Operand::Number(_) => None,
+        }
+    }
 }
 
 impl From<Register> for Operand {
     fn from(register: Register) -> Operand {
         Operand::Reg(register)
+    }
+}
+
+impl From<i64> for Operand {
+    fn from(value: i64) -> Operand {
+        Operand::Number(value)
+    }
+}
+
+impl From<i32> for Operand {
+    fn from(value: i32) -> Operand {
+        Operand::Number(value.into())
     }
 }
 
@@ -74,27 +104,16 @@ pub(super) enum Jump {
 }
 
 impl Jump {
-    fn near(self) -> Code {
+    /// The number of the condition in opcodes; `None` if there is none.
+    fn condition(self) -> Option<u8> {
         match self {
-            Jump::Always => Code::Jmp_rel32_64,
-            Jump::Zero => Code::Je_rel32_64,
-            Jump::NotZero => Code::Jne_rel32_64,
-            Jump::Less => Code::Jl_rel32_64,
-            Jump::GreaterEqual => Code::Jge_rel32_64,
-            Jump::Above => Code::Ja_rel32_64,
-            Jump::NotCarry => Code::Jae_rel32_64,
-        }
-    }
-
-    fn short(self) -> Code {
-        match self {
-            Jump::Always => Code::Jmp_rel8_64,
-            Jump::Zero => Code::Je_rel8_64,
-            Jump::NotZero => Code::Jne_rel8_64,
-            Jump::Less => Code::Jl_rel8_64,
-            Jump::GreaterEqual => Code::Jge_rel8_64,
-            Jump::Above => Code::Ja_rel8_64,
-            Jump::NotCarry => Code::Jae_rel8_64,
+            Jump::Always => None,
+            Jump::NotCarry => Some(3),
+            Jump::Zero => Some(4),
+            Jump::NotZero => Some(5),
+            Jump::Above => Some(7),
+            Jump::Less => Some(0xc),
+            Jump::GreaterEqual => Some(0xd),
         }
     }
 }
@@ -115,11 +134,12 @@ const NOPS: [&[u8]; 9] = [
 /// Constants are aligned to this.
 const POOL_ALIGN: usize = 64;
 
+/// Room for the code of most kernels.
+const ROOM: usize = 4096;
+
 pub(super) struct Assembler {
-    encoder: Encoder,
-    /// Bytes so far.
-    at: usize,
-    error: Option<IcedError>,
+    bytes: Vec<u8>,
+    error: Option<String>,
     labels: Vec<Option<usize>>,
     jumps: Vec<(Patch, Label)>,
     /// The constants by their words (a power of two of them), and the instructions that refer to them.
@@ -132,8 +152,7 @@ pub(super) struct Assembler {
 impl Assembler {
     pub fn new(keep_text: bool) -> Assembler {
         Assembler {
-            encoder: Encoder::new(64),
-            at: 0,
+            bytes: Vec::with_capacity(ROOM),
             error: None,
             labels: Vec::new(),
             jumps: Vec::new(),
@@ -144,71 +163,74 @@ impl Assembler {
         }
     }
 
-    /// Appends an instruction.
-    pub fn put(&mut self, instruction: Result<Instruction, IcedError>) {
-        let encoded = instruction.and_then(|i| self.encoder.encode(&i, self.at as u64).map(|n| (i, n)));
-        match encoded {
-            Ok((instruction, bytes)) => {
-                if let Some((formatter, text)) = &mut self.text {
-                    text.push_str(&format!("{:6x}  ", self.at));
-                    formatter.format(&instruction, text);
-                    text.push('\n');
-                }
-                self.at += bytes;
-            }
-            Err(error) => {
-                self.error.get_or_insert(error);
-            }
-        }
-    }
-
     /// Appends an instruction with these operands, the first the one written.
+    #[inline]
     pub fn op(&mut self, code: Code, operands: &[Operand]) {
         self.masked(code, operands, None, false);
     }
 
     /// Appends an instruction that writes only the lanes of a mask; the others are zeroed or stay.
     pub fn masked(&mut self, code: Code, operands: &[Operand], mask: Option<Register>, zeroing: bool) {
-        let mut instruction = Instruction::default();
-        instruction.set_code(code);
-        let mut constant = None;
-        for (i, operand) in operands.iter().enumerate() {
-            let i = i as u32;
-            match *operand {
-                Operand::Reg(register) => instruction.set_op_register(i, register),
-                Operand::Imm(value) => {
-                    instruction.set_op_kind(i, OpKind::Immediate8);
-                    instruction.set_immediate8(value);
+        let start = self.bytes.len();
+        match encode(&mut self.bytes, code, operands, Lanes { mask, zeroing }) {
+            Ok(displacement) => {
+                if let Some(at) = displacement
+                    && let Some(constant) = operands.iter().find_map(Operand::constant)
+                {
+                    self.references.push((Patch { at, next: self.bytes.len() }, constant));
                 }
-                Operand::Mem(Mem { place, broadcast }) => {
-                    instruction.set_op_kind(i, OpKind::Memory);
-                    instruction.set_is_broadcast(broadcast);
-                    match place {
-                        Place::At(base, offset) => {
-                            instruction.set_memory_base(base);
-                            instruction.set_memory_displacement64(i64::from(offset) as u64);
-                            instruction.set_memory_displ_size(u32::from(offset != 0));
-                        }
-                        Place::Constant(number) => {
-                            // Any address near the instruction will do: it is patched.
-                            instruction.set_memory_base(Register::RIP);
-                            instruction.set_memory_displacement64(self.at as u64);
-                            instruction.set_memory_displ_size(8);
-                            constant = Some(number);
-                        }
-                    }
-                }
+                #[cfg(debug_assertions)]
+                self.check(start, code, operands);
+                self.note(start);
+            }
+            Err(why) => {
+                self.bytes.truncate(start);
+                self.error.get_or_insert_with(|| format!("{code:?}: {why}"));
             }
         }
-        if let Some(mask) = mask {
-            instruction.set_op_mask(mask);
-            instruction.set_zeroing_masking(zeroing);
+    }
+
+    /// Adds what was appended to the text.
+    fn note(&mut self, start: usize) {
+        if let Some((formatter, text)) = &mut self.text {
+            let mut decoder = Decoder::with_ip(64, &self.bytes[start..], start as u64, DecoderOptions::NONE);
+            text.push_str(&format!("{start:6x}  "));
+            formatter.format(&decoder.decode(), text);
+            text.push('\n');
         }
-        let start = self.at;
-        self.put(Ok(instruction));
-        if let Some(constant) = constant {
-            let displacement = start + self.encoder.get_constant_offsets().displacement_offset();
-            self.references.push((Patch { at: displacement, next: self.at }, constant));
+    }
+
+    /// What was appended is read back as the same instruction with the same registers.
+    #[cfg(debug_assertions)]
+    fn check(&self, start: usize, code: Code, operands: &[Operand]) {
+        let bytes = &self.bytes[start..];
+        let read = Decoder::with_ip(64, bytes, start as u64, DecoderOptions::NONE).decode();
+        assert_eq!((read.code(), read.len()), (code, bytes.len()), "{operands:x?}: {bytes:02x?}");
+        for (i, operand) in operands.iter().enumerate() {
+            match *operand {
+                Operand::Reg(register) => {
+                    assert_eq!(read.op_register(i as u32), register, "{code:?} {operands:x?}: {bytes:02x?}");
+                }
+                Operand::Mem(Mem { place, broadcast }) => {
+                    let (base, index, offset) = match place {
+                        Place::At(base, offset) | Place::Slot(base, offset) => {
+                            (base, Register::None, i64::from(offset))
+                        }
+                        Place::Rows(base, index, offset) => (base, index, i64::from(offset)),
+                        Place::Constant(_) => (Register::RIP, Register::None, start as i64),
+                    };
+                    let memory =
+                        (read.memory_base(), read.memory_index(), read.memory_displacement64() as i64);
+                    assert_eq!(memory, (base, index, offset), "{code:?} {operands:x?}: {bytes:02x?}");
+                    assert_eq!(read.is_broadcast(), broadcast, "{code:?}: {bytes:02x?}");
+                }
+                Operand::Imm(value) => {
+                    assert_eq!(read.immediate(i as u32) as u8, value, "{code:?}: {bytes:02x?}");
+                }
+                Operand::Number(value) => {
+                    assert_eq!(read.immediate(i as u32) as u32, value as u32, "{code:?}: {bytes:02x?}");
+                }
+            }
         }
     }
 
@@ -229,40 +251,53 @@ impl Assembler {
 
     /// Puts a label here.
     pub fn bind(&mut self, label: Label) {
-        self.labels[label.0] = Some(self.at);
+        self.labels[label.0] = Some(self.bytes.len());
         if let Some((_, text)) = &mut self.text {
             text.push_str(&format!("L{}:\n", label.0));
         }
     }
 
     pub fn jump(&mut self, jump: Jump, to: Label) {
+        let start = self.bytes.len();
         match self.labels[to.0] {
-            Some(target) if self.at - target < 120 => {
-                self.put(Instruction::with_branch(jump.short(), target as u64));
+            Some(target) if start - target < 120 => {
+                self.bytes.push(jump.condition().map_or(0xeb, |c| 0x70 | c));
+                let next = start + 2;
+                self.bytes.push((target as i64 - next as i64) as u8);
             }
-            Some(target) => self.put(Instruction::with_branch(jump.near(), target as u64)),
-            None => {
-                self.put(Instruction::with_branch(jump.near(), self.at as u64));
-                self.jumps.push((Patch { at: self.at - 4, next: self.at }, to));
+            target => {
+                match jump.condition() {
+                    None => self.bytes.push(0xe9),
+                    Some(condition) => self.bytes.extend_from_slice(&[0x0f, 0x80 | condition]),
+                }
+                let (at, next) = (self.bytes.len(), self.bytes.len() + 4);
+                // To itself, if the target is not known yet.
+                let distance = (target.unwrap_or(start) as i64 - next as i64) as i32;
+                self.bytes.extend_from_slice(&distance.to_le_bytes());
+                if target.is_none() {
+                    self.jumps.push((Patch { at, next }, to));
+                }
             }
         }
+        self.note(start);
+    }
+
+    /// Calls a function that is not known yet; returns where the four bytes are that say how far it is.
+    pub fn call(&mut self) -> usize {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&[0xe8, 0, 0, 0, 0]);
+        self.note(start);
+        start + 1
     }
 
     /// Pads with no-operations.
     pub fn align(&mut self, to: usize) {
-        let mut padding = self.at.next_multiple_of(to) - self.at;
+        let mut padding = self.bytes.len().next_multiple_of(to) - self.bytes.len();
         while padding > 0 {
             let nop = NOPS[padding.min(NOPS.len()) - 1];
-            self.raw(nop);
+            self.bytes.extend_from_slice(nop);
             padding -= nop.len();
         }
-    }
-
-    fn raw(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.encoder.write_u8(*byte);
-        }
-        self.at += bytes.len();
     }
 
     /// The code with its constants, and its text if that was wanted.
@@ -282,12 +317,12 @@ impl Assembler {
         }
         // The largest first, each a power of two long: so each is aligned to its size.
         for c in order {
-            places[c] = self.at;
+            places[c] = self.bytes.len();
             for word in &constants[c] {
-                self.raw(&word.to_le_bytes());
+                self.bytes.extend_from_slice(&word.to_le_bytes());
             }
         }
-        let mut bytes = self.encoder.take_buffer();
+        let mut bytes = self.bytes;
         let mut patch = |patch: Patch, target: usize| {
             let distance = (target as i64 - patch.next as i64) as i32;
             bytes[patch.at..patch.at + 4].copy_from_slice(&distance.to_le_bytes());

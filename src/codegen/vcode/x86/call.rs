@@ -1,7 +1,7 @@
 //! Calls of runtime functions, lane by lane. They change every vector and mask register, so what is needed
 //! afterwards goes through the stack.
 
-use iced_x86::{Code, Instruction, MemoryOperand, Register};
+use iced_x86::{Code, Register};
 use nestjit_ir::DType;
 
 use super::assembler::{Operand, Place};
@@ -50,7 +50,7 @@ const INTEGER_ARGUMENTS: [Register; 2] = [Register::RDI, Register::RSI];
 impl Emitter<'_, '_> {
     pub fn call(&mut self, function: usize, dst: Reg, args: &[Reg]) -> Result<(), String> {
         let runtime_fn = runtime_fns::TABLE.get(function).ok_or("an unknown function")?;
-        let address = runtime_fn.address.0 as u64;
+        let address = runtime_fn.address.0 as i64;
         let element = Element::of(runtime_fn.signature).ok_or("a function that is not for lanes")?;
         let tier = self.tier;
         let vector = tier.lanes() * 4;
@@ -77,16 +77,16 @@ impl Emitter<'_, '_> {
                 self.asm.op(codes::STORE.of(tier), &[place.into(), self.v(number).into()]);
             }
         }
-        let kept: Vec<(Register, MemoryOperand)> = std::iter::once(TABLE)
+        let kept: Vec<(Register, Place)> = std::iter::once(TABLE)
             .chain(INTEGERS[..VOLATILE].iter().copied().filter(|r| self.is_used(*r)))
             .enumerate()
             .map(|(i, register)| {
                 let offset = self.working + integers + 8 * i;
-                (register, MemoryOperand::with_base_displ(Register::RSP, offset as i64))
+                (register, Place::Slot(Register::RSP, offset as i32))
             })
             .collect();
         for (register, place) in &kept {
-            self.asm.put(Instruction::with2(Code::Mov_rm64_r64, *place, *register));
+            self.asm.op(Code::Mov_rm64_r64, &[(*place).into(), (*register).into()]);
         }
         self.asm.op(Code::VEX_Vzeroupper, &[]);
         let bytes = element.bytes();
@@ -102,8 +102,8 @@ impl Emitter<'_, '_> {
                 };
                 self.asm.op(code, &[register.into(), place.into()]);
             }
-            self.asm.put(Instruction::with2(Code::Mov_r64_imm64, SCRATCH, address));
-            self.asm.put(Instruction::with1(Code::Call_rm64, SCRATCH));
+            self.asm.op(Code::Mov_r64_imm64, &[SCRATCH.into(), address.into()]);
+            self.asm.op(Code::Call_rm64, &[SCRATCH.into()]);
             let place: Operand = self.working_place(result + bytes * lane).into();
             match element {
                 Element::Float => self.asm.op(Code::VEX_Vmovss_m32_xmm, &[place, xmm(0).into()]),
@@ -112,7 +112,7 @@ impl Emitter<'_, '_> {
             }
         }
         for (register, place) in kept {
-            self.asm.put(Instruction::with2(Code::Mov_r64_rm64, register, place));
+            self.asm.op(Code::Mov_r64_rm64, &[register.into(), place.into()]);
         }
         for (in_mask, number) in live {
             let n = usize::from(number);

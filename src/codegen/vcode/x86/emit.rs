@@ -1,9 +1,9 @@
 //! The frame of the function and loops.
 
-use iced_x86::{Code, Instruction, MemoryOperand, Register};
+use iced_x86::{Code, Register};
 
 use super::Tier;
-use super::assembler::{Assembler, Jump, Label};
+use super::assembler::{Assembler, Jump, Label, Place};
 use super::codes::{self, INTEGERS, VOLATILE, mask};
 use super::flatten::{Flat, Node};
 use super::liveness::{Allocation, allocate};
@@ -86,20 +86,20 @@ impl<'k> Emitter<'_, 'k> {
     fn function(&mut self) -> Result<(), String> {
         let framed = self.frame > 0;
         if framed {
-            self.asm.put(Instruction::with1(Code::Push_r64, Register::RBP));
-            self.asm.put(Instruction::with2(Code::Mov_r64_rm64, Register::RBP, Register::RSP));
+            self.asm.op(Code::Push_r64, &[Register::RBP.into()]);
+            self.asm.op(Code::Mov_r64_rm64, &[Register::RBP.into(), Register::RSP.into()]);
         }
         for register in self.saved.clone() {
-            self.asm.put(Instruction::with1(Code::Push_r64, register));
+            self.asm.op(Code::Push_r64, &[register.into()]);
         }
         if framed {
             // Touches every page, so that a full stack ends at its guard page.
             for page in 1..=self.frame / PAGE {
-                let place = MemoryOperand::with_base_displ(Register::RSP, -((page * PAGE) as i64));
-                self.asm.put(Instruction::with2(Code::Test_rm32_r32, place, Register::EAX));
+                let place = Place::Slot(Register::RSP, -((page * PAGE) as i32));
+                self.asm.op(Code::Test_rm32_r32, &[place.into(), Register::EAX.into()]);
             }
-            self.asm.put(Instruction::with2(Code::Sub_rm64_imm32, Register::RSP, self.frame as i32));
-            self.asm.put(Instruction::with2(Code::And_rm64_imm8, Register::RSP, -64));
+            self.asm.op(Code::Sub_rm64_imm32, &[Register::RSP.into(), (self.frame as i32).into()]);
+            self.asm.op(Code::And_rm64_imm8, &[Register::RSP.into(), (-64i32).into()]);
         }
         for i in 0..self.integers.roots.len() {
             let (arg, value) = self.integers.roots[i];
@@ -112,18 +112,18 @@ impl<'k> Emitter<'_, 'k> {
             self.at = at;
             self.node(self.flat.nodes[at])?;
         }
-        self.asm.put(Ok(with_code(Code::VEX_Vzeroupper)));
+        self.asm.op(Code::VEX_Vzeroupper, &[]);
         if framed {
-            let saved = MemoryOperand::with_base_displ(Register::RBP, -8 * self.saved.len() as i64);
-            self.asm.put(Instruction::with2(Code::Lea_r64_m, Register::RSP, saved));
+            let saved = Place::Slot(Register::RBP, -8 * self.saved.len() as i32);
+            self.asm.op(Code::Lea_r64_m, &[Register::RSP.into(), saved.into()]);
         }
         for register in self.saved.clone().into_iter().rev() {
-            self.asm.put(Instruction::with1(Code::Pop_r64, register));
+            self.asm.op(Code::Pop_r64, &[register.into()]);
         }
         if framed {
-            self.asm.put(Instruction::with1(Code::Pop_r64, Register::RBP));
+            self.asm.op(Code::Pop_r64, &[Register::RBP.into()]);
         }
-        self.asm.put(Ok(with_code(Code::Retnq)));
+        self.asm.op(Code::Retnq, &[]);
         Ok(())
     }
 
@@ -213,7 +213,7 @@ impl<'k> Emitter<'_, 'k> {
             self.asm.op(Code::VEX_Kortestw_kr_kr, &[mask(number).into(), mask(number).into()]);
         } else {
             self.asm.op(Code::VEX_Vmovmskps_r32_ymm, &[Register::EAX.into(), self.v(number).into()]);
-            self.asm.put(Instruction::with2(Code::Test_rm32_r32, Register::EAX, Register::EAX));
+            self.asm.op(Code::Test_rm32_r32, &[Register::EAX.into(), Register::EAX.into()]);
         }
         let end = self.asm.label();
         self.asm.jump(Jump::Zero, end);
@@ -229,7 +229,7 @@ impl<'k> Emitter<'_, 'k> {
         let done = trips.is_none().then(|| {
             self.bound(SCRATCH, begin);
             self.bound(SCRATCH_2, end);
-            self.asm.put(Instruction::with2(Code::Cmp_r64_rm64, SCRATCH, SCRATCH_2));
+            self.asm.op(Code::Cmp_r64_rm64, &[SCRATCH.into(), SCRATCH_2.into()]);
             let done = self.asm.label();
             self.asm.jump(Jump::GreaterEqual, done);
             done
@@ -245,8 +245,8 @@ impl<'k> Emitter<'_, 'k> {
                     Some(trips) => self.set_constant(SCRATCH, trips),
                     None => {
                         // SCRATCH_2 holds the end, SCRATCH the beginning.
-                        self.asm.put(Instruction::with2(Code::Sub_r64_rm64, SCRATCH_2, SCRATCH));
-                        self.asm.put(Instruction::with2(Code::Mov_r64_rm64, SCRATCH, SCRATCH_2));
+                        self.asm.op(Code::Sub_r64_rm64, &[SCRATCH_2.into(), SCRATCH.into()]);
+                        self.asm.op(Code::Mov_r64_rm64, &[SCRATCH.into(), SCRATCH_2.into()]);
                     }
                 }
                 self.store_integer(value, SCRATCH);
@@ -265,7 +265,7 @@ impl<'k> Emitter<'_, 'k> {
                 Bound::Arg(arg) => {
                     self.load_arg(SCRATCH_2, arg);
                     self.multiply(SCRATCH_2, step.bytes);
-                    self.asm.put(Instruction::with2(Code::Add_r64_rm64, register, SCRATCH_2));
+                    self.asm.op(Code::Add_r64_rm64, &[register.into(), SCRATCH_2.into()]);
                 }
             }
             if register == SCRATCH {
@@ -300,11 +300,11 @@ impl<'k> Emitter<'_, 'k> {
                     match self.integers.values[value] {
                         Home::Register(r) => {
                             let register = INTEGERS[usize::from(r)];
-                            self.asm.put(Instruction::with2(Code::Sub_rm64_imm8, register, 1));
+                            self.asm.op(Code::Sub_rm64_imm8, &[register.into(), 1i32.into()]);
                         }
                         home => {
                             let slot = self.integer_place(home);
-                            self.asm.put(Instruction::with2(Code::Sub_rm64_imm8, slot, 1));
+                            self.asm.op(Code::Sub_rm64_imm8, &[slot.into(), 1i32.into()]);
                         }
                     }
                     self.asm.jump(Jump::NotZero, head);
@@ -314,7 +314,7 @@ impl<'k> Emitter<'_, 'k> {
                     self.add_constant(SCRATCH, 1);
                     self.store_integer(value, SCRATCH);
                     self.bound(SCRATCH_2, self.flat.loops[number].end);
-                    self.asm.put(Instruction::with2(Code::Cmp_r64_rm64, SCRATCH, SCRATCH_2));
+                    self.asm.op(Code::Cmp_r64_rm64, &[SCRATCH.into(), SCRATCH_2.into()]);
                     self.asm.jump(Jump::Less, head);
                 }
             }
@@ -330,10 +330,4 @@ impl<'k> Emitter<'_, 'k> {
             Bound::Arg(arg) => self.load_arg(register, arg),
         }
     }
-}
-
-fn with_code(code: Code) -> Instruction {
-    let mut instruction = Instruction::default();
-    instruction.set_code(code);
-    instruction
 }

@@ -1,6 +1,6 @@
 //! Loads of which lanes may not exist, decided at run time. Nothing is read for lanes that do not.
 
-use iced_x86::{Code, Instruction, MemoryOperand};
+use iced_x86::Code;
 
 use super::assembler::{Jump, Label, Operand, Place};
 use super::codes::{self, mask, xmm, ymm};
@@ -30,10 +30,10 @@ impl Emitter<'_, '_> {
         for guard in guards.iter().filter(|g| g.step == 0) {
             self.distance(guard)?;
             match i32::try_from(guard.hi - guard.lo) {
-                Ok(span) => self.asm.put(Instruction::with2(Code::Cmp_rm64_imm32, SCRATCH, span)),
+                Ok(span) => self.asm.op(Code::Cmp_rm64_imm32, &[SCRATCH.into(), span.into()]),
                 Err(_) => {
                     self.set_constant(SCRATCH_2, guard.hi - guard.lo);
-                    self.asm.put(Instruction::with2(Code::Cmp_r64_rm64, SCRATCH, SCRATCH_2));
+                    self.asm.op(Code::Cmp_r64_rm64, &[SCRATCH.into(), SCRATCH_2.into()]);
                 }
             }
             // Below is far above, without a sign.
@@ -66,8 +66,8 @@ impl Emitter<'_, '_> {
         self.distance(guard)?;
         for (limit, cut) in [(REACH, Code::Cmovg_r64_rm64), (-REACH, Code::Cmovl_r64_rm64)] {
             self.set_constant(SCRATCH_2, limit);
-            self.asm.put(Instruction::with2(Code::Cmp_r64_rm64, SCRATCH, SCRATCH_2));
-            self.asm.put(Instruction::with2(cut, SCRATCH, SCRATCH_2));
+            self.asm.op(Code::Cmp_r64_rm64, &[SCRATCH.into(), SCRATCH_2.into()]);
+            self.asm.op(cut, &[SCRATCH.into(), SCRATCH_2.into()]);
         }
         self.broadcast_scratch(to);
         let v: Operand = self.v(to).into();
@@ -153,9 +153,9 @@ impl Emitter<'_, '_> {
             }
             if wide {
                 // The upper lanes stand for none.
-                self.asm.put(Instruction::with2(Code::And_rm32_imm8, bits, 0xf));
+                self.asm.op(Code::And_rm32_imm8, &[bits.into(), 0xfi32.into()]);
             }
-            self.asm.put(Instruction::with2(Code::Test_rm32_r32, bits, bits));
+            self.asm.op(Code::Test_rm32_r32, &[bits.into(), bits.into()]);
             self.asm.jump(Jump::Zero, done);
         }
         if wide {
@@ -180,11 +180,11 @@ impl Emitter<'_, '_> {
         let vector = self.tier.lanes() * 4;
         let wide = from.ty.class().is_wide();
         let Place::At(stack, offset) = self.working_place(0) else { return Err("no stack".into()) };
-        let memory = |at: usize| MemoryOperand::with_base_displ(stack, i64::from(offset) + at as i64);
+        let memory = |at: usize| Place::Slot(stack, offset + at as i32);
         let some = self.asm.label();
-        self.asm.put(Instruction::with2(Code::Mov_rm32_r32, memory(vector), bits));
+        self.asm.op(Code::Mov_rm32_r32, &[memory(vector).into(), bits.into()]);
         let all = ((1u64 << from.lanes) - 1) as i32;
-        self.asm.put(Instruction::with2(Code::Cmp_rm32_imm32, bits, all));
+        self.asm.op(Code::Cmp_rm32_imm32, &[bits.into(), all.into()]);
         self.asm.jump(Jump::NotZero, some);
         self.load(to, from)?;
         self.asm.jump(Jump::Always, done);
@@ -199,12 +199,12 @@ impl Emitter<'_, '_> {
         self.asm.op(codes::STORE.of(self.tier), &[self.working_place(0).into(), v]);
         for lane in 0..from.lanes {
             let next = self.asm.label();
-            self.asm.put(Instruction::with2(Code::Bt_rm32_imm8, memory(vector), lane as i32));
+            self.asm.op(Code::Bt_rm32_imm8, &[memory(vector).into(), (lane as i32).into()]);
             self.asm.jump(Jump::NotCarry, next);
             if wide {
                 let place = self.place(from, lane)?;
                 self.asm.op(Code::Mov_r64_rm64, &[SCRATCH.into(), place.into()]);
-                self.asm.put(Instruction::with2(Code::Mov_rm64_r64, memory(8 * lane), SCRATCH));
+                self.asm.op(Code::Mov_rm64_r64, &[memory(8 * lane).into(), SCRATCH.into()]);
             } else {
                 match from.ty {
                     MemType::F16 | MemType::BF16 => {
@@ -220,10 +220,10 @@ impl Emitter<'_, '_> {
                 }
                 if from.ty == MemType::Bool {
                     // All bits of what is not 0.
-                    self.asm.put(Instruction::with1(Code::Neg_rm32, bits));
-                    self.asm.put(Instruction::with2(Code::Sbb_rm32_r32, bits, bits));
+                    self.asm.op(Code::Neg_rm32, &[bits.into()]);
+                    self.asm.op(Code::Sbb_rm32_r32, &[bits.into(), bits.into()]);
                 }
-                self.asm.put(Instruction::with2(Code::Mov_rm32_r32, memory(4 * lane), bits));
+                self.asm.op(Code::Mov_rm32_r32, &[memory(4 * lane).into(), bits.into()]);
             }
             self.asm.bind(next);
         }

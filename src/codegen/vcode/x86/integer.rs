@@ -1,8 +1,8 @@
 //! Integer arithmetic: addresses, and the values that guards and index vectors are made of.
 
-use iced_x86::{Code, Instruction, MemoryOperand, Register};
+use iced_x86::{Code, Register};
 
-use super::assembler::Place;
+use super::assembler::{Operand, Place};
 use super::codes::INTEGERS;
 use super::emit::{Emitter, SCRATCH, SCRATCH_2, TABLE};
 use super::pointers::{Home, Value};
@@ -13,31 +13,29 @@ const ROOM: i32 = 256;
 
 impl Emitter<'_, '_> {
     /// The memory of an integer that is not in a register.
-    pub fn integer_place(&self, home: Home) -> MemoryOperand {
+    pub fn integer_place(&self, home: Home) -> Place {
         match home {
-            Home::Slot(slot) => {
-                MemoryOperand::with_base_displ(Register::RSP, (self.integer_slots + 8 * slot) as i64)
-            }
-            Home::Table(arg) => MemoryOperand::with_base_displ(TABLE, 8 * i64::from(arg.0)),
+            Home::Slot(slot) => Place::Slot(Register::RSP, (self.integer_slots + 8 * slot) as i32),
+            Home::Table(arg) => Place::Slot(TABLE, 8 * arg.0 as i32),
             // Not asked for.
-            Home::Register(r) => MemoryOperand::with_base(INTEGERS[usize::from(r)]),
+            Home::Register(r) => Place::At(INTEGERS[usize::from(r)], 0),
         }
     }
 
     pub fn load_integer(&mut self, register: Register, home: Home) {
-        let load = match home {
-            Home::Register(r) => Instruction::with2(Code::Mov_r64_rm64, register, INTEGERS[usize::from(r)]),
-            home => Instruction::with2(Code::Mov_r64_rm64, register, self.integer_place(home)),
+        let from: Operand = match home {
+            Home::Register(r) => INTEGERS[usize::from(r)].into(),
+            home => self.integer_place(home).into(),
         };
-        self.asm.put(load);
+        self.asm.op(Code::Mov_r64_rm64, &[register.into(), from]);
     }
 
     pub fn store_integer(&mut self, value: Value, register: Register) {
-        let store = match self.integers.values[value] {
-            Home::Register(r) => Instruction::with2(Code::Mov_r64_rm64, INTEGERS[usize::from(r)], register),
-            home => Instruction::with2(Code::Mov_rm64_r64, self.integer_place(home), register),
+        let (code, to): (Code, Operand) = match self.integers.values[value] {
+            Home::Register(r) => (Code::Mov_r64_rm64, INTEGERS[usize::from(r)].into()),
+            home => (Code::Mov_rm64_r64, self.integer_place(home).into()),
         };
-        self.asm.put(store);
+        self.asm.op(code, &[to, register.into()]);
     }
 
     pub fn load_arg(&mut self, register: Register, arg: ArgId) {
@@ -45,10 +43,8 @@ impl Emitter<'_, '_> {
     }
 
     pub fn set_constant(&mut self, register: Register, value: i64) {
-        self.asm.put(match i32::try_from(value) {
-            Ok(value) => Instruction::with2(Code::Mov_rm64_imm32, register, value),
-            Err(_) => Instruction::with2(Code::Mov_r64_imm64, register, value),
-        });
+        let code = if i32::try_from(value).is_ok() { Code::Mov_rm64_imm32 } else { Code::Mov_r64_imm64 };
+        self.asm.op(code, &[register.into(), value.into()]);
     }
 
     /// Adds a constant. The register must not be [`SCRATCH_2`].
@@ -57,19 +53,19 @@ impl Emitter<'_, '_> {
             return;
         }
         if let Ok(value) = i8::try_from(value) {
-            self.asm.put(Instruction::with2(Code::Add_rm64_imm8, register, i32::from(value)));
+            self.asm.op(Code::Add_rm64_imm8, &[register.into(), i32::from(value).into()]);
         } else if let Ok(value) = i32::try_from(value) {
-            self.asm.put(Instruction::with2(Code::Add_rm64_imm32, register, value));
+            self.asm.op(Code::Add_rm64_imm32, &[register.into(), value.into()]);
         } else {
             self.set_constant(SCRATCH_2, value);
-            self.asm.put(Instruction::with2(Code::Add_r64_rm64, register, SCRATCH_2));
+            self.asm.op(Code::Add_r64_rm64, &[register.into(), SCRATCH_2.into()]);
         }
     }
 
     /// Multiplies by a constant.
     pub fn multiply(&mut self, register: Register, by: i64) {
         if let Ok(by) = i32::try_from(by) {
-            self.asm.put(Instruction::with3(Code::Imul_r64_rm64_imm32, register, register, by));
+            self.asm.op(Code::Imul_r64_rm64_imm32, &[register.into(), register.into(), by.into()]);
         } else {
             let place = Place::Constant(self.asm.constant(&[by as u32, (by >> 32) as u32]));
             self.asm.op(Code::Imul_r64_rm64, &[register.into(), place.into()]);
@@ -91,7 +87,7 @@ impl Emitter<'_, '_> {
             if c != 1 {
                 self.multiply(SCRATCH_2, c);
             }
-            self.asm.put(Instruction::with2(Code::Add_r64_rm64, SCRATCH, SCRATCH_2));
+            self.asm.op(Code::Add_r64_rm64, &[SCRATCH.into(), SCRATCH_2.into()]);
         }
         Ok(())
     }

@@ -223,7 +223,7 @@ impl<'a, 'k> Pool<'a, 'k> {
         whole: &[Option<(usize, usize)>],
     ) -> Pool<'a, 'k> {
         let contains = |reg: Reg| (flat.kernel.class(reg).is_mask() && tier.is_512()) == in_masks;
-        let mut candidates = Vec::new();
+        let mut candidates = Vec::with_capacity(whole.len());
         for (i, interval) in whole.iter().enumerate() {
             let reg = Reg(i as u32);
             let Some((start, end)) = interval.filter(|_| contains(reg)) else { continue };
@@ -287,7 +287,8 @@ impl<'a, 'k> Pool<'a, 'k> {
     }
 
     fn intervals(&self, spilled: &[bool]) -> (Vec<Owner>, Vec<Interval>) {
-        let (mut owners, mut intervals) = (Vec::new(), Vec::new());
+        let most = self.candidates.len() + self.temporaries.len();
+        let (mut owners, mut intervals) = (Vec::with_capacity(most), Vec::with_capacity(most));
         let mut position: Vec<Option<usize>> = vec![None; spilled.len()];
         for &(reg, weight, (start, end)) in &self.candidates {
             if !spilled[reg.0 as usize] {

@@ -3,8 +3,9 @@
 //! The function is called like the one that `clif` emits: its only argument points to the kernel's
 //! arguments. `flatten` makes the kernel a list of nodes, `liveness` and `regalloc` assign vector registers,
 //! `pointers` integer ones, `emit` (loops, the frame) with `operands`, `integer`, `inst`, `convert`, `dot`, `tiles`, `lookup`, `memory`, `guard`,
-//! `reduce` and `call` writes the instructions of `codes`, and `assembler` turns them into bytes. `needs` says what
-//! instructions take beside their operands.
+//! `reduce` and `call` writes the instructions of `codes`, which `assembler` collects and `encode` turns into bytes by the table in
+//! `encodings`. `needs` says what
+//! instructions take beside their operands. `entry` writes functions that only call a kernel.
 
 mod assembler;
 mod call;
@@ -12,6 +13,9 @@ mod codes;
 mod convert;
 mod dot;
 mod emit;
+mod encode;
+mod encodings;
+mod entry;
 mod flatten;
 mod guard;
 mod inst;
@@ -29,6 +33,7 @@ mod tiles;
 #[cfg(all(test, target_arch = "x86_64", unix))]
 mod tests;
 
+pub(in crate::codegen) use self::entry::{EntryCode, Value, emit_entry};
 use super::select::Machine;
 use super::{DotKind, Kernel};
 use crate::error::{Error, Result};

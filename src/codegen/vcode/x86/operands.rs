@@ -1,6 +1,6 @@
 //! Where operands are: machine registers, temporaries, memory operands, constants, masks of lanes.
 
-use iced_x86::{Code, Instruction, Register};
+use iced_x86::{Code, Register};
 
 use super::assembler::{Mem, Operand, Place};
 use super::codes::{mask, xmm, ymm, zmm};
@@ -155,7 +155,7 @@ impl Emitter<'_, '_> {
     }
 
     fn set_lane_mask(&mut self, register: Register, lanes: usize) {
-        self.asm.put(Instruction::with2(Code::Mov_r32_imm32, Register::EAX, (1u32 << lanes) - 1));
+        self.asm.op(Code::Mov_r32_imm32, &[Register::EAX.into(), ((1i64 << lanes) - 1).into()]);
         self.asm.op(Code::VEX_Kmovw_kr_r32, &[register.into(), Register::EAX.into()]);
     }
 }

@@ -1,6 +1,6 @@
 //! Combining the lanes of a register, in halves: lane `i` with lane `i + n / 2`, and so on.
 
-use iced_x86::{Code, Instruction};
+use iced_x86::Code;
 
 use super::assembler::{Jump, Operand, Place};
 use super::codes::{self, ymm};
@@ -89,7 +89,7 @@ impl Emitter<'_, '_> {
             }
             let bits = SCRATCH_LOW;
             self.asm.op(Code::VEX_Vmovmskps_r32_ymm, &[bits.into(), v]);
-            self.asm.put(Instruction::with2(Code::Test_rm32_r32, bits, bits));
+            self.asm.op(Code::Test_rm32_r32, &[bits.into(), bits.into()]);
         }
         self.asm.jump(Jump::Zero, none);
         self.broadcast_constant(to, NAN);

@@ -1,6 +1,6 @@
 //! Instructions on matrix tiles.
 
-use iced_x86::{Code, Instruction, MemoryOperand, Register};
+use iced_x86::{Code, Register};
 
 use super::assembler::Place;
 use super::emit::{Emitter, SCRATCH_2};
@@ -22,17 +22,15 @@ impl Emitter<'_, '_> {
                 self.asm.op(Code::VEX_Ldtilecfg_m512, &[place.into()]);
             }
             TileInst::Release => {
-                let mut release = Instruction::default();
-                release.set_code(Code::VEX_Tilerelease);
-                self.asm.put(Ok(release));
+                self.asm.op(Code::VEX_Tilerelease, &[]);
             }
             TileInst::Load { tile: number, from } => {
                 let rows = self.tile_rows(from)?;
-                self.asm.put(Instruction::with2(Code::VEX_Tileloadd_tmm_sibmem, tile(*number), rows));
+                self.asm.op(Code::VEX_Tileloadd_tmm_sibmem, &[tile(*number).into(), rows.into()]);
             }
             TileInst::Store { tile: number, to } => {
                 let rows = self.tile_rows(to)?;
-                self.asm.put(Instruction::with2(Code::VEX_Tilestored_sibmem_tmm, rows, tile(*number)));
+                self.asm.op(Code::VEX_Tilestored_sibmem_tmm, &[rows.into(), tile(*number).into()]);
             }
             TileInst::Dot { of, sum, a, b } => {
                 let code = match of {
@@ -40,20 +38,18 @@ impl Emitter<'_, '_> {
                     TileProduct::SignedUnsigned => Code::VEX_Tdpbsud_tmm_tmm_tmm,
                     TileProduct::Halves => Code::VEX_Tdpbf16ps_tmm_tmm_tmm,
                 };
-                self.asm.put(Instruction::with3(code, tile(*sum), tile(*a), tile(*b)));
+                self.asm.op(code, &[tile(*sum).into(), tile(*a).into(), tile(*b).into()]);
             }
         }
         Ok(())
     }
 
     /// The rows of a tile in memory: an address, and their distance in a register.
-    fn tile_rows(&mut self, access: &Access) -> Result<MemoryOperand, String> {
+    fn tile_rows(&mut self, access: &Access) -> Result<Place, String> {
         let Place::At(base, offset) = self.place(access, 0)? else {
             return Err("a tile among constants".into());
         };
         self.set_constant(SCRATCH_2, access.stride);
-        let offset = i64::from(offset);
-        let size = if offset == 0 { 0 } else { 8 };
-        Ok(MemoryOperand::with_base_index_scale_displ_size(base, SCRATCH_2, 1, offset, size))
+        Ok(Place::Rows(base, SCRATCH_2, offset))
     }
 }

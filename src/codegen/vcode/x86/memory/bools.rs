@@ -1,6 +1,6 @@
 //! Truth values: a byte in memory that is 0 or 1, a mask in registers. Any other byte counts as 1.
 
-use iced_x86::{Code, Instruction, Register};
+use iced_x86::{Code, Register};
 
 use crate::codegen::vcode::x86::assembler::{Operand, Place};
 use crate::codegen::vcode::x86::codes::{self, mask, xmm, ymm};
@@ -92,7 +92,7 @@ impl Emitter<'_, '_> {
         } else {
             self.asm.op(Code::VEX_Vmovd_rm32_xmm, &[low.into(), xmm(src).into()]);
         }
-        self.asm.put(Instruction::with2(Code::And_rm64_imm8, SCRATCH_2, 1));
+        self.asm.op(Code::And_rm64_imm8, &[SCRATCH_2.into(), 1i32.into()]);
         self.asm.op(Code::Mov_rm8_r8, &[place.into(), Register::CL.into()]);
         Ok(())
     }

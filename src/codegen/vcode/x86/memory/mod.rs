@@ -110,6 +110,6 @@ fn parts(bytes: usize) -> impl Iterator<Item = (usize, usize)> {
 fn after(place: Place, bytes: usize) -> Operand {
     match place {
         Place::At(register, offset) => Place::At(register, offset + bytes as i32).into(),
-        place @ Place::Constant(_) => place.into(),
+        place @ (Place::Slot(..) | Place::Rows(..) | Place::Constant(_)) => place.into(),
     }
 }

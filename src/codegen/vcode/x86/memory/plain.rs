@@ -110,7 +110,9 @@ impl Emitter<'_, '_> {
         }
         match after(place, done) {
             Operand::Mem(rest) => self.store_bytes(from, rest.place, bytes - done),
-            Operand::Reg(_) | Operand::Imm(_) => return Err("a store to a register".into()),
+            Operand::Reg(_) | Operand::Imm(_) | Operand::Number(_) => {
+                return Err("a store to a register".into());
+            }
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Kernels as machine code against an interpreter of them, with memory that ends at inaccessible pages.
 
+mod encodings;
 mod generate;
 mod interpreter;
 mod memory;
