@@ -226,22 +226,7 @@ fn side_by_side(graph: &mut Graph, ids: &[ValueId], axis: usize) -> Result<Value
     let missing = || Error::internal("a constant to be merged is gone");
     let tensors: Vec<Tensor> =
         ids.iter().map(|id| graph.constant(*id).cloned().ok_or_else(missing)).collect::<Result<_>>()?;
-    let mut shape = tensors[0].shape().to_vec();
-    let outer: usize = shape[..axis].iter().product();
-    shape[axis] = tensors.iter().map(|t| t.shape()[axis]).sum();
-    let dtype = tensors[0].dtype();
-    let mut merged = Tensor::zeros(dtype, &shape)?;
-    let whole = shape[axis..].iter().product::<usize>() * dtype.size();
-    let to = merged.bytes_mut()?;
-    let mut first = 0;
-    for tensor in &tensors {
-        let part = tensor.shape()[axis..].iter().product::<usize>() * dtype.size();
-        let from = tensor.bytes()?;
-        for row in 0..outer {
-            to[row * whole + first..][..part].copy_from_slice(&from[row * part..][..part]);
-        }
-        first += part;
-    }
+    let merged = Tensor::joined(tensors, axis)?;
     let name = graph.unique_value_name(&format!("{}.siblings", graph.value(ids[0]).name));
     Ok(graph.add_constant(name, merged))
 }

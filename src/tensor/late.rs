@@ -65,6 +65,14 @@ impl<'a> Raw<'a> {
         }
     }
 
+    /// Whether nothing has to be read.
+    pub fn is_in_memory(&self) -> bool {
+        match self.place {
+            Place::Memory(_) => true,
+            Place::Foreign(_) => false,
+        }
+    }
+
     /// These bytes of the elements, row-major. If they are not in memory, they are read into `scratch`.
     ///
     /// # Errors

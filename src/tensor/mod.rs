@@ -3,6 +3,7 @@
 //! A [`Tensor`] is dense, row-major and cheap to clone. Arithmetic is `ndarray`'s job: see [`Tensor::view`],
 //! [`Tensor::into_ndarray`] and the `From` conversions, and for those without a copy, `owned`.
 
+mod joined;
 mod late;
 mod owned;
 
