@@ -1,6 +1,7 @@
 //! The same work on several threads, while nothing else is done: for compiling. Threads that the system does not have are
 //! done without. What runs models are the pools of [`crate::runtime`].
 
+use std::sync::OnceLock;
 use std::thread::{Builder, scope};
 
 /// Of threads that compile: as much as the main thread of a process has as a rule. It is taken when it is used.
@@ -8,7 +9,9 @@ const STACK_BYTES: usize = 8 << 20;
 
 /// How many threads compile for a machine of so many cores, which need not be this one.
 pub(crate) fn compiling_threads(cores: usize) -> usize {
-    cores.min(std::thread::available_parallelism().map_or(1, usize::from))
+    // Asked for by several passes of each compilation, and read from files.
+    static AVAILABLE: OnceLock<usize> = OnceLock::new();
+    cores.min(*AVAILABLE.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from)))
 }
 
 /// Calls `work` on so many threads at once, the caller's among them, or on as many as can be started; returns when all calls

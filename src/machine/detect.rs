@@ -71,7 +71,9 @@ pub(super) fn bf16(isa: Isa) -> bool {
 /// is twice as many products (measured on Zen 5, 512 bits: 5.4 of either per nanosecond, latencies of 6 and 4 cycles).
 /// Intel's (Sapphire Rapids, Granite Rapids) split it: 109 GFLOP/s, where multiply-adds of `f32` reach 229.
 pub(super) fn fast_bf16(isa: Isa) -> bool {
-    bf16(isa) && cpu().maker == "AuthenticAMD"
+    // Virtual machines take their time to say what CPU they have.
+    static FAST: OnceLock<bool> = OnceLock::new();
+    bf16(isa) && *FAST.get_or_init(|| cpu().maker == "AuthenticAMD")
 }
 
 /// What CPU this is: who made it, and the numbers that it has there.

@@ -1,5 +1,7 @@
 //! The figures of a machine that decisions and estimates depend on, and that of the host.
 
+use std::sync::OnceLock;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Isa, detect, table};
@@ -83,19 +85,9 @@ impl MachineModel {
     /// # Errors
     /// [`crate::ErrorKind::Usage`] if the CPU does not have the tier `cap`.
     pub fn host(cap: Option<Isa>) -> Result<MachineModel> {
-        let isa = detect::isa();
-        let known = table::of_cpu(&detect::cpu(), isa).model();
-        let mut host = MachineModel {
-            fma: detect::fma(),
-            cores: detect::cores(),
-            caches: detect::caches(known.caches),
-            ..known
-        };
-        // The entry may be one of another tier: of a CPU whose system keeps fewer registers, say.
-        host.narrow(isa);
-        host.isa = isa;
-        let widest = cap.unwrap_or(isa).min(Isa::WIDEST_EMITTED);
-        let mut host = host.limited(cap, "this CPU only has")?;
+        let whole = MachineModel::whole_host();
+        let widest = cap.unwrap_or(whole.isa).min(Isa::WIDEST_EMITTED);
+        let mut host = whole.clone().limited(cap, "this CPU only has")?;
         host.narrow(widest);
         let isa = host.isa;
         Ok(MachineModel {
@@ -104,6 +96,26 @@ impl MachineModel {
             amx: isa.host_has_tiles(),
             amx_bf16: isa.host_has_tiles(),
             ..host
+        })
+    }
+
+    /// This machine without any cap. It is looked at once: asking the CPU and the system takes as long as compiling a small
+    /// model.
+    fn whole_host() -> &'static MachineModel {
+        static HOST: OnceLock<MachineModel> = OnceLock::new();
+        HOST.get_or_init(|| {
+            let isa = detect::isa();
+            let known = table::of_cpu(&detect::cpu(), isa).model();
+            let mut host = MachineModel {
+                fma: detect::fma(),
+                cores: detect::cores(),
+                caches: detect::caches(known.caches),
+                ..known
+            };
+            // The entry may be one of another tier: of a CPU whose system keeps fewer registers, say.
+            host.narrow(isa);
+            host.isa = isa;
+            host
         })
     }
 
