@@ -52,16 +52,35 @@ pub(super) fn each_nest<T: Send>(
     f: &(dyn Fn(&mut Part<'_>) -> T + Sync),
     placed: &mut dyn FnMut(usize, &T, &Placement),
 ) {
+    each_nest_of(program, &|_, _| true, threads, remarks, hint, f, placed);
+}
+
+/// The same for those nests alone that are `wanted`: what is known to stay as it is need not be taken out and put back.
+pub(super) fn each_nest_of<T: Send>(
+    program: &mut Program,
+    wanted: &dyn Fn(usize, &[Stmt]) -> bool,
+    threads: usize,
+    remarks: &mut Vec<Remark>,
+    hint: &dyn Fn(usize, &Uses) -> Vec<u64>,
+    f: &(dyn Fn(&mut Part<'_>) -> T + Sync),
+    placed: &mut dyn FnMut(usize, &T, &Placement),
+) {
     let mut nests = std::mem::take(&mut program.nests);
-    let uses: Vec<Uses> = nests.iter().map(|n| Uses::of(&[&n.body])).collect();
+    // Those that stay as they are have no kind.
+    let uses: Vec<Option<Uses>> = nests
+        .iter()
+        .enumerate()
+        .map(|(n, nest)| wanted(n, &nest.body).then(|| Uses::of(&[&nest.body])))
+        .collect();
     let mut kinds: FastMap<Key, usize> = FastMap::default();
     // The nest that represents each kind, and how many there are.
     let mut first: Vec<(usize, usize)> = Vec::new();
     let mut words = 0;
-    let kind_of: Vec<usize> = (0..nests.len())
+    let kind_of: Vec<Option<usize>> = (0..nests.len())
         .map(|n| {
-            let mut key = uses[n].key(program, &[&nests[n].body], Detail::Schedule);
-            key.extend(hint(n, &uses[n]));
+            let uses = uses[n].as_ref()?;
+            let mut key = uses.key(program, &[&nests[n].body], Detail::Schedule);
+            key.extend(hint(n, uses));
             set_apart(&mut key);
             let len = key.len();
             let kind = *kinds.entry(key).or_insert(first.len());
@@ -70,7 +89,7 @@ pub(super) fn each_nest<T: Send>(
                 words += len;
             }
             first[kind].1 += 1;
-            kind
+            Some(kind)
         })
         .collect();
 
@@ -81,12 +100,11 @@ pub(super) fn each_nest<T: Send>(
     let whole = &*program;
     let work = || {
         while let Some(&(at, left)) = first.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let kind = kind_of[at];
-            let mut excerpt = Excerpt::of(whole, uses[at].clone());
+            let (Some(kind), Some(uses)) = (kind_of[at], &uses[at]) else { continue };
+            let mut excerpt = Excerpt::of(whole, uses.clone());
             let mut body = bodies[kind].lock().map(|mut b| std::mem::take(&mut *b)).unwrap_or_default();
             excerpt.number(&mut body);
-            let mut part =
-                Part { program: &mut excerpt.program, body, uses: &uses[at], at, remarks: Vec::new() };
+            let mut part = Part { program: &mut excerpt.program, body, uses, at, remarks: Vec::new() };
             let result = f(&mut part);
             let (body, remarks) = (part.body, part.remarks);
             if let Ok(mut slot) = done[kind].lock() {
@@ -102,9 +120,10 @@ pub(super) fn each_nest<T: Send>(
         done.into_iter().map(|slot| slot.into_inner().ok().flatten()).collect();
 
     for (n, nest) in nests.iter_mut().enumerate() {
+        let (Some(kind), Some(uses)) = (kind_of[n], &uses[n]) else { continue };
         // A thread that panicked has taken the caller with it.
-        let Some(done) = &mut done[kind_of[n]] else { continue };
-        let placement = done.excerpt.place(program, &uses[n]);
+        let Some(done) = &mut done[kind] else { continue };
+        let placement = done.excerpt.place(program, uses);
         done.left -= 1;
         nest.body = if done.left == 0 { std::mem::take(&mut done.body) } else { done.body.clone() };
         placement.statements(&mut nest.body);

@@ -11,9 +11,8 @@
 mod expr;
 mod scalars;
 
-use std::collections::HashSet;
-
 use nestjit_ir::access::accesses;
+use nestjit_ir::hash::FastSet;
 use nestjit_ir::visit::{self, Extents};
 use nestjit_ir::{Affine, BufId, Program, Role, Stmt};
 
@@ -76,12 +75,12 @@ fn remove_empty_loops(body: &mut Vec<Stmt>) {
 /// Removes statements that only write `temp` buffers that no nest reads, and nests that are empty then.
 fn remove_dead(program: &mut Program) {
     // A reader comes after the writers, so one backward walk finds chains of dead nests.
-    let mut read: HashSet<BufId> = HashSet::new();
+    let mut read: FastSet<BufId> = FastSet::default();
     let buffers = &program.buffers;
     for nest in program.nests.iter_mut().rev() {
         let dead =
-            |b: BufId, read: &HashSet<BufId>| buffers[b.0 as usize].role == Role::Temp && !read.contains(&b);
-        let own: HashSet<BufId> = reads(&nest.body).collect();
+            |b: BufId, read: &FastSet<BufId>| buffers[b.0 as usize].role == Role::Temp && !read.contains(&b);
+        let own: FastSet<BufId> = reads(&nest.body).collect();
         prune(&mut nest.body, &mut |s| match s {
             Stmt::Store(s) => !dead(s.buf, &read) || own.contains(&s.buf),
             Stmt::Reduce(r) => !dead(r.buf, &read) || own.contains(&r.buf),

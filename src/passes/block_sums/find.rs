@@ -106,6 +106,49 @@ pub(super) fn variables(l: &For) -> FastSet<Var> {
     vars
 }
 
+/// How often statements add to one element in sequence, at most: what loops that the indices do not follow repeat since the
+/// buffer was declared, all statements together. Most nests add up less than what is cut, and need no closer look.
+pub(super) fn most_additions(body: &[Stmt]) -> usize {
+    #[derive(Default)]
+    struct Counter {
+        path: Vec<(Var, usize)>,
+        /// The number of loops around the declaration of each local.
+        declared: Vec<(BufId, usize)>,
+        totals: Vec<(BufId, usize)>,
+    }
+
+    impl Counter {
+        fn block(&mut self, body: &[Stmt]) {
+            for stmt in body {
+                match stmt {
+                    Stmt::For(l) => {
+                        self.path.push((l.var, l.extent));
+                        self.block(&l.body);
+                        self.path.pop();
+                    }
+                    Stmt::Temp(buf) => self.declared.push((*buf, self.path.len())),
+                    Stmt::Reduce(r) if r.op == ReduceOp::Add => {
+                        let depth = self.declared.iter().rev().find(|d| d.0 == r.buf).map_or(0, |d| d.1);
+                        let follows =
+                            |v: Var| r.index.iter().any(|i| i.as_affine().is_some_and(|a| a.uses(v)));
+                        let repeated = self.path[depth..].iter().filter(|l| !follows(l.0)).map(|l| l.1);
+                        let times = repeated.fold(1, usize::saturating_mul);
+                        match self.totals.iter_mut().find(|t| t.0 == r.buf) {
+                            Some(total) => total.1 = total.1.saturating_add(times),
+                            None => self.totals.push((r.buf, times)),
+                        }
+                    }
+                    Stmt::Store(_) | Stmt::Reduce(_) | Stmt::Call(_) => {}
+                }
+            }
+        }
+    }
+
+    let mut counter = Counter::default();
+    counter.block(body);
+    counter.totals.iter().map(|t| t.1).max().unwrap_or(0)
+}
+
 /// The `f32` sums of a loop that carries them from iteration to iteration. `extents` knows the loops in it.
 pub(super) fn sums(program: &Program, extents: &Extents, l: &For) -> Vec<Sum> {
     let inner = variables(l);

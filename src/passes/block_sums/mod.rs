@@ -23,7 +23,7 @@ use nestjit_ir::{
 
 use self::find::{Places, Sum, sums, variables};
 use super::PassContext;
-use super::each_nest::{Part, each_nest};
+use super::each_nest::{Part, each_nest_of};
 use super::loops::looped;
 use crate::error::Result;
 use crate::unit::{Remark, Unit};
@@ -61,7 +61,8 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
     };
     let mut changed = false;
     let placed = &mut |_, changes: &bool, _: &Placement| changed |= changes;
-    each_nest(&mut unit.program, ctx.threads, remarks, &|_, _| Vec::new(), &cut, placed);
+    let wanted = |_, body: &[Stmt]| find::most_additions(body) > LONGEST;
+    each_nest_of(&mut unit.program, &wanted, ctx.threads, remarks, &|_, _| Vec::new(), &cut, placed);
     Ok(changed)
 }
 

@@ -42,8 +42,7 @@ mod reach;
 mod repeat;
 mod views;
 
-use std::collections::{HashMap, HashSet};
-
+use nestjit_ir::hash::{FastMap, FastSet};
 use nestjit_ir::{BufId, Nest, Program, Role, Stmt};
 
 use self::attempt::{Attempts, Way};
@@ -84,7 +83,7 @@ pub(super) fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Rema
         ctx,
         graph: NestGraph::new(nests),
         attempts: Attempts::default(),
-        refusals: HashMap::new(),
+        refusals: FastMap::default(),
         applied: Vec::new(),
     };
     match ctx.fusion {
@@ -133,7 +132,7 @@ fn distribute(nests: Vec<Nest>) -> (Vec<Nest>, Vec<usize>) {
 /// Whether no statement reads what another writes.
 fn independent(body: &[Stmt]) -> bool {
     let scopes: Vec<_> = body.iter().map(|s| reach::touched(std::slice::from_ref(s))).collect();
-    let written: HashSet<BufId> = scopes.iter().flat_map(|s| s.1.bufs()).collect();
+    let written: FastSet<BufId> = scopes.iter().flat_map(|s| s.1.bufs()).collect();
     scopes.iter().all(|s| s.0.bufs().all(|b| !written.contains(&b)))
 }
 
@@ -143,7 +142,7 @@ struct Fusion<'a> {
     graph: NestGraph,
     attempts: Attempts,
     /// Why the reader of a buffer (an original nest) was not merged with its writer.
-    refusals: HashMap<(BufId, usize), Refusal>,
+    refusals: FastMap<(BufId, usize), Refusal>,
     applied: Vec<Remark>,
 }
 
@@ -228,7 +227,7 @@ impl Fusion<'_> {
 
     fn merge_all(&mut self) {
         for id in self.graph.ids() {
-            let mut tried: HashSet<usize> = HashSet::new();
+            let mut tried: FastSet<usize> = FastSet::default();
             // Each merge gives the nest new producers.
             while let Some((producer, flow)) = self.next_producer(id, &tried) {
                 tried.insert(producer);
@@ -240,7 +239,7 @@ impl Fusion<'_> {
     }
 
     /// The producer that hands over most bytes and has not been tried; of equal ones, the latest.
-    fn next_producer(&self, id: usize, tried: &HashSet<usize>) -> Option<(usize, Vec<BufId>)> {
+    fn next_producer(&self, id: usize, tried: &FastSet<usize>) -> Option<(usize, Vec<BufId>)> {
         let bytes =
             |flow: &[BufId]| -> usize { flow.iter().map(|b| self.program.buf(*b).logical_bytes()).sum() };
         let all = self.graph.producers(id);

@@ -16,9 +16,8 @@
 //! Legal if nothing else writes that part, all accesses can be rewritten (no run-time function, no padding along
 //! a dimension that is cut), and what is viewed does not change afterwards.
 
-use std::collections::HashMap;
-
 use nestjit_ir::access::{AccessKind, accesses};
+use nestjit_ir::hash::FastMap;
 use nestjit_ir::visit::{self, Extents};
 use nestjit_ir::{Affine, BufId, Expr, Index, LoopKind, Nest, Program, Role, Stmt, Var};
 
@@ -76,7 +75,7 @@ pub(super) fn apply(program: &Program, nests: &mut Vec<Nest>, parts: &mut Vec<us
         if found.is_empty() {
             break;
         }
-        let views: HashMap<BufId, View> =
+        let views: FastMap<BufId, View> =
             found.iter().map(|f| (f.0, View { of: f.1.of, places: f.1.places.clone() })).collect();
         for nest in nests.iter_mut() {
             rewrite(&views, &mut nest.body);
@@ -95,15 +94,20 @@ struct Finder<'a> {
     program: &'a Program,
     nests: &'a [Nest],
     copies: Vec<Copy>,
-    writes: HashMap<BufId, Vec<Write>>,
+    writes: FastMap<BufId, Vec<Write>>,
     /// The nests that read a buffer.
-    reads: HashMap<BufId, Vec<usize>>,
+    reads: FastMap<BufId, Vec<usize>>,
 }
 
 impl<'a> Finder<'a> {
     fn new(program: &'a Program, nests: &'a [Nest]) -> Finder<'a> {
-        let mut finder =
-            Finder { program, nests, copies: Vec::new(), writes: HashMap::new(), reads: HashMap::new() };
+        let mut finder = Finder {
+            program,
+            nests,
+            copies: Vec::new(),
+            writes: FastMap::default(),
+            reads: FastMap::default(),
+        };
         for (at, nest) in nests.iter().enumerate() {
             finder.copies.extend(copy(at, nest));
             let extents = Extents::of(&nest.body);
@@ -128,7 +132,7 @@ impl<'a> Finder<'a> {
     /// such chains take another round.
     fn find(&self) -> Vec<(BufId, View, usize)> {
         let mut best: Vec<(&Copy, Places)> = Vec::new();
-        let mut seen: HashMap<BufId, usize> = HashMap::new();
+        let mut seen: FastMap<BufId, usize> = FastMap::default();
         for copy in &self.copies {
             let Some(places) = self.stored_in_place(copy) else { continue };
             let len = |c: &Copy| self.program.buf(c.to.0).len();
@@ -181,7 +185,7 @@ impl<'a> Finder<'a> {
 
     /// Buffers all parts of which repeat the same part of one other buffer.
     fn repeated(&self) -> Vec<(BufId, View, usize)> {
-        let mut by_target: HashMap<BufId, Vec<&Copy>> = HashMap::new();
+        let mut by_target: FastMap<BufId, Vec<&Copy>> = FastMap::default();
         let mut order = Vec::new();
         for copy in &self.copies {
             let copies = by_target.entry(copy.to.0).or_default();
@@ -314,7 +318,7 @@ fn writes(body: &[Stmt], buf: BufId) -> bool {
 }
 
 /// Lets every access of a view go to what it is a part of.
-fn rewrite(views: &HashMap<BufId, View>, body: &mut [Stmt]) {
+fn rewrite(views: &FastMap<BufId, View>, body: &mut [Stmt]) {
     let place = |buf: &mut BufId, index: &mut Vec<Index>| {
         let Some(view) = views.get(buf) else { return };
         let old = std::mem::take(index);

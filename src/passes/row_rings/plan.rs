@@ -4,6 +4,8 @@
 //! block to block, constants that are read again for each block, and the bytes of the tensors in between, which
 //! come from the last-level cache or memory if they are whole and from the second-level cache if they are strips.
 
+use smallvec::{SmallVec, smallvec};
+
 use super::stage::{Window, contracts};
 use super::{Link, Ring};
 use crate::machine::MachineModel;
@@ -84,9 +86,9 @@ pub(super) struct Rows {
 }
 
 /// The rows of all tensors between the stages; `None` if steps or blocks do not fit together.
-pub(super) fn rows_of(links: &[Link], part: Part) -> Option<Vec<Rows>> {
+pub(super) fn rows_of(links: &[Link], part: Part) -> Option<SmallVec<[Rows; 4]>> {
     let (mut count, mut step) = (part.rows, part.rows);
-    let mut all: Vec<Rows> = Vec::with_capacity(links.len());
+    let mut all: SmallVec<[Rows; 4]> = SmallVec::with_capacity(links.len());
     for (at, link) in links.iter().enumerate().rev() {
         let steps = if at == 0 { part.steps } else { 1 };
         let Window { stride, span, .. } = link.window;
@@ -127,7 +129,7 @@ pub(super) fn plan(ring: &Ring, target: &MachineModel) -> Option<Plan> {
                 let parts = with_rest(part, total);
                 let Some((cycles, bytes)) = model.cost(&parts) else { continue };
                 if best.as_ref().is_none_or(|b| cycles < b.cycles) {
-                    best = Some(Plan { parts, bytes, cycles, apart: model.apart() });
+                    best = Some(Plan { parts: parts.into_vec(), bytes, cycles, apart: model.apart() });
                 }
             }
         }
@@ -136,8 +138,8 @@ pub(super) fn plan(ring: &Ring, target: &MachineModel) -> Option<Plan> {
 }
 
 /// A part, and others for the rows that it leaves.
-fn with_rest(part: Part, total: usize) -> Vec<Part> {
-    let mut parts = vec![part];
+fn with_rest(part: Part, total: usize) -> SmallVec<[Part; 3]> {
+    let mut parts: SmallVec<[Part; 3]> = smallvec![part];
     let mut first = part.strips * part.strip_rows();
     let block = part.steps * part.rows;
     if total - first >= block {

@@ -19,6 +19,9 @@ struct Uses {
 
 /// Forwards scalars in a nest, and removes locals that nobody reads.
 pub(super) fn forward(program: &Program, body: &mut Vec<Stmt>) {
+    if !has_locals(body) {
+        return;
+    }
     let mut uses: FastMap<BufId, Uses> = FastMap::default();
     for access in accesses(body) {
         let entry = uses.entry(access.buf).or_default();
@@ -59,6 +62,15 @@ fn forward_in(block: &mut [Stmt], uses: &mut FastMap<BufId, Uses>) {
             uses.insert(buf, Uses { writes: 1, loads: 0 });
         }
     }
+}
+
+/// Whether any local is declared. Most nests are plain.
+fn has_locals(body: &[Stmt]) -> bool {
+    body.iter().any(|s| match s {
+        Stmt::Temp(_) => true,
+        Stmt::For(l) => has_locals(&l.body),
+        Stmt::Store(_) | Stmt::Reduce(_) | Stmt::Call(_) => false,
+    })
 }
 
 /// Whether a value may be used instead of a scalar anywhere in `rest`: a literal, or another scalar that does
@@ -123,7 +135,7 @@ fn size(e: &Expr) -> usize {
 
 /// Removes locals that are never loaded: what is stored into them, and their declarations.
 pub(super) fn remove_dead_locals(body: &mut Vec<Stmt>, buffers: &[Buffer]) {
-    loop {
+    while has_locals(body) {
         let (mut read, mut used) = (FastSet::default(), FastSet::default());
         for access in accesses(body) {
             used.insert(access.buf);

@@ -319,7 +319,7 @@ impl<'a> Model<'a> {
     fn fits(&self, of: Option<Rows<'_>>, vectors: usize) -> bool {
         let rows = of.map_or(1, |r| r.tile);
         // Several contractions may add to one sum.
-        let mut sums: Vec<BufId> = Vec::new();
+        let mut sums: SmallVec<[BufId; 4]> = SmallVec::new();
         let mut accumulators = 0;
         for (c, steps) in self.leaf.contractions.iter().zip(&self.contractions) {
             if !sums.contains(&c.into) {

@@ -2,7 +2,7 @@
 //!
 //! Whether rewriting one pays is decided in `cost`.
 
-use nestjit_ir::visit::{Extents, walk_exprs, walk_stmts};
+use nestjit_ir::visit::{Extents, walk_exprs, walk_loops, walk_stmts};
 use nestjit_ir::{
     Affine, BinOp, BufId, Expr, For, Index, Load, LoopKind, Program, ReduceOp, Role, Stmt, Var,
 };
@@ -66,6 +66,12 @@ pub(super) fn find(program: &Program, l: &For) -> Option<Result<Convolution, Obs
 
 /// The convolution that a loop nest is, and why it cannot be rewritten wherever its operands lie.
 pub(super) fn candidate(program: &Program, l: &For) -> Option<(Convolution, Option<Obstacle>)> {
+    // Most nests have no window, and need not be copied.
+    let mut threes = 0;
+    walk_loops(&l.body, &mut |l| threes += usize::from(l.extent == 3));
+    if threes < 2 {
+        return None;
+    }
     let (chain, body) = unchain(l.clone());
     if chain.iter().any(|l| l.kind != LoopKind::Serial) || !only_f32(program, &body) {
         return None;
