@@ -7,10 +7,11 @@
 
 use nestjit_ir::{Index, Load, Program, Var};
 
-use super::choose::{Model, Tile, TileKind, parts, usable_columns};
+use super::choose::{Tile, TileKind, usable_columns};
 use super::dot::{Group, groups};
 use super::leaf::{Leaf, OutputLoop};
 use super::machine::Machine;
+use super::model::{Model, parts};
 use crate::lanes;
 
 /// Rows and columns of a block.

@@ -11,6 +11,7 @@ pub(super) mod jam;
 pub(super) mod leaf;
 mod machine;
 mod matrix;
+mod model;
 mod order;
 mod pack;
 pub(super) mod rounding;
