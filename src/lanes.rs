@@ -1,7 +1,7 @@
 //! What vector lanes can compute: the table that passes ask before they make vector loops or merge nests, and that
 //! instruction selection takes its refusals from. Whatever it allows is selected.
 //!
-//! Every element type has lanes (see ARCHITECTURE), so the table lists exceptions. It looks at types and operations only; where
+//! Every element type has lanes (see docs/SCHEDULING.md), so the table lists exceptions. It looks at types and operations only; where
 //! elements lie, which loops carry what and what pays are questions of the passes.
 
 use nestjit_ir::{BinOp, BufId, DType, Expr, Index, Kind, Program, Role, Scalar, Stmt};

@@ -200,7 +200,7 @@ fn the_table_is_what_the_code_does() {
             let _ = writeln!(text, "| {name} | {versions} | {}", line.text(&reasons));
         }
     }
-    text += "\nScalar code, and why (ARCHITECTURE.md says what vector lanes cannot do):\n\n";
+    text += "\nScalar code, and why (SCHEDULING.md says what vector lanes cannot do):\n\n";
     for (i, reason) in reasons.iter().enumerate() {
         let _ = writeln!(text, "{}. {reason}", i + 1);
     }
