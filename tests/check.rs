@@ -119,6 +119,29 @@ fn cases() -> Vec<Case> {
             64,
         ),
     ];
+    // Passes may keep `f32` between operations on halves: in an activation that is spelled out, before a BatchNorm.
+    for half in [DataType::Float16, DataType::Bfloat16] {
+        let to = |from: &str, name: &str, to: DataType| {
+            with(node("Cast", &[from], &[name]), int("to", i64::from(to as i32)))
+        };
+        let nodes = vec![
+            to("x", "h", half),
+            node("Sigmoid", &["h"], &["s"]),
+            node("Mul", &["h", "s"], &["m"]),
+            to("m", "y", DataType::Float),
+        ];
+        list.push(case("an activation of halves", nodes, vec![], random(), 64));
+        let nodes = vec![
+            to("x", "h", half),
+            to("w", "wh", half),
+            node("MatMul", &["h", "wh"], &["t"]),
+            node("Softplus", &["t"], &["p"]),
+            node("Tanh", &["p"], &["q"]),
+            node("Mul", &["t", "q"], &["m"]),
+            to("m", "y", DataType::Float),
+        ];
+        list.push(case("a product and mish of halves", nodes, vec![], random(), 64));
+    }
     // Three layers, each quantised: one step that goes the other way moves many behind it.
     let (mut nodes, mut tensors) = (Vec::new(), vec![bytes("zero", DataType::Int8, 0), scalar("step", 0.05)]);
     let mut at = "x".to_owned();

@@ -26,8 +26,9 @@ pub(super) struct Ball {
     pub value: Scalar,
     /// How far other values that are as right may be; infinite if nothing is known. For `bool`, 1 if it may be either.
     pub radius: f64,
-    /// The rounding of the one operation on certain operands that made it. Every program rounds it like this, so it opens no
-    /// decision; but it may be left out where the value goes into more arithmetic (a product that is added up).
+    /// The rounding of the one operation on certain operands that made it, or the rounding to a half type. Every program rounds
+    /// it like this, so it opens no decision; but it may be left out where the value goes into more arithmetic (a product
+    /// that is added up, an activation of several operations on halves that is computed in `f32`).
     pub pending: f64,
     /// The sum of the magnitudes of what was added up for it: other orders of adding round such partial sums. Finite for an
     /// infinity that is a result out of range.
@@ -441,6 +442,8 @@ pub(super) fn cast(to: DType, a: Ball) -> Ball {
         steps(farthest(value.as_f64(), at(a.mid() - a.farthest()), at(a.mid() + a.farthest())))
     };
     match to {
+        // Exact; so what is pending stays so.
+        DType::F32 | DType::F64 if from.is_half() => Ball { value, origin: None, ..a },
         DType::F32 | DType::F64 if from.is_float() || from.is_int() => {
             if a.mid().is_finite() {
                 rounded(value, a.mid(), a.operand().radius, a.mid().abs())
@@ -449,19 +452,24 @@ pub(super) fn cast(to: DType, a: Ball) -> Ball {
             }
         }
         DType::F32 | DType::F64 => Ball::new(value, a.radius),
-        // The result of an operation is rounded to a half type by every program: an error of the operand makes a
-        // difference where it reaches over the middle between two halves, and then it is a whole step.
+        // An error of the operand makes a difference where it reaches over the middle between two halves, and then it is a
+        // whole step. Programs may also keep `f32` between two operations on halves: what the rounding changes here is
+        // what goes on then, and is pending.
         DType::F16 | DType::BF16 => {
-            if !a.is_uncertain() {
-                Ball::exact(value)
+            let left_out = (value.as_f64() - a.mid()).abs().hypot(a.operand().radius);
+            let pending = if value.as_f64() == a.mid() { a.operand().radius } else { left_out };
+            let pending = if pending.is_nan() { 0.0 } else { pending };
+            let radius = if !a.is_uncertain() {
+                0.0
             } else if a.radius.is_infinite() || !a.mid().is_finite() {
-                Ball::new(value, f64::INFINITY)
+                f64::INFINITY
             } else {
                 let at = |x: f64| eval_cast(to, Scalar::F64(x)).as_f64();
                 let reach = HALF_STEPS * a.farthest();
                 let (lo, hi) = (at(a.mid() - reach), at(a.mid() + reach));
-                Ball::new(value, HALF_STEPS * farthest(value.as_f64(), lo, hi) / CONFIDENCE)
-            }
+                HALF_STEPS * farthest(value.as_f64(), lo, hi) / CONFIDENCE
+            };
+            Ball { pending, ..Ball::new(value, radius) }
         }
         DType::Bool
         | DType::I64

@@ -115,12 +115,13 @@ impl State {
         let buf = id.0 as usize;
         let n = self.values.bufs[buf].len();
         let radii = &self.radii[buf];
+        // A half is rounded in any case. What is pending matters to what reads it.
+        let is_half = self.values.bufs[buf].data.dtype().is_half();
+        let own = |ball: Ball| if is_half { ball.radius } else { ball.operand().radius };
         let radius = if radii.radius.is_empty() && radii.magnitude.is_empty() {
             Vec::new()
         } else {
-            (0..n)
-                .map(|at| self.element(buf, at).map_or(0.0, |ball| ball::held_radius(ball.operand().radius)))
-                .collect()
+            (0..n).map(|at| self.element(buf, at).map_or(0.0, |ball| ball::held_radius(own(ball)))).collect()
         };
         let nothing = Value { shape: Vec::new(), data: crate::interp::Data::Bool(Vec::new()) };
         let value = std::mem::replace(&mut self.values.bufs[buf], nothing);
