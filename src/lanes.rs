@@ -169,6 +169,17 @@ pub fn stmts_with(program: &Program, body: &[Stmt], constant: &dyn Fn(&Expr) -> 
     Question { program, constant }.stmts(body)
 }
 
+/// Whether blocks of elements can be transposed in registers: what takes one register of 32 bits for each lane, however many
+/// bits an element has in memory.
+pub const fn exchanged(dtype: DType) -> bool {
+    match dtype {
+        DType::F32 | DType::F16 | DType::BF16 => true,
+        DType::I32 | DType::I16 | DType::I8 | DType::U32 | DType::U16 | DType::U8 => true,
+        // Pairs of registers, and masks.
+        DType::F64 | DType::I64 | DType::U64 | DType::Bool => false,
+    }
+}
+
 /// Registers that a value takes, in units of those of an `f32`.
 pub const fn registers(dtype: DType) -> usize {
     match dtype {

@@ -1,7 +1,7 @@
 //! Blocks that are transposed in registers: unrolled loops around vector loops, in every raggedness.
 
 use nestjit_ir::LoopKind::{Serial, Unrolled, Vector};
-use nestjit_ir::{Affine, BufId, DType, Expr, Index, Load, NestBuilder, Program, Role, SCALAR};
+use nestjit_ir::{Affine, BufId, Buffer, DType, Expr, Index, Load, NestBuilder, Program, Role, SCALAR};
 
 use super::harness::check;
 use super::vector::buffer;
@@ -71,6 +71,34 @@ fn what_is_written_across_rows_is_stored_in_rows() {
             });
             let code = check(&p, 1e-6);
             assert!(shuffles(code.disassembly(0)), "{}", code.disassembly(0));
+        }
+    }
+}
+
+#[test]
+fn every_type_of_32_bits_and_less_is_exchanged() {
+    use DType::{BF16, F16, I8, I16, I32, U8, U16, U32};
+    for dtype in [F16, BF16, I32, I16, I8, U32, U16, U8] {
+        for along in [2, 5, 14, 16, 19] {
+            for across in [4, 7, 16, 31, 64] {
+                let mut p = Program::default();
+                let of = |p: &mut Program, name, shape: &[usize], dtype, role| {
+                    p.add_buffer(Buffer::new(name, dtype, shape, role))
+                };
+                let x = of(&mut p, "x", &[across, along], dtype, Role::In);
+                let y = of(&mut p, "y", &[along, across], DType::F32, Role::Out);
+                let z = of(&mut p, "z", &[across, along], dtype, Role::Out);
+                let w = of(&mut p, "w", &[along, across], DType::I64, Role::In);
+                blocks(&mut p, along, across, |b, [u, v]| {
+                    let x = Expr::load(x, [v, u]);
+                    b.store(y, [u, v], x.clone().cast(DType::F32) * Expr::f32(0.5));
+                    // What is not exchanged may be of any type.
+                    b.store(z, [v, u], x.max(Expr::load(w, [u, v]).cast(dtype)));
+                });
+                let code = check(&p, 0.0);
+                let text = code.disassembly(0);
+                assert!(shuffles(text), "{dtype}: {text}");
+            }
         }
     }
 }

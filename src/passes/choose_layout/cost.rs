@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use nestjit_ir::layout;
-use nestjit_ir::visit::walk_expr;
+use nestjit_ir::visit::{walk_expr, walk_stmts};
 use nestjit_ir::{
     Affine, BinOp, BufId, DType, Expr, For, Index, Load, Nest, Program, ReduceOp, Role, Stmt, Var,
 };
@@ -134,15 +134,41 @@ impl Model<'_> {
 
     /// One execution of `body` with this loop as the lanes; `around` are the loops of its nest.
     fn vectorized(&self, body: &[Stmt], around: &[Loop], lane: Option<Loop>) -> f64 {
+        match self.rows_of_blocks(body, around, lane) {
+            // A tile whose results are transposed has its rows along these, and operands serve no others.
+            Some(rows) => {
+                self.statements(body, (around, &rows), lane).min(self.statements(body, (&[], around), lane))
+            }
+            None => self.statements(body, (around, around), lane),
+        }
+    }
+
+    /// The loops along which blocks are transposed, if what `body` stores takes that for these lanes.
+    fn rows_of_blocks(&self, body: &[Stmt], around: &[Loop], lane: Option<Loop>) -> Option<Vec<Loop>> {
+        let mut found = None;
+        walk_stmts(body, &mut |s| {
+            if let Stmt::Store(s) = s
+                && !self.is_local(s.buf)
+                && self.transposed(s.buf, &s.index, around, lane) < self.access(s.buf, &s.index, lane)
+            {
+                let adjacent = |l: &&Loop| l.1 > 1 && self.stride(s.buf, &s.index, l.0) == Some(1);
+                found = Some(around.iter().filter(adjacent).copied().collect());
+            }
+        });
+        found
+    }
+
+    /// One execution of `body`: blocks may be transposed along the first of these loops, the second ones may be rows of tiles.
+    fn statements(&self, body: &[Stmt], (blocks, rows): (&[Loop], &[Loop]), lane: Option<Loop>) -> f64 {
         body.iter()
             .map(|s| match s {
-                Stmt::For(l) => l.extent as f64 * self.vectorized(&l.body, around, lane),
+                Stmt::For(l) => l.extent as f64 * self.statements(&l.body, (blocks, rows), lane),
                 Stmt::Store(s) => {
-                    let value = self.value(&s.value, around, lane);
-                    self.transposed(s.buf, &s.index, around, lane) + value
+                    let value = self.value(&s.value, blocks, lane);
+                    self.transposed(s.buf, &s.index, blocks, lane) + value
                 }
                 Stmt::Reduce(r) if r.op == ReduceOp::Add => match &r.value {
-                    Expr::Binary(BinOp::Mul, a, b) => self.product(a, b, around, lane),
+                    Expr::Binary(BinOp::Mul, a, b) => self.product(a, b, rows, lane),
                     value => self.share(lane) + self.value(value, &[], lane),
                 },
                 Stmt::Reduce(r) => self.share(lane) + self.value(&r.value, &[], lane),
@@ -239,7 +265,8 @@ impl Model<'_> {
     fn transposed(&self, buf: BufId, index: &[Index], around: &[Loop], lane: Option<Loop>) -> f64 {
         let cost = self.access(buf, index, lane);
         let adjacent = |l: &Loop| l.1 > 1 && self.stride(buf, index, l.0) == Some(1);
-        if cost < LANE || !around.iter().any(adjacent) {
+        let exchanged = lanes::exchanged(self.program.buf(buf).dtype);
+        if cost < LANE || !exchanged || !around.iter().any(adjacent) {
             return cost;
         }
         cost.min((1.0 + 0.5 * self.lanes.log2()) * self.share(lane))

@@ -158,7 +158,8 @@ impl<'a> Model<'a> {
             .collect();
         let (adjacent, apart): (Vec<_>, Vec<_>) = leaf.epilogue.iter().partition(|(b, i)| unit(*b, i));
         let along = |(buf, index): &(BufId, Vec<Index>)| -> Vec<Var> {
-            let adjacent = |l: &&OutputLoop| stride(program, *buf, index, l.var) == Some(1);
+            let exchanged = lanes::exchanged(program.buf(*buf).dtype);
+            let adjacent = |l: &&OutputLoop| exchanged && stride(program, *buf, index, l.var) == Some(1);
             leaf.path.iter().filter(adjacent).map(|l| l.var).collect()
         };
         let apart = apart.into_iter().map(along).collect();

@@ -1,5 +1,5 @@
 //! Loops that copy from one order of dimensions to another: whichever loop has the lanes, some accesses are
-//! strided, but adjacent along a second loop. Of `f32`, both become blocks that code generation transposes in registers:
+//! strided, but adjacent along a second loop. Both become blocks that code generation transposes in registers:
 //! `for o { for u < lanes unrolled { for v vector { .. } } }`.
 
 use std::collections::HashSet;
@@ -7,7 +7,8 @@ use std::collections::HashSet;
 use nestjit_ir::visit::{Extents, declared_temps, fresh_copy, subst_var, walk_exprs};
 use nestjit_ir::{Affine, BufId, Expr, For, Index, LoopKind, Program, Stmt};
 
-use crate::passes::loops::{expr_work, guarded_by, independent, looped, only_f32, rechain, stride};
+use crate::lanes;
+use crate::passes::loops::{expr_work, guarded_by, independent, looped, rechain, stride, vectorizable};
 
 /// From this distance of lanes on, in elements, each row of a block lies in a page of its own.
 const FAR: i64 = 1024;
@@ -39,7 +40,7 @@ pub(super) fn blocks(
     body: &[Stmt],
     lanes: usize,
 ) -> Option<Blocks> {
-    if !stored_once(body) || !only_f32(program, body) {
+    if !stored_once(body) || !vectorizable(program, body) {
         return None;
     }
     let free = |at: usize| {
@@ -87,12 +88,12 @@ fn cost(program: &Program, body: &[Stmt], along: &For, across: &For, lanes: usiz
     // Half a shuffle per row and step, beside the access itself.
     let exchange = (1.0 + 0.5 * f64::from(lanes.ilog2())) * full(along.extent) * share;
     let (mut total, mut distance, mut fine) = (0.0, 0i64, true);
-    let mut access = |buf, index: &[Index]| match (
+    let mut access = |buf: BufId, index: &[Index]| match (
         stride(program, buf, index, across.var),
         stride(program, buf, index, along.var),
     ) {
         (Some(0 | 1), _) => total += share,
-        (Some(stride), Some(1)) => {
+        (Some(stride), Some(1)) if lanes::exchanged(program.buf(buf).dtype) => {
             total += exchange;
             distance = distance.saturating_add(stride.saturating_abs());
         }

@@ -3,21 +3,20 @@
 //! In an unrolled loop around a vector loop, an access whose lanes lie apart may be adjacent along the unrolled
 //! loop. Blocks of such accesses, as many iterations as a register has lanes, move whole rows: what the lanes of all
 //! iterations read is loaded as rows and exchanged by shuffles, what they write is exchanged and stored as rows.
-//! Everything else in the loops is emitted as it stands. Only `f32` is transposed.
+//! Everything else in the loops is emitted as it stands. Whatever has 32 bits in registers is transposed
+//! ([`lanes::exchanged`]): halves and narrow integers are converted as rows are loaded and stored.
 
 use nestjit_ir::visit::{declared_temps, walk_expr, walk_exprs};
-use nestjit_ir::{Affine, BufId, DType, Expr, For, Index, Load, LoopKind, Stmt, Var};
+use nestjit_ir::{Affine, BufId, Expr, For, Index, Load, LoopKind, Stmt, Var};
 
 use super::locals::Local;
 use super::{Group, MAX_CHUNKS, Result, Selector};
 use crate::codegen::address::{allowed, inside};
-use crate::codegen::vcode::{Access, Bound, Class, Guard, Reg, Shuffle};
+use crate::codegen::vcode::{Access, Bound, Class, Guard, Reg, Shuffle, UnaryOp};
+use crate::lanes;
 
 /// Registers of a vector loop from which on blocks are emitted in a counted loop, if they can be.
 const COUNTED: usize = 3;
-
-/// Bytes of an element: those of other types are exchanged lane by lane, as shuffles take `f32`.
-const ELEMENT: i64 = 4;
 
 /// Some iterations of the unrolled loop, which one block holds.
 pub(super) struct Block {
@@ -58,7 +57,7 @@ impl Selector<'_> {
                 // No two iterations store to one element, so that their order does not matter.
                 fine &= along.abs() >= across.abs().saturating_mul(v.extent as i64)
                     || across.abs() >= along.abs().saturating_mul(l.extent as i64);
-                found |= is_transposed((along, across));
+                found |= self.is_transposed(s.buf, (along, across));
                 stored.push(s.buf);
             } else {
                 // What an iteration leaves to later ones would have to be kept for each.
@@ -71,7 +70,8 @@ impl Selector<'_> {
                 {
                     loaded.push(load.buf);
                     let strides = self.strides(load.buf, &load.index, l.var, v.var);
-                    found |= strides.is_some_and(is_transposed) && self.is_uniform(load, [l.var, v.var]);
+                    found |= strides.is_some_and(|strides| self.is_transposed(load.buf, strides))
+                        && self.is_uniform(load, [l.var, v.var]);
                 }
             });
         }
@@ -96,11 +96,13 @@ impl Selector<'_> {
     }
 
     fn strides(&self, buf: BufId, index: &[Index], along: Var, across: Var) -> Option<Strides> {
-        if self.region.program.buf(buf).dtype != DType::F32 {
-            return None;
-        }
         let form = self.region.facts.form(buf, index);
         form.offset.as_ref().map(|at| (at.coeff(along), at.coeff(across)))
+    }
+
+    /// Whether an access is adjacent along the unrolled loop, apart along the lanes, and of a type that can be exchanged.
+    fn is_transposed(&self, buf: BufId, (along, across): Strides) -> bool {
+        along == 1 && !matches!(across, 0 | 1) && lanes::exchanged(self.region.program.buf(buf).dtype)
     }
 
     /// Emits an unrolled loop and the vector loop in it in blocks.
@@ -177,11 +179,12 @@ impl Selector<'_> {
         if block.len < 2 || access.lanes < 2 || !self.is_in_memory(access.buf) {
             return None;
         }
-        if !is_transposed(self.strides(access.buf, index, block.var, group.var)?) {
+        let strides = self.strides(access.buf, index, block.var, group.var)?;
+        if !self.is_transposed(access.buf, strides) {
             return None;
         }
         let mut base = access.clone();
-        base.address.offset -= ELEMENT * block.at as i64;
+        base.address.offset -= access.ty.bytes() * block.at as i64;
         Some(base)
     }
 
@@ -231,7 +234,10 @@ impl Selector<'_> {
     /// Pairs of registers are replaced by pairs, so that few more registers are needed than there are rows.
     fn transposed(&mut self, rows: &[Reg], wanted: usize) -> Vec<Reg> {
         let vl = self.b.lanes();
-        let mut rows: Vec<Option<Reg>> = rows.iter().copied().map(Some).collect();
+        // Shuffles take `f32`, and leave bits alone.
+        let is_int = rows.first().is_some_and(|row| self.b.class(*row) == Class::I32);
+        let bits = |s: &mut Self, reg| if is_int { s.b.unary(UnaryOp::FromBits, reg) } else { reg };
+        let mut rows: Vec<Option<Reg>> = rows.iter().map(|row| Some(bits(self, *row))).collect();
         rows.resize(vl, None);
         let mut columns: Vec<Vec<Option<Reg>>> = vec![Vec::new(); 4];
         for four in rows.chunks(4) {
@@ -256,7 +262,8 @@ impl Selector<'_> {
         }
         result.truncate(wanted);
         let zero = self.b.constant(Class::F32, 0u32);
-        result.into_iter().map(|r| r.unwrap_or(zero)).collect()
+        let back = |s: &mut Self, reg| if is_int { s.b.unary(UnaryOp::Bits, reg) } else { reg };
+        result.into_iter().map(|reg| back(self, reg.unwrap_or(zero))).collect()
     }
 
     /// The first `wanted` registers that have one block each of all of these, in their order.
@@ -293,13 +300,9 @@ impl Selector<'_> {
     }
 }
 
-fn is_transposed((along, across): Strides) -> bool {
-    along == 1 && !matches!(across, 0 | 1)
-}
-
 /// The row of a block that one lane accesses.
 fn row(base: &Access, lane: usize, len: usize) -> Access {
     let mut access = base.clone();
     access.address.offset += lane as i64 * base.stride;
-    Access { stride: ELEMENT, lanes: len, ..access }
+    Access { stride: base.ty.bytes(), lanes: len, ..access }
 }
