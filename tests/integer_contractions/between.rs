@@ -1,10 +1,10 @@
 //! What lies between contractions: 8-bit integers are what is stored and moved.
 
-use nestjit::graph::{Format, Graph, Op, PoolKind, ValueId, Window};
+use nestjit::graph::{Format, Graph, Node, Op, PadMode, PoolKind, Reduction, Unary, ValueId, Window};
 use nestjit::{Compiler, DType, Options, Tensor};
 
 use crate::maker::Maker;
-use crate::{Allowed, check, rewritten};
+use crate::{Allowed, check, contractions, rewritten};
 
 const SCALE: f32 = 0.37;
 const ZERO: i32 = 3;
@@ -17,11 +17,15 @@ fn numbers(m: &mut Maker, shape: &[usize]) -> (ValueId, ValueId) {
 }
 
 fn dequantised(m: &mut Maker, q: ValueId) -> ValueId {
+    dequantised_by(m, q, ZERO, SCALE)
+}
+
+fn dequantised_by(m: &mut Maker, q: ValueId, zero: i32, scale: f32) -> ValueId {
     let wide = m.g.cast(q, DType::I32);
-    let zero = m.g.constant("zero", Tensor::scalar(ZERO));
+    let zero = m.g.constant("zero", Tensor::scalar(zero));
     let shifted = m.g.sub(wide, zero);
     let float = m.g.cast(shifted, DType::F32);
-    let scale = m.g.constant("scale", Tensor::scalar(SCALE));
+    let scale = m.g.constant("scale", Tensor::scalar(scale));
     m.g.mul(float, scale)
 }
 
@@ -142,4 +146,128 @@ fn products_behind_each_other_read_bytes() {
     let (graph, inputs) = m.finish(&[sum]);
     check("residual", &graph, &inputs, 2, Allowed::OneStep);
     reads_bytes(graph, 2);
+}
+
+fn window(kernel: usize, stride: usize, pad: usize) -> Window {
+    Window {
+        kernel: vec![kernel; 2],
+        strides: vec![stride; 2],
+        dilations: vec![1; 2],
+        pads_begin: vec![pad; 2],
+        pads_end: vec![pad; 2],
+    }
+}
+
+/// A convolution with filters of 8 bits, one column wide in each dimension, of `x`, whose second dimension has the channels.
+fn convolved(m: &mut Maker, x: ValueId, channels: usize) -> ValueId {
+    let q = m.bytes(DType::I8, &[8, channels, 1, 1]);
+    let q = m.g.constant("w", q);
+    let wide = m.g.cast(q, DType::F32);
+    let scale = m.g.constant("scale", Tensor::scalar(0.01f32));
+    let w = m.g.mul(wide, scale);
+    m.one(
+        Op::Conv { window: window(1, 1, 1), groups: 1, format: Format::ChannelsFirst, pad_value: 0 },
+        &[x, w],
+    )
+}
+
+const SHAPE: [usize; 4] = [2, 4, 6, 6];
+
+/// What moves or picks quantised numbers between them and a contraction.
+fn moves() -> Vec<(&'static str, Op)> {
+    let format = Format::ChannelsFirst;
+    let pool = |window| Op::Pool { kind: PoolKind::Max, window, ceil_mode: false, format };
+    let pad = |mode| Op::Pad { begin: vec![0, 0, 1, 2], end: vec![0, 0, 0, 1], mode };
+    let reduce = |op| Op::Reduce { op, axes: vec![2], keep_dims: true };
+    vec![
+        ("MaxPool", pool(window(2, 2, 0))),
+        ("MaxPool with padding", pool(window(3, 1, 1))),
+        ("GlobalMaxPool", Op::GlobalPool { kind: PoolKind::Max, format }),
+        ("ReduceMax", reduce(Reduction::Max)),
+        ("ReduceMin", reduce(Reduction::Min)),
+        ("Transpose", Op::Transpose { perm: vec![0, 1, 3, 2] }),
+        ("Reshape", Op::Reshape { shape: vec![2, 4, 4, 9] }),
+        (
+            "Slice",
+            Op::Slice { starts: vec![0, 0, 4, 1], extents: vec![2, 4, 3, 2], steps: vec![1, 1, -2, 3] },
+        ),
+        ("Pad", pad(PadMode::Constant(0.0))),
+        ("Pad with the edge", pad(PadMode::Edge)),
+        ("Relu", Op::Unary(Unary::Relu)),
+        ("Clip", Op::Clip { min: Some(f64::from(SCALE) * -2.0), max: Some(1e6) }),
+    ]
+}
+
+#[test]
+fn moves_between_numbers_and_a_contraction_are_those_of_bytes() {
+    for (name, op) in moves() {
+        // A second reader of what is moved reads the same bytes.
+        let mut m = Maker::new(name);
+        let (_, x) = numbers(&mut m, &SHAPE);
+        let moved = m.one(op, &[x]);
+        let (y, z) = (convolved(&mut m, moved, 4), convolved(&mut m, moved, 4));
+        let (graph, inputs) = m.finish(&[y, z]);
+        let after = rewritten(&graph).0;
+        let moves = |n: &&Node| n.name.contains(".moved") && after.value(n.outputs[0]).dtype == DType::U8;
+        assert_eq!(after.nodes.iter().filter(moves).count(), 1, "{name}: {:?}", names(&after));
+        check(name, &graph, &inputs, 2, Allowed::Rounding);
+    }
+    // Neighbours repeated, as enlarging images does it, and parts.
+    let mut m = Maker::new("parts");
+    let (_, x) = numbers(&mut m, &SHAPE);
+    let places =
+        m.g.constant("places", Tensor::new(&[12], &(0..12).map(|i| i / 2).collect::<Vec<i64>>()).unwrap());
+    let large = m.one(Op::Gather { axis: 3 }, &[x, places]);
+    let parts = m.g.node("", Op::Split { axis: 1, sizes: vec![1, 3] }, &[large]);
+    let y = convolved(&mut m, parts[1], 3);
+    let (graph, inputs) = m.finish(&[y]);
+    check("parts", &graph, &inputs, 1, Allowed::Rounding);
+}
+
+#[test]
+fn what_is_joined_of_bytes_quantised_alike_is_bytes() {
+    for (zero, alike) in [(ZERO, true), (ZERO + 1, false)] {
+        let mut m = Maker::new("joined");
+        let (_, x) = numbers(&mut m, &SHAPE);
+        let q = m.bytes(DType::U8, &SHAPE);
+        let q = m.given(q);
+        let y = dequantised_by(&mut m, q, zero, SCALE);
+        let y = m.one(Op::Transpose { perm: vec![0, 1, 3, 2] }, &[y]);
+        let both = m.one(Op::Concat { axis: 1 }, &[x, y]);
+        let (a, b) = (convolved(&mut m, both, 8), convolved(&mut m, both, 8));
+        let (graph, inputs) = m.finish(&[a, b]);
+        let after = names(&rewritten(&graph).0);
+        assert_eq!(after.iter().filter(|name| **name == "Concat").count(), 1, "{after:?}");
+        if alike {
+            check("joined", &graph, &inputs, 2, Allowed::Rounding);
+        } else {
+            assert_eq!(contractions(&rewritten(&graph).0), [[DType::F32; 2]; 2]);
+        }
+    }
+}
+
+/// The order of numbers is that of the bytes only if scales are positive, and a bound need not be one of the numbers.
+#[test]
+fn what_bytes_cannot_do_stays_with_numbers() {
+    let relu6 = || Op::Unary(Unary::Relu6);
+    let pool = || Op::GlobalPool { kind: PoolKind::Max, format: Format::ChannelsFirst };
+    for (name, op, scale) in [("negative", pool(), -SCALE), ("between", relu6(), SCALE)] {
+        let mut m = Maker::new(name);
+        let q = m.bytes(DType::U8, &SHAPE);
+        let q = m.given(q);
+        let x = dequantised_by(&mut m, q, ZERO, scale);
+        let x = m.one(op, &[x]);
+        let y = convolved(&mut m, x, 4);
+        let (graph, _) = m.finish(&[y]);
+        assert_eq!(contractions(&rewritten(&graph).0), [[DType::F32; 2]], "{name}");
+    }
+    // 6 is one of the numbers.
+    let mut m = Maker::new("among them");
+    let q = m.bytes(DType::U8, &SHAPE);
+    let q = m.given(q);
+    let x = dequantised_by(&mut m, q, ZERO, 0.125);
+    let x = m.one(relu6(), &[x]);
+    let y = convolved(&mut m, x, 4);
+    let (graph, inputs) = m.finish(&[y]);
+    check("among them", &graph, &inputs, 1, Allowed::Rounding);
 }

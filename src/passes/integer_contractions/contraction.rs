@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use nestjit_ir::DType;
 
-use super::image::{Image, Moves, aligned, image, only, range_of_bytes};
+use super::image::{Image, aligned, image, only, range_of_bytes};
 use super::operand::Operand;
 use super::rewriter::Rewriter;
 use super::weights;
@@ -38,7 +38,7 @@ impl Contraction {
         if types == [DType::U8, DType::I8] || !matches!(dtype, DType::F32 | DType::I32) {
             return Ok(Found::Other);
         }
-        let (left, right) = match (image(rewriter, a, Moves::Free)?, image(rewriter, b, Moves::Free)?) {
+        let (left, right) = match (image(rewriter, a)?, image(rewriter, b)?) {
             (Some(left), Some(right)) => (left, right),
             (None, None) => return Ok(Found::Other),
             (left, _) => {

@@ -1,13 +1,18 @@
 //! Affine images of 8-bit integers: values that are `(q - zero) * scale`, whatever operations make them so.
+//!
+//! What moves elements, or picks them by their order, does to the integers what it does to the value (`moves`). What is joined
+//! of images with one zero point and one scale is an image, too.
 
 use std::ops::RangeInclusive;
 
 use nestjit_ir::DType;
 
+use super::moves::{Move, Scales, step_of};
 use super::rewriter::Rewriter;
 use super::weights;
 use crate::error::Result;
-use crate::graph::{Binary, Op, PadMode, PoolKind, Unary, ValueId};
+use crate::graph::{Binary, Node, Op, Unary, ValueId};
+use crate::tensor::Tensor;
 
 /// The most operations between the integers and the value.
 const LONGEST: usize = 32;
@@ -25,14 +30,6 @@ pub(super) struct Image {
     pub scale: Option<ValueId>,
 }
 
-/// An operation that computes nothing: its results are elements of its first operand.
-#[derive(Clone, Debug)]
-pub(super) struct Move {
-    pub op: Op,
-    /// Its other operands: the indices of a gather.
-    others: Vec<ValueId>,
-}
-
 /// A step from a value towards the integers.
 #[derive(Debug)]
 enum Step {
@@ -44,19 +41,21 @@ enum Step {
     Move(Box<Move>, Vec<usize>, Vec<usize>),
 }
 
-/// Which operations on the way from the integers move them.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Moves {
-    /// Those that are for nothing if somebody else needs them too.
-    Free,
-    /// Also maxima, which are of integers what they are of increasing functions of them.
-    Maxima,
+/// What `value`, of `f32` or `i32`, is the image of; `None` if it is not known to be one.
+pub(super) fn image(rewriter: &mut Rewriter<'_>, value: ValueId) -> Result<Option<Image>> {
+    within(rewriter, value, LONGEST)
 }
 
-/// What `value`, of `f32` or `i32`, is the image of; `None` if it is not known to be one.
-pub(super) fn image(rewriter: &mut Rewriter<'_>, value: ValueId, allowed: Moves) -> Result<Option<Image>> {
-    let Some((q, steps)) = steps(rewriter, value, allowed) else { return Ok(None) };
-    let mut image = Image { q, moves: Vec::new(), zero: None, scale: None };
+/// The same, through so many operations at most.
+fn within(rewriter: &mut Rewriter<'_>, value: ValueId, most: usize) -> Result<Option<Image>> {
+    let Some((end, steps)) = steps(rewriter, value, most) else { return Ok(None) };
+    let mut image = match end {
+        End::Bytes(q) => Image { q, moves: Vec::new(), zero: None, scale: None },
+        End::Joined(node) => match joined(rewriter, node, most - steps.len().min(most))? {
+            Some(image) => image,
+            None => return Ok(None),
+        },
+    };
     for step in steps.into_iter().rev() {
         match step {
             // After a factor, it would have to be divided by it.
@@ -72,7 +71,7 @@ pub(super) fn image(rewriter: &mut Rewriter<'_>, value: ValueId, allowed: Moves)
                 image.scale = rewriter.product("scale", image.scale, Some(scale))?;
             }
             Step::Move(step, from, to) => {
-                if !image.rearrange(rewriter, *step, &from, &to)? {
+                if !image.moved(rewriter, *step, &from, &to)? {
                     return Ok(None);
                 }
             }
@@ -82,19 +81,30 @@ pub(super) fn image(rewriter: &mut Rewriter<'_>, value: ValueId, allowed: Moves)
     Ok(Some(image))
 }
 
-/// The integers behind a value, and the steps to them.
-fn steps(rewriter: &Rewriter<'_>, value: ValueId, allowed: Moves) -> Option<(ValueId, Vec<Step>)> {
+/// What the steps from a value lead to.
+enum End<'n> {
+    /// 8-bit integers.
+    Bytes(ValueId),
+    /// A concatenation.
+    Joined(&'n Node),
+}
+
+/// What is behind a value, and the steps there.
+fn steps<'n>(rewriter: &Rewriter<'n>, value: ValueId, most: usize) -> Option<(End<'n>, Vec<Step>)> {
     let mut steps = Vec::new();
     let mut at = value;
-    for _ in 0..LONGEST {
+    for _ in 0..most {
         let dtype = rewriter.dtype(at);
         if dtype.is_byte() {
-            return Some((at, steps));
+            return Some((End::Bytes(at), steps));
         }
         if !matches!(dtype, DType::F32 | DType::I32) {
             return None;
         }
         let node = rewriter.producer(at)?;
+        if matches!(node.op, Op::Concat { .. }) {
+            return Some((End::Joined(node), steps));
+        }
         let x = *node.inputs.first()?;
         let shape = &rewriter.value(at).shape;
         let is_parameter = |id: ValueId| {
@@ -119,11 +129,10 @@ fn steps(rewriter: &Rewriter<'_>, value: ValueId, allowed: Moves) -> Option<(Val
                 };
                 (x, Some(Step::Scale(scale)))
             }
-            op if is_move(op, allowed) => {
-                let step = Move { op: op.clone(), others: node.inputs[1..].to_vec() };
+            _ => {
+                let step = step_of(node, at, shape)?;
                 (x, Some(Step::Move(Box::new(step), rewriter.shape(x), shape.clone())))
             }
-            _ => return None,
         };
         steps.extend(step);
         at = next;
@@ -131,18 +140,70 @@ fn steps(rewriter: &Rewriter<'_>, value: ValueId, allowed: Moves) -> Option<(Val
     None
 }
 
-fn is_move(op: &Op, allowed: Moves) -> bool {
-    match op {
-        Op::Reshape { .. }
-        | Op::Transpose { .. }
-        | Op::Expand { .. }
-        | Op::Pad { .. }
-        | Op::Slice { .. }
-        | Op::Gather { .. } => true,
-        Op::Pool { kind, .. } | Op::GlobalPool { kind, .. } => {
-            *kind == PoolKind::Max && allowed == Moves::Maxima
+/// A concatenation of images of one type, zero point and scale, each of which is one number.
+fn joined(rewriter: &mut Rewriter<'_>, node: &Node, most: usize) -> Result<Option<Image>> {
+    let value = node.outputs[0];
+    if let Some(known) = rewriter.joined.get(&value) {
+        return Ok(known.clone());
+    }
+    let mut parts = Vec::with_capacity(node.inputs.len());
+    for part in &node.inputs {
+        // A part without an image makes the others useless.
+        let Some(image) = within(rewriter, *part, most)? else { break };
+        let same = |rewriter: &mut Rewriter<'_>, first: &Image| {
+            rewriter.dtype(first.q) == rewriter.dtype(image.q)
+                && number(rewriter, image.zero, number_of_zero)
+                    == number(rewriter, first.zero, number_of_zero)
+                && number(rewriter, image.scale, number_of_scale)
+                    == number(rewriter, first.scale, number_of_scale)
+        };
+        let alone = number(rewriter, image.zero, number_of_zero).is_some()
+            && number(rewriter, image.scale, number_of_scale).is_some();
+        if !alone || parts.first().is_some_and(|first| !same(rewriter, first)) {
+            break;
         }
-        _ => false,
+        parts.push(image);
+    }
+    let image = match parts.first() {
+        Some(first) if parts.len() == node.inputs.len() => {
+            let (zero, scale) = (first.zero, first.scale);
+            let integers = parts.iter().map(|part| part.integers(rewriter)).collect::<Result<Vec<_>>>()?;
+            let q = rewriter.op("joined", node.op.clone(), &integers)?;
+            // One number broadcasts to any shape.
+            let flat = |rewriter: &mut Rewriter<'_>, id: Option<ValueId>| {
+                id.map(|id| rewriter.reshape("parameter", id, &[])).transpose()
+            };
+            let (zero, scale) = (flat(rewriter, zero)?, flat(rewriter, scale)?);
+            Some(Image { q, moves: Vec::new(), zero, scale })
+        }
+        _ => None,
+    };
+    rewriter.joined.insert(value, image.clone());
+    Ok(image)
+}
+
+/// A parameter that is known and one number.
+fn number<T>(
+    rewriter: &mut Rewriter<'_>,
+    parameter: Option<ValueId>,
+    of: impl Fn(Option<&Tensor>) -> Option<T>,
+) -> Option<T> {
+    match parameter {
+        None => of(None),
+        Some(id) => of(Some(&rewriter.known(id)?)),
+    }
+}
+
+fn number_of_zero(zero: Option<&Tensor>) -> Option<i32> {
+    zero.map_or(Some(0), only)
+}
+
+/// The bits of a scale.
+fn number_of_scale(scale: Option<&Tensor>) -> Option<u32> {
+    match scale.map(|scale| scale.values::<f32>()) {
+        None => Some(1f32.to_bits()),
+        Some(Ok([scale])) => Some(scale.to_bits()),
+        Some(_) => None,
     }
 }
 
@@ -167,41 +228,29 @@ fn integers(rewriter: &mut Rewriter<'_>, zero: ValueId) -> Result<Option<ValueId
 }
 
 impl Image {
-    /// Follows a rearrangement of the value; false if the parameters cannot.
-    fn rearrange(
+    /// Follows a move of the value; false if the integers or the parameters cannot.
+    fn moved(
         &mut self,
         rewriter: &mut Rewriter<'_>,
-        Move { op, others }: Move,
+        step: Move,
         from: &[usize],
         to: &[usize],
     ) -> Result<bool> {
-        let op = match op {
-            // What stands for 0 is the zero point.
-            Op::Pad { begin, end, mode: PadMode::Constant(0.0) } => {
-                let zero = match self.zero {
-                    None => Some(0),
-                    Some(zero) => rewriter.known(zero).as_ref().and_then(only),
-                };
-                let possible = range_of_bytes(rewriter.dtype(self.q));
-                let holds = |zero: &i32| possible.as_ref().is_some_and(|range| range.contains(zero));
-                let Some(zero) = zero.filter(holds) else { return Ok(false) };
-                let mode = PadMode::Constant(f64::from(zero));
-                Op::Pad { begin, end, mode }
-            }
-            Op::Pad { .. } => return Ok(false),
-            op => op,
+        let zero = number(rewriter, self.zero, number_of_zero);
+        let scales = match self.scale {
+            None => Scales::Ones,
+            Some(scale) => rewriter.known(scale).as_ref().map_or(Ok(Scales::Unknown), Scales::of)?,
         };
+        let Some(step) = step.of_integers(rewriter.dtype(self.q), zero, scales) else { return Ok(false) };
         for parameter in [&mut self.zero, &mut self.scale] {
             let Some(id) = *parameter else { continue };
-            let Some(follows) = follow(rewriter, id, &op, from, to)? else { return Ok(false) };
+            let Some(follows) = step.parameter(rewriter, id, from, to)? else { return Ok(false) };
             *parameter = Some(follows);
         }
-        self.moves.push(Move { op, others });
+        self.moves.push(step);
         Ok(true)
     }
-}
 
-impl Image {
     /// The integers, in the order of the value.
     pub fn integers(&self, rewriter: &mut Rewriter<'_>) -> Result<ValueId> {
         let mut q = self.q;
@@ -209,7 +258,7 @@ impl Image {
             q = match rewriter.graph.constant(q).filter(|_| others.is_empty()).map(|t| weights::moved(t, op))
             {
                 Some(moved) => rewriter.constant("weights", moved?),
-                None => rewriter.op("moved", op.clone(), &[&[q], &others[..]].concat())?,
+                None => rewriter.moved(op, &[&[q], &others[..]].concat())?,
             };
         }
         Ok(q)
@@ -237,47 +286,4 @@ pub(super) fn range_of_bytes(dtype: DType) -> Option<RangeInclusive<i32>> {
 /// The shape with extents 1 in front, of this rank.
 pub(super) fn aligned(shape: &[usize], rank: usize) -> Vec<usize> {
     [vec![1; rank.saturating_sub(shape.len())], shape.to_vec()].concat()
-}
-
-/// A parameter of a value of shape `from` as one of the rearranged value.
-fn follow(
-    rewriter: &mut Rewriter<'_>,
-    parameter: ValueId,
-    op: &Op,
-    from: &[usize],
-    to: &[usize],
-) -> Result<Option<ValueId>> {
-    if rewriter.elements(parameter) == 1 {
-        return rewriter.reshape("parameter", parameter, &[]).map(Some);
-    }
-    let shape = aligned(&rewriter.shape(parameter), from.len());
-    match op {
-        Op::Transpose { .. } => {
-            let parameter = rewriter.reshape("parameter", parameter, &shape)?;
-            rewriter.op("parameter", op.clone(), &[parameter]).map(Some)
-        }
-        // What it varies along is left whole.
-        Op::Slice { starts, steps, .. } => {
-            let whole = |d: usize| starts[d] == 0 && steps[d] == 1 && from[d] == to[d];
-            Ok((0..shape.len()).all(|d| shape[d] == 1 || whole(d)).then_some(parameter))
-        }
-        Op::Pad { begin, end, .. } => {
-            let whole = |d: usize| begin[d] == 0 && end[d] == 0;
-            Ok((0..shape.len()).all(|d| shape[d] == 1 || whole(d)).then_some(parameter))
-        }
-        // Dimensions are aligned at the end, and one that is repeated has one parameter.
-        Op::Expand { .. } => Ok(Some(parameter)),
-        Op::Reshape { .. } => {
-            // The dimension that it varies along must still be there.
-            let varying: Vec<usize> = (0..shape.len()).filter(|d| shape[*d] != 1).collect();
-            let [axis] = varying[..] else { return Ok(None) };
-            let before: usize = from[..axis].iter().product();
-            let same = |d: &usize| to[*d] == shape[axis] && to[..*d].iter().product::<usize>() == before;
-            let Some(axis_after) = (0..to.len()).find(same) else { return Ok(None) };
-            let mut extents = vec![1; to.len()];
-            extents[axis_after] = shape[axis];
-            rewriter.reshape("parameter", parameter, &extents).map(Some)
-        }
-        _ => Ok(None),
-    }
 }

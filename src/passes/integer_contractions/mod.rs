@@ -24,6 +24,7 @@ use crate::unit::Remark;
 mod channelwise;
 mod contraction;
 mod image;
+mod moves;
 mod operand;
 mod packed;
 mod repeated;

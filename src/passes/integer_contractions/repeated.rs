@@ -6,7 +6,7 @@
 
 use nestjit_ir::DType;
 
-use super::image::{Moves, image, only, range_of_bytes};
+use super::image::{image, only, range_of_bytes};
 use super::rewriter::Rewriter;
 use crate::error::Result;
 use crate::graph::{Binary, Node, Op, Unary, ValueId};
@@ -25,19 +25,7 @@ struct Quantisation {
 /// Replaces a node that makes 8-bit integers of what they stand for; false if it is none.
 pub(super) fn rewrite(rewriter: &mut Rewriter<'_>, node: &Node) -> Result<bool> {
     let Some(quantisation) = quantisation(rewriter, node) else { return Ok(false) };
-    let x = quantisation.x;
-    let concat = rewriter.producer(x).filter(|node| matches!(node.op, Op::Concat { .. }));
-    let q = match concat {
-        Some(concat) => {
-            let parts = concat.inputs.iter().map(|part| integers(rewriter, *part, &quantisation));
-            match parts.collect::<Result<Option<Vec<ValueId>>>>()? {
-                Some(parts) => Some(rewriter.op("joined", concat.op.clone(), &parts)?),
-                None => None,
-            }
-        }
-        None => integers(rewriter, x, &quantisation)?,
-    };
-    let Some(q) = q else { return Ok(false) };
+    let Some(q) = integers(rewriter, quantisation.x, &quantisation)? else { return Ok(false) };
     rewriter.yield_as(q, node.outputs[0]);
     Ok(true)
 }
@@ -74,7 +62,7 @@ fn quantisation(rewriter: &mut Rewriter<'_>, node: &Node) -> Option<Quantisation
 
 /// The integers of which `x` is the image, if they are those that quantising it makes.
 fn integers(rewriter: &mut Rewriter<'_>, x: ValueId, again: &Quantisation) -> Result<Option<ValueId>> {
-    let Some(image) = image(rewriter, x, Moves::Maxima)? else { return Ok(None) };
+    let Some(image) = image(rewriter, x)? else { return Ok(None) };
     if !again.dtype.is_byte() || rewriter.dtype(image.q) != again.dtype || rewriter.dtype(x) != DType::F32 {
         return Ok(None);
     }

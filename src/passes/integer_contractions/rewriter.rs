@@ -1,10 +1,11 @@
 //! The graph while its nodes are replaced one after the other: new nodes, unless what they compute is constant.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use nestjit_ir::DType;
 
+use super::image::Image;
 use crate::error::Result;
 use crate::graph::eval::evaluate_op;
 use crate::graph::{Binary, Graph, Node, Op, Place, Unary, Value, ValueId, infer};
@@ -29,6 +30,10 @@ pub(super) struct Rewriter<'g> {
     first: usize,
     operations: Vec<String>,
     place: Option<Arc<Place>>,
+    /// What concatenations are images of, as far as it was asked.
+    pub joined: HashMap<ValueId, Option<Image>>,
+    /// The results of moves: all that read them read one.
+    moves: HashMap<Vec<ValueId>, Vec<(Op, ValueId)>>,
 }
 
 impl<'g> Rewriter<'g> {
@@ -45,7 +50,21 @@ impl<'g> Rewriter<'g> {
         let (nodes, operations) = (Vec::with_capacity(old.len()), Vec::new());
         let name = String::new();
         let (first, place) = (0, None);
-        Rewriter { graph, old, producers, nodes, value_names, node_names, name, first, operations, place }
+        let (joined, moves) = (HashMap::new(), HashMap::new());
+        Rewriter {
+            graph,
+            old,
+            producers,
+            nodes,
+            value_names,
+            node_names,
+            name,
+            first,
+            operations,
+            place,
+            joined,
+            moves,
+        }
     }
 
     /// All nodes after.
@@ -153,6 +172,17 @@ impl<'g> Rewriter<'g> {
         Ok(output)
     }
 
+    /// The result of a move of these values.
+    pub fn moved(&mut self, op: &Op, inputs: &[ValueId]) -> Result<ValueId> {
+        let known = self.moves.get(inputs).and_then(|known| known.iter().find(|known| known.0 == *op));
+        if let Some((_, result)) = known {
+            return Ok(*result);
+        }
+        let result = self.op("moved", op.clone(), inputs)?;
+        self.moves.entry(inputs.to_vec()).or_default().push((op.clone(), result));
+        Ok(result)
+    }
+
     /// The node itself, with another operation or other operands. Its result is a new value.
     pub fn replace(&mut self, op: Op, inputs: &[ValueId]) -> Result<ValueId> {
         let operands: Vec<&Value> = inputs.iter().map(|id| self.graph.value(*id)).collect();
@@ -176,7 +206,12 @@ impl<'g> Rewriter<'g> {
     /// Makes `value` the result of the node that is being replaced, which was `result`.
     pub fn yield_as(&mut self, value: ValueId, result: ValueId) {
         match self.nodes[self.first..].last_mut().filter(|node| node.outputs == [value]) {
-            Some(last) => last.outputs[0] = result,
+            Some(last) => {
+                last.outputs[0] = result;
+                self.moves.values_mut().flatten().filter(|m| m.1 == value).for_each(|m| m.1 = result);
+                let images = self.joined.values_mut().flatten();
+                images.filter(|image| image.q == value).for_each(|image| image.q = result);
+            }
             // It is a constant, or was there before.
             None => {
                 let name = unique(&mut self.node_names, &format!("{}.copy", self.name));
