@@ -3,10 +3,11 @@
 //! For each loop nest without vector loops, this module chooses the loop whose iterations become lanes: an
 //! output loop, moved inside what it encloses (`tile::jam`), or loops further in (`choose`). `strip` cuts an
 //! innermost loop into registers' worth and gives reductions along it lane accumulators; `blocks` makes pairs of
-//! loops that transpose.
+//! loops that transpose; before, `reductions` brings those whose order does not matter into a form that has lanes.
 
 mod blocks;
 mod choose;
+mod reductions;
 mod strip;
 
 use std::collections::HashMap;
@@ -36,6 +37,7 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
     let vectorize = |part: &mut Part<'_>| {
         let mut body = std::mem::take(&mut part.body);
         let dropped = drop_bare_unit_loops(&mut body);
+        let regrouped = reductions::regroup(part.program, &mut body, limits.lanes);
         let before = vector_loops(&body);
         let extents = Extents::of(&body);
         let mut pass = Vectorizer { program: part.program, limits, extents, depth: 0, declined: None };
@@ -43,7 +45,7 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
         let declined = pass.declined;
         let found = vector_loops(&part.body) - before;
         part.remarks.push(remark(found, declined));
-        dropped || found > 0
+        dropped || regrouped || found > 0
     };
     let mut changed = false;
     let placed = &mut |_, changes: &bool, _: &Placement| changed |= changes;
