@@ -97,6 +97,9 @@ pub(super) enum MemType {
     I8,
     /// Extended by zeros.
     U8,
+    /// What is stored are numbers of 32 bits without a sign, 255 instead of those that are larger. Only adjacent lanes of 512-bit
+    /// code are, none is loaded.
+    SaturatedU8,
     I16,
     U16,
     /// The half type of IEEE 754, widened to [`Class::F32`] when it is loaded, rounded to nearest even when it is stored; a NaN
@@ -112,7 +115,7 @@ impl MemType {
     /// Bytes in memory.
     pub fn bytes(self) -> i64 {
         match self {
-            MemType::I8 | MemType::U8 | MemType::Bool => 1,
+            MemType::I8 | MemType::U8 | MemType::SaturatedU8 | MemType::Bool => 1,
             MemType::I16 | MemType::U16 | MemType::F16 | MemType::BF16 => 2,
             MemType::F32 | MemType::I32 => 4,
             MemType::F64 | MemType::I64 => 8,
@@ -124,7 +127,7 @@ impl MemType {
         match self {
             MemType::F32 | MemType::F64 | MemType::I32 | MemType::I64 => true,
             MemType::I8 | MemType::U8 | MemType::I16 | MemType::U16 | MemType::Bool => false,
-            MemType::F16 | MemType::BF16 => false,
+            MemType::F16 | MemType::BF16 | MemType::SaturatedU8 => false,
         }
     }
 
@@ -133,6 +136,7 @@ impl MemType {
         match self {
             MemType::F32 | MemType::F16 | MemType::BF16 => Class::F32,
             MemType::I32 | MemType::I8 | MemType::U8 | MemType::I16 | MemType::U16 => Class::I32,
+            MemType::SaturatedU8 => Class::I32,
             MemType::F64 => Class::F64,
             MemType::I64 => Class::I64,
             MemType::Bool => Class::Mask,

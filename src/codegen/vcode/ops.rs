@@ -18,7 +18,7 @@ pub(in crate::codegen) enum UnaryOp {
     /// any integer.
     ToInt,
     /// `f32` to `i32`, to the nearest, ties to even. NaN, and what is below all of them, becomes the least; what is above,
-    /// any integer.
+    /// the least or the largest.
     RoundToInt,
     /// The bits of floating-point numbers as integers.
     Bits,

@@ -37,7 +37,9 @@ impl Emitter<'_, '_> {
             MemType::I32 => self.b.ins().load(types::I32, flags, pointer, at),
             MemType::I64 => self.b.ins().load(types::I64, flags, pointer, at),
             MemType::I8 => self.b.ins().sload8(types::I32, flags, pointer, at),
-            MemType::U8 | MemType::Bool => self.b.ins().uload8(types::I32, flags, pointer, at),
+            MemType::U8 | MemType::SaturatedU8 | MemType::Bool => {
+                self.b.ins().uload8(types::I32, flags, pointer, at)
+            }
             MemType::I16 => self.b.ins().sload16(types::I32, flags, pointer, at),
             MemType::U16 | MemType::F16 | MemType::BF16 => {
                 self.b.ins().uload16(types::I32, flags, pointer, at)
@@ -60,6 +62,7 @@ impl Emitter<'_, '_> {
             | MemType::I64
             | MemType::I8
             | MemType::U8
+            | MemType::SaturatedU8
             | MemType::I16
             | MemType::U16 => v,
         }
@@ -141,6 +144,11 @@ impl Emitter<'_, '_> {
             MemType::BF16 => {
                 let bits = self.as_int(value);
                 self.b.ins().ushr_imm_u(bits, 16)
+            }
+            MemType::SaturatedU8 => {
+                let most = self.b.ins().iconst(types::I32, 255);
+                let most = self.b.ins().splat(types::I32X4, most);
+                self.b.ins().umin(value, most)
             }
             MemType::F32
             | MemType::F64
@@ -261,7 +269,7 @@ impl Emitter<'_, '_> {
                 self.b.ins().extractlane(register, 0)
             }
             MemType::F32 | MemType::F64 | MemType::I32 | MemType::I64 => element,
-            MemType::I8 | MemType::U8 | MemType::I16 | MemType::U16 => element,
+            MemType::I8 | MemType::U8 | MemType::SaturatedU8 | MemType::I16 | MemType::U16 => element,
         };
         let with = self.b.ins().insertlane(value, element, lane as u8);
         self.b.ins().jump(join, &[BlockArg::Value(with)]);
@@ -277,6 +285,7 @@ fn loaded_type(ty: MemType) -> Type {
         MemType::F16 | MemType::BF16 => types::I32X4,
         MemType::F32 | MemType::F64 | MemType::I32 | MemType::I64 | MemType::Bool => vector_type(ty.class()),
         MemType::I8 | MemType::U8 | MemType::I16 | MemType::U16 => vector_type(ty.class()),
+        MemType::SaturatedU8 => vector_type(ty.class()),
     }
 }
 

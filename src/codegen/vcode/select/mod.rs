@@ -398,6 +398,15 @@ impl Selector<'_> {
         let dtype = self.region.program.buf(s.buf).dtype;
         for chunk in 0..self.chunks() {
             self.set_chunk(chunk);
+            if dtype == DType::U8 && !self.is_in_registers(s.buf) {
+                let access = self.inside(&target)?;
+                if let Some((bytes, access)) = self.byte_to_store(&s.value, &s.index, &access)? {
+                    if !self.store_transposed(bytes, &s.index, &access) {
+                        self.b.store(bytes, access);
+                    }
+                    continue;
+                }
+            }
             let value = match self.half_to_store(&s.value, s.buf)? {
                 Some(value) => value,
                 None => self.expr_of(&s.value, dtype)?,

@@ -3,13 +3,17 @@
 //!
 //! What is written is a rounding, a sum, two limits, a truncation and a test for NaN in `f32`. Converting rounds too, and the
 //! sum and the lower limit are the same on integers, where what was NaN or below all of them is the least: so one
-//! conversion and a limit on either side of it are left, and a test for NaN where it does not become the lower limit.
+//! conversion and a limit on either side of it are left, and a test for NaN where it does not become the lower limit. Where the
+//! result is stored by an instruction that saturates, that is the upper limit, and the lower one is for `f32`.
 
-use nestjit_ir::{BinOp, DType, Expr, Scalar, UnOp};
+use nestjit_ir::{BinOp, DType, Expr, Index, Scalar, UnOp};
 
 use super::value::{Range, Regs, Val, constant};
 use super::{Result, Selector};
-use crate::codegen::vcode::{BinaryOp, Class, Cmp, UnaryOp};
+use crate::codegen::vcode::{Access, BinaryOp, Class, Cmp, MemType, Reg, UnaryOp};
+
+/// Lanes of the vectors that are stored by an instruction that saturates.
+const SATURATED: usize = 16;
 
 /// `min(max(round(x) + zero, least), most)` as a byte, which is `nan` if `x` is NaN.
 struct Rounded<'e> {
@@ -54,6 +58,44 @@ impl Selector<'_> {
         }
         let range = Range::new(f64::from(least.min(nan)), f64::from(most.max(nan)));
         Ok(Some(Val::new(byte, Regs::one(number), x.varying).ranged(range)))
+    }
+
+    /// What is stored as saturated bytes, and how, if the value is of this form and the access is possible.
+    pub(super) fn byte_to_store(
+        &mut self,
+        value: &Expr,
+        index: &[Index],
+        access: &Access,
+    ) -> Result<Option<(Reg, Access)>> {
+        let adjacent = access.is_contiguous() && access.lanes > 1;
+        if access.ty != MemType::U8 || self.b.lanes() != SATURATED {
+            return Ok(None);
+        }
+        let Some(Rounded { x, zero, least, most: 255, nan, byte: DType::U8 }) = rounded(value) else {
+            return Ok(None);
+        };
+        if x.dtype(self.region.program) != DType::F32
+            || !(adjacent || self.transposed_access(index, access).is_some())
+        {
+            return Ok(None);
+        }
+        let x = self.expr_of(x, DType::F32)?;
+        // The second operand if one of them is NaN: the limit.
+        let limit = self.float_like(&x, f64::from(least - zero));
+        let above = self.b.binary(BinaryOp::Max, x.reg(), limit.low);
+        // What is above all integers becomes one beyond 255, as a number without a sign, and stays that with the zero point.
+        let mut number = self.b.unary(UnaryOp::RoundToInt, above);
+        let int = |s: &mut Self, v: i32| constant(&mut s.b, Scalar::I32(v)).reg();
+        if zero != 0 {
+            let zero = int(self, zero);
+            number = self.b.binary(BinaryOp::IntAdd, number, zero);
+        }
+        if nan != least && x.range.nan {
+            let unordered = self.b.compare(Cmp::Unordered, x.reg(), x.reg());
+            let nan = int(self, nan);
+            number = self.b.select(unordered, nan, number);
+        }
+        Ok(Some((number, Access { ty: MemType::SaturatedU8, ..access.clone() })))
     }
 }
 

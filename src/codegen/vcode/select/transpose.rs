@@ -173,7 +173,7 @@ impl Selector<'_> {
     }
 
     /// Where the block's first iteration accesses memory, if an access of the current one is to be transposed.
-    fn transposed_access(&self, index: &[Index], access: &Access) -> Option<Access> {
+    pub(super) fn transposed_access(&self, index: &[Index], access: &Access) -> Option<Access> {
         let block = self.rows.as_ref()?;
         let group = self.group.as_ref()?;
         if block.len < 2 || access.lanes < 2 || !self.is_in_memory(access.buf) {

@@ -107,6 +107,7 @@ impl Emitter<'_, '_> {
                 self.load_narrow_by_mask(to, from, k)?
             }
             MemType::F16 | MemType::BF16 => self.load_half_by_mask(to, from, k, t)?,
+            MemType::SaturatedU8 => return Err("a load of what is saturated when it is stored".into()),
             MemType::Bool => {
                 let to: Operand = mask(to).into();
                 self.asm.op(Code::VEX_Kandnw_kr_kr_kr, &[to, k.into(), to]);
@@ -214,7 +215,7 @@ impl Emitter<'_, '_> {
                     MemType::F32 | MemType::F64 | MemType::I32 | MemType::I64 | MemType::Bool => {
                         self.load_one(from, lane, from.ty)?;
                     }
-                    MemType::I8 | MemType::U8 | MemType::I16 | MemType::U16 => {
+                    MemType::I8 | MemType::U8 | MemType::SaturatedU8 | MemType::I16 | MemType::U16 => {
                         self.load_one(from, lane, from.ty)?;
                     }
                 }

@@ -56,7 +56,7 @@ pub(super) fn masked_lanes(access: &Access, store: bool) -> Option<usize> {
         MemType::F32 | MemType::I32 => matches!(lanes, 1 | 2 | 4 | 8 | 16),
         MemType::F64 | MemType::I64 => matches!(lanes, 1 | 2 | 4 | 8),
         MemType::I8 | MemType::U8 | MemType::I16 | MemType::U16 => matches!(lanes, 1 | 4 | 8 | 16),
-        MemType::F16 | MemType::BF16 => matches!(lanes, 1 | 4 | 8 | 16),
+        MemType::F16 | MemType::BF16 | MemType::SaturatedU8 => matches!(lanes, 1 | 4 | 8 | 16),
         MemType::Bool if store => matches!(lanes, 1 | 4 | 8 | 16),
         MemType::Bool => lanes == 16,
     };
@@ -119,7 +119,7 @@ pub(super) fn to_store(to: &Access, tier: Tier) -> usize {
         MemType::BF16 => return 1 + to_store(&Access { ty: MemType::U16, ..to.clone() }, tier),
         MemType::F16 => return usize::from(!is_converted_store(to, tier)),
         MemType::F32 | MemType::F64 | MemType::I32 | MemType::I64 | MemType::Bool => {}
-        MemType::I8 | MemType::U8 | MemType::I16 | MemType::U16 => {}
+        MemType::I8 | MemType::U8 | MemType::SaturatedU8 | MemType::I16 | MemType::U16 => {}
     }
     let in_register = if to.ty.class().is_wide() { 8 } else { 4 };
     // Whether lanes are above the low 128 bits.
@@ -135,7 +135,7 @@ pub(super) fn to_store(to: &Access, tier: Tier) -> usize {
             usize::from(high && to.lanes * in_register < 4 * tier.lanes())
         }
         MemType::I16 | MemType::U16 | MemType::F16 | MemType::BF16 => 1,
-        MemType::I8 | MemType::U8 => 1 + usize::from(high),
+        MemType::I8 | MemType::U8 | MemType::SaturatedU8 => 1 + usize::from(high),
         // The bytes.
         MemType::Bool => 1,
     }

@@ -22,6 +22,7 @@ impl Emitter<'_, '_> {
             MemType::I8 | MemType::U8 | MemType::I16 | MemType::U16 => self.load_narrow(to, from, from.ty),
             MemType::F16 | MemType::BF16 => self.load_half(to, from),
             MemType::Bool => self.load_bools(to, from),
+            MemType::SaturatedU8 => Err("a load of what is saturated when it is stored".into()),
         }
     }
 
@@ -30,6 +31,7 @@ impl Emitter<'_, '_> {
         match to.ty {
             MemType::F32 | MemType::F64 | MemType::I32 | MemType::I64 => self.store_plain(src, to),
             MemType::I8 | MemType::U8 | MemType::I16 | MemType::U16 => self.store_narrow(src, to),
+            MemType::SaturatedU8 => self.store_saturated(src, to),
             MemType::F16 => self.store_f16(src, to),
             MemType::BF16 => self.store_bf16(src, to),
             MemType::Bool => self.store_bools(src, to),

@@ -45,6 +45,7 @@ impl Extend {
             // The bits, which are moved up then.
             MemType::BF16 => return Extend::of(MemType::U16),
             MemType::F32 | MemType::F64 | MemType::I32 | MemType::I64 | MemType::Bool => return None,
+            MemType::SaturatedU8 => return None,
         })
     }
 }
@@ -127,6 +128,7 @@ impl Emitter<'_, '_> {
             MemType::U16 | MemType::F16 | MemType::BF16 => Code::Movzx_r32_rm16,
             MemType::F32 | MemType::I32 => Code::Mov_r32_rm32,
             MemType::F64 | MemType::I64 => return Err("an element of more than 32 bits".into()),
+            MemType::SaturatedU8 => return Err("a load of what is saturated when it is stored".into()),
         };
         self.asm.op(code, &[SCRATCH_LOW.into(), place]);
         Ok(())
@@ -189,6 +191,22 @@ impl Emitter<'_, '_> {
             (4, _) => (Code::EVEX_Vpmovdw_xmmm64_k1z_xmm, xmm(src)),
             (8, _) => (Code::EVEX_Vpmovdw_xmmm128_k1z_ymm, ymm(src)),
             _ => (Code::EVEX_Vpmovdw_ymmm256_k1z_zmm, zmm(src)),
+        };
+        self.asm.masked(code, &[place, register.into()], k, false);
+        Ok(())
+    }
+
+    /// Adjacent bytes, 255 where the number is larger.
+    pub(super) fn store_saturated(&mut self, src: u8, to: &Access) -> Result<(), String> {
+        if !self.tier.is_512() || !to.is_contiguous() || to.lanes == 1 {
+            return Err("a saturated store of lanes that are not adjacent".into());
+        }
+        let k = self.access_mask(to, true);
+        let place: Operand = self.place(to, 0)?.into();
+        let (code, register) = match to.lanes {
+            4 => (Code::EVEX_Vpmovusdb_xmmm32_k1z_xmm, xmm(src)),
+            8 => (Code::EVEX_Vpmovusdb_xmmm64_k1z_ymm, ymm(src)),
+            _ => (Code::EVEX_Vpmovusdb_xmmm128_k1z_zmm, zmm(src)),
         };
         self.asm.masked(code, &[place, register.into()], k, false);
         Ok(())

@@ -74,6 +74,7 @@ impl<'k> Machine<'k> {
             MemType::F16 => u64::from(f16::from_bits(bits as u16).to_f32().to_bits()),
             MemType::BF16 => bits << 16,
             MemType::F32 | MemType::F64 | MemType::I32 | MemType::I64 | MemType::U8 | MemType::U16 => bits,
+            MemType::SaturatedU8 => unreachable!("a load of what is saturated when it is stored"),
         }
     }
 
@@ -96,6 +97,7 @@ impl<'k> Machine<'k> {
                 MemType::BF16 => bits >> 16,
                 MemType::F32 | MemType::F64 | MemType::I32 | MemType::I64 => *bits,
                 MemType::I8 | MemType::U8 | MemType::I16 | MemType::U16 => *bits,
+                MemType::SaturatedU8 => (*bits & u64::from(u32::MAX)).min(255),
             };
             let bytes = to.ty.bytes() as usize;
             self.element(to, lane).copy_from_slice(&bits.to_le_bytes()[..bytes]);

@@ -197,6 +197,7 @@ fn is_nan(ty: MemType, bits: u64) -> bool {
         | MemType::I64
         | MemType::I8
         | MemType::U8
+        | MemType::SaturatedU8
         | MemType::I16
         | MemType::U16
         | MemType::Bool => false,
@@ -245,6 +246,7 @@ impl Random {
             MemType::I32 | MemType::I64 | MemType::I8 | MemType::U8 | MemType::I16 | MemType::U16 => {
                 self.bits()
             }
+            MemType::SaturatedU8 => self.bits(),
         }
     }
 
