@@ -6,9 +6,9 @@ use super::{int, order, zeros};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
-/// `boxes [N, B, 4]`, `scores [N, C, B]`; the limits are how many boxes are kept per batch and class, which overlap
+/// The boxes that are left when those which overlap better ones are dropped. `boxes [N, B, 4]`, `scores [N, C, B]`; the limits are how many boxes are kept per batch and class, which overlap
 /// is too much, and which score is too low. The result is `[K, 3]`: batch, class and box.
-pub(super) fn suppress(
+pub(crate) fn suppress(
     boxes: &Tensor,
     scores: &Tensor,
     limits: [Option<&Tensor>; 3],

@@ -7,7 +7,8 @@ use super::{extents, int, ints, zeros};
 use crate::error::{Error, ErrorKind, Result};
 use crate::tensor::Tensor;
 
-pub(super) fn reshape(x: &Tensor, shape: &Tensor, allow_zero: bool) -> Result<Tensor> {
+/// The same elements in another shape. An extent of 0 is that of the operand, unless `allow_zero`.
+pub(crate) fn reshape(x: &Tensor, shape: &Tensor, allow_zero: bool) -> Result<Tensor> {
     let wanted = ints(shape, "the shape")?;
     let mut shape = Vec::with_capacity(wanted.len());
     let mut open = None;
@@ -37,7 +38,8 @@ pub(super) fn reshape(x: &Tensor, shape: &Tensor, allow_zero: bool) -> Result<Te
     x.reshape(&shape)
 }
 
-pub(super) fn expand(x: &Tensor, shape: &Tensor) -> Result<Tensor> {
+/// A tensor repeated along dimensions of extent 1.
+pub(crate) fn expand(x: &Tensor, shape: &Tensor) -> Result<Tensor> {
     let wanted = extents(&ints(shape, "the shape")?)?;
     let rank = wanted.len().max(x.shape().len());
     let at = |shape: &[usize], d: usize| (d + shape.len()).checked_sub(rank).map_or(1, |d| shape[d]);
@@ -54,12 +56,14 @@ pub(super) fn expand(x: &Tensor, shape: &Tensor) -> Result<Tensor> {
     strided(x, 0, &strides, &shape)
 }
 
-pub(super) fn constant_of_shape(shape: &Tensor, value: &Tensor) -> Result<Tensor> {
+/// A tensor of elements that all are `value`.
+pub(crate) fn constant_of_shape(shape: &Tensor, value: &Tensor) -> Result<Tensor> {
     let shape = extents(&ints(shape, "the shape")?)?;
     strided(value, 0, &vec![0; shape.len()], &shape)
 }
 
-pub(super) fn range(start: &Tensor, limit: &Tensor, delta: &Tensor) -> Result<Tensor> {
+/// Equidistant numbers.
+pub(crate) fn range(start: &Tensor, limit: &Tensor, delta: &Tensor) -> Result<Tensor> {
     let dtype = start.dtype();
     if limit.dtype() != dtype || delta.dtype() != dtype {
         return Err(Error::shape("start, limit and delta have different types"));

@@ -1,23 +1,25 @@
-//! Operations that no loop nest of constant extents can be: the shape of their results depends on values
-//! ([`HostOp::NonZero`]), they sort, or they work with sequences. They are plain Rust on [`Tensor`]s, a file per
-//! family; a session runs them between its compiled programs.
+//! Operations that no loop nest of constant extents can be: the shape of their results depends on values, they sort,
+//! or they work with sequences. They are plain Rust on [`Tensor`]s, a function each, a file per family; a session runs
+//! them between its compiled programs, as [`HostOp`]s. Operands and parameters are those of the ONNX operator of the
+//! name; axes may count from the end.
 //!
 //! What an operation is given is checked here, since nobody could check it before the run. Which node becomes which
 //! operation, and when it is run, is left to others.
+
+use std::fmt;
+use std::sync::Arc;
 
 use nestjit_ir::DType;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::tensor::{Tensor, checked_bytes};
 
-mod boxes;
-mod extent;
-mod movement;
-mod order;
-mod select;
-mod sequence;
-#[cfg(test)]
-mod tests;
+pub(crate) mod boxes;
+pub(crate) mod extent;
+pub(crate) mod movement;
+pub(crate) mod order;
+pub(crate) mod select;
+pub(crate) mod sequence;
 
 pub use sequence::{slice_at, stack};
 
@@ -84,170 +86,69 @@ impl From<Tensor> for Item {
     }
 }
 
-/// An operation that is run by the host: see the module's description. Operands are as in the ONNX operator of the
-/// name, and so are parameters; axes may count from the end.
-#[derive(Clone, PartialEq, Debug)]
-#[non_exhaustive]
-pub enum HostOp {
-    /// The elements' bits as those of another type of the same size.
-    BitCast {
-        /// The type.
-        to: DType,
-    },
-    /// The elements or slices that a condition chooses; of the flat tensor, if there is no axis.
-    Compress {
-        /// The axis.
-        axis: Option<i64>,
-    },
-    /// The tensors of a sequence, joined along an axis, or along a new one.
-    ConcatFromSequence {
-        /// The axis.
-        axis: i64,
-        /// Whether it is a new one.
-        new_axis: bool,
-    },
-    /// A tensor of equal elements.
-    ConstantOfShape {
-        /// The element.
-        value: Tensor,
-    },
-    /// A tensor repeated along dimensions of extent 1.
-    Expand,
-    /// The operand as it is.
-    Identity,
-    /// Boxes that are left when those which overlap better ones are dropped.
-    NonMaxSuppression {
-        /// Whether boxes are centre and size instead of two corners.
-        center_point_box: bool,
-    },
-    /// The indices of the elements that are not 0.
-    NonZero,
-    /// The operand, or what an optional value holds.
-    OptionalGetElement,
-    /// Whether the operand is there.
-    OptionalHasElement,
-    /// Equidistant numbers.
-    Range,
-    /// The same elements in another shape.
-    Reshape {
-        /// Whether an extent of 0 is one, instead of that of the operand.
-        allow_zero: bool,
-    },
-    /// An element of a sequence.
-    SequenceAt,
-    /// A sequence of the operands.
-    SequenceConstruct,
-    /// A sequence without an element.
-    SequenceErase,
-    /// A sequence with one more.
-    SequenceInsert,
-    /// The number of elements of a sequence.
-    SequenceLength,
-    /// Part of a tensor.
-    Slice,
-    /// Parts of a tensor, of given extents or of equal ones.
-    Split {
-        /// The axis.
-        axis: i64,
-        /// How many parts there are, if extents are not given.
-        outputs: usize,
-    },
-    /// A sequence of the parts of a tensor.
-    SplitToSequence {
-        /// The axis.
-        axis: i64,
-        /// Whether parts of extent 1 keep the axis; if extents are not given.
-        keep_dims: bool,
-    },
-    /// A tensor repeated.
-    Tile,
-    /// The largest or smallest elements along an axis, sorted, and their indices.
-    TopK {
-        /// The axis.
-        axis: i64,
-        /// The largest, or the smallest.
-        largest: bool,
-        /// How many, if that is no operand.
-        k: Option<i64>,
-    },
-    /// The different elements, or slices along an axis; where they are first, which of them each element is, and
-    /// how often there are.
-    Unique {
-        /// The axis.
-        axis: Option<i64>,
-        /// Whether they are sorted; otherwise they come as they are found.
-        sorted: bool,
-    },
+/// What a [`HostOp`] computes.
+type Run = dyn Fn(&Operands<'_>) -> Result<Vec<Item>> + Send + Sync;
+
+/// An operation that is run by the host, with its parameters: see the module's description.
+#[derive(Clone)]
+pub struct HostOp(Arc<Run>);
+
+impl fmt::Debug for HostOp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HostOp")
+    }
 }
 
 impl HostOp {
+    /// An operation with any number of results.
+    pub(crate) fn new(run: impl Fn(&Operands<'_>) -> Result<Vec<Item>> + Send + Sync + 'static) -> HostOp {
+        HostOp(Arc::new(run))
+    }
+
+    /// An operation whose result is one tensor.
+    pub(crate) fn tensor(run: impl Fn(&Operands<'_>) -> Result<Tensor> + Send + Sync + 'static) -> HostOp {
+        HostOp::new(move |operands| Ok(vec![run(operands)?.into()]))
+    }
+
     /// The results. Operands that are left out are [`Item::Absent`].
     ///
     /// # Errors
     /// What is wrong with the operands.
-    pub fn run(&self, inputs: &[Item]) -> Result<Vec<Item>> {
-        let operand = |i: usize| inputs.get(i).unwrap_or(&Item::Absent);
-        let tensor = |i: usize| match operand(i) {
-            Item::Absent => Err(Error::invalid(format!("input {i} is missing"))),
-            item => item.tensor(),
-        };
-        let optional = |i: usize| match operand(i) {
+    pub fn run(&self, operands: &[Item]) -> Result<Vec<Item>> {
+        self.0(&Operands(operands))
+    }
+}
+
+/// The operands of a [`HostOp`].
+pub(crate) struct Operands<'a>(&'a [Item]);
+
+impl<'a> Operands<'a> {
+    /// All of them.
+    pub fn all(&self) -> &'a [Item] {
+        self.0
+    }
+
+    /// One of them, whatever it is.
+    pub fn item(&self, index: usize) -> &'a Item {
+        self.0.get(index).unwrap_or(&Item::Absent)
+    }
+
+    /// A tensor that must be given.
+    pub fn tensor(&self, index: usize) -> Result<&'a Tensor> {
+        self.optional(index)?.ok_or_else(|| Error::invalid(format!("input {index} is missing")))
+    }
+
+    /// A tensor that may be left out.
+    pub fn optional(&self, index: usize) -> Result<Option<&'a Tensor>> {
+        match self.item(index) {
             Item::Absent => Ok(None),
             item => item.tensor().map(Some),
-        };
-        let one = |result: Result<Tensor>| Ok(vec![Item::Tensor(result?)]);
-        match self {
-            HostOp::BitCast { to } => one(movement::bit_cast(tensor(0)?, *to)),
-            HostOp::Compress { axis } => one(select::compress(tensor(0)?, tensor(1)?, *axis)),
-            HostOp::ConcatFromSequence { axis, new_axis } => {
-                one(sequence::concat(operand(0).sequence()?, *axis, *new_axis))
-            }
-            HostOp::ConstantOfShape { value } => one(extent::constant_of_shape(tensor(0)?, value)),
-            HostOp::Expand => one(extent::expand(tensor(0)?, tensor(1)?)),
-            HostOp::Identity => Ok(vec![operand(0).clone()]),
-            HostOp::NonMaxSuppression { center_point_box } => one(boxes::suppress(
-                tensor(0)?,
-                tensor(1)?,
-                [optional(2)?, optional(3)?, optional(4)?],
-                *center_point_box,
-            )),
-            HostOp::NonZero => one(select::non_zero(tensor(0)?)),
-            HostOp::OptionalGetElement => match operand(0) {
-                Item::Absent => Err(Error::invalid("the optional value is empty")),
-                item => Ok(vec![item.clone()]),
-            },
-            HostOp::OptionalHasElement => one(Ok(Tensor::scalar(*operand(0) != Item::Absent))),
-            HostOp::Range => one(extent::range(tensor(0)?, tensor(1)?, tensor(2)?)),
-            HostOp::Reshape { allow_zero } => one(extent::reshape(tensor(0)?, tensor(1)?, *allow_zero)),
-            HostOp::SequenceAt => one(sequence::at(operand(0).sequence()?, tensor(1)?)),
-            HostOp::SequenceConstruct => sequence::construct(inputs),
-            HostOp::SequenceErase => sequence::erase(operand(0).sequence()?, optional(1)?),
-            HostOp::SequenceInsert => sequence::insert(operand(0).sequence()?, tensor(1)?, optional(2)?),
-            HostOp::SequenceLength => one(Ok(Tensor::scalar(operand(0).sequence()?.len() as i64))),
-            HostOp::Slice => {
-                one(movement::slice(tensor(0)?, tensor(1)?, tensor(2)?, optional(3)?, optional(4)?))
-            }
-            HostOp::Split { axis, outputs } => {
-                let parts = movement::split(tensor(0)?, optional(1)?, *axis, *outputs)?;
-                Ok(parts.into_iter().map(Item::Tensor).collect())
-            }
-            HostOp::SplitToSequence { axis, keep_dims } => {
-                sequence::split(tensor(0)?, optional(1)?, *axis, *keep_dims)
-            }
-            HostOp::Tile => one(movement::tile(tensor(0)?, tensor(1)?)),
-            HostOp::TopK { axis, largest, k } => {
-                let k = match k {
-                    Some(k) => *k,
-                    None => int(tensor(1)?, "k")?,
-                };
-                let (values, indices) = order::top_k(tensor(0)?, *axis, k, *largest)?;
-                Ok(vec![values.into(), indices.into()])
-            }
-            HostOp::Unique { axis, sorted } => {
-                let results = order::unique(tensor(0)?, *axis, *sorted)?;
-                Ok(results.into_iter().map(Item::Tensor).collect())
-            }
         }
+    }
+
+    /// A sequence.
+    pub fn sequence(&self, index: usize) -> Result<&'a [Tensor]> {
+        self.item(index).sequence()
     }
 }
 
@@ -328,7 +229,7 @@ fn ints(tensor: &Tensor, what: &str) -> Result<Vec<i64>> {
 }
 
 /// The one element of an integer tensor.
-fn int(tensor: &Tensor, what: &str) -> Result<i64> {
+pub(crate) fn int(tensor: &Tensor, what: &str) -> Result<i64> {
     match ints(tensor, what)?.as_slice() {
         [value] => Ok(*value),
         other => Err(Error::shape(format!("{what} must be one integer, not {}", other.len()))),

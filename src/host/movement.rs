@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
 /// A tensor of elements of `x`: element `i` is the one at `offset + sum(i * strides)`, which must exist.
-pub(super) fn strided(x: &Tensor, offset: usize, strides: &[isize], shape: &[usize]) -> Result<Tensor> {
+pub(crate) fn strided(x: &Tensor, offset: usize, strides: &[isize], shape: &[usize]) -> Result<Tensor> {
     let mut result = zeros(x.dtype(), shape)?;
     if result.is_empty() {
         return Ok(result);
@@ -38,7 +38,7 @@ pub(super) fn strided(x: &Tensor, offset: usize, strides: &[isize], shape: &[usi
 }
 
 /// The elements' bits as those of another type.
-pub(super) fn bit_cast(x: &Tensor, to: DType) -> Result<Tensor> {
+pub(crate) fn bit_cast(x: &Tensor, to: DType) -> Result<Tensor> {
     match x.dtype().size() == to.size() {
         true => Tensor::from_bytes(to, x.shape(), x.bytes()?),
         false => Err(Error::shape(format!("{} and {to} have different numbers of bits", x.dtype()))),
@@ -46,11 +46,12 @@ pub(super) fn bit_cast(x: &Tensor, to: DType) -> Result<Tensor> {
 }
 
 /// The strides of a row-major tensor.
-pub(super) fn row_major(shape: &[usize]) -> Vec<isize> {
+pub(crate) fn row_major(shape: &[usize]) -> Vec<isize> {
     (0..shape.len()).map(|d| shape[d + 1..].iter().product::<usize>() as isize).collect()
 }
 
-pub(super) fn slice(
+/// Part of a tensor.
+pub(crate) fn slice(
     x: &Tensor,
     starts: &Tensor,
     ends: &Tensor,
@@ -100,7 +101,7 @@ pub(super) fn slice(
 }
 
 /// `count` elements along dimension `d`, from `start` on; they exist.
-pub(super) fn narrow(x: &Tensor, d: usize, start: usize, count: usize) -> Result<Tensor> {
+pub(crate) fn narrow(x: &Tensor, d: usize, start: usize, count: usize) -> Result<Tensor> {
     let mut shape = x.shape().to_vec();
     let strides = row_major(&shape);
     shape[d] = count;
@@ -108,7 +109,7 @@ pub(super) fn narrow(x: &Tensor, d: usize, start: usize, count: usize) -> Result
 }
 
 /// The extents of parts: as given, or as equal as possible.
-pub(super) fn split(x: &Tensor, sizes: Option<&Tensor>, along: i64, outputs: usize) -> Result<Vec<Tensor>> {
+pub(crate) fn split(x: &Tensor, sizes: Option<&Tensor>, along: i64, outputs: usize) -> Result<Vec<Tensor>> {
     let d = axis(along, x.shape().len())?;
     let n = x.shape()[d];
     let sizes = match sizes {
@@ -122,7 +123,7 @@ pub(super) fn split(x: &Tensor, sizes: Option<&Tensor>, along: i64, outputs: usi
 }
 
 /// Parts of these extents along dimension `d`.
-pub(super) fn parts(x: &Tensor, d: usize, sizes: &[usize]) -> Result<Vec<Tensor>> {
+pub(crate) fn parts(x: &Tensor, d: usize, sizes: &[usize]) -> Result<Vec<Tensor>> {
     let n = x.shape()[d];
     if sizes.iter().try_fold(0usize, |sum, size| sum.checked_add(*size)) != Some(n) {
         return Err(Error::shape(format!("parts of extents {sizes:?} do not add up to a dimension of {n}")));
@@ -136,7 +137,8 @@ pub(super) fn parts(x: &Tensor, d: usize, sizes: &[usize]) -> Result<Vec<Tensor>
     Ok(parts)
 }
 
-pub(super) fn tile(x: &Tensor, repeats: &Tensor) -> Result<Tensor> {
+/// A tensor repeated.
+pub(crate) fn tile(x: &Tensor, repeats: &Tensor) -> Result<Tensor> {
     let rank = x.shape().len();
     let repeats = extents(&ints(repeats, "the repeats")?)?;
     if repeats.len() != rank {
@@ -160,7 +162,7 @@ pub(super) fn tile(x: &Tensor, repeats: &Tensor) -> Result<Tensor> {
 }
 
 /// Tensors of one type joined along dimension `d`; the others are equal.
-pub(super) fn concat(list: &[&Tensor], d: usize) -> Result<Tensor> {
+pub(crate) fn concat(list: &[&Tensor], d: usize) -> Result<Tensor> {
     let Some(first) = list.first() else {
         return Err(Error::invalid("there is nothing to join"));
     };
@@ -194,7 +196,7 @@ pub(super) fn concat(list: &[&Tensor], d: usize) -> Result<Tensor> {
 }
 
 /// A position in a list of `n`, counted from the end if negative; `input` is what the operator calls it.
-pub(super) fn position(index: &Tensor, n: usize, input: &str) -> Result<usize> {
+pub(crate) fn position(index: &Tensor, n: usize, input: &str) -> Result<usize> {
     let given = int(index, "the position")?;
     let from_start = if given < 0 { given.saturating_add(n as i64) } else { given };
     usize::try_from(from_start).ok().filter(|i| *i < n).ok_or_else(|| {

@@ -32,7 +32,8 @@ fn numeric(x: &Tensor) -> Result<Tensor> {
     }
 }
 
-pub(super) fn top_k(x: &Tensor, along: i64, k: i64, largest: bool) -> Result<(Tensor, Tensor)> {
+/// The largest or smallest `k` elements along an axis, sorted, and their indices.
+pub(crate) fn top_k(x: &Tensor, along: i64, k: i64, largest: bool) -> Result<(Tensor, Tensor)> {
     let d = axis(along, x.shape().len())?;
     let n = x.shape()[d];
     let k = usize::try_from(k)
@@ -86,7 +87,9 @@ fn lines<T: Ordered>(
     Ok(())
 }
 
-pub(super) fn unique(x: &Tensor, along: Option<i64>, sorted: bool) -> Result<Vec<Tensor>> {
+/// The different elements, or slices along an axis, sorted or as they are found; where they are first, which of them each
+/// element is, and how often there are.
+pub(crate) fn unique(x: &Tensor, along: Option<i64>, sorted: bool) -> Result<Vec<Tensor>> {
     let flat = x.reshape(&[x.len()])?;
     let (x, d) = match along {
         Some(along) => (x, axis(along, x.shape().len())?),

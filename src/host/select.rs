@@ -26,7 +26,8 @@ fn positions(x: &Tensor) -> Result<Vec<usize>> {
     })
 }
 
-pub(super) fn non_zero(x: &Tensor) -> Result<Tensor> {
+/// The indices of the elements that are not 0.
+pub(crate) fn non_zero(x: &Tensor) -> Result<Tensor> {
     let found = positions(x)?;
     let shape = x.shape();
     let mut result = zeros(DType::I64, &[shape.len(), found.len()])?;
@@ -40,7 +41,8 @@ pub(super) fn non_zero(x: &Tensor) -> Result<Tensor> {
     Ok(result)
 }
 
-pub(super) fn compress(x: &Tensor, condition: &Tensor, along: Option<i64>) -> Result<Tensor> {
+/// The elements or slices that a condition chooses; of the flat tensor, if there is no axis.
+pub(crate) fn compress(x: &Tensor, condition: &Tensor, along: Option<i64>) -> Result<Tensor> {
     if condition.dtype() != DType::Bool || condition.shape().len() != 1 {
         return Err(Error::shape(format!("the condition must be a list of bool, not {condition:?}")));
     }

@@ -7,11 +7,13 @@ use super::{Item, axis, extents, int, ints};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
-pub(super) fn at(list: &[Tensor], index: &Tensor) -> Result<Tensor> {
+/// An element of a sequence.
+pub(crate) fn at(list: &[Tensor], index: &Tensor) -> Result<Tensor> {
     Ok(list[position(index, list.len(), "position")?].clone())
 }
 
-pub(super) fn construct(items: &[Item]) -> Result<Vec<Item>> {
+/// A sequence of tensors.
+pub(crate) fn construct(items: &[Item]) -> Result<Vec<Item>> {
     let list: Vec<Tensor> = items.iter().map(|item| item.tensor().cloned()).collect::<Result<_>>()?;
     if let Some(other) = list.iter().find(|t| t.dtype() != list[0].dtype()) {
         return Err(one_type(list[0].dtype(), other.dtype()));
@@ -23,7 +25,8 @@ fn one_type(a: DType, b: DType) -> Error {
     Error::shape(format!("a sequence cannot hold both {a} and {b}"))
 }
 
-pub(super) fn erase(list: &[Tensor], index: Option<&Tensor>) -> Result<Vec<Item>> {
+/// A sequence without an element.
+pub(crate) fn erase(list: &[Tensor], index: Option<&Tensor>) -> Result<Vec<Item>> {
     let last = list.len().checked_sub(1).ok_or_else(|| Error::invalid("the sequence is empty"))?;
     let index = index.map_or(Ok(last), |index| position(index, list.len(), "position"))?;
     let mut list = list.to_vec();
@@ -31,7 +34,8 @@ pub(super) fn erase(list: &[Tensor], index: Option<&Tensor>) -> Result<Vec<Item>
     Ok(vec![Item::Sequence(list)])
 }
 
-pub(super) fn insert(list: &[Tensor], new: &Tensor, index: Option<&Tensor>) -> Result<Vec<Item>> {
+/// A sequence with one more.
+pub(crate) fn insert(list: &[Tensor], new: &Tensor, index: Option<&Tensor>) -> Result<Vec<Item>> {
     if let Some(first) = list.first().filter(|first| first.dtype() != new.dtype()) {
         return Err(one_type(first.dtype(), new.dtype()));
     }
@@ -46,7 +50,8 @@ pub(super) fn insert(list: &[Tensor], new: &Tensor, index: Option<&Tensor>) -> R
     Ok(vec![Item::Sequence(list)])
 }
 
-pub(super) fn concat(list: &[Tensor], along: i64, new_axis: bool) -> Result<Tensor> {
+/// The tensors of a sequence, joined along an axis, or along a new one.
+pub(crate) fn concat(list: &[Tensor], along: i64, new_axis: bool) -> Result<Tensor> {
     match list.first() {
         Some(_) if new_axis => stack(list, along, false),
         Some(first) => join(list, axis(along, first.shape().len())?),
@@ -54,7 +59,8 @@ pub(super) fn concat(list: &[Tensor], along: i64, new_axis: bool) -> Result<Tens
     }
 }
 
-pub(super) fn split(x: &Tensor, sizes: Option<&Tensor>, along: i64, keep_dims: bool) -> Result<Vec<Item>> {
+/// A sequence of the parts of a tensor; those of extent 1 keep the axis if `keep_dims`, or if extents are given.
+pub(crate) fn split(x: &Tensor, sizes: Option<&Tensor>, along: i64, keep_dims: bool) -> Result<Vec<Item>> {
     let d = axis(along, x.shape().len())?;
     let n = x.shape()[d];
     let list = match sizes {

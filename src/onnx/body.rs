@@ -1,20 +1,20 @@
 //! A list of nodes that are executed together: a model's graph, a branch, the body of a loop or of a function. Which
 //! names there are, who reads what, and what comes from around it.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use nestjit_ir::DType;
 
-use super::import::Importer;
-use super::model::{Dim, OnnxModel, Opsets, input_spec};
+use super::model::{Dim, FunctionKey, OnnxModel, Opsets, input_spec};
 use super::names::node_name;
+use super::order::free_names;
 use super::problems::Problems;
 use super::proto::{AttributeProto, FunctionProto, GraphProto, NodeProto, ValueInfoProto};
 use super::scope::{Binding, Scope};
-use super::tensor::{decode, decode_sparse};
+use super::tensor::{Constant, constants};
 use crate::error::{Error, Result};
-use crate::tensor::Tensor;
+use crate::graph::ValueId;
 
 /// The place of a value while a [`Body`] is executed.
 pub type Slot = usize;
@@ -35,12 +35,12 @@ pub struct Body {
     source: Source,
     pub(super) opsets: Opsets,
     pub(super) attributes: HashMap<String, AttributeProto>,
-    pub(super) calls: Vec<(String, String, String)>,
+    pub(super) calls: Vec<FunctionKey>,
     pub(super) depth: usize,
     /// What the names of core nodes start with.
     pub(super) prefix: String,
     /// Constants of its own and from around.
-    pub(super) consts: HashMap<String, Tensor>,
+    pub(super) consts: BTreeMap<String, Constant>,
     /// Inputs that a caller leaves out.
     pub(super) absent: HashSet<String>,
     /// Inputs, then values from around.
@@ -77,27 +77,19 @@ impl Body {
     }
 
     /// The body that a subgraph of a node is, and the names that it has from around, in the order of its arguments.
+    /// Values from around that are `known` are constants of it.
     pub(super) fn of_graph(
-        importer: &Importer<'_>,
+        model: &Arc<OnnxModel>,
+        known: impl Fn(ValueId) -> Option<Constant>,
         graph: &GraphProto,
         scope: &Scope<'_>,
         prefix: String,
     ) -> Result<(Body, Vec<String>)> {
         let mut graph = graph.clone();
-        let mut problems = Problems::default();
-        let mut body = Body::new(importer.shared()?, Source::Model, scope);
-        for tensor in std::mem::take(&mut graph.initializer) {
-            if let Some(decoded) = problems.keep(decode(&tensor, &importer.model.external)) {
-                body.consts.insert(tensor.name().to_owned(), decoded);
-            }
-        }
-        for tensor in std::mem::take(&mut graph.sparse_initializer) {
-            if let Some(decoded) = problems.keep(decode_sparse(&tensor, &importer.model.external)) {
-                let name = tensor.values.as_ref().map(|v| v.name().to_owned()).unwrap_or_default();
-                body.consts.insert(name, decoded);
-            }
-        }
-        problems.finish()?;
+        let mut body = Body::new(Arc::clone(model), Source::Model, scope);
+        body.consts = constants(&graph, &model.external)?;
+        graph.initializer.clear();
+        graph.sparse_initializer.clear();
         let names = |list: &[ValueInfoProto]| list.iter().map(|v| v.name().to_owned()).collect::<Vec<_>>();
         let mut inputs = names(&graph.input);
         inputs.retain(|name| !body.consts.contains_key(name));
@@ -107,8 +99,8 @@ impl Body {
         free.retain(|name| !body.consts.contains_key(name));
         for name in free {
             match scope.get(&name) {
-                Some(Binding::Value(id)) => match importer.graph.constant(id) {
-                    Some(tensor) => drop(body.consts.insert(name, tensor.clone())),
+                Some(Binding::Value(id)) => match known(id) {
+                    Some(constant) => drop(body.consts.insert(name, constant)),
                     None => around.push(name),
                 },
                 Some(Binding::Absent) => drop(body.absent.insert(name)),
@@ -123,13 +115,13 @@ impl Body {
 
     /// The body of a function that is called; `scope` is the function's own.
     pub(super) fn of_function(
-        importer: &Importer<'_>,
+        model: &Arc<OnnxModel>,
         function: &FunctionProto,
         scope: &Scope<'_>,
         absent: HashSet<String>,
     ) -> Result<Body> {
         let source = Source::Function(Box::new(function.clone()));
-        let mut body = Body::new(importer.shared()?, source, scope);
+        let mut body = Body::new(Arc::clone(model), source, scope);
         body.absent = absent;
         body.complete(function.input.clone(), Vec::new(), function.output.clone())
     }
@@ -143,7 +135,7 @@ impl Body {
             calls: scope.calls.clone(),
             depth: scope.depth,
             prefix: scope.prefix.clone(),
-            consts: HashMap::new(),
+            consts: BTreeMap::new(),
             absent: HashSet::new(),
             arguments: Vec::new(),
             inputs: 0,
@@ -279,29 +271,4 @@ fn node_reads(node: &NodeProto, attributes: &HashMap<String, AttributeProto>) ->
     let mut seen = HashSet::new();
     reads.retain(|name| seen.insert(name.clone()));
     reads
-}
-
-/// The names that a graph takes from around.
-pub(super) fn free_names(graph: &GraphProto) -> BTreeSet<String> {
-    let mut defined: HashSet<&str> = graph.input.iter().map(ValueInfoProto::name).collect();
-    defined.extend(graph.initializer.iter().map(|t| t.name()));
-    defined.extend(graph.sparse_initializer.iter().filter_map(|t| t.values.as_ref()).map(|v| v.name()));
-    let mut free = BTreeSet::new();
-    for node in &graph.node {
-        let inner = node.attribute.iter().filter_map(|a| a.g.as_ref()).flat_map(free_names);
-        let own = node.input.iter().filter(|name| !name.is_empty()).cloned();
-        free.extend(own.chain(inner).filter(|name| !defined.contains(name.as_str())));
-        defined.extend(node.output.iter().map(String::as_str));
-    }
-    let outputs = graph.output.iter().map(|o| o.name().to_owned());
-    free.extend(outputs.filter(|name| !defined.contains(name.as_str())));
-    free
-}
-
-/// How many nodes a graph has, those in subgraphs included.
-pub(super) fn node_count(graph: &GraphProto) -> usize {
-    let inner = |node: &NodeProto| -> usize {
-        node.attribute.iter().filter_map(|a| a.g.as_ref()).map(node_count).sum()
-    };
-    graph.node.iter().map(|node| 1 + inner(node)).sum()
 }

@@ -58,6 +58,11 @@ impl Halt {
         Error::internal(message).into()
     }
 
+    /// The node works with something else than tensors.
+    pub fn items() -> Halt {
+        Halt::host("it works with a sequence or an optional value")
+    }
+
     /// The node is the host's, whatever its operands are.
     pub fn host(why: impl Into<String>) -> Halt {
         Halt::Host { why: why.into(), value: None }

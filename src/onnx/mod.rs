@@ -2,7 +2,7 @@
 //! gives a [`Graph`] of core operations. Out: [`Model::write_onnx`].
 //!
 //! `model` reads and checks, `import` walks the nodes, `node` is what the import of one node works with, `ops` is
-//! the table of operations; `export` writes. Nothing here knows how a graph is compiled.
+//! the table of operators, `sink` the graph that they make; `export` writes. Nothing here knows how a graph is compiled.
 //!
 //! A model that cannot be one graph (shapes depend on data, a condition decides what is computed) is imported in parts:
 //! a [`Body`] is a list of nodes, a [`Stage`] what can be compiled of it and what must be run then.
@@ -11,16 +11,12 @@ use std::path::Path;
 
 mod attributes;
 mod body;
-mod control;
 mod data;
-mod eager;
 mod export;
 mod external;
 mod file;
 mod halt;
-mod host;
 mod import;
-mod interface;
 mod limit;
 mod model;
 mod names;
@@ -31,19 +27,22 @@ mod order;
 mod problems;
 #[allow(missing_docs, clippy::doc_markdown, reason = "generated; the names are the schema's")]
 pub mod proto;
+mod scan;
 mod scope;
+mod sink;
 mod skim;
 mod stage;
-mod subgraph;
 mod tensor;
 
 pub use body::{Body, Slot};
-pub use control::Branch;
 pub use data::{read_item, read_tensor};
-pub use import::{Imported, Specialization};
+pub use import::Specialization;
 pub use model::{Dim, InputKind, InputSpec, MAX_OPSET, OnnxModel};
-pub use ops::{OpEntry, operators};
-pub use stage::{Fact, Planned, Reason, Scan, Stage, Step, StepKind};
+pub use node::operator::OpEntry;
+pub use ops::operators;
+pub use scan::Scan;
+pub use sink::Imported;
+pub use stage::{Branch, Fact, Planned, Reason, Stage, Step, StepKind};
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Model};

@@ -14,14 +14,16 @@ use super::file::{FilePart, SourceFile};
 use super::nibble::Nibble;
 use super::problems::Problems;
 use super::proto::type_proto::Value;
-use super::proto::{FunctionProto, GraphProto, ModelProto, OperatorSetIdProto, TensorProto, ValueInfoProto};
-use super::tensor::{decode_late, decode_sparse, element_type, value_dtype};
+use super::proto::{
+    FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto,
+};
+use super::tensor::{Constant, decode_late, decode_sparse, element_type, value_dtype};
 use super::{order, proto, skim};
 use crate::error::{Error, ErrorKind, Result};
 use crate::tensor::Tensor;
 
 /// The newest version of the default operator set that is known. Models for newer ones are taken at their word, as far as
-/// all that a node says is known: see [`super::ops::OpEntry`].
+/// all that a node says is known: see [`super::OpEntry`].
 pub const MAX_OPSET: i64 = 28;
 
 /// The oldest version.
@@ -82,6 +84,9 @@ impl InputSpec {
 /// Where the raw data of initializers is that the message lacks, by their number.
 type RawData = HashMap<usize, FilePart>;
 
+/// The domain, the name and the overload of a function.
+pub(super) type FunctionKey = (String, String, String);
+
 /// Versions of operator sets, by domain. The default domain is `""`.
 pub(super) type Opsets = BTreeMap<String, i64>;
 
@@ -95,8 +100,7 @@ pub struct OnnxModel {
     pub(super) initializers: BTreeMap<String, Result<Tensor>>,
     /// Those that are of a type of four bits.
     pub(super) nibbles: HashMap<String, Nibble>,
-    /// By domain, name and overload.
-    pub(super) functions: HashMap<(String, String, String), FunctionProto>,
+    functions: HashMap<FunctionKey, FunctionProto>,
     pub(super) inputs: Vec<InputSpec>,
     pub(super) external: External,
     /// Where it was read from, for errors.
@@ -206,6 +210,20 @@ impl OnnxModel {
         Ok(OnnxModel { name, opsets, graph, initializers, nibbles, functions, inputs, external, file: None })
     }
 
+    /// The initializers that can be decoded. The others are problems if a node reads them.
+    pub(super) fn constants(&self) -> impl Iterator<Item = (&String, Constant)> {
+        self.initializers.iter().filter_map(|(name, tensor)| {
+            let (tensor, nibble) = (tensor.as_ref().ok()?.clone(), self.nibbles.get(name).copied());
+            Some((name, Constant { tensor, nibble }))
+        })
+    }
+
+    /// The function that a node calls, if it calls one, and its key.
+    pub(super) fn function(&self, node: &NodeProto) -> Option<(&FunctionKey, &FunctionProto)> {
+        let domain = normal_domain(node.domain()).to_owned();
+        self.functions.get_key_value(&(domain, node.op_type().to_owned(), node.overload().to_owned()))
+    }
+
     /// The model's name: that of its file, or of its graph.
     pub fn name(&self) -> &str {
         &self.name
@@ -300,10 +318,7 @@ fn initializers(
     initializers
 }
 
-fn functions(
-    list: Vec<FunctionProto>,
-    problems: &mut Problems,
-) -> HashMap<(String, String, String), FunctionProto> {
+fn functions(list: Vec<FunctionProto>, problems: &mut Problems) -> HashMap<FunctionKey, FunctionProto> {
     let mut functions = HashMap::new();
     for mut function in list {
         order::sort_nodes(&mut function.node);

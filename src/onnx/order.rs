@@ -1,10 +1,9 @@
-//! Puts lists of nodes in an order in which every node comes after those whose results it reads. The format asks for such
+//! What graphs read from around, and lists of nodes in an order in which every node comes after those whose results it reads. The format asks for such
 //! an order; tools that edit models do not always keep it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::body::free_names;
-use super::proto::{GraphProto, NodeProto};
+use super::proto::{GraphProto, NodeProto, ValueInfoProto};
 
 /// Sorts the nodes of a graph and of the graphs in them, as [`sort_nodes`] does.
 pub(super) fn sort_graph(graph: &mut GraphProto) {
@@ -49,7 +48,7 @@ fn order(nodes: &[NodeProto]) -> Option<Vec<usize>> {
     for (i, list) in waits.iter().enumerate() {
         list.iter().for_each(|w| readers[*w].push(i));
     }
-    let mut ready: std::collections::BTreeSet<usize> = (0..nodes.len()).filter(|i| open[*i] == 0).collect();
+    let mut ready: BTreeSet<usize> = (0..nodes.len()).filter(|i| open[*i] == 0).collect();
     let mut order = Vec::with_capacity(nodes.len());
     while let Some(i) = ready.pop_first() {
         order.push(i);
@@ -62,6 +61,31 @@ fn order(nodes: &[NodeProto]) -> Option<Vec<usize>> {
     }
     order.extend((0..nodes.len()).filter(|i| open[*i] > 0));
     Some(order)
+}
+
+/// The names that a graph takes from around.
+pub(super) fn free_names(graph: &GraphProto) -> BTreeSet<String> {
+    let mut defined: HashSet<&str> = graph.input.iter().map(ValueInfoProto::name).collect();
+    defined.extend(graph.initializer.iter().map(|t| t.name()));
+    defined.extend(graph.sparse_initializer.iter().filter_map(|t| t.values.as_ref()).map(|v| v.name()));
+    let mut free = BTreeSet::new();
+    for node in &graph.node {
+        let inner = node.attribute.iter().filter_map(|a| a.g.as_ref()).flat_map(free_names);
+        let own = node.input.iter().filter(|name| !name.is_empty()).cloned();
+        free.extend(own.chain(inner).filter(|name| !defined.contains(name.as_str())));
+        defined.extend(node.output.iter().map(String::as_str));
+    }
+    let outputs = graph.output.iter().map(|o| o.name().to_owned());
+    free.extend(outputs.filter(|name| !defined.contains(name.as_str())));
+    free
+}
+
+/// How many nodes a graph has, those in subgraphs included.
+pub(super) fn node_count(graph: &GraphProto) -> usize {
+    let inner = |node: &NodeProto| -> usize {
+        node.attribute.iter().filter_map(|a| a.g.as_ref()).map(node_count).sum()
+    };
+    graph.node.iter().map(|node| 1 + inner(node)).sum()
 }
 
 #[cfg(test)]

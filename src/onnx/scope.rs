@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::model::Opsets;
+use super::model::{FunctionKey, Opsets};
 use super::proto::AttributeProto;
 use crate::graph::ValueId;
 
@@ -30,7 +30,7 @@ pub(super) struct Scope<'p> {
     /// What the names of core nodes start with: where functions and unrolled loops come from.
     pub prefix: String,
     /// The functions that this is in, outermost first.
-    pub calls: Vec<(String, String, String)>,
+    pub calls: Vec<FunctionKey>,
     /// How many scopes are around.
     pub depth: usize,
 }

@@ -1,5 +1,6 @@
 //! `TensorProto` to [`Tensor`]: all encodings, checked before memory is taken.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytemuck::cast_slice;
@@ -9,10 +10,19 @@ use prost::bytes::Bytes;
 use super::external::External;
 use super::file::{FilePart, InMemory};
 use super::nibble::Nibble;
+use super::problems::Problems;
 use super::proto::tensor_proto::{DataLocation, DataType};
-use super::proto::{SparseTensorProto, TensorProto};
+use super::proto::{GraphProto, SparseTensorProto, TensorProto};
 use crate::error::{Error, Result};
 use crate::tensor::{Element, Tensor, checked_bytes};
+
+/// A tensor that a model contains.
+#[derive(Clone, Debug)]
+pub(super) struct Constant {
+    pub tensor: Tensor,
+    /// Its type, if that is one of four bits.
+    pub nibble: Option<Nibble>,
+}
 
 /// The element type that an ONNX type number stands for.
 pub(super) fn dtype(number: i32) -> Result<DType> {
@@ -38,6 +48,11 @@ pub(super) fn dtype(number: i32) -> Result<DType> {
             return Err(Error::unsupported(format!("the element type {name} is not supported")));
         }
     })
+}
+
+/// The type that an attribute names.
+pub(super) fn attribute_dtype(number: i64) -> Result<DType> {
+    dtype(i32::try_from(number).map_err(|_| Error::invalid("there is no such element type"))?)
 }
 
 /// The type of elements in memory: also of those of four bits, of which files have two in a byte.
@@ -229,6 +244,27 @@ pub(super) fn decode_sparse(proto: &SparseTensorProto, external: &External) -> R
         target[at * size..(at + 1) * size].copy_from_slice(value);
     }
     Ok(dense)
+}
+
+/// The initializers of a graph that is part of a node, by name.
+///
+/// # Errors
+/// All that cannot be decoded.
+pub(super) fn constants(graph: &GraphProto, external: &External) -> Result<BTreeMap<String, Constant>> {
+    let mut problems = Problems::default();
+    let dense = graph.initializer.iter().map(|t| {
+        let nibble = Nibble::of(t.data_type());
+        (t.name(), decode(t, external).map(|tensor| Constant { tensor, nibble }))
+    });
+    let sparse = graph.sparse_initializer.iter().map(|t| {
+        let name = t.values.as_ref().map_or("", TensorProto::name);
+        (name, decode_sparse(t, external).map(|tensor| Constant { tensor, nibble: None }))
+    });
+    let decoded: BTreeMap<String, Constant> = dense
+        .chain(sparse)
+        .filter_map(|(name, constant)| Some((name.to_owned(), problems.keep(constant)?)))
+        .collect();
+    problems.finish().map(|()| decoded)
 }
 
 /// The dtype of a value whose type is a tensor type.

@@ -40,18 +40,37 @@ impl Source {
             || self.tests.iter().any(|lines| lines.contains(&line))
     }
 
-    /// The module below `src/` that the file belongs to.
-    pub fn module(&self) -> Option<&str> {
-        let name = self.path.strip_prefix("src/")?.split('/').next()?;
+    /// The module of a folder that the file belongs to.
+    pub fn module_in(&self, folder: &str) -> Option<&str> {
+        let name = self.path.strip_prefix(folder)?.strip_prefix('/')?.split('/').next()?;
         Some(name.strip_suffix(".rs").unwrap_or(name))
     }
 
-    /// The modules of the crate that code of this file names by paths from `crate`, with line numbers.
-    pub fn used_modules(&self) -> Vec<(usize, String)> {
-        let mut used = Vec::new();
-        crate_paths(tokens(&self.path, &self.text), &mut used);
-        used.retain(|(line, _)| !self.is_test(*line));
-        used
+    /// The path of the module that the file is.
+    fn module_path(&self) -> Vec<&str> {
+        let path = self.path.strip_prefix("src/").unwrap_or(&self.path);
+        path.trim_end_matches(".rs").trim_end_matches("/mod").split('/').collect()
+    }
+
+    /// The modules of `parent` (of the crate, if it is empty) that code of this file names by paths from `crate` or
+    /// `super`, with line numbers.
+    pub fn used_modules(&self, parent: &[&str]) -> Vec<(usize, String)> {
+        let mut found = Vec::new();
+        paths(tokens(&self.path, &self.text), &[], &mut found);
+        found.retain(|(line, _)| !self.is_test(*line));
+        let own = self.module_path();
+        let within = |(line, path): (usize, Vec<String>)| {
+            let ups = path.iter().take_while(|name| *name == "super").count();
+            let base = match path.first().map(String::as_str) {
+                Some("crate") => &[],
+                Some("super") => own.get(..own.len().checked_sub(ups)?)?,
+                _ => return None,
+            };
+            let named = path.iter().map(String::as_str).skip(ups.max(1));
+            let whole: Vec<&str> = base.iter().copied().chain(named).collect();
+            whole.strip_prefix(parent)?.first().map(|name| (line, (*name).to_owned()))
+        };
+        found.into_iter().filter_map(within).collect()
     }
 }
 
@@ -103,46 +122,36 @@ fn test_items(tokens: TokenStream, found: &mut Vec<RangeInclusive<usize>>) {
     }
 }
 
-/// The first names behind `crate::`, one by one for a group in braces.
-fn crate_paths(tokens: TokenStream, found: &mut Vec<(usize, String)>) {
-    let mut before = [None, None, None];
+/// Paths of names with `::` between them, and the lines in which they end; each path of a list in braces with what is
+/// before it.
+fn paths(tokens: TokenStream, before: &[String], found: &mut Vec<(usize, Vec<String>)>) {
+    let (mut path, mut colons, mut last) = (before.to_vec(), 2, 0);
     for token in tokens {
-        let is_colon = |t: &Option<TokenTree>| matches!(t, Some(TokenTree::Punct(p)) if p.as_char() == ':');
-        let is_crate = |t: &Option<TokenTree>| matches!(t, Some(TokenTree::Ident(i)) if i == "crate");
-        let behind_crate = is_crate(&before[0]) && is_colon(&before[1]) && is_colon(&before[2]);
-        match &token {
-            TokenTree::Ident(name) if behind_crate => {
-                found.push((name.span().start().line, name.to_string()))
-            }
-            TokenTree::Group(group) => {
-                if behind_crate {
-                    found.extend(first_names(group.stream()));
+        match token {
+            TokenTree::Ident(name) => {
+                if colons != 2 {
+                    found.push((last, std::mem::take(&mut path)));
                 }
-                crate_paths(group.stream(), found);
+                last = name.span().end().line;
+                path.push(name.to_string());
+                colons = 0;
             }
-            _ => {}
-        }
-        before.rotate_left(1);
-        before[2] = Some(token);
-    }
-}
-
-/// The first name of each element of a list that commas separate.
-fn first_names(list: TokenStream) -> Vec<(usize, String)> {
-    let mut names = Vec::new();
-    let mut is_first = true;
-    for token in list {
-        match &token {
-            TokenTree::Ident(name) if is_first => names.push((name.span().start().line, name.to_string())),
-            TokenTree::Punct(p) if p.as_char() == ',' => {
-                is_first = true;
-                continue;
+            TokenTree::Punct(p) if p.as_char() == ':' => colons += 1,
+            TokenTree::Group(group) => {
+                if colons != 2 || group.delimiter() != Delimiter::Brace {
+                    found.push((last, std::mem::take(&mut path)));
+                }
+                paths(group.stream(), &std::mem::take(&mut path), found);
+                colons = 0;
             }
-            _ => {}
+            TokenTree::Punct(p) => {
+                found.push((last, std::mem::replace(&mut path, before.to_vec())));
+                colons = if p.as_char() == ',' { 2 } else { 0 };
+            }
+            TokenTree::Literal(_) => colons = 0,
         }
-        is_first = false;
     }
-    names
+    found.push((last, path));
 }
 
 #[test]
@@ -157,6 +166,20 @@ fn items_for_tests_end_where_they_end() {
 fn groups_of_imports_are_seen() {
     let text =
         "//! m\nuse crate::{error::Error, graph::{Graph, Op}};\nfn f() {\n    vec![crate::unit::g()]\n}\n";
-    let used = Source::new("src/a.rs".into(), text.into()).used_modules();
-    assert_eq!(used, [(2, "error".into()), (2, "graph".into()), (4, "unit".into())]);
+    let used = Source::new("src/a.rs".into(), text.into()).used_modules(&[]);
+    assert_eq!(used, [(2, "error".into()), (2, "graph".into()), (2, "graph".into()), (4, "unit".into())]);
+}
+
+#[test]
+fn paths_from_above_are_seen() {
+    let text = "//! m\nuse super::super::{c::D};\nuse super::f;\nfn g(x: super::super::h::I) {}\n\
+                fn j() { crate::a::k() }\n";
+    let source = Source::new("src/a/b/c.rs".into(), text.into());
+    let names = |parent: &[&str]| -> Vec<String> {
+        source.used_modules(parent).into_iter().map(|(_, name)| name).collect()
+    };
+    assert_eq!(names(&["a"]), ["c", "b", "h", "k"]);
+    assert_eq!(names(&["a", "b"]), ["f"]);
+    let module = Source::new("src/a/b/mod.rs".into(), "//! m\nuse super::c;\n".into());
+    assert_eq!(module.used_modules(&["a"]), [(2, "c".into())]);
 }

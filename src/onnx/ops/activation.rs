@@ -2,10 +2,9 @@
 
 use nestjit_ir::DType;
 
-use super::super::halt::{Halt, Result};
-use super::super::node::NodeCx;
-use super::{OpEntry, one, op};
+use super::{Halt, NodeCx, OpEntry, Result, floats, one, op};
 use crate::graph::{Binary, Op, Unary, ValueId};
+use crate::host::HostOp;
 
 pub(super) const OPS: &[OpEntry] = &[
     op("Abs", 1, |cx| unary(cx, Unary::Abs)),
@@ -42,7 +41,8 @@ pub(super) const OPS: &[OpEntry] = &[
         unary(cx, Unary::HardSigmoid { alpha, beta })
     }),
     op("HardSwish", 14, |cx| unary(cx, Unary::HardSwish)),
-    op("Identity", 1, |cx| unary(cx, Unary::Identity)),
+    op("Identity", 1, |cx| unary(cx, Unary::Identity))
+        .on_host(|_| Ok(HostOp::new(|x| Ok(vec![x.item(0).clone()])))),
     op("IsInf", 10, is_inf),
     op("IsNaN", 9, |cx| unary(cx, Unary::IsNan)),
     op("LeakyRelu", 1, |cx| {
@@ -78,7 +78,7 @@ pub(super) const OPS: &[OpEntry] = &[
     }),
 ];
 
-fn unary(cx: &mut NodeCx<'_, '_>, unary: Unary) -> Result<Vec<ValueId>> {
+fn unary(cx: &mut NodeCx<'_>, unary: Unary) -> Result<Vec<ValueId>> {
     cx.expect_inputs(1)?;
     // Up to version 5 it hinted at buffers to be overwritten.
     cx.attributes.ignore(&["consumed_inputs"]);
@@ -87,7 +87,7 @@ fn unary(cx: &mut NodeCx<'_, '_>, unary: Unary) -> Result<Vec<ValueId>> {
 }
 
 /// A bound that is left out is the type's smallest or largest finite number: infinities become finite.
-fn clip(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn clip(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     cx.attributes.ignore(&["consumed_inputs"]);
     let x = cx.input(0)?;
     let dtype = cx.dtype(x);
@@ -107,7 +107,7 @@ fn clip(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
             None => Some(None),
             Some(id) => {
                 let tensor = cx.constant_of(id)?;
-                match super::super::node::floats(tensor, "a bound").ok()?.as_slice() {
+                match floats(tensor, "a bound").ok()?.as_slice() {
                     [bound] if !bound.is_nan() => Some(Some(*bound).filter(|b| *b != none)),
                     _ => None,
                 }
@@ -131,7 +131,7 @@ fn clip(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
 }
 
 /// At inference time; training is refused.
-fn dropout(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn dropout(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     cx.attributes.ignore(&["ratio", "seed", "consumed_inputs"]);
     let x = cx.input(0)?;
     let training = match cx.optional(2) {
@@ -160,7 +160,7 @@ fn dropout(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     Ok(results)
 }
 
-fn is_inf(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn is_inf(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let (negative, positive) = (cx.flag("detect_negative", true)?, cx.flag("detect_positive", true)?);
     let infinite = cx.unary(Unary::IsInf, x)?;
@@ -173,7 +173,7 @@ fn is_inf(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     one(cx.binary(Binary::And, infinite, side))
 }
 
-fn selu(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn selu(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let (alpha, gamma) = match cx.opset < 6 {
         true => (1.6732, 1.0507),
         false => (1.673_263_192_176_818_8, 1.050_701_022_148_132_3),
@@ -182,14 +182,14 @@ fn selu(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     unary(cx, Unary::Selu { alpha, gamma })
 }
 
-fn swish(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn swish(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     cx.expect_inputs(1)?;
     let x = cx.input(0)?;
     one(gated(cx, x))
 }
 
 /// The first operand's swish times the second.
-fn swiglu(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn swiglu(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     cx.expect_inputs(2)?;
     let (gate, linear) = (cx.input(0)?, cx.input(1)?);
     let (a, b) = (cx.shape(gate), cx.shape(linear));
@@ -201,7 +201,7 @@ fn swiglu(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
 }
 
 /// `x * sigmoid(alpha * x)`.
-fn gated(cx: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId> {
+fn gated(cx: &mut NodeCx<'_>, x: ValueId) -> Result<ValueId> {
     let alpha = cx.float("alpha", 1.0)?;
     if alpha == 1.0 {
         return cx.unary(Unary::Silu, x);

@@ -2,11 +2,9 @@
 
 use nestjit_ir::{CheckKind, DType};
 
-use super::super::halt::{Halt, Result};
-use super::super::node::{NodeCx, extent};
 use super::super::tensor::dtype;
 use super::gather::steps;
-use super::{OpEntry, one, op};
+use super::{Halt, NodeCx, OpEntry, Result, extent, one, op};
 use crate::graph::{Binary, Op, PadMode, Reduction, Unary, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[
@@ -15,7 +13,7 @@ pub(super) const OPS: &[OpEntry] = &[
 ];
 
 /// `[B, T, H * D]` as `[B, H, T, D]`; what has four dimensions is that already.
-pub(super) fn heads(cx: &mut NodeCx<'_, '_>, x: ValueId, heads: Option<usize>) -> Result<ValueId> {
+pub(super) fn heads(cx: &mut NodeCx<'_>, x: ValueId, heads: Option<usize>) -> Result<ValueId> {
     let shape = cx.shape(x);
     match (shape.as_slice(), heads) {
         ([_, _, _, _], _) => Ok(x),
@@ -33,25 +31,25 @@ pub(super) fn heads(cx: &mut NodeCx<'_, '_>, x: ValueId, heads: Option<usize>) -
 }
 
 /// The inverse of [`heads`], for results of rank 3.
-pub(super) fn join_heads(cx: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId> {
+pub(super) fn join_heads(cx: &mut NodeCx<'_>, x: ValueId) -> Result<ValueId> {
     let [b, h, t, d] = cx.shape(x)[..] else { return Err(Halt::internal("heads of another rank")) };
     let moved = cx.transpose(x, &[0, 2, 1, 3])?;
     cx.reshape(moved, &[b, t, h * d])
 }
 
 /// Each head `times` times in a row.
-pub(super) fn repeat_heads(cx: &mut NodeCx<'_, '_>, x: ValueId, times: usize) -> Result<ValueId> {
+pub(super) fn repeat_heads(cx: &mut NodeCx<'_>, x: ValueId, times: usize) -> Result<ValueId> {
     let [b, h, t, d] = cx.shape(x)[..] else { return Err(Halt::internal("heads of another rank")) };
     let column = cx.reshape(x, &[b, h, 1, t, d])?;
     let repeated = cx.expand(column, &[b, h, times, t, d])?;
     cx.reshape(repeated, &[b, h * times, t, d])
 }
 
-fn count(cx: &NodeCx<'_, '_>, name: &'static str) -> Result<Option<usize>> {
+fn count(cx: &NodeCx<'_>, name: &'static str) -> Result<Option<usize>> {
     Ok(cx.attributes.int(name)?.map(|n| extent(n, name)).transpose()?)
 }
 
-fn attention(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn attention(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let [q, k, v] = [cx.input(0)?, cx.input(1)?, cx.input(2)?];
     let flat = cx.rank(q) == 3;
     let (q_heads, kv_heads) = (count(cx, "q_num_heads")?, count(cx, "kv_num_heads")?);
@@ -125,7 +123,7 @@ fn attention(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
 
 /// Softmax of scores `[B, H, Q, K]` along the keys; a query that sees no key (all its scores are minus infinity) has
 /// weights of 0.
-fn softmax_of_visible(cx: &mut NodeCx<'_, '_>, scores: ValueId) -> Result<ValueId> {
+fn softmax_of_visible(cx: &mut NodeCx<'_>, scores: ValueId) -> Result<ValueId> {
     // With a finite maximum hidden keys give exp(-inf) = 0, also where all are hidden; any other sum is at least 1.
     let dtype = cx.dtype(scores);
     let (Some(largest), Some(tiny)) = (dtype.largest_finite(), dtype.smallest_normal()) else {
@@ -158,7 +156,7 @@ struct Mask {
 }
 
 impl Mask {
-    fn new(cx: &mut NodeCx<'_, '_>, past: usize) -> Result<Mask> {
+    fn new(cx: &mut NodeCx<'_>, past: usize) -> Result<Mask> {
         let lengths = cx.optional(6);
         if lengths.is_some() && (cx.optional(4).is_some() || cx.optional(5).is_some()) {
             return Err(Halt::invalid("nonpad_kv_seqlen and a past exclude each other"));
@@ -183,7 +181,7 @@ impl Mask {
     }
 
     /// The scores `[B, H, Q, K]`; those of hidden keys are minus infinity.
-    fn apply(&self, cx: &mut NodeCx<'_, '_>, scores: ValueId) -> Result<ValueId> {
+    fn apply(&self, cx: &mut NodeCx<'_>, scores: ValueId) -> Result<ValueId> {
         let shape = cx.shape(scores);
         let hidden = cx.scalar_like(scores, f64::NEG_INFINITY);
         let mut masked = scores;
@@ -205,7 +203,7 @@ impl Mask {
     }
 
     /// Conditions under which a query sees a key, besides the mask that is given; they broadcast to `[B, H, Q, K]`.
-    fn seen(&self, cx: &mut NodeCx<'_, '_>, scores: &[usize]) -> Result<Vec<ValueId>> {
+    fn seen(&self, cx: &mut NodeCx<'_>, scores: &[usize]) -> Result<Vec<ValueId>> {
         let (batch, queries, keys) = (scores[0], scores[2], scores[3]);
         let mut seen = Vec::new();
         let lengths = match self.lengths {
@@ -252,7 +250,7 @@ impl Mask {
 }
 
 /// A mask that ends before the last key hides the keys behind its end.
-fn padded(cx: &mut NodeCx<'_, '_>, mask: ValueId, keys: usize) -> Result<ValueId> {
+fn padded(cx: &mut NodeCx<'_>, mask: ValueId, keys: usize) -> Result<ValueId> {
     let shape = cx.shape(mask);
     let (rank, covered) = (shape.len(), shape.last().copied().unwrap_or(0));
     if covered <= 1 || covered >= keys {
@@ -264,7 +262,7 @@ fn padded(cx: &mut NodeCx<'_, '_>, mask: ValueId, keys: usize) -> Result<ValueId
     cx.add(Op::Pad { begin: vec![0; rank], end, mode: PadMode::Constant(value) }, &[mask])
 }
 
-fn rotary_embedding(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn rotary_embedding(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     cx.expect_float(x)?;
     let flat = cx.rank(x) == 3;
@@ -311,7 +309,7 @@ fn rotary_embedding(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         }
         false => (cx.narrow(turned, 3, 0, half)?, cx.narrow(turned, 3, half, half)?),
     };
-    let product = |cx: &mut NodeCx<'_, '_>, a, b| cx.binary(Binary::Mul, a, b);
+    let product = |cx: &mut NodeCx<'_>, a, b| cx.binary(Binary::Mul, a, b);
     let (c1, s2) = (product(cx, cos, first)?, product(cx, sin, second)?);
     let (s1, c2) = (product(cx, sin, first)?, product(cx, cos, second)?);
     let real = cx.binary(Binary::Sub, c1, s2)?;

@@ -4,11 +4,10 @@
 
 use nestjit_ir::DType;
 
-use super::super::body::node_count;
-use super::super::halt::{Halt, Result};
-use super::super::node::{NodeCx, axis, extent, ints};
+use super::super::order::node_count;
 use super::super::proto::GraphProto;
-use super::{OpEntry, op};
+use super::super::scan::Scan;
+use super::{Halt, NodeCx, OpEntry, Result, axis, extent, ints, op};
 use crate::graph::{Op, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[op("If", 1, if_), op("Loop", 1, loop_), op("Scan", 8, scan)];
@@ -22,13 +21,13 @@ const UNROLLED_NODES: usize = 128;
 /// The most nodes of two branches that are both computed if a session can choose.
 const BOTH_NODES: usize = 16;
 
-fn if_(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn if_(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let condition = cx.input(0)?;
     let (then, other) = (cx.attributes.graph("then_branch")?, cx.attributes.graph("else_branch")?);
     if cx.elements(condition) != 1 || cx.dtype(condition) != DType::Bool {
         return Err(Halt::shape("the condition must be one bool"));
     }
-    let chosen = |cx: &mut NodeCx<'_, '_>| match cx.known_int(condition, "the condition")? != 0 {
+    let chosen = |cx: &mut NodeCx<'_>| match cx.known_int(condition, "the condition")? != 0 {
         true => cx.subgraph(then, &[], "then"),
         false => cx.subgraph(other, &[], "else"),
     };
@@ -37,17 +36,17 @@ fn if_(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     }
     // Operations have no effects: both branches may be computed. Where that is not possible, the condition must be
     // known.
-    let mark = cx.importer.mark();
-    let staged = cx.importer.is_staged();
+    let mark = cx.sink.mark();
+    let staged = cx.sink.is_staged();
     if !staged || node_count(then) + node_count(other) <= BOTH_NODES {
         let first = mark.nodes;
         let results = both(cx, condition, [then, other]);
-        let cheap = || cx.importer.graph.nodes[first..].iter().all(|node| is_cheap(&node.op));
+        let cheap = || cx.sink.graph.nodes[first..].iter().all(|node| is_cheap(&node.op));
         if results.is_ok() && (!staged || cheap()) {
             return results;
         }
     }
-    cx.importer.rollback(mark);
+    cx.sink.rollback(mark);
     match staged {
         true => Err(Halt::host("its condition depends on data")),
         false => chosen(cx),
@@ -71,7 +70,7 @@ fn is_cheap(op: &Op) -> bool {
 }
 
 /// Both branches, and of each pair of results the one that the condition chooses.
-fn both(cx: &mut NodeCx<'_, '_>, condition: ValueId, branches: [&GraphProto; 2]) -> Result<Vec<ValueId>> {
+fn both(cx: &mut NodeCx<'_>, condition: ValueId, branches: [&GraphProto; 2]) -> Result<Vec<ValueId>> {
     let [then, other] = branches;
     let (a, b) = (cx.subgraph(then, &[], "then")?, cx.subgraph(other, &[], "else")?);
     let condition = cx.reshape(condition, &[])?;
@@ -110,9 +109,9 @@ fn expect_short(count: usize, body: &GraphProto) -> Result<()> {
     }
 }
 
-fn loop_(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn loop_(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let body = cx.attributes.graph("body")?;
-    let constant = |cx: &mut NodeCx<'_, '_>, input, what| match cx.optional(input) {
+    let constant = |cx: &mut NodeCx<'_>, input, what| match cx.optional(input) {
         Some(x) => match ints(&cx.known_constant(x, what)?, what)?.as_slice() {
             [value] => Ok(Some(*value)),
             other => Err(Halt::shape(format!("{what} must be one integer, not {other:?}"))),
@@ -121,7 +120,7 @@ fn loop_(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     };
     let limit = constant(cx, 0, "the number of iterations")?;
     let mut go_on = constant(cx, 1, "the loop's condition")?.is_none_or(|condition| condition != 0);
-    if cx.importer.is_staged() && go_on {
+    if cx.sink.is_staged() && go_on {
         let count = limit.map_or(usize::MAX, |n| usize::try_from(n.max(0)).unwrap_or(usize::MAX));
         expect_short(count, body)?;
     }
@@ -156,7 +155,7 @@ fn loop_(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
 }
 
 /// Tensors joined along a new dimension.
-fn stack(cx: &mut NodeCx<'_, '_>, list: &[ValueId], axis: usize, reverse: bool) -> Result<ValueId> {
+fn stack(cx: &mut NodeCx<'_>, list: &[ValueId], axis: usize, reverse: bool) -> Result<ValueId> {
     let mut slices = Vec::with_capacity(list.len());
     for value in list {
         slices.push(cx.unsqueeze(*value, axis)?);
@@ -167,48 +166,26 @@ fn stack(cx: &mut NodeCx<'_, '_>, list: &[ValueId], axis: usize, reverse: bool) 
     cx.concat(&slices, axis)
 }
 
-fn scan(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn scan(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     if cx.opset < 9 {
         return Err(Halt::host("it scans sequences of different lengths"));
     }
     let body = cx.attributes.graph("body")?;
     let inputs = cx.inputs()?;
-    let scanned = extent(
-        cx.attributes
-            .int("num_scan_inputs")?
-            .ok_or_else(|| super::super::node::missing("num_scan_inputs"))?,
-        "num_scan_inputs",
-    )?;
-    let Some(carried) = inputs.len().checked_sub(scanned).filter(|_| scanned > 0) else {
-        return Err(Halt::invalid(format!(
-            "{scanned} inputs are to be scanned, but there are {}",
-            inputs.len()
-        )));
-    };
-    let outputs = cx.output_count().saturating_sub(carried);
-    let list = |name: &'static str, count: usize| -> Result<Vec<i64>> {
-        let list = cx.attributes.ints(name)?.map_or_else(|| vec![0; count], <[i64]>::to_vec);
-        match list.len() == count {
-            true => Ok(list),
-            false => Err(Halt::invalid(format!("'{name}' has {} entries, not {count}", list.len()))),
-        }
-    };
-    let axes_in = list("scan_input_axes", scanned)?;
-    let reverse_in = list("scan_input_directions", scanned)?;
-    let axes_out = list("scan_output_axes", outputs)?;
-    let reverse_out = list("scan_output_directions", outputs)?;
-    let mut along = Vec::with_capacity(scanned);
+    let scan = Scan::of(&cx.attributes, inputs.len(), cx.output_count(), false)?;
+    let (carried, outputs) = (inputs.len() - scan.inputs.len(), scan.outputs.len());
+    let mut along = Vec::with_capacity(scan.inputs.len());
     let mut count = None;
-    for (i, x) in inputs[carried..].iter().enumerate() {
-        let d = axis(axes_in[i], cx.rank(*x))?;
+    for (x, (d, reverse)) in inputs[carried..].iter().zip(&scan.inputs) {
+        let d = axis(*d, cx.rank(*x))?;
         let n = cx.shape(*x)[d];
         if count.replace(n).is_some_and(|other| other != n) {
             return Err(Halt::shape("the scanned inputs have different numbers of elements"));
         }
-        along.push((*x, d, reverse_in[i] != 0));
+        along.push((*x, d, *reverse));
     }
     let count = count.unwrap_or(0);
-    if cx.importer.is_staged() {
+    if cx.sink.is_staged() {
         expect_short(count, body)?;
     }
     let count = iterations(count as i64)?;
@@ -231,12 +208,12 @@ fn scan(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         }
         state = results;
     }
-    for (i, list) in collected.iter().enumerate() {
+    for (list, (d, reverse)) in collected.iter().zip(&scan.outputs) {
         let Some(first) = list.first() else {
             return Err(Halt::host("it collects the values of no iteration"));
         };
-        let d = axis(axes_out[i], cx.rank(*first) + 1)?;
-        state.push(stack(cx, list, d, reverse_out[i] != 0)?);
+        let d = axis(*d, cx.rank(*first) + 1)?;
+        state.push(stack(cx, list, d, *reverse)?);
     }
     Ok(state)
 }

@@ -1,16 +1,14 @@
 //! Convolutions.
 
-use super::super::halt::{Halt, Result};
 use super::super::limit;
-use super::super::node::{NodeCx, extent};
 use super::window::{AutoPad, auto_pad, pads, per_dimension, reach, spatial, window};
-use super::{OpEntry, one, op};
+use super::{Halt, NodeCx, OpEntry, Result, extent, one, op};
 use crate::graph::{Format, Op, PadMode, ValueId, Window};
 
 pub(super) const OPS: &[OpEntry] =
     &[op("Conv", 1, conv), op("ConvTranspose", 1, conv_transpose).in_f32(&[0])];
 
-fn conv(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn conv(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     cx.expect_inputs(3)?;
     let (x, weight) = (cx.input(0)?, cx.input(1)?);
     cx.expect_float(x)?;
@@ -25,7 +23,7 @@ fn conv(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
 }
 
 /// The weight's extents, which `kernel_shape` repeats.
-fn kernel(cx: &NodeCx<'_, '_>, shape: &[usize], filter: &[usize]) -> Result<Vec<usize>> {
+fn kernel(cx: &NodeCx<'_>, shape: &[usize], filter: &[usize]) -> Result<Vec<usize>> {
     if filter.len() != shape.len() {
         return Err(Halt::shape(format!(
             "an operand of shape {shape:?} does not fit a weight of shape {filter:?}"
@@ -43,7 +41,7 @@ fn kernel(cx: &NodeCx<'_, '_>, shape: &[usize], filter: &[usize]) -> Result<Vec<
 }
 
 /// A convolution with stride 1 of the operand with zeros between its elements, the kernel mirrored.
-fn conv_transpose(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn conv_transpose(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     cx.expect_inputs(3)?;
     let (x, weight) = (cx.input(0)?, cx.input(1)?);
     cx.expect_float(x)?;
@@ -98,7 +96,7 @@ fn conv_transpose(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
 
 /// What is cut from the full result before and after each spatial dimension; negative numbers add to it.
 fn transposed_padding(
-    cx: &NodeCx<'_, '_>,
+    cx: &NodeCx<'_>,
     input: &[usize],
     kernel: &[usize],
     strides: &[usize],
@@ -146,7 +144,7 @@ fn transposed_padding(
 }
 
 /// `strides - 1` zeros after each element.
-fn spread(cx: &mut NodeCx<'_, '_>, x: ValueId, strides: &[usize]) -> Result<ValueId> {
+fn spread(cx: &mut NodeCx<'_>, x: ValueId, strides: &[usize]) -> Result<ValueId> {
     if strides.iter().all(|s| *s == 1) {
         return Ok(x);
     }
@@ -166,7 +164,7 @@ fn spread(cx: &mut NodeCx<'_, '_>, x: ValueId, strides: &[usize]) -> Result<Valu
 }
 
 /// `[C, M / groups, ..]` as the weight of a convolution, `[M, C / groups, ..]`, mirrored in space.
-fn mirrored(cx: &mut NodeCx<'_, '_>, weight: ValueId, groups: usize) -> Result<ValueId> {
+fn mirrored(cx: &mut NodeCx<'_>, weight: ValueId, groups: usize) -> Result<ValueId> {
     let shape = cx.shape(weight);
     let (channels, filters) = (shape[0] / groups, shape[1]);
     let grouped = [&[groups, channels, filters], &shape[2..]].concat();

@@ -1,22 +1,36 @@
 //! Operators whose results' shapes are values, which the host runs unless the values are constants; and the
 //! determinant, which is written out.
 
-use super::super::halt::{Halt, Result};
-use super::super::host;
-use super::super::node::{NodeCx, axis, ints};
-use super::{OpEntry, one, op};
+use super::{Halt, NodeCx, OpEntry, Result, axis, host, ints, one, op};
 use crate::graph::{Binary, Op, ValueId};
+use crate::host::{HostOp, Item, boxes, order, select};
 
 pub(super) const OPS: &[OpEntry] = &[
-    op("Compress", 9, compress),
+    op("Compress", 9, compress).always_on_host(|n| {
+        let axis = n.attributes.int("axis")?;
+        Ok(HostOp::tensor(move |x| select::compress(x.tensor(0)?, x.tensor(1)?, axis)))
+    }),
     op("Det", 11, det).in_f32(&[0]),
-    op("NonMaxSuppression", 10, host::import),
-    op("NonZero", 9, host::import),
-    op("Unique", 11, host::import),
+    op("NonMaxSuppression", 10, host::at_once).always_on_host(|n| {
+        let center = n.attributes.int("center_point_box")?.unwrap_or(0) != 0;
+        Ok(HostOp::tensor(move |x| {
+            let limits = [x.optional(2)?, x.optional(3)?, x.optional(4)?];
+            boxes::suppress(x.tensor(0)?, x.tensor(1)?, limits, center)
+        }))
+    }),
+    op("NonZero", 9, host::at_once)
+        .always_on_host(|_| Ok(HostOp::tensor(|x| select::non_zero(x.tensor(0)?)))),
+    op("Unique", 11, host::at_once).always_on_host(|n| {
+        let (axis, sorted) = (n.attributes.int("axis")?, n.attributes.int("sorted")?.unwrap_or(1) != 0);
+        Ok(HostOp::new(move |x| {
+            let results = order::unique(x.tensor(0)?, axis, sorted)?;
+            Ok(results.into_iter().map(Item::Tensor).collect())
+        }))
+    }),
 ];
 
 /// Elements that a known condition chooses are gathered.
-fn compress(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn compress(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let (mut x, condition) = (cx.input(0)?, cx.input(1)?);
     let along = match cx.attributes.int("axis")? {
         Some(along) => axis(along, cx.rank(x))?,
@@ -41,7 +55,7 @@ fn compress(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
 const DET: usize = 6;
 
 /// The determinant by minors: of the last `k` rows, for every set of `k` columns.
-fn det(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn det(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let shape = cx.shape(x);
     let [outer @ .., rows, n] = shape.as_slice() else {
@@ -57,7 +71,7 @@ fn det(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         )));
     }
     let rank = shape.len();
-    let element = |cx: &mut NodeCx<'_, '_>, row: usize, column: usize| {
+    let element = |cx: &mut NodeCx<'_>, row: usize, column: usize| {
         let row = cx.narrow(x, rank - 2, row, 1)?;
         let element = cx.narrow(row, rank - 1, column, 1)?;
         cx.reshape(element, &outer)

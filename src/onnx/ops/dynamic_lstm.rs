@@ -3,9 +3,8 @@
 
 use nestjit_ir::DType;
 
-use super::super::halt::{Halt, Result};
-use super::super::node::NodeCx;
 use super::quantize::{dequantized, rounded_to_bytes};
+use super::{Halt, NodeCx, Result};
 use crate::graph::{Binary, Reduction, ValueId};
 use crate::tensor::Tensor;
 
@@ -24,13 +23,13 @@ struct Quantized {
 
 impl DynamicWeights {
     /// The weights of a node. Scales and zero points are per direction, `[D]`, or per column, `[D, G * H]`.
-    pub fn read(cx: &mut NodeCx<'_, '_>) -> Result<DynamicWeights> {
+    pub fn read(cx: &mut NodeCx<'_>) -> Result<DynamicWeights> {
         cx.expect_type(cx.input(0)?, |dtype| dtype == DType::F32, "f32")?;
         Ok(DynamicWeights { w: Quantized::read(cx, 1, 8)?, r: Quantized::read(cx, 2, 10)? })
     }
 
     /// The shapes of both weights in floats: `[D, G * H, K]`.
-    pub fn shapes(&self, cx: &NodeCx<'_, '_>) -> [[usize; 3]; 2] {
+    pub fn shapes(&self, cx: &NodeCx<'_>) -> [[usize; 3]; 2] {
         [&self.w, &self.r].map(|weight| {
             let shape = cx.shape(weight.q);
             [shape[0], shape[2], shape[1]]
@@ -38,12 +37,12 @@ impl DynamicWeights {
     }
 
     /// The matrices of a direction, `[K, G * H]`.
-    pub fn matrices(&self, cx: &mut NodeCx<'_, '_>, d: usize) -> Result<[ValueId; 2]> {
+    pub fn matrices(&self, cx: &mut NodeCx<'_>, d: usize) -> Result<[ValueId; 2]> {
         Ok([self.w.matrix(cx, d)?, self.r.matrix(cx, d)?])
     }
 
     /// The recurrent weights, `i8` and `[D, G * H, H]`, their scales and zero points, `[D, G * H]`.
-    pub fn recurrent(&self, cx: &mut NodeCx<'_, '_>) -> Result<[ValueId; 3]> {
+    pub fn recurrent(&self, cx: &mut NodeCx<'_>) -> Result<[ValueId; 3]> {
         let Quantized { q, scale, zero } = self.r;
         let [directions, rows, _] = self.shapes(cx)[1];
         let zero = match zero {
@@ -52,7 +51,7 @@ impl DynamicWeights {
         };
         let (q, zero) = signed(cx, q, zero)?;
         let q = cx.transpose(q, &[0, 2, 1])?;
-        let of_rows = |cx: &mut NodeCx<'_, '_>, parameter| {
+        let of_rows = |cx: &mut NodeCx<'_>, parameter| {
             let parameter = cx.expand(parameter, &[directions, 1, rows])?;
             cx.reshape(parameter, &[directions, rows])
         };
@@ -61,7 +60,7 @@ impl DynamicWeights {
 }
 
 impl Quantized {
-    fn read(cx: &mut NodeCx<'_, '_>, weight: usize, scale: usize) -> Result<Quantized> {
+    fn read(cx: &mut NodeCx<'_>, weight: usize, scale: usize) -> Result<Quantized> {
         let (q, zero) = (cx.input(weight)?, cx.optional(scale + 1));
         let scale = cx.input(scale)?;
         cx.expect_type(q, |dtype| matches!(dtype, DType::I8 | DType::U8), "i8 or u8")?;
@@ -74,7 +73,7 @@ impl Quantized {
             let shape = cx.shape(q);
             return Err(Halt::shape(format!("the weights must be of rank 3, not {shape:?}")));
         };
-        let spread = |cx: &mut NodeCx<'_, '_>, parameter: ValueId| match cx.shape(parameter)[..] {
+        let spread = |cx: &mut NodeCx<'_>, parameter: ValueId| match cx.shape(parameter)[..] {
             [d] if d == directions => cx.reshape(parameter, &[d, 1, 1]),
             [d, n] if (d, n) == (directions, columns) => cx.reshape(parameter, &[d, 1, n]),
             ref other => Err(Halt::shape(format!(
@@ -87,8 +86,8 @@ impl Quantized {
     }
 
     /// The floats of a direction.
-    fn matrix(&self, cx: &mut NodeCx<'_, '_>, d: usize) -> Result<ValueId> {
-        let part = |cx: &mut NodeCx<'_, '_>, operand: ValueId| {
+    fn matrix(&self, cx: &mut NodeCx<'_>, d: usize) -> Result<ValueId> {
+        let part = |cx: &mut NodeCx<'_>, operand: ValueId| {
             let part = cx.narrow(operand, 0, d, 1)?;
             let shape = cx.shape(part);
             cx.reshape(part, &shape[1..])
@@ -102,7 +101,7 @@ impl Quantized {
 /// The numbers that a sequence `x [T, B, I]` becomes in 8 bits over its range. What lies behind the end of the longest
 /// sequence, `lengths [B, 1]`, is not part of that range.
 pub(super) fn rounded_sequence(
-    cx: &mut NodeCx<'_, '_>,
+    cx: &mut NodeCx<'_>,
     mut x: ValueId,
     lengths: Option<ValueId>,
 ) -> Result<ValueId> {
@@ -119,7 +118,7 @@ pub(super) fn rounded_sequence(
 
 /// Integers as `i8`, and their zero points, `i32`: where they are known and all integers less their zero points are `i8`,
 /// there are none.
-fn signed(cx: &mut NodeCx<'_, '_>, q: ValueId, zero: ValueId) -> Result<(ValueId, ValueId)> {
+fn signed(cx: &mut NodeCx<'_>, q: ValueId, zero: ValueId) -> Result<(ValueId, ValueId)> {
     let unsigned = cx.dtype(q) == DType::U8;
     if let (Some(q), Some(zeros)) = (cx.constant_of(q), cx.constant_of(zero)) {
         let (shape, zeros) = (q.shape().to_vec(), zeros.values::<i32>()?);

@@ -2,10 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::super::halt::{Halt, Result};
-use super::super::node::NodeCx;
 use super::gather::steps;
-use super::{OpEntry, one, op};
+use super::{Halt, NodeCx, OpEntry, Result, missing, one, op};
 use crate::graph::{Binary, Reduction, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[op("Einsum", 12, einsum).in_f32(&[0])];
@@ -43,9 +41,8 @@ fn labels(term: &str, ellipsis: usize) -> Result<Vec<Label>> {
     Ok(labels)
 }
 
-fn einsum(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
-    let equation =
-        cx.attributes.string("equation")?.ok_or_else(|| super::super::node::missing("equation"))?;
+fn einsum(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
+    let equation = cx.attributes.string("equation")?.ok_or_else(|| missing("equation"))?;
     let equation: String = equation.chars().filter(|c| !c.is_whitespace()).collect();
     let (terms, output) = match equation.split_once("->") {
         Some((terms, output)) => (terms, Some(output)),
@@ -122,7 +119,7 @@ fn implicit(operands: &[Labelled], most: usize) -> Vec<Label> {
     (0..most as u32).rev().map(|d| 0x0100_0000 + d).chain(once).collect()
 }
 
-fn extents(cx: &NodeCx<'_, '_>, operands: &[Labelled]) -> Result<HashMap<Label, usize>> {
+fn extents(cx: &NodeCx<'_>, operands: &[Labelled]) -> Result<HashMap<Label, usize>> {
     let mut extents: HashMap<Label, usize> = HashMap::new();
     for operand in operands {
         for (label, n) in operand.labels.iter().zip(cx.shape(operand.value)) {
@@ -140,7 +137,7 @@ fn extents(cx: &NodeCx<'_, '_>, operands: &[Labelled]) -> Result<HashMap<Label, 
 }
 
 /// Dimensions of 1 broadcast; those named twice are walked along together.
-fn diagonal(cx: &mut NodeCx<'_, '_>, operand: Labelled, extents: &HashMap<Label, usize>) -> Result<Labelled> {
+fn diagonal(cx: &mut NodeCx<'_>, operand: Labelled, extents: &HashMap<Label, usize>) -> Result<Labelled> {
     let full: Vec<usize> = operand.labels.iter().map(|label| extents[label]).collect();
     let mut value = cx.expand(operand.value, &full)?;
     let mut labels = operand.labels;
@@ -167,11 +164,7 @@ fn diagonal(cx: &mut NodeCx<'_, '_>, operand: Labelled, extents: &HashMap<Label,
 }
 
 /// Sums over dimensions that are not wanted.
-fn sum_others(
-    cx: &mut NodeCx<'_, '_>,
-    operand: Labelled,
-    wanted: impl Fn(&Label) -> bool,
-) -> Result<Labelled> {
+fn sum_others(cx: &mut NodeCx<'_>, operand: Labelled, wanted: impl Fn(&Label) -> bool) -> Result<Labelled> {
     let axes: Vec<usize> = (0..operand.labels.len()).filter(|d| !wanted(&operand.labels[*d])).collect();
     if axes.is_empty() {
         return Ok(operand);
@@ -182,7 +175,7 @@ fn sum_others(
 
 /// The product of two operands, summed over what nothing needs `later`.
 fn combine(
-    cx: &mut NodeCx<'_, '_>,
+    cx: &mut NodeCx<'_>,
     left: Labelled,
     right: Labelled,
     extents: &HashMap<Label, usize>,
@@ -198,7 +191,7 @@ fn combine(
     let columns: Vec<Label> = b.iter().filter(|l| !a.contains(l)).copied().collect();
     let sizes = |labels: &[Label]| -> Vec<usize> { labels.iter().map(|l| extents[l]).collect() };
     let size = |labels: &[Label]| -> usize { sizes(labels).iter().product() };
-    let arranged = |cx: &mut NodeCx<'_, '_>, operand: &Labelled, order: [&[Label]; 3]| {
+    let arranged = |cx: &mut NodeCx<'_>, operand: &Labelled, order: [&[Label]; 3]| {
         let position = |label: &Label| operand.labels.iter().position(|l| l == label);
         let perm: Option<Vec<usize>> = order.concat().iter().map(position).collect();
         let perm = perm.ok_or_else(|| Halt::internal("a dimension is lost"))?;

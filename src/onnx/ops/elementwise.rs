@@ -2,17 +2,21 @@
 
 use nestjit_ir::DType;
 
-use super::super::halt::{Halt, Result};
-use super::super::host;
+use super::super::attributes::Attributes;
 use super::super::nibble::Nibble;
-use super::super::node::{NodeCx, floats};
-use super::{OpEntry, one, op};
+use super::super::tensor::attribute_dtype;
+use super::{Halt, NodeCx, OpEntry, Result, axis, floats, host, missing, one, op};
+use crate::error;
 use crate::graph::{Binary, Unary, ValueId};
+use crate::host::{HostOp, movement};
 
 pub(super) const OPS: &[OpEntry] = &[
     op("Add", 1, |cx| binary(cx, Binary::Add)),
     op("And", 1, |cx| logical(cx, Binary::And)),
-    op("BitCast", 26, bit_cast),
+    op("BitCast", 26, bit_cast).on_host(|n| {
+        let to = target(n.attributes)?;
+        Ok(HostOp::tensor(move |x| movement::bit_cast(x.tensor(0)?, to)))
+    }),
     op("BitShift", 11, bit_shift),
     op("BitwiseAnd", 18, |cx| bitwise(cx, Binary::And)),
     op("BitwiseOr", 18, |cx| bitwise(cx, Binary::Or)),
@@ -51,7 +55,7 @@ pub(super) const OPS: &[OpEntry] = &[
 
 /// The two operands. Up to version 6 broadcasting is asked for, and `axis` says where the second operand's
 /// dimensions are in the first.
-fn operands(cx: &mut NodeCx<'_, '_>) -> Result<[ValueId; 2]> {
+fn operands(cx: &mut NodeCx<'_>) -> Result<[ValueId; 2]> {
     cx.expect_inputs(2)?;
     let (a, b) = (cx.input(0)?, cx.input(1)?);
     if cx.opset >= 7 {
@@ -61,7 +65,7 @@ fn operands(cx: &mut NodeCx<'_, '_>) -> Result<[ValueId; 2]> {
     let broadcast = cx.flag("broadcast", false)?;
     let Some(first) = cx.attributes.int("axis")? else { return Ok([a, b]) };
     let rank = cx.rank(a);
-    let first = super::super::node::axis(first, rank.max(1))?;
+    let first = axis(first, rank.max(1))?;
     let mut shape = cx.shape(b);
     if !broadcast || first + shape.len() > rank {
         return Err(Halt::invalid(format!(
@@ -74,22 +78,22 @@ fn operands(cx: &mut NodeCx<'_, '_>) -> Result<[ValueId; 2]> {
     Ok([a, b])
 }
 
-fn binary(cx: &mut NodeCx<'_, '_>, binary: Binary) -> Result<Vec<ValueId>> {
+fn binary(cx: &mut NodeCx<'_>, binary: Binary) -> Result<Vec<ValueId>> {
     let [a, b] = operands(cx)?;
     one(cx.binary(binary, a, b))
 }
 
-fn logical(cx: &mut NodeCx<'_, '_>, function: Binary) -> Result<Vec<ValueId>> {
+fn logical(cx: &mut NodeCx<'_>, function: Binary) -> Result<Vec<ValueId>> {
     cx.expect_type(cx.input(0)?, |dtype| dtype == DType::Bool, "bool")?;
     binary(cx, function)
 }
 
-fn bitwise(cx: &mut NodeCx<'_, '_>, function: Binary) -> Result<Vec<ValueId>> {
+fn bitwise(cx: &mut NodeCx<'_>, function: Binary) -> Result<Vec<ValueId>> {
     cx.expect_type(cx.input(0)?, DType::is_int, "an integer type")?;
     binary(cx, function)
 }
 
-fn variadic(cx: &mut NodeCx<'_, '_>, binary: Binary) -> Result<Vec<ValueId>> {
+fn variadic(cx: &mut NodeCx<'_>, binary: Binary) -> Result<Vec<ValueId>> {
     cx.attributes.ignore(&["consumed_inputs"]);
     let inputs = cx.inputs()?;
     let Some((first, rest)) = inputs.split_first() else {
@@ -102,13 +106,13 @@ fn variadic(cx: &mut NodeCx<'_, '_>, binary: Binary) -> Result<Vec<ValueId>> {
     Ok(vec![y])
 }
 
-fn mean(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn mean(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let count = cx.input_count();
     let sum = variadic(cx, Binary::Add)?[0];
     one(cx.binary_const(Binary::Div, sum, count as f64))
 }
 
-fn bit_shift(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn bit_shift(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     match cx.attributes.string("direction")? {
         Some("LEFT") => binary(cx, Binary::Shl),
         Some("RIGHT") => binary(cx, Binary::Shr),
@@ -116,7 +120,12 @@ fn bit_shift(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     }
 }
 
-fn cast(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+/// The type that the attribute `to` names.
+fn target(attributes: &Attributes<'_>) -> error::Result<DType> {
+    attribute_dtype(attributes.int("to")?.ok_or_else(|| missing("to"))?)
+}
+
+fn cast(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     // How values outside the range of 8-bit floats are rounded.
     cx.attributes.ignore(&["saturate", "round_mode"]);
     let x = cx.input(0)?;
@@ -124,31 +133,31 @@ fn cast(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     match number.and_then(Nibble::of) {
         Some(nibble) => one(to_nibble(cx, x, nibble)),
         None => {
-            let to = host::target(&cx.attributes)?;
+            let to = target(&cx.attributes)?;
             one(cast_to(cx, x, to))
         }
     }
 }
 
 /// To a type that is not one of four bits.
-fn cast_to(cx: &mut NodeCx<'_, '_>, x: ValueId, to: DType) -> Result<ValueId> {
+fn cast_to(cx: &mut NodeCx<'_>, x: ValueId, to: DType) -> Result<ValueId> {
     let y = cx.cast(x, to)?;
     // What has no bits more still is another value, of all numbers of its type.
-    if y == x && cx.importer.nibble(x).is_some() { cx.binary_const(Binary::Or, x, 0.0) } else { Ok(y) }
+    if y == x && cx.sink.nibble(x).is_some() { cx.binary_const(Binary::Or, x, 0.0) } else { Ok(y) }
 }
 
 /// To the lowest four bits of an integer; floats are cut to one first.
-fn to_nibble(cx: &mut NodeCx<'_, '_>, x: ValueId, nibble: Nibble) -> Result<ValueId> {
-    if cx.importer.nibble(x) == Some(nibble) {
+fn to_nibble(cx: &mut NodeCx<'_>, x: ValueId, nibble: Nibble) -> Result<ValueId> {
+    if cx.sink.nibble(x) == Some(nibble) {
         return Ok(x);
     }
     let integer = if cx.dtype(x).is_int() { x } else { cx.cast(x, DType::I32)? };
-    Ok(cx.importer.low_bits(cx.name(), integer, nibble)?)
+    Ok(cx.sink.low_bits(cx.origin(), integer, nibble)?)
 }
 
 /// Between integers of one size the bits are the same; between floats and integers they are a matter of the host.
-fn bit_cast(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
-    let to = host::target(&cx.attributes)?;
+fn bit_cast(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
+    let to = target(&cx.attributes)?;
     let x = cx.input(0)?;
     let from = cx.dtype(x);
     if from.size() != to.size() {
@@ -158,15 +167,15 @@ fn bit_cast(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         return one(cx.cast(x, to));
     }
     match cx.constant_of(x).is_some() {
-        true => host::import(cx),
+        true => host::at_once(cx),
         false => Err(Halt::host("it takes the bits of numbers for those of another type")),
     }
 }
 
-fn cast_like(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn cast_like(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     cx.attributes.ignore(&["saturate", "round_mode"]);
     let (x, like) = (cx.input(0)?, cx.input(1)?);
-    if let Some(nibble) = cx.importer.nibble(like) {
+    if let Some(nibble) = cx.sink.nibble(like) {
         return one(to_nibble(cx, x, nibble));
     }
     let to = cx.dtype(like);
@@ -174,7 +183,7 @@ fn cast_like(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
 }
 
 /// The result has the type of the base, whatever the exponent's.
-fn pow(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn pow(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let [base, exponent] = operands(cx)?;
     let (dtype, other) = (cx.dtype(base), cx.dtype(exponent));
     let constant = cx.constant_of(exponent).and_then(|t| floats(t, "the exponent").ok());
@@ -209,7 +218,7 @@ fn pow(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     one(cx.binary(Binary::Pow, base, exponent))
 }
 
-fn prelu(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn prelu(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     cx.attributes.ignore(&["consumed_inputs"]);
     let (x, mut slope) = (cx.input(0)?, cx.input(1)?);
     let rank = cx.rank(x);

@@ -2,10 +2,8 @@
 
 use nestjit_ir::{CheckKind, DType};
 
-use super::super::halt::{Halt, Result};
 use super::super::limit;
-use super::super::node::{NodeCx, axis, extent};
-use super::{OpEntry, one, op};
+use super::{Halt, NodeCx, OpEntry, Result, axis, extent, one, op};
 use crate::graph::{Binary, Op, Reduction, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[
@@ -32,12 +30,7 @@ pub(super) const OPS: &[OpEntry] = &[
 ];
 
 /// `x` indexed along `axis` by the input at `input`, which a gather checks by itself; constants are checked here.
-pub(super) fn gather_by_input(
-    cx: &mut NodeCx<'_, '_>,
-    x: ValueId,
-    input: usize,
-    axis: usize,
-) -> Result<ValueId> {
+pub(super) fn gather_by_input(cx: &mut NodeCx<'_>, x: ValueId, input: usize, axis: usize) -> Result<ValueId> {
     let mut indices = cx.input(input)?;
     if !matches!(cx.dtype(indices), DType::I64 | DType::I32) {
         return Err(Halt::shape(format!("indices must be i64 or i32, not {}", cx.dtype(indices))));
@@ -51,7 +44,7 @@ pub(super) fn gather_by_input(
 
 /// `0, stride, 2 * stride, ..` along dimension `d` of a tensor of this rank.
 pub(super) fn steps(
-    cx: &mut NodeCx<'_, '_>,
+    cx: &mut NodeCx<'_>,
     rank: usize,
     d: usize,
     extent: usize,
@@ -70,12 +63,7 @@ fn strides(shape: &[usize]) -> Vec<usize> {
 
 /// Positions in the flat tensor of shape `shape` of elements whose index along `axis` is given (it is inside), and is
 /// the element's own along the others.
-fn flat_positions(
-    cx: &mut NodeCx<'_, '_>,
-    shape: &[usize],
-    indices: ValueId,
-    axis: usize,
-) -> Result<ValueId> {
+fn flat_positions(cx: &mut NodeCx<'_>, shape: &[usize], indices: ValueId, axis: usize) -> Result<ValueId> {
     let extents = cx.shape(indices);
     let fits = (0..shape.len()).all(|d| d == axis || extents.get(d).is_some_and(|n| *n <= shape[d]));
     if extents.len() != shape.len() || !fits {
@@ -94,7 +82,7 @@ fn flat_positions(
 
 /// `y[i, j, ..] = x[indices[i, j, ..], j, ..]`, and the like along other axes. The indices are `i64`, and inside.
 pub(super) fn gather_elements(
-    cx: &mut NodeCx<'_, '_>,
+    cx: &mut NodeCx<'_>,
     x: ValueId,
     indices: ValueId,
     axis: usize,
@@ -112,7 +100,7 @@ pub(super) fn gather_elements(
 /// Rows of a matrix that tuples of indices (input 1) select: the number of rows of a tensor of shape `shape`, how long
 /// they are, and which are meant; `batch` dimensions are the element's own.
 fn rows(
-    cx: &mut NodeCx<'_, '_>,
+    cx: &mut NodeCx<'_>,
     shape: &[usize],
     indices: ValueId,
     batch: usize,
@@ -144,7 +132,7 @@ fn rows(
     Ok((shape[..depth].iter().product(), shape[depth..].iter().product(), row))
 }
 
-fn gather_nd(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn gather_nd(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let (x, indices) = (cx.input(0)?, cx.input(1)?);
     let (shape, extents) = (cx.shape(x), cx.shape(indices));
     let batch = extent(cx.int("batch_dims", 0)?, "batch_dims")?;
@@ -156,7 +144,7 @@ fn gather_nd(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     one(cx.reshape(y, &[outer, &shape[depth..]].concat()))
 }
 
-fn reduction(cx: &NodeCx<'_, '_>) -> Result<Option<Reduction>> {
+fn reduction(cx: &NodeCx<'_>) -> Result<Option<Reduction>> {
     Ok(match cx.string("reduction", "none")? {
         "none" => None,
         "add" => Some(Reduction::Sum),
@@ -167,7 +155,7 @@ fn reduction(cx: &NodeCx<'_, '_>) -> Result<Option<Reduction>> {
     })
 }
 
-fn scatter_elements(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn scatter_elements(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let (x, indices, updates) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
     let shape = cx.shape(x);
     let axis = axis(cx.int("axis", 0)?, shape.len())?;
@@ -187,7 +175,7 @@ fn scatter_elements(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     one(cx.reshape(y, &shape))
 }
 
-fn scatter_nd(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn scatter_nd(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let (x, indices, updates) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
     let shape = cx.shape(x);
     let reduction = reduction(cx)?;
@@ -208,7 +196,7 @@ fn scatter_nd(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     one(cx.reshape(y, &shape))
 }
 
-fn one_hot(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn one_hot(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let (indices, depth, values) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
     let depth = cx.known_scalar(depth, "the depth")?;
     // Fractions are cut off; NaN is less than nothing.

@@ -1,9 +1,7 @@
 //! Attention without a softmax, whose state is a matrix; and the convolution that goes with it.
 
-use super::super::halt::{Halt, Result};
-use super::super::node::{NodeCx, extent};
 use super::attention::{heads, join_heads, repeat_heads};
-use super::{OpEntry, op};
+use super::{Halt, NodeCx, OpEntry, Result, extent, op};
 use crate::graph::{Binary, Format, Op, Unary, ValueId, Window};
 
 pub(super) const OPS: &[OpEntry] = &[
@@ -15,7 +13,7 @@ pub(super) const OPS: &[OpEntry] = &[
 const STEPS: usize = 10_000;
 
 /// Step by step: the state decays, takes in `key * value`, and is read by the query.
-fn linear_attention(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn linear_attention(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     // A hint.
     cx.attributes.ignore(&["chunk_size"]);
     let [q, k, v] = [cx.input(0)?, cx.input(1)?, cx.input(2)?];
@@ -41,7 +39,7 @@ fn linear_attention(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     if t > STEPS {
         return Err(Halt::limit(format!("there are {t} steps, but at most {STEPS} are unrolled")));
     }
-    let per_head = |cx: &mut NodeCx<'_, '_>, x: Option<ValueId>, what: &str| {
+    let per_head = |cx: &mut NodeCx<'_>, x: Option<ValueId>, what: &str| {
         let x = x.ok_or_else(|| Halt::invalid(format!("the input '{what}' is missing")))?;
         let count = cx.shape(x).last().copied().unwrap_or(0);
         // One number per head (or for all heads), or one per head and key dimension.
@@ -69,8 +67,8 @@ fn linear_attention(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let mut outputs = Vec::with_capacity(t);
     for i in 0..t {
         // Rows [B, H, 1, D]; as columns [B, H, D, 1].
-        let row = |cx: &mut NodeCx<'_, '_>, x| cx.narrow(x, 2, i, 1);
-        let column = |cx: &mut NodeCx<'_, '_>, x| cx.transpose(x, &[0, 1, 3, 2]);
+        let row = |cx: &mut NodeCx<'_>, x| cx.narrow(x, 2, i, 1);
+        let column = |cx: &mut NodeCx<'_>, x| cx.transpose(x, &[0, 1, 3, 2]);
         let (q, k, mut v) = (row(cx, q)?, row(cx, k)?, row(cx, v)?);
         if let Some(decay) = decay {
             let factor = row(cx, decay)?;
@@ -100,7 +98,7 @@ fn linear_attention(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     Ok(vec![join_heads(cx, y)?, state])
 }
 
-fn causal_conv(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn causal_conv(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let (x, weight) = (cx.input(0)?, cx.input(1)?);
     cx.expect_float(x)?;
     let ([b, c, _], [_, _, k]) = (&cx.shape(x)[..], &cx.shape(weight)[..]) else {

@@ -2,10 +2,8 @@
 
 use nestjit_ir::{CheckKind, DType};
 
-use super::super::halt::{Halt, Result};
-use super::super::node::NodeCx;
 use super::gather::gather_elements;
-use super::{OpEntry, one, op};
+use super::{Halt, NodeCx, OpEntry, Result, one, op};
 use crate::graph::{Binary, Op, Reduction, Unary, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[
@@ -23,7 +21,7 @@ pub(super) const OPS: &[OpEntry] = &[
 ];
 
 /// `-x[n, target[n, ..], ..] * weight[target[n, ..]]`; where the target is `ignore_index`, the weight is 0.
-fn negative_log_likelihood(cx: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId> {
+fn negative_log_likelihood(cx: &mut NodeCx<'_>, x: ValueId) -> Result<ValueId> {
     let reduction = match cx.string("reduction", "mean")? {
         "none" => None,
         "sum" => Some(Reduction::Sum),
@@ -86,7 +84,7 @@ fn negative_log_likelihood(cx: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueI
 }
 
 /// The sum or mean of all elements, in two steps: what is added to one large sum is rounded more.
-fn combine(cx: &mut NodeCx<'_, '_>, reduction: Reduction, x: ValueId) -> Result<ValueId> {
+fn combine(cx: &mut NodeCx<'_>, reduction: Reduction, x: ValueId) -> Result<ValueId> {
     let (shape, total) = (cx.shape(x), cx.elements(x));
     let (mut first, mut count) = (shape.len(), 1usize);
     while first > 0 && count.saturating_mul(count) < total {

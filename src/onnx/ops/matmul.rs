@@ -2,9 +2,7 @@
 
 use nestjit_ir::DType;
 
-use super::super::halt::{Halt, Result};
-use super::super::node::NodeCx;
-use super::{OpEntry, one, op};
+use super::{Halt, NodeCx, OpEntry, Result, one, op};
 use crate::graph::{Op, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[
@@ -15,7 +13,7 @@ pub(super) const OPS: &[OpEntry] = &[
     }),
 ];
 
-fn gemm(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn gemm(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     cx.expect_inputs(3)?;
     // Up to version 6: whether the addend may be smaller than the product.
     cx.attributes.ignore(&["broadcast"]);

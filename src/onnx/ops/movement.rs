@@ -2,30 +2,44 @@
 
 use nestjit_ir::DType;
 
-use super::super::halt::{Halt, Result};
 use super::super::limit;
-use super::super::node::{NodeCx, axes, axis, extent, extents};
-use super::{OpEntry, one, op};
+use super::{Halt, NodeCx, OpEntry, Result, axes, axis, extent, extents, one, op};
 use crate::graph::{Binary, Op, PadMode, ValueId};
+use crate::host::{HostOp, Item, extent as host_extent, movement as host};
 use crate::tensor::Tensor;
 
 pub(super) const OPS: &[OpEntry] = &[
     op("Concat", 1, concat),
     op("DepthToSpace", 1, depth_to_space),
-    op("Expand", 8, expand),
+    op("Expand", 8, expand)
+        .on_host(|_| Ok(HostOp::tensor(|x| host_extent::expand(x.tensor(0)?, x.tensor(1)?)))),
     op("Flatten", 1, flatten),
     op("Pad", 1, pad),
-    op("Reshape", 1, reshape),
-    op("Slice", 1, slice),
+    op("Reshape", 1, reshape).on_host_since(5, |n| {
+        let allow_zero = n.attributes.int("allowzero")?.unwrap_or(0) != 0;
+        Ok(HostOp::tensor(move |x| host_extent::reshape(x.tensor(0)?, x.tensor(1)?, allow_zero)))
+    }),
+    op("Slice", 1, slice).on_host_since(10, |_| {
+        Ok(HostOp::tensor(|x| {
+            host::slice(x.tensor(0)?, x.tensor(1)?, x.tensor(2)?, x.optional(3)?, x.optional(4)?)
+        }))
+    }),
     op("SpaceToDepth", 1, space_to_depth),
-    op("Split", 1, split),
+    op("Split", 1, split).on_host_since(13, |n| {
+        n.attributes.ignore(&["num_outputs"]);
+        let (axis, outputs) = (n.attributes.int("axis")?.unwrap_or(0), n.outputs);
+        Ok(HostOp::new(move |x| {
+            let parts = host::split(x.tensor(0)?, x.optional(1)?, axis, outputs)?;
+            Ok(parts.into_iter().map(Item::Tensor).collect())
+        }))
+    }),
     op("Squeeze", 1, squeeze),
-    op("Tile", 6, tile),
+    op("Tile", 6, tile).on_host(|_| Ok(HostOp::tensor(|x| host::tile(x.tensor(0)?, x.tensor(1)?)))),
     op("Transpose", 1, transpose),
     op("Unsqueeze", 1, unsqueeze),
 ];
 
-fn concat(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn concat(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let inputs = cx.inputs()?;
     let Some(first) = inputs.first() else { return Err(Halt::invalid("at least one input is needed")) };
     let axis = match cx.opset < 4 {
@@ -35,7 +49,7 @@ fn concat(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     one(cx.concat(&inputs, axis))
 }
 
-fn transpose(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn transpose(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let rank = cx.rank(x);
     let perm = match cx.attributes.ints("perm")? {
@@ -45,7 +59,7 @@ fn transpose(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     one(cx.add(Op::Transpose { perm }, &[x]))
 }
 
-fn reshape(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn reshape(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     cx.attributes.ignore(&["consumed_inputs"]);
     let x = cx.input(0)?;
     let allow_zero = cx.flag("allowzero", false)?;
@@ -77,7 +91,7 @@ fn reshape(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     one(cx.reshape(x, &shape))
 }
 
-fn flatten(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn flatten(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let shape = cx.shape(x);
     let given = cx.int("axis", 1)?;
@@ -90,7 +104,7 @@ fn flatten(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     one(cx.reshape(x, &flat))
 }
 
-fn squeeze(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn squeeze(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let shape = cx.shape(x);
     let dropped = match cx.ints_or_input("axes", 1)? {
@@ -105,7 +119,7 @@ fn squeeze(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     one(cx.reshape(x, &kept))
 }
 
-fn unsqueeze(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn unsqueeze(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let Some(list) = cx.ints_or_input("axes", 1)? else { return Err(Halt::invalid("the axes are missing")) };
     let mut shape = cx.shape(x);
@@ -119,7 +133,7 @@ fn unsqueeze(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
 }
 
 /// Dimensions are broadcast both ways.
-fn expand(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn expand(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let (x, shape) = (cx.input(0)?, cx.input(1)?);
     let list = cx.known_ints(shape, "the shape")?;
     let target = extents(&list, "a dimension of the shape")?;
@@ -130,7 +144,7 @@ fn expand(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     one(cx.expand(x, &shape))
 }
 
-fn tile(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn tile(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let (x, repeats) = (cx.input(0)?, cx.input(1)?);
     let shape = cx.shape(x);
     let repeats = cx.known_ints(repeats, "the repeats")?;
@@ -153,7 +167,7 @@ fn tile(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     one(cx.reshape(spread, &joined))
 }
 
-fn slice(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn slice(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let shape = cx.shape(x);
     let required = |list: Option<Vec<i64>>, what: &str| {
@@ -202,7 +216,7 @@ fn range(n: usize, from: i64, to: i64, step: i64) -> Result<(usize, usize)> {
     Ok((if count == 0 { 0 } else { from as usize }, count))
 }
 
-fn split(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn split(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let shape = cx.shape(x);
     let axis = cx.axis(0, shape.len())?;
@@ -233,7 +247,7 @@ fn split(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     cx.add_all(Op::Split { axis, sizes }, &[x])
 }
 
-fn pad(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn pad(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let rank = cx.rank(x);
     let list = match cx.opset < 2 {
@@ -307,7 +321,7 @@ fn f64_holds(tensor: &Tensor) -> Result<bool> {
 }
 
 /// `[N, C, H, W]`, and the block size.
-fn blocks(cx: &NodeCx<'_, '_>, x: ValueId) -> Result<([usize; 4], usize)> {
+fn blocks(cx: &NodeCx<'_>, x: ValueId) -> Result<([usize; 4], usize)> {
     let shape = cx.shape(x);
     let size = extent(cx.required_int("blocksize")?, "blocksize")?;
     match <[usize; 4]>::try_from(shape.as_slice()) {
@@ -316,7 +330,7 @@ fn blocks(cx: &NodeCx<'_, '_>, x: ValueId) -> Result<([usize; 4], usize)> {
     }
 }
 
-fn depth_to_space(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn depth_to_space(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let ([n, c, h, w], b) = blocks(cx, x)?;
     if !c.is_multiple_of(b.saturating_mul(b)) {
@@ -333,7 +347,7 @@ fn depth_to_space(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     one(cx.reshape(moved, &[n, depth, limit::product(&[h, b])?, limit::product(&[w, b])?]))
 }
 
-fn space_to_depth(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn space_to_depth(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let ([n, c, h, w], b) = blocks(cx, x)?;
     if !h.is_multiple_of(b) || !w.is_multiple_of(b) {

@@ -2,11 +2,9 @@
 
 use nestjit_ir::DType;
 
-use super::super::halt::{Halt, Result};
-use super::super::node::{NodeCx, axis, extent, missing};
 use super::gather::gather_by_input;
 use super::quantize::{dequantized, expect_zero_like};
-use super::{OpEntry, contrib, one};
+use super::{Halt, NodeCx, OpEntry, Result, axis, contrib, extent, missing, one};
 use crate::graph::{Binary, Op, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[
@@ -23,7 +21,7 @@ struct Packing {
 
 impl Packing {
     /// What the attributes say; some operators have a block size of their own.
-    fn of(cx: &NodeCx<'_, '_>, default: Option<i64>) -> Result<Packing> {
+    fn of(cx: &NodeCx<'_>, default: Option<i64>) -> Result<Packing> {
         let bits = cx.int("bits", 4)?;
         if !matches!(bits, 2 | 4 | 8) {
             return Err(Halt::unsupported(format!("bits is {bits}, but only 2, 4 and 8 are supported")));
@@ -38,14 +36,14 @@ impl Packing {
 }
 
 /// An error that says which shape a value has, and which ones are possible.
-fn misfit<T>(cx: &NodeCx<'_, '_>, x: ValueId, needed: &str) -> Result<T> {
-    let value = cx.importer.graph.value(x);
+fn misfit<T>(cx: &NodeCx<'_>, x: ValueId, needed: &str) -> Result<T> {
+    let value = cx.sink.graph.value(x);
     let (name, shape) = (value.name.escape_debug(), &value.shape);
     Err(Halt::shape(format!("'{name}' has the shape {shape:?}, but {needed} is needed")))
 }
 
 /// A positive attribute.
-fn count(cx: &NodeCx<'_, '_>, name: &'static str) -> Result<usize> {
+fn count(cx: &NodeCx<'_>, name: &'static str) -> Result<usize> {
     match cx.required_int(name)? {
         n if n > 0 => Ok(extent(n, name)?),
         n => Err(Halt::invalid(format!("{name} must be positive, but is {n}"))),
@@ -53,7 +51,7 @@ fn count(cx: &NodeCx<'_, '_>, name: &'static str) -> Result<usize> {
 }
 
 /// A parameter with one element for each of `n` columns and each block, in rows for blocks. It may be given as a list.
-fn by_block(cx: &mut NodeCx<'_, '_>, x: ValueId, n: usize, blocks: usize) -> Result<ValueId> {
+fn by_block(cx: &mut NodeCx<'_>, x: ValueId, n: usize, blocks: usize) -> Result<ValueId> {
     let shape = cx.shape(x);
     if shape != [n, blocks] && (shape.len() != 1 || Some(shape[0]) != n.checked_mul(blocks)) {
         return misfit(cx, x, &format!("[{n}, {blocks}]"));
@@ -63,13 +61,7 @@ fn by_block(cx: &mut NodeCx<'_, '_>, x: ValueId, n: usize, blocks: usize) -> Res
 }
 
 /// Zero points of few bits, which begin a byte for each column, as `u8`, in rows for blocks.
-fn packed_zeros(
-    cx: &mut NodeCx<'_, '_>,
-    zero: ValueId,
-    n: usize,
-    blocks: usize,
-    bits: usize,
-) -> Result<ValueId> {
+fn packed_zeros(cx: &mut NodeCx<'_>, zero: ValueId, n: usize, blocks: usize, bits: usize) -> Result<ValueId> {
     let bytes = blocks.checked_mul(bits).map_or(usize::MAX, |bits| bits.div_ceil(8));
     let shape = cx.shape(zero);
     if shape != [n, bytes] && (shape.len() != 1 || Some(shape[0]) != n.checked_mul(bytes)) {
@@ -82,7 +74,7 @@ fn packed_zeros(
 }
 
 /// The integers of the bytes of a tensor, `u8`: along its last dimension, those of a byte one behind the other.
-fn unpacked(cx: &mut NodeCx<'_, '_>, bytes: ValueId, bits: usize) -> Result<ValueId> {
+fn unpacked(cx: &mut NodeCx<'_>, bytes: ValueId, bits: usize) -> Result<ValueId> {
     if bits == 8 {
         return Ok(bytes);
     }
@@ -101,7 +93,7 @@ fn unpacked(cx: &mut NodeCx<'_, '_>, bytes: ValueId, bits: usize) -> Result<Valu
     cx.reshape(numbers, &shape)
 }
 
-fn matmul_nbits(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn matmul_nbits(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     cx.expect_inputs(6)?;
     // To which precision `A` may be rounded; it never is.
     let accuracy = cx.int("accuracy_level", 0)?;
@@ -165,7 +157,7 @@ fn matmul_nbits(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
 }
 
 /// An error unless the group of each row of the matrix, if these are given, is the block that it lies in.
-fn in_order(cx: &mut NodeCx<'_, '_>, k: usize, block: usize) -> Result<()> {
+fn in_order(cx: &mut NodeCx<'_>, k: usize, block: usize) -> Result<()> {
     let Some(groups) = cx.optional(4) else { return Ok(()) };
     let groups = cx.known_ints(groups, "the input 'g_idx'")?;
     let ordered = groups.len() == k && groups.iter().enumerate().all(|(k, at)| *at == (k / block) as i64);
@@ -176,11 +168,11 @@ fn in_order(cx: &mut NodeCx<'_, '_>, k: usize, block: usize) -> Result<()> {
 }
 
 /// Rows, or other parts, of a quantised tensor. Only what is picked is taken out of its bytes.
-fn gather_block_quantized(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn gather_block_quantized(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     cx.expect_inputs(4)?;
     let (data, indices, scale) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
     let zero = cx.optional(3);
-    let whole = cx.importer.nibble(data).is_some();
+    let whole = cx.sink.nibble(data).is_some();
     cx.expect_type(data, |data| data == DType::U8 || whole, "int4, uint4 or u8")?;
     cx.expect_type(indices, |i| matches!(i, DType::I32 | DType::I64), "i32 or i64")?;
     cx.expect_float(scale)?;

@@ -1,9 +1,7 @@
 //! Normalisations.
 
-use super::super::halt::{Halt, Result};
 use super::super::limit;
-use super::super::node::{NodeCx, axes};
-use super::{AS_COMPUTED, OpEntry, one, op};
+use super::{AS_COMPUTED, Halt, NodeCx, OpEntry, Result, axes, extent, one, op};
 use crate::graph::{Binary, Format, Op, PoolKind, Reduction, Unary, ValueId, Window};
 
 pub(super) const OPS: &[OpEntry] = &[
@@ -19,7 +17,7 @@ pub(super) const OPS: &[OpEntry] = &[
 
 const FORMAT: Format = Format::ChannelsFirst;
 
-fn batch(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn batch(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     cx.attributes.ignore(&["momentum", "consumed_inputs"]);
     let training = match cx.opset {
         ..7 => !cx.flag("is_test", false)?,
@@ -67,18 +65,18 @@ fn batch(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     Ok(results)
 }
 
-fn instance(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn instance(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     cx.attributes.ignore(&["consumed_inputs"]);
     let epsilon = cx.float("epsilon", 1e-5f32.into())?;
     let inputs = [cx.input(0)?, cx.input(1)?, cx.input(2)?];
     one(cx.add(Op::InstanceNorm { epsilon, format: FORMAT }, &inputs))
 }
 
-fn group(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn group(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     // The precision of the statistics: never less here than what is asked for.
     cx.attributes.ignore(&["stash_type"]);
     let epsilon = cx.float("epsilon", 1e-5f32.into())?;
-    let groups = super::super::node::extent(cx.required_int("num_groups")?, "num_groups")?;
+    let groups = extent(cx.required_int("num_groups")?, "num_groups")?;
     let (x, mut scale, mut bias) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
     // Up to version 20 scale and bias are per group.
     if cx.opset < 21 {
@@ -95,7 +93,7 @@ fn group(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     one(cx.add(Op::GroupNorm { groups, epsilon, format: FORMAT }, &[x, scale, bias]))
 }
 
-fn layer(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn layer(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     cx.attributes.ignore(&["stash_type"]);
     let epsilon = cx.float("epsilon", 1e-5f32.into())?;
     let x = cx.input(0)?;
@@ -114,7 +112,7 @@ fn layer(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     Ok(results)
 }
 
-fn rms(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn rms(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     cx.attributes.ignore(&["stash_type"]);
     let epsilon = cx.float("epsilon", 1e-5f32.into())?;
     let (x, scale) = (cx.input(0)?, cx.input(1)?);
@@ -125,7 +123,7 @@ fn rms(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
 /// `x` normalised over the dimensions from `axis` on, scaled and shifted by what broadcasts to it. The core operation
 /// takes a scale and a bias that broadcast to these dimensions; others are applied to what it yields.
 fn normalized(
-    cx: &mut NodeCx<'_, '_>,
+    cx: &mut NodeCx<'_>,
     op: Op,
     axis: usize,
     x: ValueId,
@@ -140,7 +138,7 @@ fn normalized(
         }
     }
     // Leading dimensions of 1 say nothing.
-    let within = |cx: &mut NodeCx<'_, '_>, value: ValueId| {
+    let within = |cx: &mut NodeCx<'_>, value: ValueId| {
         let given = cx.shape(value);
         let leading = given.len().saturating_sub(shape.len() - axis);
         match given[..leading].iter().all(|n| *n == 1) {
@@ -169,7 +167,7 @@ fn normalized(
     }
 }
 
-fn lp(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn lp(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let axis = cx.axis(-1, cx.rank(x))?;
     let op = match cx.int("p", 2)? {
@@ -185,7 +183,7 @@ fn lp(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     one(cx.select(zero, nothing, y))
 }
 
-fn mean_variance(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn mean_variance(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let list = cx.attributes.ints("axes")?.unwrap_or(&[0, 2, 3]);
     let axes = axes(list, cx.rank(x))?;
@@ -199,11 +197,11 @@ fn mean_variance(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
 }
 
 /// `x / (bias + alpha * mean of the squares of neighbouring channels)^beta`; the mean is a pooling along channels.
-fn local_response(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn local_response(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let (alpha, beta) = (cx.float("alpha", 1e-4f32.into())?, cx.float("beta", 0.75)?);
     let bias = cx.float("bias", 1.0)?;
-    let size = super::super::node::extent(cx.required_int("size")?, "size")?;
+    let size = extent(cx.required_int("size")?, "size")?;
     let shape = cx.shape(x);
     if shape.len() < 2 || size == 0 {
         return Err(Halt::shape(format!(

@@ -1,10 +1,8 @@
 //! Poolings.
 
-use super::super::halt::{Halt, Result};
 use super::super::limit;
-use super::super::node::{NodeCx, extents};
 use super::window::{spatial, window};
-use super::{OpEntry, one, op};
+use super::{Halt, NodeCx, OpEntry, Result, extents, missing, one, op};
 use crate::graph::{Binary, Format, Op, PadMode, PoolKind, Reduction, Unary, ValueId, Window};
 
 pub(super) const OPS: &[OpEntry] = &[
@@ -18,17 +16,16 @@ pub(super) const OPS: &[OpEntry] = &[
 
 const FORMAT: Format = Format::ChannelsFirst;
 
-fn global(cx: &mut NodeCx<'_, '_>, kind: PoolKind) -> Result<Vec<ValueId>> {
+fn global(cx: &mut NodeCx<'_>, kind: PoolKind) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     one(cx.add(Op::GlobalPool { kind, format: FORMAT }, &[x]))
 }
 
 /// The window of a pooling that slides over `x`.
-pub(super) fn pooling_window(cx: &NodeCx<'_, '_>, x: ValueId) -> Result<Window> {
+pub(super) fn pooling_window(cx: &NodeCx<'_>, x: ValueId) -> Result<Window> {
     let shape = cx.shape(x);
     let input = spatial(&shape)?;
-    let kernel =
-        cx.attributes.ints("kernel_shape")?.ok_or_else(|| super::super::node::missing("kernel_shape"))?;
+    let kernel = cx.attributes.ints("kernel_shape")?.ok_or_else(|| missing("kernel_shape"))?;
     let kernel = extents(kernel, "kernel_shape")?;
     if kernel.len() != input.len() {
         return Err(Halt::invalid(format!(
@@ -38,7 +35,7 @@ pub(super) fn pooling_window(cx: &NodeCx<'_, '_>, x: ValueId) -> Result<Window> 
     window(cx, input, kernel)
 }
 
-fn average(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn average(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let window = pooling_window(cx, x)?;
     let ceil_mode = cx.flag("ceil_mode", false)?;
@@ -46,7 +43,7 @@ fn average(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     one(cx.add(Op::Pool { kind, window, ceil_mode, format: FORMAT }, &[x]))
 }
 
-fn max(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn max(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let window = pooling_window(cx, x)?;
     let ceil_mode = cx.flag("ceil_mode", false)?;
@@ -64,7 +61,7 @@ fn max(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
 /// Where each maximum is in the whole tensor. Every window's elements are laid out in one dimension, along which
 /// the position of the largest is found.
 fn positions(
-    cx: &mut NodeCx<'_, '_>,
+    cx: &mut NodeCx<'_>,
     x: ValueId,
     window: &Window,
     result: &[usize],
@@ -145,7 +142,7 @@ fn plane_strides(shape: &[usize], column_major: bool) -> Vec<usize> {
 }
 
 /// `(sum |x|^p)^(1/p)`: the mean times the number of elements, padding counted as zeros.
-fn lp(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn lp(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let window = pooling_window(cx, x)?;
     let ceil_mode = cx.flag("ceil_mode", false)?;
@@ -181,7 +178,7 @@ fn lp(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     one(root(cx, sum, p))
 }
 
-fn global_lp(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn global_lp(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let p = norm_order(cx)?;
     let axes: Vec<usize> = (2..cx.rank(x)).collect();
@@ -191,7 +188,7 @@ fn global_lp(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
 }
 
 /// The attribute `p`.
-fn norm_order(cx: &NodeCx<'_, '_>) -> Result<f64> {
+fn norm_order(cx: &NodeCx<'_>) -> Result<f64> {
     match cx.int("p", 2)? {
         p if p >= 1 => Ok(p as f64),
         p => Err(Halt::invalid(format!("p must be at least 1, but is {p}"))),
@@ -199,7 +196,7 @@ fn norm_order(cx: &NodeCx<'_, '_>) -> Result<f64> {
 }
 
 /// `|x|^p`.
-fn powers(cx: &mut NodeCx<'_, '_>, x: ValueId, p: f64) -> Result<ValueId> {
+fn powers(cx: &mut NodeCx<'_>, x: ValueId, p: f64) -> Result<ValueId> {
     if p == 2.0 {
         return cx.unary(Unary::Square, x);
     }
@@ -207,7 +204,7 @@ fn powers(cx: &mut NodeCx<'_, '_>, x: ValueId, p: f64) -> Result<ValueId> {
     if p == 1.0 { Ok(magnitude) } else { cx.binary_const(Binary::Pow, magnitude, p) }
 }
 
-fn root(cx: &mut NodeCx<'_, '_>, x: ValueId, p: f64) -> Result<ValueId> {
+fn root(cx: &mut NodeCx<'_>, x: ValueId, p: f64) -> Result<ValueId> {
     match p {
         1.0 => Ok(x),
         2.0 => cx.unary(Unary::Sqrt, x),

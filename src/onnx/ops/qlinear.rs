@@ -3,14 +3,12 @@
 
 use nestjit_ir::DType;
 
-use super::super::halt::{Halt, Result};
-use super::super::node::{NodeCx, axes, axis};
 use super::pool::pooling_window;
 use super::quantize::{
     dequantize_linear, dequantized, dynamic_quantize, expect_small, less_zero, matrix_zero, number, quantize,
     quantize_linear, requantize,
 };
-use super::{OpEntry, contrib, one};
+use super::{Halt, NodeCx, OpEntry, Result, axes, axis, contrib, one};
 use crate::graph::{Binary, Format, Op, PoolKind, Reduction, Unary, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[
@@ -35,7 +33,7 @@ pub(super) const OPS: &[OpEntry] = &[
 ];
 
 /// What the integers of an input stand for, whose scale and zero point are the next two; and their type.
-fn operand(cx: &mut NodeCx<'_, '_>, at: usize) -> Result<(ValueId, DType)> {
+fn operand(cx: &mut NodeCx<'_>, at: usize) -> Result<(ValueId, DType)> {
     let x = cx.input(at)?;
     expect_small(cx, x)?;
     let dtype = cx.dtype(x);
@@ -45,27 +43,27 @@ fn operand(cx: &mut NodeCx<'_, '_>, at: usize) -> Result<(ValueId, DType)> {
 }
 
 /// A zero point that may be left out.
-fn optional_number(cx: &mut NodeCx<'_, '_>, at: usize, dtype: DType) -> Result<Option<ValueId>> {
+fn optional_number(cx: &mut NodeCx<'_>, at: usize, dtype: DType) -> Result<Option<ValueId>> {
     cx.optional(at).map(|_| number(cx, at, Some(dtype))).transpose()
 }
 
 /// `y` quantised to a type, with the scale at an input and the zero point at the next one.
-fn result(cx: &mut NodeCx<'_, '_>, y: ValueId, at: usize, dtype: DType) -> Result<Vec<ValueId>> {
+fn result(cx: &mut NodeCx<'_>, y: ValueId, at: usize, dtype: DType) -> Result<Vec<ValueId>> {
     let scale = number(cx, at, None)?;
     let zero = optional_number(cx, at + 1, dtype)?;
     one(quantize(cx, y, scale, zero, dtype))
 }
 
 fn unary(
-    cx: &mut NodeCx<'_, '_>,
-    map: impl FnOnce(&mut NodeCx<'_, '_>, ValueId) -> Result<ValueId>,
+    cx: &mut NodeCx<'_>,
+    map: impl FnOnce(&mut NodeCx<'_>, ValueId) -> Result<ValueId>,
 ) -> Result<Vec<ValueId>> {
     let (x, dtype) = operand(cx, 0)?;
     let y = map(cx, x)?;
     result(cx, y, 3, dtype)
 }
 
-fn binary(cx: &mut NodeCx<'_, '_>, op: Binary) -> Result<Vec<ValueId>> {
+fn binary(cx: &mut NodeCx<'_>, op: Binary) -> Result<Vec<ValueId>> {
     let ((a, dtype), (b, other)) = (operand(cx, 0)?, operand(cx, 3)?);
     if dtype != other {
         return Err(Halt::shape(format!("the operands must have one type, not {dtype} and {other}")));
@@ -74,14 +72,14 @@ fn binary(cx: &mut NodeCx<'_, '_>, op: Binary) -> Result<Vec<ValueId>> {
     result(cx, y, 6, dtype)
 }
 
-fn select(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn select(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let condition = cx.input(0)?;
     let ((a, dtype), (b, _)) = (operand(cx, 1)?, operand(cx, 4)?);
     let y = cx.select(condition, a, b)?;
     result(cx, y, 7, dtype)
 }
 
-fn concat(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn concat(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let zero = cx.input(1)?;
     let dtype = cx.dtype(zero);
     if cx.input_count() < 5 || !(cx.input_count() - 2).is_multiple_of(3) {
@@ -95,11 +93,11 @@ fn concat(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
 }
 
 /// Where the channels are.
-fn format(cx: &NodeCx<'_, '_>) -> Result<Format> {
+fn format(cx: &NodeCx<'_>) -> Result<Format> {
     Ok(if cx.flag("channels_last", false)? { Format::ChannelsLast } else { Format::ChannelsFirst })
 }
 
-fn average_pool(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn average_pool(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let (x, dtype) = operand(cx, 0)?;
     if format(cx)? == Format::ChannelsLast {
         return Err(Halt::unsupported("pooling with the channels last is not supported"));
@@ -111,14 +109,14 @@ fn average_pool(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     result(cx, y, 3, dtype)
 }
 
-fn global_average_pool(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn global_average_pool(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let (x, dtype) = operand(cx, 0)?;
     let kind = PoolKind::Average { count_include_pad: false };
     let y = cx.add(Op::GlobalPool { kind, format: format(cx)? }, &[x])?;
     result(cx, y, 3, dtype)
 }
 
-fn reduce_mean(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn reduce_mean(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let (x, dtype) = operand(cx, 0)?;
     let rank = cx.rank(x);
     let axes = match cx.attributes.ints("axes")? {
@@ -130,7 +128,7 @@ fn reduce_mean(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     result(cx, y, 3, dtype)
 }
 
-fn softmax(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn softmax(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let (x, dtype) = operand(cx, 0)?;
     let shape = cx.shape(x);
     let axis = cx.axis(-1, shape.len())?;
@@ -146,7 +144,7 @@ fn softmax(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     result(cx, y, 3, dtype)
 }
 
-fn gemm(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn gemm(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let (a, b) = (cx.input(0)?, cx.input(3)?);
     expect_small(cx, a)?;
     expect_small(cx, b)?;
@@ -187,7 +185,7 @@ fn gemm(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
 
 /// `sums * (a_scale * b_scale) + bias`.
 fn scaled_sums(
-    cx: &mut NodeCx<'_, '_>,
+    cx: &mut NodeCx<'_>,
     sums: ValueId,
     scales: [ValueId; 2],
     bias: Option<ValueId>,
@@ -201,7 +199,7 @@ fn scaled_sums(
     }
 }
 
-fn matmul_integer_to_float(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn matmul_integer_to_float(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let (a, b) = (cx.input(0)?, cx.input(1)?);
     expect_small(cx, a)?;
     expect_small(cx, b)?;
@@ -215,7 +213,7 @@ fn matmul_integer_to_float(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     scaled_sums(cx, sums, scales, bias)
 }
 
-fn dynamic_quantize_matmul(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn dynamic_quantize_matmul(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let (a, b, b_scale) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
     cx.expect_float(a)?;
     expect_small(cx, b)?;

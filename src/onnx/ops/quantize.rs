@@ -2,12 +2,10 @@
 
 use nestjit_ir::DType;
 
-use super::super::halt::{Halt, Result};
 use super::super::nibble::Nibble;
-use super::super::node::{NodeCx, axis, extent};
-use super::super::tensor::{dtype, element_type};
+use super::super::tensor::{attribute_dtype, element_type};
 use super::window::{spatial, window};
-use super::{AS_COMPUTED, OpEntry, one, op};
+use super::{AS_COMPUTED, Halt, NodeCx, OpEntry, Result, axis, extent, one, op};
 use crate::graph::{Binary, Format, Op, Reduction, Unary, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[
@@ -41,7 +39,7 @@ fn range(dtype: DType) -> Result<(f64, f64)> {
 
 /// A scale or zero point laid out so that it broadcasts to `x`: one number, one per index of `axis`, or one per
 /// block along `axis`.
-fn spread(cx: &mut NodeCx<'_, '_>, parameter: ValueId, x: ValueId, at: i64, block: usize) -> Result<ValueId> {
+fn spread(cx: &mut NodeCx<'_>, parameter: ValueId, x: ValueId, at: i64, block: usize) -> Result<ValueId> {
     let (shape, own) = (cx.shape(x), cx.shape(parameter));
     if own.iter().product::<usize>() == 1 && block == 0 {
         return cx.reshape(parameter, &[]);
@@ -73,7 +71,7 @@ fn spread(cx: &mut NodeCx<'_, '_>, parameter: ValueId, x: ValueId, at: i64, bloc
 }
 
 /// That a zero point, if there is one, is of the shape of the scale.
-fn expect_zero_per_scale(cx: &NodeCx<'_, '_>, zero: Option<ValueId>, scale: ValueId) -> Result<()> {
+fn expect_zero_per_scale(cx: &NodeCx<'_>, zero: Option<ValueId>, scale: ValueId) -> Result<()> {
     let Some(zero) = zero else { return Ok(()) };
     let (zeros, scales) = (cx.shape(zero), cx.shape(scale));
     let single = |shape: &[usize]| shape.iter().product::<usize>() == 1;
@@ -85,7 +83,7 @@ fn expect_zero_per_scale(cx: &NodeCx<'_, '_>, zero: Option<ValueId>, scale: Valu
 
 /// `x / scale`, rounded to even, plus the zero point, within the range of the type.
 pub(super) fn quantize(
-    cx: &mut NodeCx<'_, '_>,
+    cx: &mut NodeCx<'_>,
     x: ValueId,
     scale: ValueId,
     zero: Option<ValueId>,
@@ -96,20 +94,20 @@ pub(super) fn quantize(
 }
 
 /// `x / scale`.
-fn scaled(cx: &mut NodeCx<'_, '_>, x: ValueId, scale: ValueId) -> Result<ValueId> {
+fn scaled(cx: &mut NodeCx<'_>, x: ValueId, scale: ValueId) -> Result<ValueId> {
     let scale = cx.cast(scale, cx.dtype(x))?;
     cx.binary(Binary::Div, x, scale)
 }
 
 /// An input that is one number: a scale, which is a floating-point number, or a zero point of this type.
-pub(super) fn number(cx: &mut NodeCx<'_, '_>, at: usize, zero: Option<DType>) -> Result<ValueId> {
+pub(super) fn number(cx: &mut NodeCx<'_>, at: usize, zero: Option<DType>) -> Result<ValueId> {
     let parameter = cx.input(at)?;
     match zero {
         Some(dtype) => expect_zero(cx, parameter, dtype)?,
         None => cx.expect_float(parameter)?,
     }
     if cx.elements(parameter) != 1 {
-        let value = cx.importer.graph.value(parameter);
+        let value = cx.sink.graph.value(parameter);
         let (name, shape) = (value.name.escape_debug(), &value.shape);
         return Err(Halt::shape(format!("'{name}' must be one number, but has the shape {shape:?}")));
     }
@@ -117,17 +115,17 @@ pub(super) fn number(cx: &mut NodeCx<'_, '_>, at: usize, zero: Option<DType>) ->
 }
 
 /// An error if a zero point is not of the type that it belongs to.
-fn expect_zero(cx: &NodeCx<'_, '_>, zero: ValueId, dtype: DType) -> Result<()> {
+fn expect_zero(cx: &NodeCx<'_>, zero: ValueId, dtype: DType) -> Result<()> {
     cx.expect_type(zero, |zero| zero == dtype, dtype.name())
 }
 
 /// An error if a zero point is given that is not of the type of `x`.
-pub(super) fn expect_zero_like(cx: &NodeCx<'_, '_>, zero: Option<ValueId>, x: ValueId) -> Result<()> {
+pub(super) fn expect_zero_like(cx: &NodeCx<'_>, zero: Option<ValueId>, x: ValueId) -> Result<()> {
     let Some(zero) = zero else { return Ok(()) };
     expect_zero(cx, zero, cx.dtype(x))?;
-    let type_of = |x: ValueId| cx.importer.nibble(x).map_or(cx.dtype(x).name(), Nibble::name);
+    let type_of = |x: ValueId| cx.sink.nibble(x).map_or(cx.dtype(x).name(), Nibble::name);
     if type_of(zero) != type_of(x) {
-        let name = cx.importer.graph.value(zero).name.escape_debug();
+        let name = cx.sink.graph.value(zero).name.escape_debug();
         let (is, needed) = (type_of(zero), type_of(x));
         return Err(Halt::shape(format!("'{name}' is {is}, but {needed} is needed")));
     }
@@ -135,13 +133,13 @@ pub(super) fn expect_zero_like(cx: &NodeCx<'_, '_>, zero: Option<ValueId>, x: Va
 }
 
 /// `x` rounded to even, plus the zero point, within the range of the type.
-fn rounded(cx: &mut NodeCx<'_, '_>, x: ValueId, zero: Option<ValueId>, to: DType) -> Result<ValueId> {
+fn rounded(cx: &mut NodeCx<'_>, x: ValueId, zero: Option<ValueId>, to: DType) -> Result<ValueId> {
     rounded_within(cx, x, zero, to, range(to)?)
 }
 
 /// The same within a range of numbers of the type.
 fn rounded_within(
-    cx: &mut NodeCx<'_, '_>,
+    cx: &mut NodeCx<'_>,
     x: ValueId,
     zero: Option<ValueId>,
     to: DType,
@@ -156,7 +154,7 @@ fn rounded_within(
     cx.cast(y, to)
 }
 
-pub(super) fn quantize_linear(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+pub(super) fn quantize_linear(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     // How values outside the range of 8-bit floats are rounded.
     cx.attributes.ignore(&["saturate"]);
     let (mut x, mut scale, zero) = (cx.input(0)?, cx.input(1)?, cx.optional(2));
@@ -164,7 +162,7 @@ pub(super) fn quantize_linear(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     let block = extent(cx.int("block_size", 0)?, "block_size")?;
     let (to, nibble) = match (zero, cx.int("output_dtype", 0)?) {
         (Some(zero), asked) => {
-            let of_zero = (cx.dtype(zero), cx.importer.nibble(zero));
+            let of_zero = (cx.dtype(zero), cx.sink.nibble(zero));
             let number = i32::try_from(asked).ok().filter(|n| *n != 0);
             if number.is_some_and(|n| (element_type(n).ok(), Nibble::of(n)) != (Some(of_zero.0), of_zero.1)) {
                 return Err(Halt::invalid(
@@ -204,17 +202,17 @@ pub(super) fn quantize_linear(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         quotient = as_half(cx, quotient, precision)?;
     }
     let y = rounded_within(cx, quotient, zero, to, limits)?;
-    nibble.map(|nibble| cx.importer.note_nibble(y, nibble));
+    nibble.map(|nibble| cx.sink.note_nibble(y, nibble));
     Ok(vec![y])
 }
 
 /// `x` rounded to a half type, as `f32`.
-fn as_half(cx: &mut NodeCx<'_, '_>, x: ValueId, half: DType) -> Result<ValueId> {
+fn as_half(cx: &mut NodeCx<'_>, x: ValueId, half: DType) -> Result<ValueId> {
     let rounded = cx.cast(x, half)?;
     cx.cast(rounded, DType::F32)
 }
 
-pub(super) fn dequantize_linear(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+pub(super) fn dequantize_linear(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let (x, scale) = (cx.input(0)?, cx.input(1)?);
     let quantized = |dtype| dtype == DType::I32 || range(dtype).is_ok();
     cx.expect_type(x, quantized, "i8, u8, i16, u16 or i32")?;
@@ -225,7 +223,7 @@ pub(super) fn dequantize_linear(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>>
     let block = extent(cx.int("block_size", 0)?, "block_size")?;
     let to = match cx.int("output_dtype", 0)? {
         0 => cx.given_dtype(1).unwrap_or(cx.dtype(scale)),
-        number => dtype(i32::try_from(number).map_err(|_| Halt::invalid("there is no such element type"))?)?,
+        number => attribute_dtype(number)?,
     };
     let scale = spread(cx, scale, x, at, block)?;
     // Half types are rounded to at the end.
@@ -238,7 +236,7 @@ pub(super) fn dequantize_linear(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>>
 
 /// `(x - zero) * scale`, of the scale's type; scale and zero point broadcast to `x`.
 pub(super) fn dequantized(
-    cx: &mut NodeCx<'_, '_>,
+    cx: &mut NodeCx<'_>,
     x: ValueId,
     scale: ValueId,
     zero: Option<ValueId>,
@@ -249,18 +247,18 @@ pub(super) fn dequantized(
 }
 
 /// The floats that stand for `x` quantised to 8 bits over its whole range.
-pub(super) fn rounded_to_bytes(cx: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId> {
+pub(super) fn rounded_to_bytes(cx: &mut NodeCx<'_>, x: ValueId) -> Result<ValueId> {
     let [y, scale, zero] = dynamic_quantize(cx, x)?;
     dequantized(cx, y, scale, Some(zero))
 }
 
-fn dynamic_quantize_linear(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn dynamic_quantize_linear(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     Ok(dynamic_quantize(cx, x)?.to_vec())
 }
 
 /// The maximum or minimum of all elements: of rows first, which whatever computes them can do as well.
-fn extremum(cx: &mut NodeCx<'_, '_>, op: Reduction, x: ValueId) -> Result<ValueId> {
+fn extremum(cx: &mut NodeCx<'_>, op: Reduction, x: ValueId) -> Result<ValueId> {
     let Some(last) = cx.rank(x).checked_sub(1) else { return Ok(x) };
     let rows = cx.reduce(op, x, &[last], false)?;
     let axes: Vec<usize> = (0..last).collect();
@@ -268,12 +266,12 @@ fn extremum(cx: &mut NodeCx<'_, '_>, op: Reduction, x: ValueId) -> Result<ValueI
 }
 
 /// Whether a zero point is known to be 0.
-fn is_zero(cx: &NodeCx<'_, '_>, zero: ValueId) -> bool {
+fn is_zero(cx: &NodeCx<'_>, zero: ValueId) -> bool {
     cx.constant_of(zero).is_some_and(|t| t.bytes().is_ok_and(|bytes| bytes.iter().all(|byte| *byte == 0)))
 }
 
 /// `x` in 8 bits over its whole range, the scale and the zero point.
-pub(super) fn dynamic_quantize(cx: &mut NodeCx<'_, '_>, x: ValueId) -> Result<[ValueId; 3]> {
+pub(super) fn dynamic_quantize(cx: &mut NodeCx<'_>, x: ValueId) -> Result<[ValueId; 3]> {
     let (max, min) = (extremum(cx, Reduction::Max, x)?, extremum(cx, Reduction::Min, x)?);
     // 0 must be representable.
     let max = cx.binary_const(Binary::Max, max, 0.0)?;
@@ -289,7 +287,7 @@ pub(super) fn dynamic_quantize(cx: &mut NodeCx<'_, '_>, x: ValueId) -> Result<[V
 }
 
 /// `x - zero` as `i32`.
-pub(super) fn less_zero(cx: &mut NodeCx<'_, '_>, x: ValueId, zero: Option<ValueId>) -> Result<ValueId> {
+pub(super) fn less_zero(cx: &mut NodeCx<'_>, x: ValueId, zero: Option<ValueId>) -> Result<ValueId> {
     let x = cx.cast(x, DType::I32)?;
     let Some(zero) = zero.filter(|zero| !is_zero(cx, *zero)) else { return Ok(x) };
     let zero = cx.cast(zero, DType::I32)?;
@@ -297,11 +295,7 @@ pub(super) fn less_zero(cx: &mut NodeCx<'_, '_>, x: ValueId, zero: Option<ValueI
 }
 
 /// A zero point per row of the left operand or per column of the right one.
-pub(super) fn matrix_zero(
-    cx: &mut NodeCx<'_, '_>,
-    zero: Option<ValueId>,
-    left: bool,
-) -> Result<Option<ValueId>> {
+pub(super) fn matrix_zero(cx: &mut NodeCx<'_>, zero: Option<ValueId>, left: bool) -> Result<Option<ValueId>> {
     let Some(zero) = zero else { return Ok(None) };
     match cx.shape(zero).as_slice() {
         [n] if left && *n > 1 => cx.reshape(zero, &[*n, 1]).map(Some),
@@ -310,11 +304,11 @@ pub(super) fn matrix_zero(
 }
 
 /// An error if a value is not of one of the types that integer products take.
-pub(super) fn expect_small(cx: &NodeCx<'_, '_>, x: ValueId) -> Result<()> {
+pub(super) fn expect_small(cx: &NodeCx<'_>, x: ValueId) -> Result<()> {
     cx.expect_type(x, |dtype| matches!(dtype, DType::I8 | DType::U8), "i8 or u8")
 }
 
-fn matmul_integer(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn matmul_integer(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let (a, b) = (cx.input(0)?, cx.input(1)?);
     expect_small(cx, a)?;
     expect_small(cx, b)?;
@@ -325,7 +319,7 @@ fn matmul_integer(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     one(cx.add(Op::MatMul, &[a, b]))
 }
 
-fn qlinear_matmul(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn qlinear_matmul(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let (a, b) = (cx.input(0)?, cx.input(3)?);
     let (a_zero, b_zero) = (cx.input(2)?, cx.input(5)?);
     let (a_scale, b_scale) = (cx.input(1)?, cx.input(4)?);
@@ -349,7 +343,7 @@ fn qlinear_matmul(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
 /// `product * (scales[0] * scales[1] / scales[2])`, rounded to even, plus the zero point. The scales become one number
 /// first, as in ONNX Runtime: what lies in the middle between two integers then rounds to the same one.
 pub(super) fn requantize(
-    cx: &mut NodeCx<'_, '_>,
+    cx: &mut NodeCx<'_>,
     product: ValueId,
     scales: [ValueId; 3],
     zero: ValueId,
@@ -365,12 +359,7 @@ pub(super) fn requantize(
 }
 
 /// The convolution of integers less their zero points.
-fn integer_conv(
-    cx: &mut NodeCx<'_, '_>,
-    x: ValueId,
-    weight: ValueId,
-    bias: Option<ValueId>,
-) -> Result<ValueId> {
+fn integer_conv(cx: &mut NodeCx<'_>, x: ValueId, weight: ValueId, bias: Option<ValueId>) -> Result<ValueId> {
     let (shape, filter) = (cx.shape(x), cx.shape(weight));
     let input = spatial(&shape)?;
     if filter.len() != shape.len() {
@@ -387,7 +376,7 @@ fn integer_conv(
 }
 
 /// A number for all filters of a weight, or one per filter, laid out along a dimension.
-fn per_filter(cx: &mut NodeCx<'_, '_>, value: ValueId, weight: ValueId, axis: usize) -> Result<ValueId> {
+fn per_filter(cx: &mut NodeCx<'_>, value: ValueId, weight: ValueId, axis: usize) -> Result<ValueId> {
     let extents = cx.shape(weight);
     let rank = extents.len();
     if rank < 3 {
@@ -395,7 +384,7 @@ fn per_filter(cx: &mut NodeCx<'_, '_>, value: ValueId, weight: ValueId, axis: us
     }
     let count = cx.elements(value);
     if count != 1 && count != extents[0] {
-        let name = cx.importer.graph.value(value).name.escape_debug().to_string();
+        let name = cx.sink.graph.value(value).name.escape_debug().to_string();
         return Err(Halt::shape(format!(
             "'{name}' has {count} elements, but there are {} filters",
             extents[0]
@@ -406,7 +395,7 @@ fn per_filter(cx: &mut NodeCx<'_, '_>, value: ValueId, weight: ValueId, axis: us
     cx.reshape(value, &shape)
 }
 
-fn conv_integer(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn conv_integer(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let (x, weight) = (cx.input(0)?, cx.input(1)?);
     expect_small(cx, x)?;
     expect_small(cx, weight)?;
@@ -418,7 +407,7 @@ fn conv_integer(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     one(integer_conv(cx, x, weight, None))
 }
 
-fn qlinear_conv(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn qlinear_conv(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let (x, weight) = (cx.input(0)?, cx.input(3)?);
     let (x_scale, x_zero) = (cx.input(1)?, cx.input(2)?);
     let (w_scale, w_zero) = (cx.input(4)?, cx.input(5)?);

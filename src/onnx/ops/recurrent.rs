@@ -2,11 +2,9 @@
 
 use nestjit_ir::CheckKind;
 
-use super::super::halt::{Halt, Result};
-use super::super::node::{NodeCx, extent, ints};
 use super::dynamic_lstm::{DynamicWeights, rounded_sequence};
 use super::unrolled::{Layer, Weights};
-use super::{OpEntry, contrib, op};
+use super::{Halt, NodeCx, OpEntry, Result, contrib, extent, ints, op};
 use crate::graph::{Direction, Op, RecurrentKind, Unary, ValueId};
 use crate::tensor::Tensor;
 
@@ -24,14 +22,14 @@ pub(super) const OPS: &[OpEntry] = &[
     op("RNN", 7, |cx| layer(cx, RecurrentKind::Rnn)).in_f32(&[0]),
 ];
 
-fn layer(cx: &mut NodeCx<'_, '_>, kind: RecurrentKind) -> Result<Vec<ValueId>> {
+fn layer(cx: &mut NodeCx<'_>, kind: RecurrentKind) -> Result<Vec<ValueId>> {
     let (x, weights) = (cx.input(0)?, Weights::Floats { w: cx.input(1)?, r: cx.input(2)? });
     layer_of(cx, kind, x, weights)
 }
 
 /// A layer of the sequence and the weights; its other operands are the node's.
 fn layer_of(
-    cx: &mut NodeCx<'_, '_>,
+    cx: &mut NodeCx<'_>,
     kind: RecurrentKind,
     mut x: ValueId,
     weights: Weights,
@@ -84,7 +82,7 @@ fn layer_of(
         x = rounded_sequence(cx, x, lengths)?;
     }
     let peepholes = cx.optional(7).filter(|_| lstm);
-    let state = |cx: &mut NodeCx<'_, '_>, index: usize| match cx.optional(index) {
+    let state = |cx: &mut NodeCx<'_>, index: usize| match cx.optional(index) {
         Some(state) if batch_first => cx.transpose(state, &[1, 0, 2]).map(Some),
         state => Ok(state),
     };
@@ -111,7 +109,7 @@ fn layer_of(
     let state_shape = [directions, batch, hidden];
     let states = if lstm { vec![initial_h, initial_c] } else { vec![initial_h] };
     let any_state = states.iter().any(Option::is_some);
-    let states = |cx: &mut NodeCx<'_, '_>, inputs: &mut Vec<ValueId>| {
+    let states = |cx: &mut NodeCx<'_>, inputs: &mut Vec<ValueId>| {
         for state in states.iter().filter(|_| any_state) {
             inputs.push(match state {
                 Some(state) => *state,
@@ -155,13 +153,13 @@ fn layer_of(
     Ok(results)
 }
 
-fn zeros(cx: &mut NodeCx<'_, '_>, like: ValueId, shape: &[usize]) -> Result<ValueId> {
+fn zeros(cx: &mut NodeCx<'_>, like: ValueId, shape: &[usize]) -> Result<ValueId> {
     let zero = cx.scalar_like(like, 0.0);
     cx.expand(zero, shape)
 }
 
 /// The activations of each direction, in order.
-fn activations(cx: &NodeCx<'_, '_>, kind: RecurrentKind, directions: usize) -> Result<Vec<Unary>> {
+fn activations(cx: &NodeCx<'_>, kind: RecurrentKind, directions: usize) -> Result<Vec<Unary>> {
     let defaults: &[Unary] = match kind {
         RecurrentKind::Rnn => &[Unary::Tanh],
         RecurrentKind::Lstm => &[Unary::Sigmoid, Unary::Tanh, Unary::Tanh],

@@ -2,9 +2,7 @@
 
 use nestjit_ir::DType;
 
-use super::super::halt::{Halt, Result};
-use super::super::node::{NodeCx, axes, axis};
-use super::{OpEntry, one, op};
+use super::{Halt, NodeCx, OpEntry, Result, axes, axis, one, op};
 use crate::graph::{Binary, Op, PadMode, Reduction, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[
@@ -25,7 +23,7 @@ pub(super) const OPS: &[OpEntry] = &[
 ];
 
 /// `input_since` is the version from which on the axes are an input.
-fn reduce(cx: &mut NodeCx<'_, '_>, op: Reduction, input_since: i64) -> Result<Vec<ValueId>> {
+fn reduce(cx: &mut NodeCx<'_>, op: Reduction, input_since: i64) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let keep_dims = cx.flag("keepdims", true)?;
     let noop = cx.opset >= input_since && cx.flag("noop_with_empty_axes", false)?;
@@ -43,7 +41,7 @@ fn reduce(cx: &mut NodeCx<'_, '_>, op: Reduction, input_since: i64) -> Result<Ve
 }
 
 fn reduce_axes(
-    cx: &mut NodeCx<'_, '_>,
+    cx: &mut NodeCx<'_>,
     op: Reduction,
     x: ValueId,
     axes: &[usize],
@@ -63,7 +61,7 @@ fn reduce_axes(
     }
 }
 
-fn arg_reduce(cx: &mut NodeCx<'_, '_>, max: bool) -> Result<Vec<ValueId>> {
+fn arg_reduce(cx: &mut NodeCx<'_>, max: bool) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let axis = cx.axis(0, cx.rank(x))?;
     let keep_dims = cx.flag("keepdims", true)?;
@@ -73,7 +71,7 @@ fn arg_reduce(cx: &mut NodeCx<'_, '_>, max: bool) -> Result<Vec<ValueId>> {
 
 /// A running sum or product, in as many steps as the extent has binary digits: each adds the values half as far
 /// away again.
-fn running(cx: &mut NodeCx<'_, '_>, op: Binary, neutral: f64) -> Result<Vec<ValueId>> {
+fn running(cx: &mut NodeCx<'_>, op: Binary, neutral: f64) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let (exclusive, reverse) = (cx.flag("exclusive", false)?, cx.flag("reverse", false)?);
     let along = cx.input(1)?;
@@ -82,7 +80,7 @@ fn running(cx: &mut NodeCx<'_, '_>, op: Binary, neutral: f64) -> Result<Vec<Valu
         return Err(Halt::invalid("the operand must have a dimension"));
     }
     let axis = axis(cx.known_int(along, "the axis")?, rank)?;
-    let shift = |cx: &mut NodeCx<'_, '_>, x, by: usize| {
+    let shift = |cx: &mut NodeCx<'_>, x, by: usize| {
         let (mut begin, mut end) = (vec![0i64; rank], vec![0i64; rank]);
         (begin[axis], end[axis]) = (by as i64, -(by as i64));
         if reverse {

@@ -2,10 +2,8 @@
 
 use nestjit_ir::DType;
 
-use super::super::halt::{Halt, Result};
 use super::super::limit;
-use super::super::node::{NodeCx, axes, axis, extents, floats, missing};
-use super::{OpEntry, one, op};
+use super::{Halt, NodeCx, OpEntry, Result, axes, axis, extents, floats, missing, one, op};
 use crate::graph::{Binary, Op, Unary, ValueId};
 
 pub(super) const OPS: &[OpEntry] =
@@ -73,7 +71,7 @@ struct Taps {
     outside: Vec<bool>,
 }
 
-fn upsample(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn upsample(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let scales = match cx.opset < 9 {
         true => cx.attributes.floats("scales")?.ok_or_else(|| missing("scales"))?,
@@ -86,7 +84,7 @@ fn upsample(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
 }
 
 /// Up to version 10: coordinates are those of the operand, and the nearest element is the one before.
-fn by_scales(cx: &mut NodeCx<'_, '_>, x: ValueId, scales: &[f64]) -> Result<ValueId> {
+fn by_scales(cx: &mut NodeCx<'_>, x: ValueId, scales: &[f64]) -> Result<ValueId> {
     let shape = cx.shape(x);
     expect_count(scales.len(), shape.len(), "scales")?;
     let shrinks = scales.iter().any(|s| *s < 1.0);
@@ -120,7 +118,7 @@ fn scaled(extent: usize, scale: f64) -> Result<usize> {
     Ok(size as usize)
 }
 
-fn resampling(cx: &NodeCx<'_, '_>) -> Result<Resampling> {
+fn resampling(cx: &NodeCx<'_>) -> Result<Resampling> {
     let unknown = |what: &str, value: &str| {
         Err(Halt::invalid(format!("there is no {what} '{}'", value.escape_debug())))
     };
@@ -159,7 +157,7 @@ fn resampling(cx: &NodeCx<'_, '_>) -> Result<Resampling> {
     })
 }
 
-fn resize(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn resize(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let shape = cx.shape(x);
     if cx.opset < 11 {
@@ -218,7 +216,7 @@ enum AspectRatio {
     NotSmaller,
 }
 
-fn aspect_ratio(cx: &NodeCx<'_, '_>) -> Result<AspectRatio> {
+fn aspect_ratio(cx: &NodeCx<'_>) -> Result<AspectRatio> {
     Ok(match cx.string("keep_aspect_ratio_policy", "stretch")? {
         "stretch" => AspectRatio::Stretch,
         "not_larger" => AspectRatio::NotLarger,
@@ -364,7 +362,7 @@ fn taps(resampling: &Resampling, scale: f64, input: usize, size: usize, region: 
 /// One dimension after the other. Integers are interpolated as floats in all of them, and rounded (to even from the
 /// middle between two) and saturated once, at the end.
 fn along_all(
-    cx: &mut NodeCx<'_, '_>,
+    cx: &mut NodeCx<'_>,
     x: ValueId,
     targets: &[Target],
     resampling: &Resampling,
@@ -383,7 +381,7 @@ fn along_all(
     Ok(y)
 }
 
-fn along(cx: &mut NodeCx<'_, '_>, x: ValueId, target: &Target, resampling: &Resampling) -> Result<ValueId> {
+fn along(cx: &mut NodeCx<'_>, x: ValueId, target: &Target, resampling: &Resampling) -> Result<ValueId> {
     let Target { d, scale, size, region } = *target;
     let shape = cx.shape(x);
     let input = shape[d];
@@ -413,7 +411,7 @@ fn along(cx: &mut NodeCx<'_, '_>, x: ValueId, target: &Target, resampling: &Resa
 
 /// The elements at these positions along a dimension. Positions that follow a rule need no table, and cost nothing
 /// once they are merged with what reads them.
-fn pick(cx: &mut NodeCx<'_, '_>, x: ValueId, d: usize, positions: &[i64]) -> Result<ValueId> {
+fn pick(cx: &mut NodeCx<'_>, x: ValueId, d: usize, positions: &[i64]) -> Result<ValueId> {
     let shape = cx.shape(x);
     let (size, input) = (positions.len(), shape[d]);
     if let Some(times) = size.checked_div(input)
@@ -444,13 +442,7 @@ fn pick(cx: &mut NodeCx<'_, '_>, x: ValueId, d: usize, positions: &[i64]) -> Res
     cx.gather(x, positions, d)
 }
 
-fn nearest_or_sum(
-    cx: &mut NodeCx<'_, '_>,
-    x: ValueId,
-    d: usize,
-    taps: &Taps,
-    nearest: bool,
-) -> Result<ValueId> {
+fn nearest_or_sum(cx: &mut NodeCx<'_>, x: ValueId, d: usize, taps: &Taps, nearest: bool) -> Result<ValueId> {
     let size = taps.outside.len();
     if nearest || size == 0 {
         let chosen: Vec<i64> =

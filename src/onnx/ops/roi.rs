@@ -2,18 +2,16 @@
 
 use nestjit_ir::{CheckKind, DType};
 
-use super::super::halt::{Halt, Result};
 use super::super::limit;
-use super::super::node::{NodeCx, extent, floats};
 use super::sampling::{Images, Mode, Padding};
-use super::{OpEntry, one, op};
+use super::{Halt, NodeCx, OpEntry, Result, extent, floats, one, op};
 use crate::graph::{Binary, Op, Reduction, ValueId};
 use crate::tensor::Tensor;
 
 pub(super) const OPS: &[OpEntry] = &[op("RoiAlign", 10, roi_align).in_f32(&[0])];
 
 /// Regions of images, divided into bins, each the mean or maximum of a few samples.
-fn roi_align(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn roi_align(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let (x, regions, batch) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
     let default = if cx.opset < 16 { "output_half_pixel" } else { "half_pixel" };
     let half_pixel = match cx.string("coordinate_transformation_mode", default)? {
@@ -86,7 +84,7 @@ fn roi_align(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         let here = cx.binary(Binary::And, low, high)?;
         let at = cx.add(Op::Clip { min: Some(0.0), max: Some(n - 1.0) }, &[at])?;
         // Every row with every column.
-        let grid = |cx: &mut NodeCx<'_, '_>, v: ValueId| {
+        let grid = |cx: &mut NodeCx<'_>, v: ValueId| {
             let line = if d == 0 { [count, samples[0], 1] } else { [count, 1, samples[1]] };
             let v = cx.reshape(v, &line)?;
             let v = cx.expand(v, &[count, samples[0], samples[1]])?;
@@ -148,7 +146,7 @@ fn samples_of(regions: &Tensor, bins: [usize; 2], scale: f64, half_pixel: bool) 
 /// Samples `[regions, bins, most, bins, most, channels]` with weights whose sum over a bin is 1, or 0 if it has none. For
 /// maxima, only bins without samples count.
 fn weighted(
-    cx: &mut NodeCx<'_, '_>,
+    cx: &mut NodeCx<'_>,
     samples: ValueId,
     counts: &[[usize; 2]],
     most: [usize; 2],

@@ -2,12 +2,10 @@
 
 use nestjit_ir::DType;
 
-use super::super::halt::{Halt, Result};
 use super::super::limit;
-use super::super::node::{NodeCx, extent};
 use super::gather::steps;
 use super::window::{spatial, window};
-use super::{OpEntry, one, op};
+use super::{Halt, NodeCx, OpEntry, Result, extent, one, op};
 use crate::graph::{Binary, Op, Unary, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[
@@ -45,7 +43,7 @@ pub(super) struct Images {
 
 impl Images {
     /// `[N, C, S1, .., Sk]`; `which`, `[M, 1]`, says in which image each list of points is.
-    pub fn new(cx: &mut NodeCx<'_, '_>, x: ValueId, which: Option<ValueId>) -> Result<Images> {
+    pub fn new(cx: &mut NodeCx<'_>, x: ValueId, which: Option<ValueId>) -> Result<Images> {
         let shape = cx.shape(x);
         let (n, c, extents) = (shape[0], shape[1], spatial(&shape)?.to_vec());
         let size: usize = extents.iter().product();
@@ -63,7 +61,7 @@ impl Images {
     }
 
     /// The elements at whole positions (a list per dimension, `[N, P]`, of floats): `[N, P, C]`.
-    fn read(&self, cx: &mut NodeCx<'_, '_>, at: &[ValueId], padding: Padding) -> Result<ValueId> {
+    fn read(&self, cx: &mut NodeCx<'_>, at: &[ValueId], padding: Padding) -> Result<ValueId> {
         let mut valid = None;
         let mut position = self.starts;
         let mut stride: usize = self.spatial.iter().product();
@@ -102,7 +100,7 @@ impl Images {
     /// The neighbours of points (a list per dimension, `[N, P]`) and their weights: `[N, P, C]` and `[N, P, 1]`.
     pub fn taps(
         &self,
-        cx: &mut NodeCx<'_, '_>,
+        cx: &mut NodeCx<'_>,
         points: &[ValueId],
         mode: Mode,
         padding: Padding,
@@ -151,7 +149,7 @@ impl Images {
     /// What is at the points: `[N, P, C]`.
     fn sample(
         &self,
-        cx: &mut NodeCx<'_, '_>,
+        cx: &mut NodeCx<'_>,
         points: &[ValueId],
         mode: Mode,
         padding: Padding,
@@ -172,7 +170,7 @@ impl Images {
 }
 
 /// The weight of a neighbour at this distance; a cubic kernel is one polynomial up to 1 (`near`), another up to 2.
-fn weight(cx: &mut NodeCx<'_, '_>, distance: ValueId, mode: Mode, near: bool) -> Result<ValueId> {
+fn weight(cx: &mut NodeCx<'_>, distance: ValueId, mode: Mode, near: bool) -> Result<ValueId> {
     const A: f64 = -0.75;
     // From the highest power down.
     let polynomial: &[f64] = match (mode, near) {
@@ -193,7 +191,7 @@ fn weight(cx: &mut NodeCx<'_, '_>, distance: ValueId, mode: Mode, near: bool) ->
 }
 
 /// `x` mirrored until it is between the borders of a dimension of extent `n`.
-fn reflect(cx: &mut NodeCx<'_, '_>, x: ValueId, n: usize, centres: bool) -> Result<ValueId> {
+fn reflect(cx: &mut NodeCx<'_>, x: ValueId, n: usize, centres: bool) -> Result<ValueId> {
     let (low, high) = if centres { (0.0, n as f64 - 1.0) } else { (-0.5, n as f64 - 0.5) };
     let range = high - low;
     if range == 0.0 {
@@ -211,7 +209,7 @@ fn reflect(cx: &mut NodeCx<'_, '_>, x: ValueId, n: usize, centres: bool) -> Resu
     cx.binary_const(Binary::Add, folded, low)
 }
 
-fn grid_sample(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn grid_sample(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let (x, grid) = (cx.input(0)?, cx.input(1)?);
     let mode = match cx.string("mode", "linear")? {
         "linear" | "bilinear" => Mode::Linear,
@@ -286,7 +284,7 @@ fn grid_sample(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     one(cx.reshape(y, &[&shape[..2], &extents[1..=k]].concat()))
 }
 
-fn affine_grid(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn affine_grid(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let (theta, size) = (cx.input(0)?, cx.input(1)?);
     cx.expect_float(theta)?;
     let corners = cx.flag("align_corners", false)?;
@@ -321,7 +319,7 @@ fn affine_grid(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     one(cx.reshape(grid, &[&size[..1], &size[2..], &[k]].concat()))
 }
 
-fn deform_conv(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn deform_conv(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let (x, weight, offset) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
     let (shape, filter) = (cx.shape(x), cx.shape(weight));
     let ([n, c, h, w], [m, _, kh, kw]) = (&shape[..], &filter[..]) else {

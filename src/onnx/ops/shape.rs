@@ -2,20 +2,28 @@
 
 use nestjit_ir::DType;
 
-use super::super::halt::{Halt, Result, all};
+use super::super::attributes::Attributes;
+use super::super::external::External;
 use super::super::limit;
 use super::super::nibble::Nibble;
-use super::super::node::{NodeCx, extents};
-use super::super::tensor::{decode, decode_sparse, dtype};
-use super::{OpEntry, one, op};
+use super::super::tensor::{attribute_dtype, decode, decode_sparse};
+use super::{Halt, NodeCx, OpEntry, Result, all, extents, one, op};
+use crate::error::{self, Error};
 use crate::graph::{Binary, ValueId};
+use crate::host::{HostOp, extent as host};
 use crate::tensor::Tensor;
 
 pub(super) const OPS: &[OpEntry] = &[
     op("Constant", 1, constant),
-    op("ConstantOfShape", 9, constant_of_shape),
+    op("ConstantOfShape", 9, constant_of_shape).on_host(|n| {
+        let value = element(n.attributes, n.external)?;
+        Ok(HostOp::tensor(move |x| host::constant_of_shape(x.tensor(0)?, &value)))
+    }),
     op("EyeLike", 9, eye_like),
-    op("Range", 11, range),
+    op("Range", 11, range).on_host(|n| {
+        n.attributes.ignore(&[STEP_PRECISION]);
+        Ok(HostOp::tensor(|x| host::range(x.tensor(0)?, x.tensor(1)?, x.tensor(2)?)))
+    }),
     op("Shape", 1, shape),
     op("Size", 1, |cx| {
         let x = cx.input(0)?;
@@ -25,10 +33,10 @@ pub(super) const OPS: &[OpEntry] = &[
     op("Trilu", 14, trilu),
 ];
 
-fn constant(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn constant(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     cx.expect_inputs(0)?;
     let a = &cx.attributes;
-    let external = &cx.importer.model.external;
+    let external = cx.external();
     let mut found: Vec<Tensor> = Vec::new();
     let mut nibble = None;
     if let Some(tensor) = a.tensor("value")? {
@@ -60,29 +68,38 @@ fn constant(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     match <[Tensor; 1]>::try_from(found) {
         Ok([tensor]) => {
             let constant = cx.constant(tensor);
-            nibble.map(|nibble| cx.importer.note_nibble(constant, nibble));
+            nibble.map(|nibble| cx.sink.note_nibble(constant, nibble));
             Ok(vec![constant])
         }
         Err(found) => Err(Halt::invalid(format!("{} values are given, but one is needed", found.len()))),
     }
 }
 
-fn constant_of_shape(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
-    let value = match cx.attributes.tensor("value")? {
-        Some(tensor) => decode(tensor, &cx.importer.model.external)?,
+/// The precision of the steps of 16-bit floats: never less here than what is asked for.
+const STEP_PRECISION: &str = "stash_type";
+
+/// The element that a tensor is filled with.
+fn element(attributes: &Attributes<'_>, external: &External) -> error::Result<Tensor> {
+    let value = match attributes.tensor("value")? {
+        Some(tensor) => decode(tensor, external)?,
         None => Tensor::scalar(0f32),
     };
     if value.len() != 1 {
-        return Err(Halt::shape(format!("the value must be one element, not {:?}", value.shape())));
+        return Err(Error::shape(format!("the value must be one element, not {:?}", value.shape())));
     }
+    value.reshape(&[])
+}
+
+fn constant_of_shape(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
+    let element = element(&cx.attributes, cx.external())?;
     let input = cx.input(0)?;
     let list = cx.known_ints(input, "the shape")?;
     let shape = extents(&list, "a dimension of the shape")?;
-    let element = cx.constant(value.reshape(&[])?);
+    let element = cx.constant(element);
     one(cx.expand(element, &shape))
 }
 
-fn shape(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn shape(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let shape = cx.shape(x);
     let rank = shape.len() as i64;
@@ -92,12 +109,10 @@ fn shape(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     one(cx.values(&[part.len()], &part))
 }
 
-fn eye_like(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn eye_like(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let to = match cx.attributes.int("dtype")? {
-        Some(number) => {
-            dtype(i32::try_from(number).map_err(|_| Halt::invalid("there is no such element type"))?)?
-        }
+        Some(number) => attribute_dtype(number)?,
         None => cx.dtype(x),
     };
     let k = cx.int("k", 0)?;
@@ -109,13 +124,7 @@ fn eye_like(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
 }
 
 /// Where `column - row` compares so to `k`: `bool[rows, columns]`.
-fn diagonal(
-    cx: &mut NodeCx<'_, '_>,
-    rows: usize,
-    columns: usize,
-    k: i64,
-    compare: Binary,
-) -> Result<ValueId> {
+fn diagonal(cx: &mut NodeCx<'_>, rows: usize, columns: usize, k: i64, compare: Binary) -> Result<ValueId> {
     limit::check_table(DType::I64, &[rows])?;
     limit::check_table(DType::I64, &[columns])?;
     let row: Vec<i64> = (0..rows as i64).map(|i| i.saturating_add(k)).collect();
@@ -125,7 +134,7 @@ fn diagonal(
     cx.binary(compare, column, row)
 }
 
-fn trilu(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn trilu(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let upper = cx.flag("upper", true)?;
     let k = match cx.optional(1) {
@@ -140,9 +149,8 @@ fn trilu(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     one(cx.select(kept, x, zero))
 }
 
-fn range(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
-    // The precision of the steps of 16-bit floats: never less here than what is asked for.
-    cx.attributes.ignore(&["stash_type"]);
+fn range(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
+    cx.attributes.ignore(&[STEP_PRECISION]);
     let [start, limit, delta] = [cx.input(0)?, cx.input(1)?, cx.input(2)?];
     let dtype = cx.dtype(start);
     let operands = [(start, "start"), (limit, "limit"), (delta, "delta")];

@@ -4,11 +4,9 @@ use std::f64::consts::PI;
 
 use nestjit_ir::DType;
 
-use super::super::halt::{Halt, Result};
 use super::super::limit;
-use super::super::node::{NodeCx, axis, extent};
-use super::super::tensor::dtype;
-use super::{OpEntry, one, op};
+use super::super::tensor::attribute_dtype;
+use super::{Halt, NodeCx, OpEntry, Result, axis, extent, one, op};
 use crate::graph::{Binary, Op, PadMode, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[
@@ -22,13 +20,13 @@ pub(super) const OPS: &[OpEntry] = &[
     op("STFT", 17, stft).in_f32(&[0]),
 ];
 
-fn output_type(cx: &NodeCx<'_, '_>) -> Result<DType> {
+fn output_type(cx: &NodeCx<'_>) -> Result<DType> {
     let number = cx.int("output_datatype", 1)?;
-    Ok(dtype(i32::try_from(number).map_err(|_| Halt::invalid("there is no such element type"))?)?)
+    Ok(attribute_dtype(number)?)
 }
 
 /// `f(i / N)`, where `N` is the size, or one less for a symmetric window.
-fn window(cx: &mut NodeCx<'_, '_>, f: fn(f64) -> f64) -> Result<Vec<ValueId>> {
+fn window(cx: &mut NodeCx<'_>, f: fn(f64) -> f64) -> Result<Vec<ValueId>> {
     let to = output_type(cx)?;
     let periodic = cx.flag("periodic", true)?;
     let size = cx.input(0)?;
@@ -41,7 +39,7 @@ fn window(cx: &mut NodeCx<'_, '_>, f: fn(f64) -> f64) -> Result<Vec<ValueId>> {
     one(cx.cast(values, to))
 }
 
-fn mel_weight_matrix(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn mel_weight_matrix(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let to = output_type(cx)?;
     let inputs: [ValueId; 5] = [cx.input(0)?, cx.input(1)?, cx.input(2)?, cx.input(3)?, cx.input(4)?];
     let bins = extent(cx.known_int(inputs[0], "num_mel_bins")?, "num_mel_bins")?;
@@ -88,7 +86,7 @@ struct Transform {
     onesided: bool,
 }
 
-fn dft(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn dft(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     cx.expect_float(x)?;
     let rank = cx.rank(x);
@@ -114,7 +112,7 @@ fn dft(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
 }
 
 /// `x` has real parts, or real and imaginary parts, in its last dimension.
-fn transform(cx: &mut NodeCx<'_, '_>, x: ValueId, axis: usize, t: &Transform) -> Result<ValueId> {
+fn transform(cx: &mut NodeCx<'_>, x: ValueId, axis: usize, t: &Transform) -> Result<ValueId> {
     let shape = cx.shape(x);
     let rank = shape.len();
     let parts = shape[rank - 1];
@@ -138,7 +136,7 @@ fn transform(cx: &mut NodeCx<'_, '_>, x: ValueId, axis: usize, t: &Transform) ->
     let mut perm: Vec<usize> = (0..rank).filter(|d| *d != axis).collect();
     perm.push(axis);
     let moved = cx.transpose(x, &perm)?;
-    let part = |cx: &mut NodeCx<'_, '_>, i: usize| cx.narrow(moved, rank - 2, i, 1);
+    let part = |cx: &mut NodeCx<'_>, i: usize| cx.narrow(moved, rank - 2, i, 1);
     limit::check_table(DType::F64, &[used, results])?;
     let factor = |n: usize| match (t.inverse, halved) {
         (false, _) => 1.0,
@@ -146,14 +144,14 @@ fn transform(cx: &mut NodeCx<'_, '_>, x: ValueId, axis: usize, t: &Transform) ->
         (true, true) if n != 0 && 2 * n != t.length => 2.0 / t.length as f64,
         (true, _) => 1.0 / t.length as f64,
     };
-    let matrix = |cx: &mut NodeCx<'_, '_>, f: fn(f64) -> f64| {
+    let matrix = |cx: &mut NodeCx<'_>, f: fn(f64) -> f64| {
         let angle = |n: usize, k: usize| 2.0 * PI * ((n * k) % t.length) as f64 / t.length as f64;
         let values: Vec<f64> =
             (0..used).flat_map(|n| (0..results).map(move |k| f(angle(n, k)) * factor(n))).collect();
         cx.floats_like(x, &[used, results], &values)
     };
     let (cos, sin) = (matrix(cx, f64::cos)?, matrix(cx, f64::sin)?);
-    let product = |cx: &mut NodeCx<'_, '_>, a, b| cx.add(Op::MatMul, &[a, b]);
+    let product = |cx: &mut NodeCx<'_>, a, b| cx.add(Op::MatMul, &[a, b]);
     // (re + i im) (cos -+ i sin), the sign that of the direction.
     let re = part(cx, 0)?;
     let im = if parts == 2 { Some(part(cx, 1)?) } else { None };
@@ -182,7 +180,7 @@ fn transform(cx: &mut NodeCx<'_, '_>, x: ValueId, axis: usize, t: &Transform) ->
 }
 
 /// Frames of the signal, each weighted by the window and transformed.
-fn stft(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn stft(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let (x, step) = (cx.input(0)?, cx.input(1)?);
     cx.expect_float(x)?;
     let onesided = cx.flag("onesided", true)?;

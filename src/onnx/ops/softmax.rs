@@ -1,9 +1,7 @@
 //! Softmax and its relatives.
 
-use super::super::halt::Result;
-use super::super::node::{NodeCx, axis};
 use super::gather::steps;
-use super::{OpEntry, one, op};
+use super::{NodeCx, OpEntry, Result, axis, one, op};
 use crate::graph::{Binary, Op, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[
@@ -12,10 +10,10 @@ pub(super) const OPS: &[OpEntry] = &[
     op("Softmax", 1, |cx| along_axis(cx, |cx, x, axis| cx.add(Op::Softmax { axis }, &[x]))),
 ];
 
-type Along = fn(&mut NodeCx<'_, '_>, ValueId, usize) -> Result<ValueId>;
+type Along = fn(&mut NodeCx<'_>, ValueId, usize) -> Result<ValueId>;
 
 /// Up to version 12 the dimensions from `axis` on count as one.
-fn along_axis(cx: &mut NodeCx<'_, '_>, along: Along) -> Result<Vec<ValueId>> {
+fn along_axis(cx: &mut NodeCx<'_>, along: Along) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let shape = cx.shape(x);
     if cx.opset >= 13 {
@@ -37,7 +35,7 @@ fn along_axis(cx: &mut NodeCx<'_, '_>, along: Along) -> Result<Vec<ValueId>> {
 }
 
 /// 1 where the first maximum is, 0 elsewhere.
-fn hardmax(cx: &mut NodeCx<'_, '_>, x: ValueId, axis: usize) -> Result<ValueId> {
+fn hardmax(cx: &mut NodeCx<'_>, x: ValueId, axis: usize) -> Result<ValueId> {
     let shape = cx.shape(x);
     let positions = steps(cx, shape.len(), axis, shape[axis], 1)?;
     let first = cx.add(Op::ArgReduce { max: true, axis, keep_dims: true, last: false }, &[x])?;

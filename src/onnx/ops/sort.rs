@@ -2,17 +2,29 @@
 
 use nestjit_ir::{CheckKind, DType};
 
-use super::super::halt::{Halt, Result};
-use super::super::node::{NodeCx, axes, axis, extent};
 use super::gather::{gather_elements, steps};
-use super::{OpEntry, one, op};
+use super::{Halt, NodeCx, OpEntry, Result, axes, axis, extent, one, op};
 use crate::graph::{Binary, Op, PadMode, Reduction, Unary, ValueId};
+use crate::host::{HostOp, int, order};
 
 pub(super) const OPS: &[OpEntry] = &[
     op("CenterCropPad", 18, center_crop_pad),
     op("ReverseSequence", 10, reverse_sequence),
-    op("TopK", 1, top_k),
+    op("TopK", 1, top_k).on_host(|n| {
+        n.attributes.ignore(&[SORTED]);
+        let axis = n.attributes.int("axis")?.unwrap_or(-1);
+        let largest = n.attributes.int("largest")?.unwrap_or(1) != 0;
+        let k = if n.opset < 10 { n.attributes.int("k")? } else { None };
+        Ok(HostOp::new(move |x| {
+            let k = k.map_or_else(|| int(x.tensor(1)?, "k"), Ok)?;
+            let (values, indices) = order::top_k(x.tensor(0)?, axis, k, largest)?;
+            Ok(vec![values.into(), indices.into()])
+        }))
+    }),
 ];
+
+/// Unsorted results may be in any order: sorted is one.
+const SORTED: &str = "sorted";
 
 /// The longest dimension for which that pays, if there is a choice.
 const NEST: usize = 64;
@@ -21,7 +33,7 @@ const NEST: usize = 64;
 const COMPARED: usize = 1 << 14;
 
 /// An element's rank is the number of elements before it. Elements of rank `0..k` are found by comparing ranks.
-fn top_k(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn top_k(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let along = cx.axis(-1, cx.rank(x))?;
     let k = match cx.opset < 10 {
@@ -32,12 +44,11 @@ fn top_k(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         }
     };
     // Comparing all with all is a loop nest, sorting is not.
-    if cx.importer.is_staged() && cx.shape(x)[along] > NEST {
+    if cx.sink.is_staged() && cx.shape(x)[along] > NEST {
         return Err(Halt::host("it sorts"));
     }
     let largest = cx.flag("largest", true)?;
-    // Unsorted results may be in any order: sorted is one.
-    cx.attributes.ignore(&["sorted"]);
+    cx.attributes.ignore(&[SORTED]);
     let shape = cx.shape(x);
     let (n, k) = (shape[along], extent(k, "k")?);
     if k > n {
@@ -89,7 +100,7 @@ fn top_k(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     Ok(vec![cx.transpose(values, &inverse)?, cx.transpose(indices, &inverse)?])
 }
 
-fn reverse_sequence(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn reverse_sequence(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let (x, lengths) = (cx.input(0)?, cx.input(1)?);
     let shape = cx.shape(x);
     let rank = shape.len();
@@ -114,7 +125,7 @@ fn reverse_sequence(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
     one(gather_elements(cx, x, source, time))
 }
 
-fn center_crop_pad(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn center_crop_pad(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let (x, target) = (cx.input(0)?, cx.input(1)?);
     let shape = cx.shape(x);
     let target = cx.known_ints(target, "the shape")?;

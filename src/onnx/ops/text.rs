@@ -2,10 +2,8 @@
 
 use nestjit_ir::DType;
 
-use super::super::halt::{Halt, Result};
 use super::super::limit;
-use super::super::node::{NodeCx, extent, extents, missing};
-use super::{OpEntry, op};
+use super::{Halt, NodeCx, OpEntry, Result, extent, extents, missing, op};
 use crate::graph::{Binary, Reduction, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[op("TfIdfVectorizer", 9, tf_idf)];
@@ -38,7 +36,7 @@ impl Grams<'_> {
 
 /// For each row of `x`, how often each n-gram of a pool occurs in it; its items may be apart by the same number of
 /// others, up to `max_skip_count`.
-fn tf_idf(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn tf_idf(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     if cx.attributes.has("pool_strings") {
         return Err(Halt::unsupported("n-grams of strings are not supported"));
     }
@@ -48,8 +46,7 @@ fn tf_idf(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
         "TFIDF" => Weighting::WeightedCount,
         other => return Err(Halt::invalid(format!("there is no mode '{}'", other.escape_debug()))),
     };
-    let number =
-        |cx: &NodeCx<'_, '_>, name: &'static str| Ok::<_, Halt>(extent(cx.required_int(name)?, name)?);
+    let number = |cx: &NodeCx<'_>, name: &'static str| Ok::<_, Halt>(extent(cx.required_int(name)?, name)?);
     let lengths = number(cx, "min_gram_length")?.max(1)..=number(cx, "max_gram_length")?;
     let skips = number(cx, "max_skip_count")?;
     let ints = |name| cx.attributes.ints(name)?.ok_or_else(|| missing(name));
@@ -125,7 +122,7 @@ fn pool_of<'a>(starts: &[i64], pool: &'a [i64]) -> Result<Vec<Grams<'a>>> {
 
 /// `[rows, number of n-grams]`: how often each occurs, with 0, 1, .. others between its items: so many distances.
 fn occurrences(
-    cx: &mut NodeCx<'_, '_>,
+    cx: &mut NodeCx<'_>,
     x: ValueId,
     width: usize,
     grams: &Grams<'_>,
@@ -167,7 +164,7 @@ fn occurrences(
 }
 
 /// `counts` with each of its columns moved to the one that is given for it; other columns are 0.
-fn in_columns(cx: &mut NodeCx<'_, '_>, counts: ValueId, rows: usize, columns: &[usize]) -> Result<ValueId> {
+fn in_columns(cx: &mut NodeCx<'_>, counts: ValueId, rows: usize, columns: &[usize]) -> Result<ValueId> {
     let width = columns.iter().max().map_or(0, |last| last + 1);
     limit::check_table(DType::I64, &[width])?;
     limit::check_table(DType::F32, &[rows, width])?;

@@ -2,12 +2,10 @@
 
 use nestjit_ir::{CheckKind, DType};
 
-use super::super::halt::{Halt, Result};
 use super::super::limit;
-use super::super::node::{NodeCx, axis, extent, missing};
 use super::gather::{gather_elements, steps};
 use super::window::{pads, per_dimension};
-use super::{OpEntry, one, op};
+use super::{Halt, NodeCx, OpEntry, Result, axis, extent, missing, one, op};
 use crate::graph::{Binary, Op, PadMode, Reduction, ValueId};
 
 pub(super) const OPS: &[OpEntry] = &[
@@ -17,7 +15,7 @@ pub(super) const OPS: &[OpEntry] = &[
 ];
 
 /// Overlapping blocks added up.
-fn col2im(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn col2im(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let (x, image, block) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
     let image = cx.known_extents(image, "the image's shape")?;
     let block = cx.known_extents(block, "the block's shape")?;
@@ -75,7 +73,7 @@ fn col2im(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
 }
 
 /// The inverse of max pooling with positions: everything else is 0.
-fn max_unpool(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn max_unpool(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let (x, indices) = (cx.input(0)?, cx.input(1)?);
     let shape = cx.shape(x);
     let k = super::window::spatial(&shape)?.len();
@@ -121,7 +119,7 @@ fn max_unpool(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
 }
 
 /// A cache with new entries written from a position on that each batch has for itself.
-fn tensor_scatter(cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+fn tensor_scatter(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let (past, update) = (cx.input(0)?, cx.input(1)?);
     let (shape, part) = (cx.shape(past), cx.shape(update));
     let rank = shape.len();

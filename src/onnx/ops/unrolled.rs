@@ -3,10 +3,9 @@
 
 use nestjit_ir::DType;
 
-use super::super::halt::{Halt, Result};
-use super::super::node::NodeCx;
 use super::dynamic_lstm::DynamicWeights;
 use super::quantize::rounded_to_bytes;
+use super::{Halt, NodeCx, Result};
 use crate::graph::{Binary, Direction, Op, RecurrentKind, Unary, ValueId};
 
 /// The longest sequence that is unrolled.
@@ -40,7 +39,7 @@ pub(super) enum Weights {
 
 impl Weights {
     /// The shape of the recurrent weights, as floats have it if the rank is 3.
-    pub fn recurrent_shape(&self, cx: &NodeCx<'_, '_>) -> Vec<usize> {
+    pub fn recurrent_shape(&self, cx: &NodeCx<'_>) -> Vec<usize> {
         match self {
             Weights::Floats { r, .. } => cx.shape(*r),
             Weights::Bytes(weights) => weights.shapes(cx)[1].to_vec(),
@@ -62,7 +61,7 @@ struct Part {
 
 impl Layer {
     /// That the operands fit each other: what follows takes that for granted.
-    pub fn check(&self, cx: &NodeCx<'_, '_>) -> Result<()> {
+    pub fn check(&self, cx: &NodeCx<'_>) -> Result<()> {
         let (d, n) = (self.direction.count(), self.hidden);
         let rows = self.kind.gates() * n;
         let x = cx.shape(self.x);
@@ -96,7 +95,7 @@ impl Layer {
     }
 
     /// `y [T, D, B, H]`, `y_h [D, B, H]`, and `y_c` of an LSTM.
-    pub fn import(&self, cx: &mut NodeCx<'_, '_>) -> Result<Vec<ValueId>> {
+    pub fn import(&self, cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
         let [steps, batch, _] = cx.shape(self.x)[..] else {
             return Err(Halt::internal("a sequence of another rank"));
         };
@@ -154,19 +153,13 @@ impl Layer {
     }
 
     /// Direction `d` of an operand whose first dimension is the direction.
-    fn part(&self, cx: &mut NodeCx<'_, '_>, operand: ValueId, d: usize) -> Result<ValueId> {
+    fn part(&self, cx: &mut NodeCx<'_>, operand: ValueId, d: usize) -> Result<ValueId> {
         let part = cx.narrow(operand, 0, d, 1)?;
         let shape = cx.shape(part);
         cx.reshape(part, &shape[1..])
     }
 
-    fn state(
-        &self,
-        cx: &mut NodeCx<'_, '_>,
-        state: Option<ValueId>,
-        d: usize,
-        batch: usize,
-    ) -> Result<ValueId> {
+    fn state(&self, cx: &mut NodeCx<'_>, state: Option<ValueId>, d: usize, batch: usize) -> Result<ValueId> {
         match state {
             Some(state) => self.part(cx, state, d),
             None => {
@@ -177,7 +170,7 @@ impl Layer {
     }
 
     /// The products of all directions with the input, one direction after the other: `[T, B, D * G * H]`, biases included.
-    pub fn projected(&self, cx: &mut NodeCx<'_, '_>) -> Result<ValueId> {
+    pub fn projected(&self, cx: &mut NodeCx<'_>) -> Result<ValueId> {
         let directions = 0..self.direction.count();
         let parts: Vec<ValueId> =
             directions.map(|d| Ok(self.direction_part(cx, d)?.projected)).collect::<Result<_>>()?;
@@ -187,12 +180,12 @@ impl Layer {
         }
     }
 
-    fn direction_part(&self, cx: &mut NodeCx<'_, '_>, d: usize) -> Result<Part> {
+    fn direction_part(&self, cx: &mut NodeCx<'_>, d: usize) -> Result<Part> {
         let gates = self.kind.gates();
         let rows = gates * self.hidden;
         let [w, r] = match &self.weights {
             Weights::Floats { w, r } => {
-                let transposed = |cx: &mut NodeCx<'_, '_>, weight| {
+                let transposed = |cx: &mut NodeCx<'_>, weight| {
                     let part = self.part(cx, weight, d)?;
                     cx.transpose(part, &[1, 0])
                 };
@@ -219,7 +212,7 @@ impl Layer {
         let peepholes = match self.peepholes {
             Some(p) => {
                 let p = self.part(cx, p, d)?;
-                let gate = |cx: &mut NodeCx<'_, '_>, i: usize| cx.narrow(p, 0, i * self.hidden, self.hidden);
+                let gate = |cx: &mut NodeCx<'_>, i: usize| cx.narrow(p, 0, i * self.hidden, self.hidden);
                 Some([gate(cx, 0)?, gate(cx, 1)?, gate(cx, 2)?])
             }
             None => None,
@@ -230,7 +223,7 @@ impl Layer {
     }
 
     /// An activation of an argument, which is clipped if that is asked for.
-    fn activate(&self, cx: &mut NodeCx<'_, '_>, activation: Unary, x: ValueId) -> Result<ValueId> {
+    fn activate(&self, cx: &mut NodeCx<'_>, activation: Unary, x: ValueId) -> Result<ValueId> {
         let x = match self.clip {
             Some(clip) => cx.add(Op::Clip { min: Some(-clip), max: Some(clip) }, &[x])?,
             None => x,
@@ -242,7 +235,7 @@ impl Layer {
     /// LSTM with weights of 8 bits quantises.
     fn step(
         &self,
-        cx: &mut NodeCx<'_, '_>,
+        cx: &mut NodeCx<'_>,
         weights: &Part,
         x: ValueId,
         [h, shown]: [ValueId; 2],
@@ -250,7 +243,7 @@ impl Layer {
     ) -> Result<(ValueId, ValueId)> {
         let n = self.hidden;
         let act = &weights.activations;
-        let gate = |cx: &mut NodeCx<'_, '_>, v: ValueId, i: usize| cx.narrow(v, 1, i * n, n);
+        let gate = |cx: &mut NodeCx<'_>, v: ValueId, i: usize| cx.narrow(v, 1, i * n, n);
         match self.kind {
             RecurrentKind::Rnn => {
                 let hr = cx.add(Op::MatMul, &[h, weights.r])?;
@@ -264,14 +257,14 @@ impl Layer {
                 };
                 let hr = cx.add(Op::MatMul, &[seen, weights.r])?;
                 let sum = cx.binary(Binary::Add, x, hr)?;
-                let peep =
-                    |cx: &mut NodeCx<'_, '_>, gate: ValueId, i: usize, c: ValueId| match weights.peepholes {
-                        Some(p) => {
-                            let seen = cx.binary(Binary::Mul, p[i], c)?;
-                            cx.binary(Binary::Add, gate, seen)
-                        }
-                        None => Ok(gate),
-                    };
+                let peep = |cx: &mut NodeCx<'_>, gate: ValueId, i: usize, c: ValueId| match weights.peepholes
+                {
+                    Some(p) => {
+                        let seen = cx.binary(Binary::Mul, p[i], c)?;
+                        cx.binary(Binary::Add, gate, seen)
+                    }
+                    None => Ok(gate),
+                };
                 let i = gate(cx, sum, 0)?;
                 let i = peep(cx, i, 0, c)?;
                 let i = self.activate(cx, act[0], i)?;
@@ -302,7 +295,7 @@ impl Layer {
                     gates.push(self.activate(cx, act[0], sum)?);
                 }
                 let (z, reset) = (gates[0], gates[1]);
-                let biased = |cx: &mut NodeCx<'_, '_>, v: ValueId| match weights.hidden_bias {
+                let biased = |cx: &mut NodeCx<'_>, v: ValueId| match weights.hidden_bias {
                     Some(bias) => cx.binary(Binary::Add, v, bias),
                     None => Ok(v),
                 };

@@ -1,8 +1,7 @@
 //! The attributes that convolutions and poolings have in common: kernel, strides, dilations, padding.
 
-use super::super::halt::{Halt, Result};
 use super::super::limit;
-use super::super::node::{NodeCx, extent};
+use super::{Halt, NodeCx, Result, extent};
 use crate::graph::Window;
 
 /// Where what `auto_pad` adds goes, or that nothing is added.
@@ -25,7 +24,7 @@ impl AutoPad {
     }
 }
 
-pub(super) fn auto_pad(cx: &NodeCx<'_, '_>) -> Result<AutoPad> {
+pub(super) fn auto_pad(cx: &NodeCx<'_>) -> Result<AutoPad> {
     Ok(match cx.string("auto_pad", "NOTSET")? {
         "NOTSET" | "" => AutoPad::Explicit,
         "SAME_UPPER" => AutoPad::SameUpper,
@@ -37,7 +36,7 @@ pub(super) fn auto_pad(cx: &NodeCx<'_, '_>) -> Result<AutoPad> {
 
 /// A list of one number per spatial dimension, or `default` for each.
 pub(super) fn per_dimension(
-    cx: &NodeCx<'_, '_>,
+    cx: &NodeCx<'_>,
     name: &'static str,
     count: usize,
     default: usize,
@@ -57,13 +56,13 @@ pub(super) fn per_dimension(
 }
 
 /// The padding as stated, before and after each spatial dimension.
-pub(super) fn pads(cx: &NodeCx<'_, '_>, count: usize) -> Result<(Vec<usize>, Vec<usize>)> {
+pub(super) fn pads(cx: &NodeCx<'_>, count: usize) -> Result<(Vec<usize>, Vec<usize>)> {
     let pads = per_dimension(cx, "pads", 2 * count, 0)?;
     Ok((pads[..count].to_vec(), pads[count..].to_vec()))
 }
 
 /// The window of a convolution or pooling over spatial dimensions of these extents.
-pub(super) fn window(cx: &NodeCx<'_, '_>, input: &[usize], kernel: Vec<usize>) -> Result<Window> {
+pub(super) fn window(cx: &NodeCx<'_>, input: &[usize], kernel: Vec<usize>) -> Result<Window> {
     let count = input.len();
     let strides = per_dimension(cx, "strides", count, 1)?;
     let dilations = per_dimension(cx, "dilations", count, 1)?;

@@ -1,28 +1,53 @@
 //! What the import of one node works with: operands, attributes, and a short way to add core operations.
 
+mod numbers;
+pub(super) mod operator;
+
 use std::cell::Cell;
 
-use nestjit_ir::{CheckKind, DType, Scalar, bf16, f16};
+use nestjit_ir::{CheckKind, DType, Scalar};
 
 use super::attributes::Attributes;
+use super::external::External;
 use super::halt::{Halt, Result};
-use super::import::Importer;
-use super::ops::AS_COMPUTED;
-use super::proto::NodeProto;
+use super::proto::{GraphProto, NodeProto};
 use super::scope::Scope;
-use crate::error::{self, Error, ErrorKind};
+use super::sink::{GraphSink, Origin};
+use crate::error::{Error, ErrorKind};
 use crate::graph::{Binary, Op, Reduction, Unary, ValueId};
+use crate::host::HostOp;
 use crate::tensor::{Element, Tensor};
+use operator::{AS_COMPUTED, HostNode, OpEntry};
+
+pub(super) use numbers::{axes, axis, extent, extents, floats, ints, missing};
+
+/// What the model around a node has for it.
+pub(super) trait Subgraphs {
+    /// The outputs of a subgraph, whose inputs are `arguments`. The names of what it becomes start with `prefix`.
+    fn subgraph(
+        &self,
+        sink: &mut GraphSink,
+        graph: &GraphProto,
+        arguments: &[ValueId],
+        scope: &Scope<'_>,
+        prefix: String,
+    ) -> Result<Vec<ValueId>>;
+
+    /// Where tensors have their data, if it is not in the file.
+    fn external(&self) -> &External;
+}
 
 /// The import of one node.
-pub(super) struct NodeCx<'a, 'm> {
-    pub importer: &'a mut Importer<'m>,
+pub(super) struct NodeCx<'a> {
+    pub sink: &'a mut GraphSink,
+    subgraphs: &'a dyn Subgraphs,
+    origin: Origin<'a>,
     pub node: &'a NodeProto,
     pub scope: &'a Scope<'a>,
     pub attributes: Attributes<'a>,
     /// The version of the node's operator set.
     pub opset: i64,
-    name: &'a str,
+    entry: &'static OpEntry,
     inputs: Vec<Option<ValueId>>,
     /// The types of the inputs in the model; those at hand may have become `f32`.
     given: Vec<Option<DType>>,
@@ -31,19 +56,32 @@ pub(super) struct NodeCx<'a, 'm> {
 }
 
 /// Scopes only borrow downwards: a longer-lived one serves as a shorter-lived one.
-impl<'a, 'm> NodeCx<'a, 'm> {
+impl<'a> NodeCx<'a> {
     pub fn new(
-        importer: &'a mut Importer<'m>,
+        subgraphs: &'a dyn Subgraphs,
+        sink: &'a mut GraphSink,
+        origin: Origin<'a>,
         node: &'a NodeProto,
         scope: &'a Scope<'a>,
-        name: &'a str,
         inputs: Vec<Option<ValueId>>,
-        opset: i64,
-    ) -> Result<NodeCx<'a, 'm>> {
+        (entry, opset): (&'static OpEntry, i64),
+    ) -> Result<NodeCx<'a>> {
         let attributes = Attributes::new(node, scope)?;
-        let given = inputs.iter().map(|id| id.map(|id| importer.graph.value(id).dtype)).collect();
+        let given = inputs.iter().map(|id| id.map(|id| sink.graph.value(id).dtype)).collect();
         let inputs_read = Cell::new(0);
-        Ok(NodeCx { importer, node, scope, attributes, opset, name, inputs, given, inputs_read })
+        Ok(NodeCx {
+            sink,
+            subgraphs,
+            origin,
+            node,
+            scope,
+            attributes,
+            opset,
+            entry,
+            inputs,
+            given,
+            inputs_read,
+        })
     }
 
     /// Gives the node `f32` instead of half types, if its results are [rounded](NodeCx::rounded) like any input.
@@ -72,14 +110,37 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         rounded.collect()
     }
 
+    /// The operation of the host that the node is, if the host can run it.
+    pub fn host_op(&self) -> Result<Option<HostOp>> {
+        let (attributes, external) = (&self.attributes, self.external());
+        let (opset, outputs) = (self.opset, self.output_count());
+        Ok(self.entry.host_op(&HostNode { attributes, external, opset, outputs })?)
+    }
+
     /// The type that an input has in the model, if it is given.
     pub fn given_dtype(&self, index: usize) -> Option<DType> {
         self.given.get(index).copied().flatten()
     }
 
-    /// The node's name.
-    pub fn name(&self) -> &'a str {
-        self.name
+    /// What the node's core operations are made for.
+    pub fn origin(&self) -> Origin<'a> {
+        self.origin
+    }
+
+    /// Where tensors in attributes have their data, if it is not in the file.
+    pub fn external(&self) -> &'a External {
+        self.subgraphs.external()
+    }
+
+    /// The outputs of a subgraph of this node. `label` tells it, and iterations of it, apart in names.
+    pub fn subgraph(
+        &mut self,
+        graph: &GraphProto,
+        arguments: &[ValueId],
+        label: &str,
+    ) -> Result<Vec<ValueId>> {
+        let prefix = format!("{}/{label}/", self.origin.name);
+        self.subgraphs.subgraph(self.sink, graph, arguments, self.scope, prefix)
     }
 
     /// How many inputs are listed, those left out included.
@@ -100,7 +161,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
 
     /// An error if the type of a value is not one for which `accepts` holds; `what` says what those are.
     pub fn expect_type(&self, x: ValueId, accepts: impl Fn(DType) -> bool, what: &str) -> Result<()> {
-        let value = self.importer.graph.value(x);
+        let value = self.sink.graph.value(x);
         match accepts(value.dtype) {
             true => Ok(()),
             false => {
@@ -151,24 +212,24 @@ impl<'a, 'm> NodeCx<'a, 'm> {
     }
 
     pub fn dtype(&self, x: ValueId) -> DType {
-        self.importer.graph.value(x).dtype
+        self.sink.graph.value(x).dtype
     }
 
     pub fn shape(&self, x: ValueId) -> Vec<usize> {
-        self.importer.graph.value(x).shape.clone()
+        self.sink.graph.value(x).shape.clone()
     }
 
     pub fn rank(&self, x: ValueId) -> usize {
-        self.importer.graph.value(x).shape.len()
+        self.sink.graph.value(x).shape.len()
     }
 
     pub fn elements(&self, x: ValueId) -> usize {
-        self.importer.graph.value(x).shape.iter().product()
+        self.sink.graph.value(x).shape.iter().product()
     }
 
     /// The contents of a value, if it is constant.
     pub fn constant_of(&self, x: ValueId) -> Option<&Tensor> {
-        self.importer.graph.constant(x)
+        self.sink.graph.constant(x)
     }
 
     // Attributes.
@@ -203,7 +264,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
 
     /// The contents of a value, which must not depend on the run.
     pub fn known(&mut self, x: ValueId, what: &str) -> Result<Tensor> {
-        self.importer.known(x, what, true)
+        self.sink.known(x, what, true)
     }
 
     /// The contents of a value, for which no stage is compiled because of it.
@@ -211,7 +272,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
     /// # Errors
     /// That they depend on the run.
     pub fn known_constant(&mut self, x: ValueId, what: &str) -> Result<Tensor> {
-        self.importer.known(x, what, false)
+        self.sink.known(x, what, false)
     }
 
     /// The contents of an integer tensor.
@@ -253,7 +314,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
 
     /// An operation with any number of results.
     pub fn add_all(&mut self, op: Op, inputs: &[ValueId]) -> Result<Vec<ValueId>> {
-        Ok(self.importer.add(self.name, op, inputs)?)
+        Ok(self.sink.add(self.origin, op, inputs)?)
     }
 
     /// An operation with one result.
@@ -368,7 +429,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
     }
 
     pub fn constant(&mut self, tensor: Tensor) -> ValueId {
-        self.importer.constant(self.name, tensor)
+        self.sink.constant(self.origin.name, tensor)
     }
 
     /// A constant from values.
@@ -392,78 +453,4 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         let constant = self.values(shape, values)?;
         self.cast(constant, self.dtype(x))
     }
-}
-
-/// That an attribute is missing.
-pub(super) fn missing(name: &str) -> Error {
-    Error::invalid(format!("the attribute '{name}' is missing"))
-}
-
-/// An axis, counted from the end if negative, of a tensor of this rank.
-pub(super) fn axis(axis: i64, rank: usize) -> error::Result<usize> {
-    let from_start = if axis < 0 { axis.checked_add(rank as i64) } else { Some(axis) };
-    from_start
-        .and_then(|a| usize::try_from(a).ok())
-        .filter(|a| *a < rank)
-        .ok_or_else(|| Error::invalid(format!("axis {axis} does not exist in a tensor of rank {rank}")))
-}
-
-/// Axes, counted from the end if negative; in order, none twice.
-pub(super) fn axes(list: &[i64], rank: usize) -> error::Result<Vec<usize>> {
-    let mut axes: Vec<usize> = list.iter().map(|a| axis(*a, rank)).collect::<error::Result<_>>()?;
-    axes.sort_unstable();
-    match axes.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(Error::invalid(format!("axis {} is listed twice", pair[0]))),
-        None => Ok(axes),
-    }
-}
-
-/// The elements of an integer tensor.
-pub(super) fn ints(tensor: &Tensor, what: &str) -> error::Result<Vec<i64>> {
-    match tensor.dtype() {
-        DType::I64 => Ok(tensor.values::<i64>()?.to_vec()),
-        DType::I32 => Ok(tensor.values::<i32>()?.iter().map(|v| i64::from(*v)).collect()),
-        DType::I8 => Ok(tensor.values::<i8>()?.iter().map(|v| i64::from(*v)).collect()),
-        DType::U8 => Ok(tensor.values::<u8>()?.iter().map(|v| i64::from(*v)).collect()),
-        DType::I16 => Ok(tensor.values::<i16>()?.iter().map(|v| i64::from(*v)).collect()),
-        DType::U16 => Ok(tensor.values::<u16>()?.iter().map(|v| i64::from(*v)).collect()),
-        DType::U32 => Ok(tensor.values::<u32>()?.iter().map(|v| i64::from(*v)).collect()),
-        DType::U64 => {
-            let large = |_| Error::invalid(format!("{what} must be integers below 2^63"));
-            tensor.values::<u64>()?.iter().map(|v| i64::try_from(*v).map_err(large)).collect()
-        }
-        DType::Bool => Ok(tensor.values::<bool>()?.iter().map(|v| i64::from(*v)).collect()),
-        other @ (DType::F32 | DType::F64 | DType::F16 | DType::BF16) => {
-            Err(Error::shape(format!("{what} must be integers, not {other}")))
-        }
-    }
-}
-
-/// The elements of a numeric tensor.
-pub(super) fn floats(tensor: &Tensor, what: &str) -> error::Result<Vec<f64>> {
-    match tensor.dtype() {
-        DType::F32 => Ok(tensor.values::<f32>()?.iter().map(|v| f64::from(*v)).collect()),
-        DType::F64 => Ok(tensor.values::<f64>()?.to_vec()),
-        DType::F16 => Ok(tensor.values::<f16>()?.iter().map(|v| v.to_f64()).collect()),
-        DType::BF16 => Ok(tensor.values::<bf16>()?.iter().map(|v| v.to_f64()).collect()),
-        DType::U64 => Ok(tensor.values::<u64>()?.iter().map(|v| *v as f64).collect()),
-        DType::I64
-        | DType::I32
-        | DType::I16
-        | DType::I8
-        | DType::U32
-        | DType::U16
-        | DType::U8
-        | DType::Bool => Ok(ints(tensor, what)?.into_iter().map(|v| v as f64).collect()),
-    }
-}
-
-/// Integers as extents, counts or offsets.
-pub(super) fn extents(list: &[i64], what: &str) -> error::Result<Vec<usize>> {
-    list.iter().map(|n| extent(*n, what)).collect()
-}
-
-/// An integer as an extent, count or offset.
-pub(super) fn extent(value: i64, what: &str) -> error::Result<usize> {
-    usize::try_from(value).map_err(|_| Error::invalid(format!("{what} must not be negative, but is {value}")))
 }

@@ -2,37 +2,38 @@
 
 use std::collections::HashMap;
 
-use super::halt::{Halt, Result};
-use super::import::Importer;
-use super::limit;
-use super::model::{Opsets, opsets};
-use super::nibble::Nibble;
-use super::node::NodeCx;
-use super::problems::Problems;
-use super::proto::{FunctionProto, GraphProto, NodeProto};
-use super::scope::{Binding, Scope};
-use super::tensor::{decode, decode_sparse};
+use super::super::external::External;
+use super::super::halt::{Halt, Result};
+use super::super::limit;
+use super::super::model::{FunctionKey, Opsets, opsets};
+use super::super::node::Subgraphs;
+use super::super::proto::{FunctionProto, GraphProto, NodeProto};
+use super::super::scope::{Binding, Scope};
+use super::super::sink::GraphSink;
+use super::super::tensor::constants;
+use super::Importer;
 use crate::error::{self, Error};
 use crate::graph::ValueId;
 
-impl<'m> Importer<'m> {
+impl Importer<'_> {
     /// The results of a call of a function.
     pub fn call(
-        &mut self,
-        function: &FunctionProto,
-        key: (String, String, String),
+        &self,
+        sink: &mut GraphSink,
+        function: (&FunctionKey, &FunctionProto),
         node: &NodeProto,
         name: &str,
         scope: &Scope<'_>,
     ) -> Result<Vec<ValueId>> {
-        let imports = self.function_opsets(function, scope)?;
-        let mut inner = self.function_scope(function, key, node, name, scope, &imports)?;
+        let imports = self.function_opsets(function.1, scope)?;
+        let mut inner = self.function_scope(function, node, name, scope, &imports)?;
+        let (_, function) = function;
         let operands = self.operands(node, scope)?;
         for (i, input) in function.input.iter().enumerate() {
             let binding = operands.get(i).copied().flatten().map_or(Binding::Absent, Binding::Value);
             inner.names.insert(input.clone(), binding);
         }
-        self.nodes(&function.node, &mut inner)?;
+        self.nodes(sink, &function.node, &mut inner)?;
         let mut results = Vec::with_capacity(node.output.len());
         for (output, wanted) in function.output.iter().zip(&node.output) {
             match inner.get(output) {
@@ -60,14 +61,13 @@ impl<'m> Importer<'m> {
     /// The scope of a function that a node calls, without its inputs.
     pub fn function_scope<'p>(
         &self,
-        function: &FunctionProto,
-        key: (String, String, String),
+        (key, function): (&FunctionKey, &FunctionProto),
         node: &NodeProto,
         name: &str,
         scope: &Scope<'_>,
         imports: &'p Opsets,
     ) -> error::Result<Scope<'p>> {
-        if scope.calls.contains(&key) {
+        if scope.calls.contains(key) {
             return Err(Error::invalid("the function calls itself"));
         }
         expect_depth(scope)?;
@@ -83,7 +83,7 @@ impl<'m> Importer<'m> {
         let mut inner = Scope::new(imports);
         inner.prefix = format!("{name}/");
         inner.calls = scope.calls.clone();
-        inner.calls.push(key);
+        inner.calls.push(key.clone());
         inner.depth = scope.depth + 1;
         for default in &function.attribute_proto {
             inner.attributes.insert(default.name().to_owned(), default.clone());
@@ -105,10 +105,16 @@ impl<'m> Importer<'m> {
         }
         Ok(inner)
     }
+}
 
-    /// The outputs of a subgraph, whose inputs are `arguments`.
-    pub fn subgraph(
-        &mut self,
+impl Subgraphs for Importer<'_> {
+    fn external(&self) -> &External {
+        &self.model.external
+    }
+
+    fn subgraph(
+        &self,
+        sink: &mut GraphSink,
         graph: &GraphProto,
         arguments: &[ValueId],
         scope: &Scope<'_>,
@@ -117,22 +123,10 @@ impl<'m> Importer<'m> {
         expect_depth(scope)?;
         let mut inner = scope.inner(prefix);
         let mut names = HashMap::new();
-        let mut problems = Problems::default();
-        for tensor in &graph.initializer {
-            if let Some(decoded) = problems.keep(decode(tensor, &self.model.external)) {
-                let id = self.constant(&format!("{}{}", inner.prefix, tensor.name()), decoded);
-                Nibble::of(tensor.data_type()).map(|nibble| self.note_nibble(id, nibble));
-                names.insert(tensor.name().to_owned(), Binding::Value(id));
-            }
+        for (name, constant) in constants(graph, &self.model.external)? {
+            let id = sink.typed_constant(&format!("{}{name}", inner.prefix), constant);
+            names.insert(name, Binding::Value(id));
         }
-        for tensor in &graph.sparse_initializer {
-            let name = tensor.values.as_ref().map(|v| v.name().to_owned()).unwrap_or_default();
-            if let Some(decoded) = problems.keep(decode_sparse(tensor, &self.model.external)) {
-                let id = self.constant(&format!("{}{name}", inner.prefix), decoded);
-                names.insert(name, Binding::Value(id));
-            }
-        }
-        problems.finish()?;
         let inputs: Vec<&str> =
             graph.input.iter().map(|i| i.name()).filter(|name| !names.contains_key(*name)).collect();
         if inputs.len() != arguments.len() {
@@ -146,7 +140,7 @@ impl<'m> Importer<'m> {
             names.insert((*name).to_owned(), Binding::Value(*id));
         }
         inner.names = names;
-        self.nodes(&graph.node, &mut inner)?;
+        self.nodes(sink, &graph.node, &mut inner)?;
         let mut results = Vec::with_capacity(graph.output.len());
         for output in &graph.output {
             match inner.get(output.name()) {
@@ -162,20 +156,8 @@ impl<'m> Importer<'m> {
     }
 }
 
-impl NodeCx<'_, '_> {
-    /// The outputs of a subgraph of this node. `label` tells it, and iterations of it, apart in names.
-    pub fn subgraph(
-        &mut self,
-        graph: &GraphProto,
-        arguments: &[ValueId],
-        label: &str,
-    ) -> Result<Vec<ValueId>> {
-        let prefix = format!("{}/{label}/", self.name());
-        self.importer.subgraph(graph, arguments, self.scope, prefix)
-    }
-}
-
-fn expect_depth(scope: &Scope<'_>) -> error::Result<()> {
+/// Refuses to go deeper than functions and subgraphs may be nested.
+pub(in crate::onnx) fn expect_depth(scope: &Scope<'_>) -> error::Result<()> {
     match scope.depth >= limit::DEPTH {
         true => {
             Err(limit::limit(format!("functions and subgraphs are nested more than {} deep", limit::DEPTH)))

@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use super::import::{Importer, Specialization};
-use super::limit;
-use super::model::{Dim, InputKind, InputSpec};
-use super::scope::{Binding, Scope};
+use super::super::limit;
+use super::super::model::{Dim, InputKind, InputSpec};
+use super::super::scope::{Binding, Scope};
+use super::super::sink::{GraphSink, Origin};
+use super::{Importer, Specialization};
 use crate::error::{Error, Result};
-use crate::graph::{Node, Op, Unary};
 use crate::tensor::Tensor;
 
 impl Importer<'_> {
     /// Makes the graph's inputs.
-    pub fn interface(&mut self, scope: &mut Scope<'_>, specialization: &Specialization) {
+    pub fn interface(&self, sink: &mut GraphSink, scope: &mut Scope<'_>, specialization: &Specialization) {
         let mut dims = specialization.dims.clone();
         for (names, what) in [
             (specialization.shapes.keys().collect::<Vec<_>>(), "shape"),
@@ -22,7 +22,7 @@ impl Importer<'_> {
                 if !self.model.inputs.iter().any(|i| i.name == *name) {
                     let message =
                         format!("a {what} is given for '{}', which is no input", name.escape_debug());
-                    self.problems.push(Error::usage(message));
+                    sink.problems.push(Error::usage(message));
                 }
             }
         }
@@ -30,16 +30,16 @@ impl Importer<'_> {
             let value = specialization.values.get(&input.name);
             if input.kind != InputKind::Tensor {
                 let given = value.is_some() || specialization.shapes.contains_key(&input.name);
-                if !self.is_staged() {
+                if !sink.is_staged() {
                     let name = input.name.escape_debug();
                     let what =
                         if input.kind == InputKind::Sequence { "a sequence" } else { "an optional value" };
-                    self.problems.push(Error::unsupported(format!(
+                    sink.problems.push(Error::unsupported(format!(
                         "input '{name}' is {what}: only a session can run this model"
                     )));
                 }
                 if !given {
-                    if !self.is_staged() {
+                    if !sink.is_staged() {
                         scope.names.insert(input.name.clone(), Binding::Broken);
                     }
                     continue;
@@ -51,32 +51,28 @@ impl Importer<'_> {
                 limit::check(input.dtype, &shape)?;
                 Ok(shape)
             });
-            let Some(shape) = self.problems.keep(shape) else {
+            let Some(shape) = sink.problems.keep(shape) else {
                 scope.names.insert(input.name.clone(), Binding::Broken);
                 continue;
             };
-            self.value_names.insert(input.name.clone());
-            self.output_names.remove(&input.name);
-            let id = self.graph.add_value(input.name.clone(), input.dtype, &shape);
-            self.producers.push(None);
-            self.graph.inputs.push(id);
+            let id = sink.input(&input.name, input.dtype, &shape);
             let read = match value {
                 Some(value) if value.dtype() != input.dtype => {
                     let name = input.name.escape_debug();
-                    self.problems.push(Error::shape(format!(
+                    sink.problems.push(Error::shape(format!(
                         "input '{name}' is {}, but its value is {}",
                         input.dtype,
                         value.dtype()
                     )));
                     id
                 }
-                Some(value) => self.constant(&input.name, value.clone()),
+                Some(value) => sink.constant(&input.name, value.clone()),
                 None => id,
             };
             let read = match input.nibble {
                 Some(nibble) => {
-                    let number = self.low_bits(&input.name, read, nibble);
-                    self.problems.keep(number).unwrap_or(read)
+                    let number = sink.low_bits(Origin { name: &input.name, place: None }, read, nibble);
+                    sink.problems.keep(number).unwrap_or(read)
                 }
                 None => read,
             };
@@ -85,42 +81,23 @@ impl Importer<'_> {
     }
 
     /// Makes the graph's outputs. What has another name, or is an output already, is copied.
-    pub fn outputs(&mut self, scope: &Scope<'_>, outputs: &[&str]) {
+    pub fn outputs(&self, sink: &mut GraphSink, scope: &Scope<'_>, outputs: &[&str]) {
         for &output in outputs {
             let id = match scope.get(output) {
                 Some(Binding::Value(id)) => id,
                 Some(_) => continue,
                 None => {
-                    self.problems.push(self.undefined_output(output));
+                    sink.problems.push(self.undefined_output(output));
                     continue;
                 }
             };
             // An input stays one if its value is known.
-            let input = self.graph.inputs.iter().find(|input| self.graph.value(**input).name == output);
+            let input = sink.graph.inputs.iter().find(|input| sink.graph.value(**input).name == output);
             let id = input.copied().unwrap_or(id);
-            if self.graph.value(id).name == output && !self.graph.outputs.contains(&id) {
-                self.graph.outputs.push(id);
-                continue;
-            }
-            let (dtype, shape) = (self.graph.value(id).dtype, self.graph.value(id).shape.clone());
-            let copy = match self.output_names.remove(output) {
-                true => self.new_value(output.to_owned(), dtype, &shape),
-                false => self.new_value_like(output, dtype, &shape),
-            };
-            let name = self.node_name(output);
-            self.producers[copy.0 as usize] = Some(self.graph.nodes.len() as u32);
-            self.graph.nodes.push(Node {
-                name,
-                op: Op::Unary(Unary::Identity),
-                inputs: vec![id],
-                outputs: vec![copy],
-            });
-            self.graph.outputs.push(copy);
+            sink.output(id, output);
         }
     }
-}
 
-impl Importer<'_> {
     /// Why no output has this name.
     pub fn undefined_output(&self, name: &str) -> Error {
         match self.model.initializers.get(name) {

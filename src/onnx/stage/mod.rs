@@ -3,23 +3,30 @@
 //! run when the program of the stage has been, and what depends on it is left to the next stage, whose shapes are
 //! known then. A model without such nodes is one stage and one program.
 
+mod control;
+mod step;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use nestjit_ir::DType;
 
+use super::attributes::Attributes;
 use super::body::{Body, Slot};
-use super::control::Branch;
 use super::halt::Halt;
-use super::host;
-use super::import::{Imported, Importer, Mode, Specialization};
+use super::import::{Importer, Specialization, bind};
 use super::model::{InputKind, OnnxModel};
 use super::names::{node_name, op_name};
+use super::node::operator::HostNode;
+use super::ops;
 use super::proto::NodeProto;
 use super::scope::{Binding, Scope};
+use super::sink::{GraphSink, Imported, Mode};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, ValueId};
-use crate::host::HostOp;
 use crate::tensor::Tensor;
+use control::Around;
+
+pub use step::{Branch, Reason, Step, StepKind};
 
 /// What is known of a value when a stage is planned.
 #[derive(Clone, Debug)]
@@ -59,65 +66,6 @@ pub struct Stage {
     pub whole: bool,
 }
 
-/// Why a node is not part of a compiled program.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Reason {
-    /// The node's name.
-    pub node: String,
-    /// Its operator, and the version of its operator set.
-    pub op: String,
-    /// A sentence.
-    pub why: String,
-}
-
-/// Something that is run between compiled programs.
-#[derive(Debug)]
-pub struct Step {
-    /// The node, and why it is a step.
-    pub reason: Reason,
-    /// The operands; those left out are `None`.
-    pub inputs: Vec<Option<Slot>>,
-    /// The results; those that nobody wants are `None`.
-    pub outputs: Vec<Option<Slot>>,
-    /// What it does.
-    pub kind: StepKind,
-}
-
-/// What a [`Step`] does.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum StepKind {
-    /// An operation of the host.
-    Host(HostOp),
-    /// A body, once: a function, or the branch that is known to be taken.
-    Call(Branch),
-    /// One of two bodies; the operand is the condition.
-    If {
-        /// If it holds.
-        then: Branch,
-        /// If it does not.
-        other: Branch,
-    },
-    /// A body, until its first result is false or the first operand's number of iterations is reached.
-    Loop(Branch),
-    /// A body for each slice of some operands.
-    Scan(Branch, Scan),
-    /// A body for each element of the operands that are sequences; the first is one.
-    Map(Branch),
-}
-
-/// What a scan runs along; one entry per scanned operand, or result.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Scan {
-    /// The dimensions of operands, counted from the end if negative, and whether they run backwards.
-    pub inputs: Vec<(i64, bool)>,
-    /// The dimensions of results.
-    pub outputs: Vec<(i64, bool)>,
-    /// Whether the first operand is a list of lengths, and operands and results have a batch dimension before all
-    /// others, as in the operator's first version.
-    pub batched: bool,
-}
-
 /// What comes of planning a stage.
 #[derive(Debug)]
 pub enum Planned {
@@ -142,6 +90,7 @@ enum State {
 struct Walk<'a, 'm> {
     body: &'a Body,
     importer: Importer<'m>,
+    sink: GraphSink,
     states: HashMap<Slot, State>,
     steps: Vec<Step>,
     rest: Vec<usize>,
@@ -173,8 +122,8 @@ impl Body {
     ) -> Result<Planned> {
         let model: &OnnxModel = &self.model;
         let mode = Mode::Staged { specialize: specialize.filter(|_| rest.is_none()) };
-        let mut importer = Importer::new(model, mode);
-        importer.body = Some(self);
+        let importer = Importer { model, operators: ops::table() };
+        let mut sink = importer.sink(mode);
         let mut scope = Scope::new(&self.opsets);
         scope.attributes.clone_from(&self.attributes);
         scope.prefix.clone_from(&self.prefix);
@@ -183,7 +132,7 @@ impl Body {
         let mut arguments = Vec::new();
         let first_of_model = rest.is_none() && self.is_model();
         if first_of_model {
-            importer.interface(&mut scope, &self.specialization(facts));
+            importer.interface(&mut sink, &mut scope, &self.specialization(facts));
             let kept = model.inputs.iter().zip(self.arguments());
             arguments = kept.filter(|(i, _)| scope.names.contains_key(&i.name)).map(|(_, s)| *s).collect();
         }
@@ -197,23 +146,17 @@ impl Body {
                     continue;
                 }
                 _ if first_of_model => continue,
-                Fact::Value(tensor) => Binding::Value(importer.constant(name, tensor.clone())),
+                Fact::Value(tensor) => Binding::Value(sink.constant(name, tensor.clone())),
                 Fact::Tensor(dtype, shape) => {
                     arguments.push(*slot);
-                    let id = importer.new_value_like(name, *dtype, shape);
-                    importer.graph.inputs.push(id);
-                    Binding::Value(id)
+                    Binding::Value(sink.input_like(name, *dtype, shape))
                 }
             };
             scope.names.insert(name.to_owned(), binding);
         }
-        let initializers = model.initializers.iter().filter_map(|(name, t)| Some((name, t.as_ref().ok()?)));
-        let initializers = initializers.filter(|_| self.is_model());
-        for (name, tensor) in initializers {
-            scope.names.insert(name.clone(), Binding::Value(importer.initializer(name, tensor.clone())));
-        }
-        for (name, tensor) in &self.consts {
-            scope.names.insert(name.clone(), Binding::Value(importer.constant(name, tensor.clone())));
+        let own = self.consts.iter().map(|(name, constant)| (name, constant.clone()));
+        for (name, constant) in model.constants().filter(|_| self.is_model()).chain(own) {
+            scope.names.insert(name.clone(), Binding::Value(sink.typed_constant(name, constant)));
         }
         for name in &self.absent {
             scope.names.insert(name.clone(), Binding::Absent);
@@ -228,7 +171,7 @@ impl Body {
             }
         };
         let (rest, values, waits) = (Vec::new(), BTreeSet::new(), Vec::new());
-        let mut walk = Walk { body: self, importer, states, steps: Vec::new(), rest, values, waits };
+        let mut walk = Walk { body: self, importer, sink, states, steps: Vec::new(), rest, values, waits };
         for index in nodes {
             walk.node(*index, &mut scope);
         }
@@ -262,25 +205,27 @@ impl Walk<'_, '_> {
         let name = format!("{}{}", body.prefix, node_name(node, index));
         let op = op_name(node, scope);
         let has = |walk: &Self, state| body.reads[index].iter().any(|r| walk.states.get(r) == Some(&state));
-        if has(self, State::Later) || (has(self, State::Step) && !host::follows(node)) {
+        if has(self, State::Later) || has(self, State::Step) {
             // What nobody implements is known without shapes.
-            let known = self.importer.entry(node, scope).map_err(|e| e.at(&name, &op));
-            self.importer.problems.keep(known);
-            return self.leave(index);
+            let entry = self.importer.entry(node, scope).map_err(|e| e.at(&name, &op));
+            let entry = self.sink.problems.keep(entry).flatten();
+            if has(self, State::Later) || !entry.is_some_and(|(entry, _)| entry.is_always_on_host()) {
+                return self.leave(index);
+            }
         }
         let items = has(self, State::Item) || has(self, State::Step);
-        let mark = self.importer.mark();
+        let mark = self.sink.mark();
         let result = match items {
-            true => Err(Halt::host(host::ITEMS)),
-            false => self.importer.node(node, &name, scope),
+            true => Err(Halt::items()),
+            false => self.importer.node(&mut self.sink, node, &name, scope),
         };
         let (why, value) = match result {
             Err(Halt::Host { why, value }) => (why, value),
             Err(halt) => return self.broken(node, &name, halt, scope),
-            Ok(results) => return self.importer.bind(node, &name, &results, mark.nodes, scope),
+            Ok(results) => return bind(&mut self.sink, node, &name, &results, mark.nodes, scope),
         };
         let operands = value.map(|id| self.operands_of(id, node, scope)).unwrap_or_default();
-        self.importer.rollback(mark);
+        self.sink.rollback(mark);
         let reason = Reason { node: name.clone(), op: op.clone(), why };
         match self.step(node, &reason, scope) {
             Ok(Some(kind)) => {
@@ -310,16 +255,23 @@ impl Walk<'_, '_> {
 
     /// Notes why a node has no results.
     fn broken(&mut self, node: &NodeProto, name: &str, halt: Halt, scope: &mut Scope<'_>) {
-        let none = self.importer.note(halt, name, &op_name(node, scope));
-        self.importer.bind(node, name, &none, usize::MAX, scope);
+        let none = self.sink.note(halt, name, &op_name(node, scope));
+        bind(&mut self.sink, node, name, &none, usize::MAX, scope);
     }
 
     /// The step that a node is: an operation of the host, or control flow.
     fn step(&self, node: &NodeProto, reason: &Reason, scope: &Scope<'_>) -> Result<Option<StepKind>> {
-        if let Some(kind) = super::control::step(&self.importer, node, &reason.node, scope)? {
+        let around = Around { importer: self.importer, body: self.body, sink: &self.sink, scope };
+        if let Some(kind) = control::step(around, node, &reason.node)? {
             return Ok(Some(kind));
         }
-        Ok(host::of_node(&self.importer, node, scope)?.map(StepKind::Host))
+        let Some((entry, opset)) = self.importer.entry(node, scope)? else { return Ok(None) };
+        let (attributes, external) = (&Attributes::new(node, scope)?, &self.body.model.external);
+        let op = entry.host_op(&HostNode { attributes, external, opset, outputs: node.output.len() })?;
+        if op.is_some() {
+            attributes.expect_all_read()?;
+        }
+        Ok(op.map(StepKind::Host))
     }
 
     /// Leaves a node to the next stage.
@@ -342,16 +294,7 @@ impl Walk<'_, '_> {
                 operands.insert(id, slot);
             }
         }
-        let (mut found, mut pending, mut seen) = (Vec::new(), vec![id], HashSet::from([id]));
-        while let Some(id) = pending.pop() {
-            if let Some(slot) = operands.get(&id) {
-                found.push(*slot);
-            } else if let Some(Some(node)) = self.importer.producers.get(id.0 as usize) {
-                let inputs = &self.importer.graph.nodes[*node as usize].inputs;
-                pending.extend(inputs.iter().filter(|id| seen.insert(**id)));
-            }
-        }
-        found
+        self.sink.depends_on(id, &operands)
     }
 
     fn finish(mut self, scope: &Scope<'_>, arguments: Vec<Slot>, first_of_model: bool) -> Result<Planned> {
@@ -361,7 +304,7 @@ impl Walk<'_, '_> {
         let whole = done && first_of_model && tensors();
         if whole {
             let outputs: Vec<&str> = body.outputs().iter().map(|slot| body.name(*slot)).collect();
-            self.importer.outputs(scope, &outputs);
+            self.importer.outputs(&mut self.sink, scope, &outputs);
         }
         let mut stage = Stage {
             graph: None,
@@ -386,12 +329,12 @@ impl Walk<'_, '_> {
             needed.extend(stage.steps.iter().flat_map(|s| s.inputs.iter().flatten()).chain(captured));
             needed.extend(&later);
             let inputs: HashMap<ValueId, Slot> =
-                self.importer.graph.inputs.iter().copied().zip(arguments.iter().copied()).collect();
+                self.sink.graph.inputs.iter().copied().zip(arguments.iter().copied()).collect();
             for slot in needed {
                 let name = body.name(slot);
                 match scope.names.get(name) {
                     Some(Binding::Value(id)) => {
-                        let graph = &mut self.importer.graph;
+                        let graph = &mut self.sink.graph;
                         if let Some(from) = inputs.get(id) {
                             if *from != slot {
                                 stage.aliases.push((*from, slot));
@@ -411,12 +354,12 @@ impl Walk<'_, '_> {
                     None if self.states.contains_key(&slot) => {}
                     None => {
                         let undefined = self.importer.undefined_output(name);
-                        self.importer.problems.push(undefined);
+                        self.sink.problems.push(undefined);
                     }
                 }
             }
         }
-        let graph = match self.importer.finish()? {
+        let graph = match self.sink.finish()? {
             Imported::Graph(graph) => graph,
             Imported::NeedsValues(names) => {
                 return Ok(Planned::NeedsValues(names.iter().filter_map(|n| body.slot(n)).collect()));
@@ -430,20 +373,6 @@ impl Walk<'_, '_> {
             false => without_unread_inputs(graph, &arguments),
         };
         Ok(Planned::Stage(Box::new(stage)))
-    }
-}
-
-impl Step {
-    /// Values from around that bodies in it read.
-    pub(crate) fn captures(&self) -> impl Iterator<Item = &Slot> {
-        let [a, b] = match &self.kind {
-            StepKind::Host(_) => [None, None],
-            StepKind::If { then, other } => [Some(then), Some(other)],
-            StepKind::Call(body) | StepKind::Loop(body) | StepKind::Scan(body, _) | StepKind::Map(body) => {
-                [Some(body), None]
-            }
-        };
-        a.into_iter().chain(b).flat_map(|branch| &branch.captures)
     }
 }
 
