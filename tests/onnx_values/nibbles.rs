@@ -99,6 +99,14 @@ fn quantisation_ends_at_the_limits_of_four_bits() {
     let zero = nibbles("zero", DataType::Int4, &[], &[1], true);
     let nodes = vec![node("QuantizeLinear", &["x", "scale", "zero"], &["y"])];
     let model = chain(&[("x", DataType::Float, &[6])], nodes, vec![scale.clone(), zero]);
+    assert_gives(model, std::slice::from_ref(&x), std::slice::from_ref(&signed), 0.0);
+    let fill = with(
+        node("ConstantOfShape", &["shape"], &["zero"]),
+        tensor("value", nibbles("v", DataType::Int4, &[1], &[1], true)),
+    );
+    let nodes = vec![fill, node("QuantizeLinear", &["x", "scale", "zero"], &["y"])];
+    let shape = i64s("shape", &[0], &[]);
+    let model = chain(&[("x", DataType::Float, &[6])], nodes, vec![scale.clone(), shape]);
     assert_gives(model, std::slice::from_ref(&x), &[signed], 0.0);
     let unsigned = Tensor::new(&[6], &[0u8, 0, 0, 0, 2, 15]).unwrap();
     let quantize = node("QuantizeLinear", &["x", "scale"], &["y"]);

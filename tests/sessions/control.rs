@@ -1,7 +1,8 @@
 //! If, Loop, Scan and functions: bodies that are compiled once and run as often as it takes.
 
 use nestjit::onnx::OnnxModel;
-use nestjit::onnx::proto::{FunctionProto, GraphProto, OperatorSetIdProto};
+use nestjit::onnx::proto::tensor_proto::DataType;
+use nestjit::onnx::proto::{FunctionProto, GraphProto, OperatorSetIdProto, TensorProto};
 use nestjit::{Compiler, Session, Tensor};
 
 use super::build::{With, floats, graph, ints, item, model, node, nodes, t, with_functions};
@@ -12,6 +13,16 @@ fn session(model: OnnxModel) -> Session {
 
 fn f32s(tensor: &Tensor) -> Vec<f32> {
     tensor.values::<f32>().unwrap().to_vec()
+}
+
+/// An `int4` that is 1, named `zero`: a zero point.
+fn nibble_one() -> TensorProto {
+    TensorProto {
+        name: Some("zero".into()),
+        data_type: Some(DataType::Int4.into()),
+        int32_data: vec![1],
+        ..TensorProto::default()
+    }
 }
 
 #[test]
@@ -168,6 +179,43 @@ fn a_body_with_shapes_that_depend_on_data() {
     let s = session(model(graph(&["x: f32 4", "n: i64"], &["y", "sums"], nodes), weights));
     let y = s.run(&[t(&[4], &[1.0f32, 2.0, 3.0, 4.0]), Tensor::scalar(5i64)]).unwrap();
     assert_eq!((f32s(&y[0]), f32s(&y[1])), (vec![20.0], vec![0.0, 1.0, 3.0, 6.0, 10.0]));
+}
+
+#[test]
+fn bodies_know_the_limits_of_constants_of_four_bits() {
+    let zero = nibble_one();
+    let text = "
+        QuantizeLinear: v, scale, zero -> q
+        DequantizeLinear: q, scale, zero -> next
+        Identity: c -> go";
+    for in_body in [true, false] {
+        let mut body = graph(&["i: i64", "c: bool", "v: f32 2"], &["go", "next: f32 2"], nodes(text));
+        let mut weights = vec![floats("scale", &[], &[2.0])];
+        if in_body { &mut body.initializer } else { &mut weights }.push(zero.clone());
+        let main = vec![node("Loop: n, _, x -> y").graph("body", body)];
+        let s = session(model(graph(&["x: f32 2", "n: i64"], &["y"], main), weights));
+        let y = s.run(&[t(&[2], &[40.0f32, -40.0]), Tensor::scalar(1i64)]).unwrap();
+        assert_eq!(f32s(&y[0]), [12.0, -18.0], "in the body: {in_body}");
+    }
+}
+
+#[test]
+fn what_is_imported_in_vain_leaves_no_trace() {
+    // The first branch is imported, but costs too much to be computed for nothing.
+    let four_bits = TensorProto { name: Some("four".into()), ..nibble_one() };
+    let mut then = graph(&[], &["a"], nodes("Cast: four -> f\nAdd: x, f -> g\nMatMul: g, w -> a"));
+    then.node[0] = then.node[0].clone().int("to", DataType::Float as i64);
+    then.initializer.push(four_bits);
+    let other = graph(&[], &["b"], nodes("Neg: x -> b"));
+    let main = vec![
+        node("If: c -> y").graph("then_branch", then).graph("else_branch", other),
+        node("Neg: x -> n"),
+        node("Exp: n -> z"),
+    ];
+    let weights = vec![floats("w", &[2, 2], &[1.0, 0.0, 0.0, 1.0])];
+    let s = session(model(graph(&["x: f32 2 2", "c: bool"], &["y", "z"], main), weights));
+    let y = s.run(&[t(&[2, 2], &[0.0f32; 4]), Tensor::scalar(true)]).unwrap();
+    assert_eq!((f32s(&y[0]), f32s(&y[1])), (vec![1.0; 4], vec![1.0; 4]));
 }
 
 #[test]

@@ -96,7 +96,10 @@ fn constant_of_shape(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let list = cx.known_ints(input, "the shape")?;
     let shape = extents(&list, "a dimension of the shape")?;
     let element = cx.constant(element);
-    one(cx.expand(element, &shape))
+    let filled = cx.expand(element, &shape)?;
+    let nibble = cx.attributes.tensor("value")?.and_then(|tensor| Nibble::of(tensor.data_type()));
+    nibble.map(|nibble| cx.sink.note_nibble(filled, nibble));
+    Ok(vec![filled])
 }
 
 fn shape(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {

@@ -343,6 +343,8 @@ impl GraphSink {
         self.graph.values.truncate(mark.values);
         self.producers.truncate(mark.values);
         self.problems.truncate(mark.problems);
+        // Others will have these numbers.
+        self.nibbles.retain(|id, _| (id.0 as usize) < mark.values);
         self.needs = mark.needs;
     }
 
