@@ -17,12 +17,13 @@ pub(super) struct Direct<'p> {
 pub(super) fn direct<'p>(segment: &SegmentBody<'_>, plan: &'p Plan, params: &[BufId]) -> Option<Direct<'p>> {
     let [region] = plan.regions.as_slice() else { return None };
     let first = segment.stmts.first()?;
-    if plan.region(first).is_none() || region.len != segment.stmts.len() || !plan.shared_locals.is_empty() {
+    if plan.region(first).is_none() || region.len != segment.stmts.len() {
         return None;
     }
-    // Memory of other locals would come first in the scratch memory.
+    // Memory of locals that the kernel does not keep to itself, or does not use, would come first in the scratch memory.
     let used = accessed(segment.stmts);
-    if segment.stmts.iter().any(|s| matches!(s, Stmt::Temp(buf) if !used.contains(buf))) {
+    let needs_memory = |buf: &BufId| plan.shared_locals.contains(buf) || !used.contains(buf);
+    if segment.stmts.iter().any(|s| matches!(s, Stmt::Temp(buf) if needs_memory(buf))) {
         return None;
     }
     let value = |arg: &Arg| match arg {
