@@ -17,7 +17,7 @@
 //! a dimension that is cut), and what is viewed does not change afterwards.
 
 use nestjit_ir::access::{AccessKind, accesses};
-use nestjit_ir::hash::FastMap;
+use nestjit_ir::hash::{FastMap, FastSet};
 use nestjit_ir::visit::{self, Extents};
 use nestjit_ir::{Affine, BufId, Expr, Index, LoopKind, Nest, Program, Role, Stmt, Var};
 
@@ -94,24 +94,24 @@ struct Finder<'a> {
     program: &'a Program,
     nests: &'a [Nest],
     copies: Vec<Copy>,
+    /// What is done to the buffers that are copied, and copied to.
     writes: FastMap<BufId, Vec<Write>>,
-    /// The nests that read a buffer.
+    /// The nests that read one of these.
     reads: FastMap<BufId, Vec<usize>>,
 }
 
 impl<'a> Finder<'a> {
     fn new(program: &'a Program, nests: &'a [Nest]) -> Finder<'a> {
-        let mut finder = Finder {
-            program,
-            nests,
-            copies: Vec::new(),
-            writes: FastMap::default(),
-            reads: FastMap::default(),
-        };
+        let copies: Vec<Copy> = nests.iter().enumerate().filter_map(|(at, nest)| copy(at, nest)).collect();
+        let involved: FastSet<BufId> = copies.iter().flat_map(|c| [c.from.0, c.to.0]).collect();
+        let (writes, reads) = (FastMap::default(), FastMap::default());
+        let mut finder = Finder { program, nests, copies, writes, reads };
+        if involved.is_empty() {
+            return finder;
+        }
         for (at, nest) in nests.iter().enumerate() {
-            finder.copies.extend(copy(at, nest));
-            let extents = Extents::of(&nest.body);
-            for access in accesses(&nest.body) {
+            let mut extents = None;
+            for access in accesses(&nest.body).into_iter().filter(|a| involved.contains(&a.buf)) {
                 if access.kind == AccessKind::Read {
                     let readers = finder.reads.entry(access.buf).or_default();
                     if readers.last() != Some(&at) {
@@ -119,6 +119,7 @@ impl<'a> Finder<'a> {
                     }
                     continue;
                 }
+                let extents = extents.get_or_insert_with(|| Extents::of(&nest.body));
                 let bounds = access.index.and_then(|index| {
                     index.iter().map(|i| i.as_affine().and_then(|a| extents.range(a))).collect()
                 });

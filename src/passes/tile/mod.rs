@@ -30,7 +30,7 @@ use self::leaf::Leaf;
 use self::machine::Machine;
 use self::pack::Wish;
 use super::PassContext;
-use super::each_nest::{Part, each_nest};
+use super::each_nest::{Part, each_nest, each_nest_of};
 use super::loops::{drop_unit_loops, rechain, stride, unchain};
 use crate::error::Result;
 use crate::unit::{Remark, Unit};
@@ -83,7 +83,8 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
             part.body = jam::jam(part.program, &splits, limits, std::mem::take(&mut part.body), 0);
         }
     };
-    each_nest(&mut unit.program, ctx.threads, remarks, &hint, &cut, &mut |_, (), _| {});
+    let is_cut = |n: usize, _: &[Stmt]| !planned[n].0.is_empty();
+    each_nest_of(&mut unit.program, &is_cut, ctx.threads, remarks, &hint, &cut, &mut |_, (), _| {});
     Ok(planned.iter().any(|(splits, changed)| *changed || !splits.is_empty()))
 }
 
