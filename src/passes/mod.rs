@@ -13,6 +13,7 @@ use crate::unit::{Remark, Unit};
 
 mod block_sums;
 mod byte_tables;
+mod carried;
 mod check;
 mod choose_layout;
 mod contract_temps;

@@ -15,7 +15,8 @@ use nestjit_ir::{BufId, Expr, For, LoopKind, Nest, Program, Role, Stmt};
 
 use self::cut::Costs;
 pub use self::share::{Share, shares};
-use super::loops::{drop_bare_unit_loops, extents_of, independent, rechain, unchain};
+use super::carried::independent;
+use super::loops::{drop_bare_unit_loops, extents_of, rechain, unchain};
 use super::{PassContext, cost};
 use crate::error::Result;
 use crate::machine::MachineModel;

@@ -14,7 +14,8 @@ use nestjit_ir::visit::{Extents, map_loads, walk_exprs, walk_stmts};
 use nestjit_ir::{Buffer, Expr, For, Index, Load, Program, Role, Scalar, Stmt};
 
 use super::PassContext;
-use super::loops::{drop_unit_loops, overwrites, rechain, unchain};
+use super::carried::overwrites;
+use super::loops::{drop_unit_loops, rechain, unchain};
 use super::tile::leaf::leaves;
 use crate::error::Result;
 use crate::unit::{Remark, Unit};

@@ -6,7 +6,8 @@ use nestjit_ir::{
 };
 
 use super::{excess, fill_of, guarded_loads};
-use crate::passes::loops::{extents_of, looped, overwrites};
+use crate::passes::carried::overwrites;
+use crate::passes::loops::{extents_of, looped};
 
 /// A padded copy: how to make it and how to read it.
 pub(in crate::passes) struct Padded {

@@ -12,7 +12,8 @@ use nestjit_ir::{BinOp, BufId, DType, Expr, For, Index, Load, Program, ReduceOp,
 
 use super::dot::Products;
 use crate::lanes;
-use crate::passes::loops::{Carried, carried, guarded_by, has_transcendental, index_uses, vectorizable};
+use crate::passes::carried::{Carried, carried};
+use crate::passes::loops::{guarded_by, has_transcendental, index_uses, vectorizable};
 
 /// A loop around a leaf.
 #[derive(Clone, Copy, PartialEq, Debug)]

@@ -8,7 +8,8 @@ use nestjit_ir::visit::{Extents, declared_temps, fresh_copy, subst_var, walk_exp
 use nestjit_ir::{Affine, BufId, Expr, For, Index, LoopKind, Program, Stmt};
 
 use crate::lanes;
-use crate::passes::loops::{expr_work, guarded_by, independent, looped, rechain, stride, vectorizable};
+use crate::passes::carried::independent;
+use crate::passes::loops::{expr_work, guarded_by, looped, rechain, stride, vectorizable};
 
 /// From this distance of lanes on, in elements, each row of a block lies in a page of its own.
 const FAR: i64 = 1024;

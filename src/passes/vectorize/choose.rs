@@ -6,9 +6,8 @@ use nestjit_ir::{Expr, For, Index, LoopKind, Stmt, Var};
 use super::Vectorizer;
 use super::blocks::{Blocks, blocks};
 use crate::lanes;
-use crate::passes::loops::{
-    Carried, carried, expr_uses, expr_work, guarded_by, has_loop, rechain, stride, unchain,
-};
+use crate::passes::carried::{Carried, carried};
+use crate::passes::loops::{expr_uses, expr_work, guarded_by, has_loop, rechain, stride, unchain};
 
 /// What adding up the lanes of a sum takes.
 const COMBINE: f64 = 8.0;

@@ -12,7 +12,8 @@ use nestjit_ir::{
     Var,
 };
 
-use crate::passes::loops::{Carried, carried_by, extents_of, has_transcendental, looped};
+use crate::passes::carried::{Carried, carried_by};
+use crate::passes::loops::{extents_of, has_transcendental, looped};
 use crate::passes::tile::jam::Limits;
 
 /// A loop to be cut.

@@ -7,7 +7,8 @@ use nestjit_ir::{
     Affine, BinOp, BufId, Expr, For, Index, Load, LoopKind, Program, ReduceOp, Role, Stmt, Var,
 };
 
-use crate::passes::loops::{all_independent, extents_of, only_f32, overwrites, stride, unchain};
+use crate::passes::carried::{all_independent, overwrites};
+use crate::passes::loops::{extents_of, only_f32, stride, unchain};
 
 /// A loop by its variable and extent.
 pub(super) type Loop = (Var, usize);
