@@ -379,6 +379,9 @@ table! {
     EVEX_Vpmovsxwd_xmm_k1z_xmmm64 = evex(L128, P66, M0F38, 0x23, Form::Rm).by(8);
     EVEX_Vpmovsxwd_ymm_k1z_xmmm128 = evex(L256, P66, M0F38, 0x23, Form::Rm).by(16);
     EVEX_Vpmovsxwd_zmm_k1z_ymmm256 = evex(L512, P66, M0F38, 0x23, Form::Rm).by(32);
+    EVEX_Vpmovusdb_xmmm128_k1z_zmm = evex(L512, PF3, M0F38, 0x11, Form::Mr).by(16);
+    EVEX_Vpmovusdb_xmmm32_k1z_xmm = evex(L128, PF3, M0F38, 0x11, Form::Mr).by(4);
+    EVEX_Vpmovusdb_xmmm64_k1z_ymm = evex(L256, PF3, M0F38, 0x11, Form::Mr).by(8);
     EVEX_Vpmovzxbd_xmm_k1z_xmmm32 = evex(L128, P66, M0F38, 0x31, Form::Rm).by(4);
     EVEX_Vpmovzxbd_ymm_k1z_xmmm64 = evex(L256, P66, M0F38, 0x31, Form::Rm).by(8);
     EVEX_Vpmovzxbd_zmm_k1z_xmmm128 = evex(L512, P66, M0F38, 0x31, Form::Rm).by(16);
