@@ -10,7 +10,7 @@ use nestjit::report::fusion::Totals;
 use nestjit::report::text::table::table;
 use nestjit::report::{Summary, flops};
 use nestjit::runtime::measure::{self, Rates};
-use nestjit::session::Trace;
+use nestjit::session::CallTrace;
 use nestjit::{Compiler, DType, Error, Executable, Item, Result, Session, Tensor, lower};
 use serde::Serialize;
 
@@ -34,7 +34,7 @@ struct Bench {
     macs: f64,
     /// Those of integers, which are no floating-point operations.
     integer_macs: f64,
-    machine: Core,
+    machine: CoreRates,
     /// What the first compilation in a process costs once, whatever the model; not part of any run below.
     startup_ms: f64,
     runs: Vec<Run>,
@@ -46,7 +46,7 @@ struct Bench {
 
 /// What one core of the machine can do, measured.
 #[derive(Serialize)]
-struct Core {
+struct CoreRates {
     fma_peak_gflops: f64,
     memory_read_gbytes: f64,
     /// Whether the machine was quiet enough for these figures to be right; if not, they are too low.
@@ -108,7 +108,7 @@ struct Work {
 
 impl Work {
     /// That of a call, whose programs were compiled by it.
-    fn of(trace: &Trace) -> Result<Work> {
+    fn of(trace: &CallTrace) -> Result<Work> {
         let mut work = Work::default();
         for part in &trace.parts {
             let Some(graph) = &part.graph else { continue };
@@ -154,16 +154,14 @@ fn measure(args: &BenchArgs) -> Result<Bench> {
     let first = warm_up_compiler(&compiler)?;
     let startup_ms = millis(startup.elapsed());
 
-    let wanted: &[bool] = match args.fusion {
-        Fusion::Both => &[true, false],
-        Fusion::On => &[true],
-        Fusion::Off => &[false],
+    let unfused = compiler.clone().disable_pass(FUSION);
+    let compilers = match args.fusion {
+        Fusion::Both => vec![compiler, unfused],
+        Fusion::On => vec![compiler],
+        Fusion::Off => vec![unfused],
     };
-    let cold = |fusion: &bool| match fusion {
-        true => Subject::cold(args, true, compiler.clone()),
-        false => Subject::cold(args, false, compiler.clone().disable_pass(FUSION)),
-    };
-    let mut subjects = wanted.iter().map(cold).collect::<Result<Vec<_>>>()?;
+    let cold = |compiler| Subject::cold(args, compiler);
+    let mut subjects = compilers.into_iter().map(cold).collect::<Result<Vec<_>>>()?;
     for subject in &mut subjects {
         subject.second_ms = subject.timed_run()?;
     }
@@ -193,7 +191,7 @@ fn measure(args: &BenchArgs) -> Result<Bench> {
         flops,
         macs,
         integer_macs,
-        machine: Core {
+        machine: CoreRates {
             fma_peak_gflops: peak_gflops,
             memory_read_gbytes: read_gbytes,
             steady: measurement.steady,
@@ -207,8 +205,8 @@ fn measure(args: &BenchArgs) -> Result<Bench> {
 
 impl Subject {
     /// Loads the model, and calls it for the first time, which compiles it.
-    fn cold(args: &BenchArgs, fusion: bool, compiler: Compiler) -> Result<Subject> {
-        let disabled_passes = compiler.options()?.disabled_passes.clone();
+    fn cold(args: &BenchArgs, compiler: Compiler) -> Result<Subject> {
+        let (fusion, disabled_passes) = (fuses(&compiler)?, compiler.options()?.disabled_passes.clone());
         let loaded = LoadedModel::load(&args.model.model, &args.model.given)?;
         let session = loaded.session(compiler);
         let session = match args.cache_limit {
@@ -316,7 +314,7 @@ impl Bench {
     }
 
     fn write(&self, text: &mut String, warmup: u32) -> std::fmt::Result {
-        let Core { fma_peak_gflops: peak, memory_read_gbytes: read, steady } = self.machine;
+        let CoreRates { fma_peak_gflops: peak, memory_read_gbytes: read, steady } = self.machine;
         writeln!(
             text,
             "model {}   threads {}   isa {}   {:.2} MFLOP{} per run",

@@ -10,7 +10,7 @@ use std::thread;
 use nestjit::compiler::Scheduled;
 use nestjit::graph::eval::{Precision, evaluate};
 use nestjit::interpret::{Rounded, interpret_rounded};
-use nestjit::session::Part;
+use nestjit::session::ModelPart;
 use nestjit::{
     Compiler, DType, Error, ErrorKind, Executable, Model, Result, Session, Tensor, lower, options,
 };
@@ -56,7 +56,7 @@ pub(crate) fn execute(args: &CheckArgs) -> Result<Outcome> {
     };
     for (output, file) in &args.expect {
         let expected = expectation(output, file, &codes[0].outputs)?;
-        for Code { what, bounds, outputs } in &codes {
+        for CheckedCode { what, bounds, outputs } in &codes {
             let Some(at) = outputs.iter().position(|(name, _)| name == output) else {
                 verdicts.missing([what, "expected", output]);
                 continue;
@@ -71,7 +71,7 @@ pub(crate) fn execute(args: &CheckArgs) -> Result<Outcome> {
 }
 
 /// What compiled code computes.
-struct Code {
+struct CheckedCode {
     /// What it is.
     what: String,
     /// For each output and element, how far it may be from the reference.
@@ -103,7 +103,7 @@ fn calls(
     loaded: &LoadedModel,
     args: &CheckArgs,
     allowed: Allowed,
-) -> Result<Vec<Code>> {
+) -> Result<Vec<CheckedCode>> {
     let outputs = |s: &Session| Ok::<_, Error>(loaded.named(s.call_items(&loaded.inputs)?.outputs));
     let reference = outputs(&loaded.reference())?;
     let several = threads(args);
@@ -134,7 +134,7 @@ fn calls(
             }
         }
         let bounds = values.iter().map(|(_, value)| vec![0.0; value.len()]).collect();
-        codes.push(Code { what: what.to_owned(), bounds, outputs: values });
+        codes.push(CheckedCode { what: what.to_owned(), bounds, outputs: values });
     }
     Ok(codes)
 }
@@ -159,17 +159,20 @@ fn threads(args: &CheckArgs) -> String {
 fn program(
     verdicts: &mut Verdicts,
     label: &str,
-    part: &Part,
+    part: &ModelPart,
     inputs: &[Tensor],
     args: &CheckArgs,
     allowed: Allowed,
-) -> Result<Vec<Code>> {
+) -> Result<Vec<CheckedCode>> {
     let graph = part.graph.as_deref().ok_or_else(|| Error::internal("a program without its graph"))?;
     let model = &Model::from(graph.clone());
     let names: Vec<&str> = graph.outputs.iter().map(|id| graph.value(*id).name.as_str()).collect();
     let mut executables = Vec::new();
-    for (what, [one, two]) in compilers(args)? {
-        executables.push((what, one.compile(model)?, two.compile(model)?));
+    for (what, [one, several]) in compilers(args)? {
+        // The first one is what compiled the part.
+        let compiled = part.program.as_ref().filter(|_| executables.is_empty()).cloned();
+        let on_one = compiled.map_or_else(|| one.compile(model), Ok)?;
+        executables.push((what, on_one, several.compile(model)?));
     }
     let References { plain, transformed } = References::of(model, &executables, inputs)?;
     // Constants that are rounded to `bf16` are no part of the error analysis.
@@ -206,7 +209,7 @@ fn program(
             verdicts.same([&format!("{what}, run again"), "first run", names[i]], &again[i], output);
         }
         let outputs = names.iter().map(|name| (*name).to_owned()).zip(outputs).collect();
-        codes.push(Code { what, bounds, outputs });
+        codes.push(CheckedCode { what, bounds, outputs });
     }
     Ok(codes)
 }

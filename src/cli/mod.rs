@@ -51,12 +51,12 @@ pub(crate) fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(e) if e.use_stderr() => return fail(&usage_line(&e.to_string(), &help()), 2),
         // `--help` and `--version`.
-        Err(e) => return print(&e.to_string(), true),
+        Err(e) => return print(&e.to_string().into()),
     };
     // A panic is a defect of nestjit; it is reported like any other error.
     panic::set_hook(Box::new(|info| complain(&format!("internal error, please report it: {info}"))));
     match panic::catch_unwind(|| execute(&cli.command)) {
-        Ok(Ok(outcome)) => print(&outcome.text, outcome.passed),
+        Ok(Ok(outcome)) => print(&outcome),
         Ok(Err(e)) => fail(&e.to_string(), exit_code(&e)),
         Err(_) => ExitCode::from(1),
     }
@@ -121,12 +121,12 @@ pub(crate) fn complain(message: &str) {
 }
 
 /// Writes to standard output. A reader that has seen enough (`| head`) is not an error.
-fn print(text: &str, passed: bool) -> ExitCode {
+fn print(outcome: &Outcome) -> ExitCode {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout.write_all(outcome.text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
             fail(&format!("cannot write to standard output: {e}"), 1)
         }
-        _ => ExitCode::from(u8::from(!passed)),
+        _ => ExitCode::from(u8::from(!outcome.passed)),
     }
 }

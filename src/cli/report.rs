@@ -4,10 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use nestjit::report::compare::{Extent, Variant};
-use nestjit::report::programs::{Part, PartReason};
+use nestjit::report::programs::{PartReason, ReportedPart};
 use nestjit::report::text::compare;
 use nestjit::report::{FusionReport, Roofline, Scaling, format, page, trace};
-use nestjit::session::{self, Trace};
+use nestjit::session::{CallTrace, ModelPart};
 use nestjit::{Compiler, Error, Executable, Fusion, Result, Tensor, TensorView, runtime};
 use serde::Serialize;
 
@@ -77,7 +77,7 @@ fn several(reports: &[FusionReport]) -> String {
 /// What a model consists of.
 struct Compiled {
     model: String,
-    trace: Trace,
+    trace: CallTrace,
 }
 
 impl Compiled {
@@ -147,7 +147,7 @@ fn subject(args: &ReportArgs, compiled: &Compiled, roofline: Option<Roofline>) -
     if compiled.is_one_program() {
         return reports.pop().ok_or_else(|| Error::internal("a program that was not compiled"));
     }
-    let part = |part: &session::Part| Part {
+    let part = |part: &ModelPart| ReportedPart {
         depth: part.depth,
         kernels: part.program.as_ref().map(Executable::kernels),
         reasons: part.reasons.iter().map(PartReason::from).collect(),

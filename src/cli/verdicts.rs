@@ -5,7 +5,7 @@ use nestjit::report::text::table::table;
 use nestjit::{Result, Tensor};
 
 use super::Outcome;
-use super::compare::{Allowed, Limits, difference, limits};
+use super::compare::{Allowed, Difference, Limits, difference, limits};
 
 /// The lines of the table, and how many of them are failures.
 #[derive(Default)]
@@ -26,13 +26,11 @@ impl Verdicts {
         allowed: Allowed,
     ) -> Result<()> {
         let d = difference(value, reference, &limits(allowed, of, reference)?)?;
-        let numbers =
-            [format!("{:.2e}", d.max_abs), format!("{:.2e}", d.relative), format!("{:.2}", d.share)];
         let mut rule = allowed.rule(value.dtype(), of.floor);
         if d.undecided > 0 {
             rule += &format!(", {} undecided", d.undecided);
         }
-        self.add(names, numbers, &rule, d.share <= 1.0);
+        self.add(names, numbers(&d), if d.share <= 1.0 { Ok(rule) } else { Err(rule) });
         Ok(())
     }
 
@@ -46,36 +44,33 @@ impl Verdicts {
     ) -> Result<()> {
         let given = Allowed::default();
         let d = difference(value, reference, &limits(given, of, reference)?)?;
-        let numbers =
-            [format!("{:.2e}", d.max_abs), format!("{:.2e}", d.relative), format!("{:.2}", d.share)];
         let rule = if d.share <= 1.0 { given.rule(value.dtype(), of.floor) } else { "nothing".to_owned() };
-        self.add(names, numbers, &rule, true);
+        self.add(names, numbers(&d), Ok(rule));
         Ok(())
     }
 
     /// Two outputs must be the same, bit for bit.
     pub(crate) fn same(&mut self, names: [&str; 3], value: &Tensor, reference: &Tensor) {
-        self.add(names, Default::default(), "same bits", value == reference);
+        let rule = "same bits".to_owned();
+        self.add(names, Default::default(), if value == reference { Ok(rule) } else { Err(rule) });
     }
 
     /// An output that must be there is not.
     pub(crate) fn missing(&mut self, names: [&str; 3]) {
-        self.add(names, Default::default(), "an output of this name", false);
+        self.add(names, Default::default(), Err("an output of this name".to_owned()));
     }
 
-    fn add(&mut self, [what, against, output]: [&str; 3], numbers: [String; 3], rule: &str, holds: bool) {
-        let verdict = if holds { rule.to_owned() } else { format!("{rule} FAILED") };
-        self.failures += usize::from(!holds);
-        let [max_abs, relative, share] = numbers;
-        self.rows.push([
-            what.to_owned(),
-            against.to_owned(),
-            name(output),
-            max_abs,
-            relative,
-            share,
-            verdict,
-        ]);
+    /// A line: the rule holds, or it does not.
+    fn add(
+        &mut self,
+        [what, against, output]: [&str; 3],
+        [max_abs, relative, share]: [String; 3],
+        rule: std::result::Result<String, String>,
+    ) {
+        self.failures += usize::from(rule.is_err());
+        let verdict = rule.unwrap_or_else(|rule| format!("{rule} FAILED"));
+        let (what, against) = (what.to_owned(), against.to_owned());
+        self.rows.push([what, against, name(output), max_abs, relative, share, verdict]);
     }
 
     /// The table, and whether all is well.
@@ -92,4 +87,9 @@ impl Verdicts {
         };
         Outcome { text, passed: self.failures == 0 }
     }
+}
+
+/// What the table shows of a difference.
+fn numbers(d: &Difference) -> [String; 3] {
+    [format!("{:.2e}", d.max_abs), format!("{:.2e}", d.relative), format!("{:.2}", d.share)]
 }

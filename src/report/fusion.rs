@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::format::name;
 use super::pattern;
-use super::programs::Part;
+use super::programs::ReportedPart;
 use super::refusal;
 use super::roofline::{Balance, Beyond, Figures, Measured, NestTime, Roofline};
 use super::scaling::Scaling;
@@ -55,7 +55,7 @@ pub struct FusionReport {
     pub refusals: Vec<Refusal>,
     /// What ran, if the model is several programs.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub parts: Option<Vec<Part>>,
+    pub parts: Option<Vec<ReportedPart>>,
     /// The same model with less fusion, if that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compare: Option<Vec<Variant>>,

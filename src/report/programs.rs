@@ -10,7 +10,7 @@ use crate::onnx::Reason;
 
 /// A part of a model: a program, or what runs between programs.
 #[derive(Clone, PartialEq, Debug, Serialize)]
-pub struct Part {
+pub struct ReportedPart {
     /// How many bodies (of loops, branches, functions) it is in.
     pub depth: usize,
     /// The number of nests, if it is a program.
@@ -42,7 +42,7 @@ impl From<&Reason> for PartReason {
 
 impl FusionReport {
     /// The report of a model that is several programs.
-    pub fn of_programs(model: &str, programs: Vec<FusionReport>, parts: Vec<Part>) -> FusionReport {
+    pub fn of_programs(model: &str, programs: Vec<FusionReport>, parts: Vec<ReportedPart>) -> FusionReport {
         let mut all = FusionReport { model: model.to_owned(), parts: Some(parts), ..FusionReport::default() };
         let (mut covered, mut saved) = (0.0, 0);
         for (number, program) in programs.into_iter().enumerate() {
@@ -93,7 +93,7 @@ mod tests {
         };
         let (a, b) = (of(64), of(32));
         let reason = PartReason { node: "c\n".to_owned(), op: "If".to_owned(), why: "data".to_owned() };
-        let part = |depth, kernels, reasons| Part { depth, kernels, reasons, runs: 1, ms: 0.5 };
+        let part = |depth, kernels, reasons| ReportedPart { depth, kernels, reasons, runs: 1, ms: 0.5 };
         let parts =
             vec![part(0, Some(a.nests), vec![]), part(0, None, vec![reason]), part(1, Some(b.nests), vec![])];
         let all = FusionReport::of_programs("m", vec![a.clone(), b.clone()], parts);

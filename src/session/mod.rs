@@ -37,7 +37,7 @@ use plan::{Code, Plan};
 use plans::Plans;
 use run::Run;
 pub use timing::{CallTiming, SessionTimings};
-pub use trace::{Part, Trace};
+pub use trace::{CallTrace, ModelPart};
 
 /// How many compiled forms are kept whatever memory they take, unless [`Session::cache_limit`] says otherwise.
 const CACHE_LIMIT: usize = 16;
@@ -323,7 +323,7 @@ impl Session {
     ///
     /// # Errors
     /// As [`Session::run`].
-    pub fn trace(&self, inputs: &[Item]) -> Result<(Call<Item>, Trace)> {
+    pub fn trace(&self, inputs: &[Item]) -> Result<(Call<Item>, CallTrace)> {
         let options = RunOptions::new();
         let run = Run::traced(self, &options);
         let (outputs, timing) = self.timed(&run, |plan| run.body(plan, self.arguments(inputs)?))?;
@@ -370,7 +370,7 @@ impl Session {
     ///
     /// # Errors
     /// As [`Session::run`].
-    pub fn parts(&self, inputs: &[Item]) -> Result<Trace> {
+    pub fn parts(&self, inputs: &[Item]) -> Result<CallTrace> {
         let options = RunOptions::new();
         let run = Run::for_parts(self, &options);
         self.timed(&run, |plan| run.body(plan, self.arguments(inputs)?))?;

@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -12,12 +11,12 @@ use nestjit_ir::DType;
 use super::cache::{Cache, Found, Maker};
 use super::model::Body;
 use super::plan::{Code, Entry, Plan, Slots, facts, item, own, tensor, value};
-use super::trace::{Part, Trace};
+use super::trace::{CallTrace, ModelPart, Place};
 use super::{Engine, Session};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Model, Precision, evaluate};
 use crate::host::Item;
-use crate::onnx::{Fact, Planned, Slot, Stage, Step};
+use crate::onnx::{Fact, Planned, Slot, Stage};
 use crate::runtime::input::Value;
 use crate::runtime::{OutputBuffer, RunOptions, output};
 use crate::tensor::Tensor;
@@ -33,7 +32,7 @@ pub(super) struct Run<'s> {
     compiling: Cell<Duration>,
     /// How many bodies this is in.
     depth: Cell<usize>,
-    trace: Option<RefCell<Trace>>,
+    trace: Option<RefCell<CallTrace>>,
     /// Whether a model that is one program is only compiled.
     only_parts: bool,
 }
@@ -62,7 +61,7 @@ impl<'s> Run<'s> {
         Run { only_parts: true, ..Run::traced(session, options) }
     }
 
-    pub fn into_trace(self) -> Trace {
+    pub fn into_trace(self) -> CallTrace {
         self.trace.map(RefCell::into_inner).unwrap_or_default()
     }
 
@@ -129,17 +128,17 @@ impl<'s> Run<'s> {
             for (from, to) in &entry.stage.aliases {
                 slots[*to] = Some(value(&slots, *from)?.clone());
             }
-            for (step, plans) in entry.stage.steps.iter().zip(&entry.plans) {
+            for (number, (step, plans)) in entry.stage.steps.iter().zip(&entry.plans).enumerate() {
                 self.options.check()?;
                 let start = Instant::now();
                 let before = self.compiling.get();
                 // Before its bodies, so that these follow it in a trace.
-                self.note_step(step, None);
+                self.note_step(&entry, number, None);
                 own(&mut slots, step.inputs.iter().flatten().chain(step.captures()).copied())?;
                 let results = self.step(step, plans, &slots);
                 let results = results.map_err(|e| e.at(&step.reason.node, &step.reason.op))?;
                 let compiling = self.compiling.get() - before;
-                self.note_step(step, Some(start.elapsed().saturating_sub(compiling)));
+                self.note_step(&entry, number, Some(start.elapsed().saturating_sub(compiling)));
                 for (slot, result) in step.outputs.iter().zip(results) {
                     if let Some(slot) = slot {
                         slots[*slot] = Some(Value::Item(result));
@@ -160,7 +159,7 @@ impl<'s> Run<'s> {
     }
 
     /// Runs the program of a stage.
-    fn program(&self, entry: &Entry, slots: &mut Slots<'_>) -> Result<()> {
+    fn program(&self, entry: &Arc<Entry>, slots: &mut Slots<'_>) -> Result<()> {
         let Some(code) = &entry.code else { return Ok(()) };
         let start = Instant::now();
         let outputs = match code {
@@ -185,7 +184,7 @@ impl<'s> Run<'s> {
     }
 
     /// Notes the program of a stage, and the time of a run if it was run.
-    fn note_program(&self, entry: &Entry, slots: &Slots<'_>, time: Option<Duration>) {
+    fn note_program(&self, entry: &Arc<Entry>, slots: &Slots<'_>, time: Option<Duration>) {
         let Some(trace) = &self.trace else { return };
         let inputs: Vec<Tensor> = entry.stage.inputs.iter().filter_map(|s| tensor(slots, *s).ok()).collect();
         let compiled = entry.code.as_ref().and_then(|code| match code {
@@ -193,13 +192,14 @@ impl<'s> Run<'s> {
             Code::Evaluated(_) => None,
         });
         let mut trace = trace.borrow_mut();
-        let key = std::ptr::from_ref(entry) as usize;
-        let part = trace.part(key, || Part {
+        let part = trace.part(Place { entry: Arc::clone(entry), step: None }, || ModelPart {
             whole: entry.stage.whole,
+            depth: self.depth.get(),
             program: compiled,
             graph: entry.graph.clone(),
             inputs: inputs.clone(),
-            ..Part::new(key, self.depth.get(), &entry.stage.waits)
+            reasons: entry.stage.waits.clone(),
+            ..ModelPart::default()
         });
         if part.ran(time) > 1 {
             part.last_inputs = Some(inputs);
@@ -207,11 +207,11 @@ impl<'s> Run<'s> {
     }
 
     /// Notes a step, and the time of a run when it was run.
-    fn note_step(&self, step: &Step, time: Option<Duration>) {
+    fn note_step(&self, entry: &Arc<Entry>, step: usize, time: Option<Duration>) {
         let Some(trace) = &self.trace else { return };
-        let key = std::ptr::from_ref(step) as usize;
-        let part = || Part::new(key, self.depth.get(), slice::from_ref(&step.reason));
-        trace.borrow_mut().part(key, part).ran(time);
+        let reason = entry.stage.steps[step].reason.clone();
+        let part = || ModelPart { depth: self.depth.get(), reasons: vec![reason], ..ModelPart::default() };
+        trace.borrow_mut().part(Place { entry: Arc::clone(entry), step: Some(step) }, part).ran(time);
     }
 
     /// The compiled stage for these values.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::plan::Entry;
 use crate::graph::Graph;
 use crate::onnx::Reason;
 use crate::runtime::Executable;
@@ -10,14 +11,14 @@ use crate::tensor::Tensor;
 
 /// The parts of a model that a call ran, or would run.
 #[derive(Clone, Debug, Default)]
-pub struct Trace {
+pub struct CallTrace {
     /// In the order in which they are run first.
-    pub parts: Vec<Part>,
+    pub parts: Vec<ModelPart>,
 }
 
 /// A part of a model.
 #[derive(Clone, Debug, Default)]
-pub struct Part {
+pub struct ModelPart {
     /// Whether it is the whole model, as one program.
     pub whole: bool,
     /// How many bodies (of loops, branches, functions) it is in.
@@ -37,12 +38,12 @@ pub struct Part {
     /// The time of all runs, compiling not included.
     pub time: Duration,
     /// What tells it apart from others.
-    pub(super) key: usize,
+    pub(super) place: Option<Place>,
 }
 
-impl Trace {
+impl CallTrace {
     /// The only part of a model that is one program.
-    pub fn whole(&self) -> Option<&Part> {
+    pub fn whole(&self) -> Option<&ModelPart> {
         self.parts.first().filter(|part| part.whole)
     }
 
@@ -51,23 +52,32 @@ impl Trace {
         self.parts.iter().filter_map(|part| part.program.as_ref())
     }
 
-    /// The part with this key, which is made by `part` if it is new.
-    pub(super) fn part(&mut self, key: usize, part: impl FnOnce() -> Part) -> &mut Part {
-        let position = self.parts.iter().position(|part| part.key == key);
+    /// The part at a place, which is made by `part` if it is new.
+    pub(super) fn part(&mut self, place: Place, part: impl FnOnce() -> ModelPart) -> &mut ModelPart {
+        let position = self.parts.iter().position(|part| part.place.as_ref() == Some(&place));
         let position = position.unwrap_or_else(|| {
-            self.parts.push(part());
+            self.parts.push(ModelPart { place: Some(place), ..part() });
             self.parts.len() - 1
         });
         &mut self.parts[position]
     }
 }
 
-impl Part {
-    /// A part that was not run, and that is no program.
-    pub(super) fn new(key: usize, depth: usize, reasons: &[Reason]) -> Part {
-        Part { key, depth, reasons: reasons.to_vec(), ..Part::default() }
-    }
+/// Where a part is: the program of an entry, or one of its steps. The entry is kept, since others may lie where one lay that
+/// the cache forgot.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub entry: Arc<Entry>,
+    pub step: Option<usize>,
+}
 
+impl PartialEq for Place {
+    fn eq(&self, other: &Place) -> bool {
+        Arc::ptr_eq(&self.entry, &other.entry) && self.step == other.step
+    }
+}
+
+impl ModelPart {
     /// Counts a run, if it was run; how many there were.
     pub(super) fn ran(&mut self, time: Option<Duration>) -> u64 {
         self.runs += u64::from(time.is_some());

@@ -4,11 +4,12 @@ use std::fs;
 use std::process::Command;
 
 use nestjit::onnx::proto::{GraphProto, TensorProto};
+use nestjit::{Compiler, Session, Tensor};
 use prost::Message;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::build::{With, floats, graph, ints, node, nodes, proto};
+use super::build::{With, floats, graph, ints, item, model, node, nodes, proto};
 
 /// The folder of a test. Others run at the same time, with models of the same names.
 struct Folder(TempDir);
@@ -140,8 +141,8 @@ fn models_that_are_not_one_program() {
     assert!(code == 1 && err.contains("is not one program"), "{err}");
 }
 
-#[test]
-fn a_cache_that_is_too_small_is_remarked_upon() {
+/// A loop whose body is compiled for five lengths.
+fn growing() -> (GraphProto, Vec<TensorProto>) {
     // What is carried grows with every iteration: the body is compiled for five lengths. That it is five only data tells.
     let body = vec![node("Concat: v, x -> w").int("axis", 0), node("Identity: c -> go")];
     let body = graph(&["i: i64", "c: bool", "v: f32 k"], &["go", "w"], body);
@@ -153,8 +154,26 @@ fn a_cache_that_is_too_small_is_remarked_upon() {
         node("Loop: times, _, x -> y").graph("body", body),
     ];
     let weights = vec![ints("five", &[], &[5]), floats("zero", &[], &[0.0])];
+    (graph(&["x: f32 3"], &["y"], list), weights)
+}
+
+#[test]
+fn bodies_that_the_cache_forgets_are_traced_one_by_one() {
+    let (graph, weights) = growing();
+    let s = Session::new(model(graph, weights), Compiler::new().threads(1)).cache_limit(1);
+    let inputs = [item(&[3], &[1.0f32, 2.0, 3.0])];
+    let (_, trace) = s.trace(&inputs).unwrap();
+    let bodies = || trace.parts.iter().filter(|part| part.depth == 1);
+    assert_eq!(bodies().map(|part| part.runs).collect::<Vec<_>>(), [1; 5]);
+    let lengths = bodies().map(|part| part.inputs.iter().map(Tensor::len).max().unwrap());
+    assert!(lengths.collect::<Vec<_>>().is_sorted_by(|a, b| a < b));
+}
+
+#[test]
+fn a_cache_that_is_too_small_is_remarked_upon() {
+    let (graph, weights) = growing();
     let folder = Folder::new();
-    let model = folder.model("growing.onnx", graph(&["x: f32 3"], &["y"], list), weights);
+    let model = folder.model("growing.onnx", graph, weights);
     let bench = |limit: &[&str]| {
         let args = ["bench", &model, "--iterations", "1", "--warmup", "1", "--fusion", "on"];
         let (code, _, err) = run(&[&args[..], limit].concat());

@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use super::table::table;
 use crate::report::format::{ms, name};
-use crate::report::programs::Part;
+use crate::report::programs::ReportedPart;
 
 /// The parts as a table.
-pub(super) fn table_of(parts: &[Part]) -> String {
+pub(super) fn table_of(parts: &[ReportedPart]) -> String {
     let mut number = 0;
     let rows: Vec<[String; 4]> = parts
         .iter()
