@@ -358,7 +358,7 @@ impl Extents {
     /// These and others, which count where both know a variable.
     pub fn with(&self, others: &Extents) -> Extents {
         let mut all = self.clone();
-        all.0.extend(others.0.iter().map(|(v, n)| (*v, *n)));
+        others.0.iter().for_each(|&(v, n)| all.set(v, n));
         all
     }
 

@@ -131,7 +131,7 @@ fn copy_operands(program: &mut Program, stmt: Stmt, done: &mut Vec<&'static str>
     }
     let mut copies = Vec::new();
     for load in wanted {
-        if let Some(padded) = pad::whole(program, &extents, &load, &mut copies) {
+        if let Some(padded) = pad::whole(program, (&extents, &extents), &load, &mut copies) {
             pad::redirect(&mut stmts, &load, &padded);
             done.push("padded-copy");
         }

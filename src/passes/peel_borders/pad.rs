@@ -5,7 +5,7 @@ use nestjit_ir::{
     Affine, BufId, Buffer, Expr, For, Index, Load, LoopKind, Program, Role, Scalar, Stmt, Store,
 };
 
-use super::{excess, fill_of, guarded_loads};
+use super::{fill_of, guarded_loads};
 use crate::passes::carried::overwrites;
 use crate::passes::loops::{extents_of, looped};
 
@@ -62,17 +62,19 @@ const MAX_GROWTH: usize = 64;
 const SMALL: usize = 1 << 14;
 
 /// How often the elements of a window that moves must be read at least, to be worth copying each time.
-const WINDOW_REUSE: usize = 3;
+const WINDOW_REUSE: usize = 1;
 
-/// What a load reads; `None` if that is not known, has no border, or is too much for a copy.
-fn region(program: &Program, extents: &Extents, load: &Load) -> Option<Region> {
+/// What a load reads in `loops`, with a border as wide as it would read in `rounded` loops, which may be longer; `None` if that
+/// is not known, there is no border, or it is too much for a copy.
+fn region(program: &Program, loops: &Extents, rounded: &Extents, load: &Load) -> Option<Region> {
     let buffer = program.buf(load.buf);
     let side = |(i, &size): (&Index, &usize)| {
-        let reach = excess(extents, i, size)?;
-        let (lo, hi) = extents.range(i.as_affine()?)?;
-        let first = usize::try_from(lo).unwrap_or(0).min(size);
-        let end = usize::try_from(hi.saturating_add(1)).unwrap_or(0).min(size);
-        Some(Side { outer: Affine::default(), first: first as i64, size: end.saturating_sub(first), reach })
+        let (index, size) = (i.as_affine()?, i64::try_from(size).ok()?);
+        let ((lo, hi), (least, most)) = (loops.range(index)?, rounded.range(index)?);
+        let (first, end) = (lo.clamp(0, size), hi.saturating_add(1).clamp(0, size));
+        let beyond = |n: i64| usize::try_from(n).unwrap_or(0);
+        let reach = (beyond(first.saturating_sub(least)), beyond(most.saturating_sub(end - 1)));
+        Some(Side { outer: Affine::default(), first, size: beyond(end - first), reach })
     };
     let sides: Vec<Side> = load.index.iter().zip(&buffer.shape).map(side).collect::<Option<_>>()?;
     if sides.iter().all(|s| s.reach == (0, 0)) {
@@ -82,9 +84,24 @@ fn region(program: &Program, extents: &Extents, load: &Load) -> Option<Region> {
     (elements <= SMALL.max(buffer.len().saturating_mul(MAX_GROWTH))).then_some(Region(sides))
 }
 
+/// Whether a load would read other elements of its buffer in `rounded` loops than it does in `loops`.
+pub(in crate::passes) fn reads_beside(
+    program: &Program,
+    loops: &Extents,
+    rounded: &Extents,
+    load: &Load,
+) -> bool {
+    let beside = |(i, &size): (&Index, &usize)| {
+        let ranges = i.as_affine().and_then(|a| Some((loops.range(a)?, rounded.range(a)?)));
+        let last = i64::try_from(size).unwrap_or(i64::MAX) - 1;
+        ranges.is_some_and(|((lo, hi), (least, most))| (least < lo && lo > 0) || (most > hi && hi < last))
+    };
+    load.index.iter().zip(&program.buf(load.buf).shape).any(beside)
+}
+
 /// How many elements of its buffer lie between those that a load reads, the border left out.
 pub(super) fn elements(program: &Program, extents: &Extents, load: &Load) -> usize {
-    match region(program, extents, load) {
+    match region(program, extents, extents, load) {
         Some(Region(sides)) => sides.iter().map(|s| s.size).product(),
         None => program.buf(load.buf).len(),
     }
@@ -94,12 +111,12 @@ pub(super) fn elements(program: &Program, extents: &Extents, load: &Load) -> usi
 /// a new one is added to it.
 pub(in crate::passes) fn whole(
     program: &mut Program,
-    extents: &Extents,
+    (loops, rounded): (&Extents, &Extents),
     load: &Load,
     made: &mut Vec<Padded>,
 ) -> Option<Padded> {
     let fill = fill_of(load)?;
-    let region = region(program, extents, load)?;
+    let region = region(program, loops, rounded, load)?;
     let key = (load.buf, region.clone(), fill);
     let known = made.iter().find(|p| p.key == key).map(|p| (p.buf, p.dims.clone()));
     let (buf, dims) =
@@ -132,11 +149,9 @@ pub(super) fn planes(
     let mut at = chain.len();
     // The loops around the chain are not bound here.
     let bound = Extents::of(body).with(&extents_of(chain));
-    let iterations = chain.iter().map(|l| l.extent).fold(1, usize::saturating_mul);
-    let within = iterations.saturating_mul(work(body));
     for load in guarded_loads(body) {
         let fill = fill_of(&load)?;
-        let mut region = region(program, extents, &load)?;
+        let mut region = region(program, extents, extents, &load)?;
         let buffer = program.buf(load.buf);
         let last = *buffer.layout.order.last()?;
         if buffer.role == Role::Local || region.0[last].reach == (0, 0) || buffer.shape[last] > limits.width {
@@ -154,14 +169,16 @@ pub(super) fn planes(
         }
         let elements = dims.iter().map(|&d| region.0[d].padded()).fold(1, usize::saturating_mul);
         let moves = region.0.iter().any(Side::moves);
-        if elements.saturating_mul(buffer.dtype.size()) > limits.bytes
-            || region.0[last].moves()
-            || (moves && within < elements.saturating_mul(WINDOW_REUSE))
-        {
+        if elements.saturating_mul(buffer.dtype.size()) > limits.bytes || region.0[last].moves() {
             return None;
         }
         let in_plane = |v| dims.iter().any(|&d| load.index[d].as_affine().is_some_and(|a| a.uses(v)));
-        at = at.min(chain.iter().position(|l| in_plane(l.var))?);
+        let first = chain.iter().position(|l| in_plane(l.var))?;
+        let iterations = chain[first..].iter().map(|l| l.extent).fold(work(body), usize::saturating_mul);
+        if moves && iterations < elements.saturating_mul(WINDOW_REUSE) {
+            return None;
+        }
+        at = at.min(first);
         plans.push((load.clone(), region, dims, fill));
     }
     // What selects the plane must be known outside the plane's loops.

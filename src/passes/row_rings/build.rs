@@ -382,7 +382,7 @@ impl<'a> Build<'a> {
             let mut load = l.clone();
             let otherwise = load.otherwise.get_or_insert_with(|| Box::new(Expr::f32(0.0)));
             let grows = otherwise.as_const().is_some_and(|fill| survey.can_grow(program, l.buf, fill));
-            if !grows && let Some(padded) = pad::whole(program, &extents, &load, &mut made) {
+            if !grows && let Some(padded) = pad::whole(program, (&extents, &extents), &load, &mut made) {
                 load = padded.read(&load);
             }
             Some(Expr::Load(load))

@@ -7,8 +7,10 @@ use nestjit_ir::{
     Affine, BinOp, BufId, Expr, For, Index, Load, LoopKind, Program, ReduceOp, Role, Stmt, Var,
 };
 
+use super::transform::Filtering;
 use crate::passes::carried::{all_independent, overwrites};
 use crate::passes::loops::{extents_of, only_f32, stride, unchain};
+use crate::passes::peel_borders::pad;
 
 /// A loop by its variable and extent.
 pub(super) type Loop = (Var, usize);
@@ -61,6 +63,11 @@ pub(super) fn find(program: &Program, l: &For) -> Option<Result<Convolution, Obs
     let way = |o: Operand| o.way(|buf, index, var| stride(program, buf, index, var));
     let [Some(input), Some(epilogue)] = operands(&conv).map(way) else { return Some(Err(Obstacle::Layout)) };
     conv.gathered = input == Way::Exchange;
+    // Rows that are exchanged come as they lie in the buffer.
+    let largest = conv.extents(Filtering::F4.outputs());
+    if conv.gathered && pad::reads_beside(program, &conv.extents(1), &largest, &conv.input) {
+        return Some(Err(Obstacle::Layout));
+    }
     conv.scattered = epilogue == Way::Exchange;
     Some(Ok(conv))
 }
@@ -120,7 +127,8 @@ fn convolution(chain: &[For], sums: &[Sum], at: usize, epilogue: &[Stmt]) -> Opt
     // Every other dimension of the input is a channel, or fixed by the loops around.
     let plain = |index: &Index| index.as_affine().and_then(Affine::as_var);
     let touching = |v: Var| input.index.iter().filter(|i| i.as_affine().is_some_and(|a| a.uses(v))).count();
-    let is_channel = |i: &Index| plain(i) == Some(channels.0);
+    // A part of the channels may be read.
+    let is_channel = |i: &Index| i.as_affine().is_some_and(|a| a.terms() == [(channels.0, 1)]);
     if input.index.iter().filter(|i| is_channel(i)).count() != 1
         || [kh.0, kw.0, rows.0, columns.0, channels.0].iter().any(|v| touching(*v) != 1)
         || !matches!(input.otherwise.as_deref(), None | Some(Expr::Const(_)))
@@ -152,6 +160,19 @@ fn convolution(chain: &[For], sums: &[Sum], at: usize, epilogue: &[Stmt]) -> Opt
         gathered: false,
         scattered: false,
     })
+}
+
+impl Convolution {
+    /// The extents of all loops, of rows and columns as tiles of so many results fill them.
+    pub(super) fn extents(&self, tile: usize) -> Extents {
+        let mut extents = extents_of(&self.batch);
+        extents.set(self.channels.0, self.channels.1);
+        self.window.iter().for_each(|k| extents.set(*k, 3));
+        for (var, extent) in [self.rows, self.columns] {
+            extents.set(var, extent.next_multiple_of(tile));
+        }
+        extents
+    }
 }
 
 /// A buffer and where it is accessed.

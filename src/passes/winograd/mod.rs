@@ -22,7 +22,6 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use nestjit_ir::visit::Extents;
 use nestjit_ir::{BufId, Buffer, DType, Expr, Nest, Program, Role, Stmt};
 
 use self::cost::Plan;
@@ -143,27 +142,22 @@ fn pad_input(
     filtering: Filtering,
     survey: &Survey,
 ) -> Vec<Stmt> {
-    let m = filtering.outputs();
-    let mut extents = Extents::default();
-    for l in &conv.batch {
-        extents.set(l.var, l.extent);
-    }
-    extents.set(conv.channels.0, conv.channels.1);
-    conv.window.iter().for_each(|k| extents.set(*k, 3));
-    for (var, extent) in [conv.rows, conv.columns] {
-        extents.set(var, extent.next_multiple_of(m));
-    }
+    let (loops, rounded) = (conv.extents(1), conv.extents(filtering.outputs()));
+    // What lies beside a part of a buffer is no zero, and must not get into sums.
+    let beside = pad::reads_beside(program, &loops, &rounded, &conv.input);
     let otherwise = conv.input.otherwise.get_or_insert_with(|| Box::new(Expr::f32(0.0)));
     if let Some(fill) = otherwise.as_const()
+        && !beside
         && survey.can_grow(program, conv.input.buf, fill)
     {
         return Vec::new();
     }
     let mut made = Vec::new();
-    match pad::whole(program, &extents, &conv.input, &mut made) {
+    match pad::whole(program, (&loops, &rounded), &conv.input, &mut made) {
         Some(padded) => conv.input = padded.read(&conv.input),
         // No tile leaves the input.
-        None => conv.input.otherwise = None,
+        None if !beside => conv.input.otherwise = None,
+        None => {}
     }
     let mut stmts: Vec<Stmt> = made.into_iter().flat_map(|p| p.stmts).collect();
     drop_unit_loops(&mut stmts);
