@@ -136,6 +136,12 @@ fn copy_operands(program: &mut Program, stmt: Stmt, done: &mut Vec<&'static str>
             done.push("padded-copy");
         }
     }
+    // What else reads the same (sums of windows beside a product of bytes) need not look for the border either.
+    for load in guarded_loads(&stmts) {
+        if let Some(padded) = pad::known(program, &extents, &load, &copies) {
+            pad::redirect(&mut stmts, &load, padded);
+        }
+    }
     let mut out: Vec<Stmt> = copies.into_iter().flat_map(|c| c.stmts).collect();
     drop_unit_loops(&mut out);
     out.append(&mut stmts);

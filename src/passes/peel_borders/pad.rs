@@ -135,6 +135,18 @@ pub(in crate::passes) fn whole(
     Some(Padded { key, buf, dims, stmts: Vec::new() })
 }
 
+/// The copy that there is of all that a load reads.
+pub(super) fn known<'m>(
+    program: &Program,
+    loops: &Extents,
+    load: &Load,
+    made: &'m [Padded],
+) -> Option<&'m Padded> {
+    let region = region(program, loops, loops, load)?;
+    let key = (load.buf, region, fill_of(load)?);
+    made.iter().find(|p| p.key == key)
+}
+
 /// Padded locals for the planes that the loads read in the loops of a chain, and at which loop of the chain they
 /// are filled: for small planes whose contiguous dimension is guarded, so that vectors would cross the border. Of
 /// dimensions that loops around the chain walk along, a plane has the window that the chain reads.
