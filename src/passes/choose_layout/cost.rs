@@ -15,7 +15,7 @@ use nestjit_ir::{
 
 use crate::lanes;
 use crate::passes::PassContext;
-use crate::passes::loops::{expr_work, has_loop, index_uses};
+use crate::passes::loops::{expr_uses, expr_work, has_loop, index_uses};
 use crate::passes::tile::dot::Products;
 use crate::passes::winograd::{self, Operand, Prospect, Way};
 
@@ -311,6 +311,7 @@ impl Model<'_> {
         let buffer = self.program.buf(buf);
         let coefficient = |d: usize| match &index[d] {
             Index::Affine(a) => Some(a.coeff(var)),
+            Index::Value(e) if !expr_uses(e, var) => Some(0),
             Index::Value(_) => None,
         };
         match self.orders.get(&buf) {
