@@ -190,6 +190,17 @@ pub fn looped(var: Var, extent: usize, kind: LoopKind, body: Vec<Stmt>) -> Stmt 
     Stmt::For(For { var, extent, kind, body })
 }
 
+/// The loops of a perfect chain, outermost first, each with all that is in it, and the body of the innermost.
+pub fn perfect(l: &For) -> (Vec<&For>, &[Stmt]) {
+    let mut chain = vec![l];
+    let mut body = l.body.as_slice();
+    while let [Stmt::For(inner)] = body {
+        chain.push(inner);
+        body = &inner.body;
+    }
+    (chain, body)
+}
+
 /// The loops of a perfect chain, headers only, and the body of the innermost.
 pub fn unchain(l: For) -> (Vec<For>, Vec<Stmt>) {
     let mut chain = Vec::new();

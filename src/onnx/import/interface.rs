@@ -127,6 +127,10 @@ fn input_shape(
     let mut shape = Vec::with_capacity(declared.len());
     for (d, dim) in declared.iter().enumerate() {
         let given = given.map(|g| g[d]);
+        let symbol = || match dim {
+            Dim::Symbol(s) => format!(" ('{}')", s.escape_debug()),
+            Dim::Fixed(_) | Dim::Unknown => String::new(),
+        };
         let bound = match dim {
             Dim::Fixed(extent) => Some(*extent),
             Dim::Symbol(symbol) => dims.get(symbol).copied(),
@@ -134,24 +138,16 @@ fn input_shape(
         };
         let extent = match (bound, given) {
             (Some(bound), Some(given)) if bound != given => {
-                let symbol = if let Dim::Symbol(s) = dim {
-                    format!(" ('{}')", s.escape_debug())
-                } else {
-                    String::new()
-                };
                 return Err(Error::shape(format!(
-                    "dimension {d}{symbol} of input '{name}' is {bound}, but {given} was given"
+                    "dimension {d}{} of input '{name}' is {bound}, but {given} was given",
+                    symbol()
                 )));
             }
             (Some(extent), _) | (None, Some(extent)) => extent,
             (None, None) => {
-                let symbol = if let Dim::Symbol(s) = dim {
-                    format!(" ('{}')", s.escape_debug())
-                } else {
-                    String::new()
-                };
                 return Err(Error::shape(format!(
-                    "dimension {d}{symbol} of input '{name}' is not known: a shape must be given"
+                    "dimension {d}{} of input '{name}' is not known: a shape must be given",
+                    symbol()
                 )));
             }
         };

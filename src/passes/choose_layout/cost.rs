@@ -15,7 +15,7 @@ use nestjit_ir::{
 
 use crate::lanes;
 use crate::passes::PassContext;
-use crate::passes::loops::{expr_uses, expr_work, has_loop, index_uses};
+use crate::passes::loops::{expr_uses, expr_work, has_loop, index_uses, perfect};
 use crate::passes::tile::dot::Products;
 use crate::passes::winograd::{self, Operand, Prospect, Way};
 
@@ -98,12 +98,8 @@ impl Model<'_> {
 
     /// A loop nest: the best of its outer loops, or each nest inside for itself.
     fn nest(&self, l: &For) -> f64 {
-        let mut chain: Vec<Loop> = vec![(l.var, l.extent)];
-        let mut body = &l.body;
-        while let [Stmt::For(inner)] = body.as_slice() {
-            chain.push((inner.var, inner.extent));
-            body = &inner.body;
-        }
+        let (chain, body) = perfect(l);
+        let chain: Vec<Loop> = chain.into_iter().map(|l| (l.var, l.extent)).collect();
         let times: f64 = chain.iter().map(|l| l.1 as f64).product();
         let inner_loops = has_loop(body);
         let mut best =

@@ -9,6 +9,7 @@ use nestjit_ir::access::{Access, AccessKind, accesses};
 use nestjit_ir::{Affine, BufId, For, Index, LoopKind, Program, Stmt, Var, visit};
 
 use super::profit::{Contraction, contractions};
+use crate::passes::loops;
 
 /// The head of a loop.
 #[derive(Clone, Copy, Debug)]
@@ -89,15 +90,8 @@ impl<'a> Side<'a> {
 
 /// The loops of a perfect nest, outermost first, and the innermost body.
 pub(super) fn perfect(l: &For) -> (Vec<Head>, &[Stmt]) {
-    let mut heads = Vec::new();
-    let mut l = l;
-    loop {
-        heads.push(Head { var: l.var, extent: l.extent, kind: l.kind });
-        match l.body.as_slice() {
-            [Stmt::For(inner)] => l = inner,
-            body => return (heads, body),
-        }
-    }
+    let (chain, body) = loops::perfect(l);
+    (chain.into_iter().map(|l| Head { var: l.var, extent: l.extent, kind: l.kind }).collect(), body)
 }
 
 /// `body` within loops.

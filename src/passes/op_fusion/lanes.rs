@@ -7,7 +7,7 @@ use nestjit_ir::{BinOp, BufId, Expr, For, Program, ReduceOp, Stmt, Var};
 
 use super::Refusal;
 use crate::lanes;
-use crate::passes::loops::{expr_uses, expr_work, has_loop, index_uses};
+use crate::passes::loops::{expr_uses, expr_work, has_loop, index_uses, perfect};
 
 /// The share of the work that may leave vector code: borders and the like.
 const SLACK: f64 = 1.0 / 16.0;
@@ -73,11 +73,7 @@ fn filled(program: &Program, width: usize, l: &For) -> Option<f64> {
         walk_loops(&l.body, &mut |inner| consider(inner.extent));
         return best;
     }
-    let (mut chain, mut body) = (vec![l], l.body.as_slice());
-    while let [Stmt::For(inner)] = body {
-        chain.push(inner);
-        body = &inner.body;
-    }
+    let (chain, body) = perfect(l);
     if !has_loop(body) {
         // Lanes along a loop that reductions run along are partial sums, which takes the innermost one.
         let innermost = chain.last().map(|l| l.var);

@@ -12,7 +12,7 @@ use crate::passes::loops::{extents_of, looped};
 /// A padded copy: how to make it and how to read it.
 pub(in crate::passes) struct Padded {
     /// What is copied and how far it is padded, to find the same copy again.
-    key: (BufId, Region, Scalar),
+    key: Key,
     /// The copy.
     buf: BufId,
     /// The dimensions that the copy has; others are fixed by loops around it.
@@ -20,6 +20,9 @@ pub(in crate::passes) struct Padded {
     /// The statements that fill it.
     pub(in crate::passes) stmts: Vec<Stmt>,
 }
+
+/// A buffer, the part of it that is copied, and what surrounds it.
+type Key = (BufId, Region, Scalar);
 
 /// The part of a buffer that a load reads, with a border.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -115,24 +118,28 @@ pub(in crate::passes) fn whole(
     load: &Load,
     made: &mut Vec<Padded>,
 ) -> Option<Padded> {
-    let fill = fill_of(load)?;
-    let region = region(program, loops, rounded, load)?;
-    let key = (load.buf, region.clone(), fill);
+    let key = key(program, (loops, rounded), load)?;
+    let (_, region, fill) = &key;
     let known = made.iter().find(|p| p.key == key).map(|p| (p.buf, p.dims.clone()));
     let (buf, dims) =
         match known {
             Some(known) => known,
             None => {
                 let dims: Vec<usize> = (0..region.0.len()).collect();
-                let buf = padded_buffer(program, load.buf, &region, &dims, Role::Temp);
+                let buf = padded_buffer(program, load.buf, region, &dims, Role::Temp);
                 let index = vec![Affine::default(); dims.len()];
-                let stmts = Copy { program, from: load.buf, to: buf, region: &region, dims: &dims, fill }
+                let stmts = Copy { program, from: load.buf, to: buf, region, dims: &dims, fill: *fill }
                     .level(0, &index, &[]);
                 made.push(Padded { key: key.clone(), buf, dims: dims.clone(), stmts });
                 (buf, dims)
             }
         };
     Some(Padded { key, buf, dims, stmts: Vec::new() })
+}
+
+/// What tells the copy of all that a load reads from others.
+fn key(program: &Program, (loops, rounded): (&Extents, &Extents), load: &Load) -> Option<Key> {
+    Some((load.buf, region(program, loops, rounded, load)?, fill_of(load)?))
 }
 
 /// The copy that there is of all that a load reads.
@@ -142,8 +149,7 @@ pub(super) fn known<'m>(
     load: &Load,
     made: &'m [Padded],
 ) -> Option<&'m Padded> {
-    let region = region(program, loops, loops, load)?;
-    let key = (load.buf, region, fill_of(load)?);
+    let key = key(program, (loops, loops), load)?;
     made.iter().find(|p| p.key == key)
 }
 

@@ -37,7 +37,7 @@ pub(super) struct Blocks {
 pub(super) fn blocks(
     program: &Program,
     extents: &Extents,
-    chain: &[For],
+    chain: &[&For],
     body: &[Stmt],
     lanes: usize,
 ) -> Option<Blocks> {
@@ -45,18 +45,17 @@ pub(super) fn blocks(
         return None;
     }
     let free = |at: usize| {
-        let inner = rechain(chain[at + 1..].to_vec(), body.to_vec());
-        let l = For { body: inner, ..chain[at].clone() };
+        let l = chain[at];
         l.kind == LoopKind::Serial
             && l.extent > 1
-            && independent(&l, extents)
+            && independent(l, extents)
             && !guarded_by(program, extents, &l.body, l.var)
     };
     let mut best: Option<Blocks> = None;
     let free: Vec<usize> = (0..chain.len()).filter(|&at| free(at)).collect();
     for &across in &free {
         for &along in free.iter().filter(|&&at| at != across) {
-            let Some((cost, distance)) = cost(program, body, &chain[along], &chain[across], lanes) else {
+            let Some((cost, distance)) = cost(program, body, chain[along], chain[across], lanes) else {
                 continue;
             };
             if best.is_none_or(|b| cost < b.cost || (cost == b.cost && distance < b.distance)) {

@@ -7,7 +7,7 @@ use super::Vectorizer;
 use super::blocks::{Blocks, blocks};
 use crate::lanes;
 use crate::passes::carried::{Carried, carried};
-use crate::passes::loops::{expr_uses, expr_work, guarded_by, has_loop, rechain, stride, unchain};
+use crate::passes::loops::{expr_uses, expr_work, guarded_by, has_loop, perfect, stride};
 
 /// What adding up the lanes of a sum takes.
 const COMBINE: f64 = 8.0;
@@ -49,7 +49,7 @@ struct Best {
 impl Vectorizer<'_> {
     /// What to do with a perfect chain of loops.
     pub(super) fn choose(&self, l: &For) -> Plan {
-        let (chain, body) = chained(l);
+        let (chain, body) = perfect(l);
         let inner_loops = has_loop(body);
         if !inner_loops && chain.iter().all(|l| l.kind != LoopKind::Serial) {
             return Plan::Keep;
@@ -59,16 +59,15 @@ impl Vectorizer<'_> {
             Err(_) if inner_loops => return Plan::Inside,
             Err(refusal) => return Plan::Scalar(refusal),
         };
-        let heads = || -> Vec<For> { unchain(l.clone()).0 };
         if !inner_loops
-            && let Some(blocks) = blocks(self.program, &self.extents, &heads(), body, self.limits.lanes)
+            && let Some(blocks) = blocks(self.program, &self.extents, &chain, body, self.limits.lanes)
             && blocks.cost < best.cost
         {
             return Plan::Blocks(blocks);
         }
         match best.at {
             Some(at) if inner_loops => Plan::Jam(at),
-            Some(at) => Plan::Strip { at, hoist: self.hoist(&heads(), body, at) },
+            Some(at) => Plan::Strip { at, hoist: self.hoist(&chain, body, at) },
             None if inner_loops => Plan::Inside,
             None => Plan::Scalar(best.reason),
         }
@@ -118,15 +117,14 @@ impl Vectorizer<'_> {
 
     /// From which loop of the chain on everything is one reduction, so that its lane accumulators can live
     /// outside of it.
-    fn hoist(&self, chain: &[For], body: &[Stmt], at: usize) -> usize {
+    fn hoist(&self, chain: &[&For], body: &[Stmt], at: usize) -> usize {
         let mut from = at;
         if at + 1 != chain.len() {
             return at;
         }
         let only_reductions = body.iter().all(|s| matches!(s, Stmt::Reduce(_) | Stmt::Temp(_)));
         while from > 0 && only_reductions && chain[from - 1].kind == LoopKind::Serial {
-            let l = For { body: rechain(chain[from..].to_vec(), body.to_vec()), ..chain[from - 1].clone() };
-            match carried(&l, &self.extents) {
+            match carried(chain[from - 1], &self.extents) {
                 Carried::Reductions(_) => from -= 1,
                 _ => break,
             }
@@ -177,19 +175,20 @@ impl Vectorizer<'_> {
     /// The cost of one execution of `body` when each of its loop nests is vectorised for itself.
     fn inside_cost(&self, body: &[Stmt]) -> f64 {
         let nest = |l: &For| {
-            let (chain, inner) = chained(l);
+            let (chain, inner) = perfect(l);
             let times: f64 = chain.iter().map(|l| l.extent as f64).product();
-            let scalar = || match has_loop(inner) {
-                true => self.inside_cost(inner),
-                false => self.cost(inner, None),
-            };
-            match self.best(&chain, inner) {
+            let inside = has_loop(inner);
+            let cost = match self.best(&chain, inner) {
                 Ok(best) => {
-                    let sums = best.ends * times / best.at.map_or(1.0, |at| chain[at].extent as f64);
-                    (sums + times * best.cost).min(times * scalar())
+                    let ends = best.ends / best.at.map_or(1.0, |at| chain[at].extent as f64);
+                    // That of loops further in is a part of the best already.
+                    let scalar = if inside { f64::INFINITY } else { self.cost(inner, None) };
+                    (ends + best.cost).min(scalar)
                 }
-                Err(_) => times * scalar(),
-            }
+                Err(_) if inside => self.inside_cost(inner),
+                Err(_) => self.cost(inner, None),
+            };
+            times * cost
         };
         body.iter()
             .map(|s| match s {
@@ -198,15 +197,4 @@ impl Vectorizer<'_> {
             })
             .sum()
     }
-}
-
-/// The loops of a perfect chain, outermost first, and the body of the innermost.
-fn chained(l: &For) -> (Vec<&For>, &[Stmt]) {
-    let mut chain = vec![l];
-    let mut body = l.body.as_slice();
-    while let [Stmt::For(inner)] = body {
-        chain.push(inner);
-        body = &inner.body;
-    }
-    (chain, body)
 }

@@ -84,9 +84,10 @@ pub(super) fn candidate(program: &Program, l: &For) -> Option<(Convolution, Opti
     if chain.iter().any(|l| l.kind != LoopKind::Serial) || !only_f32(program, &body) {
         return None;
     }
-    let (sums, epilogue) = sums(program, &extents_of(&chain).with(&Extents::of(&body)), &body)?;
+    let extents = extents_of(&chain).with(&Extents::of(&body));
+    let (sums, epilogue) = sums(program, &extents, &body)?;
     let conv = (0..sums.len()).find_map(|at| convolution(&chain, &sums, at, &epilogue))?;
-    let obstacle = obstacle(program, &chain, &body, &conv);
+    let obstacle = obstacle(program, &extents, (&chain, &body), &conv);
     Some((conv, obstacle))
 }
 
@@ -229,12 +230,17 @@ pub(super) fn operands(conv: &Convolution) -> [Operand; 2] {
     ]
 }
 
-fn obstacle(program: &Program, chain: &[For], body: &[Stmt], conv: &Convolution) -> Option<Obstacle> {
+fn obstacle(
+    program: &Program,
+    extents: &Extents,
+    (chain, body): (&[For], &[Stmt]),
+    conv: &Convolution,
+) -> Option<Obstacle> {
     let Convolution { input, weights, .. } = conv;
     if program.buf(weights.buf).role != Role::Const || weights.otherwise.is_some() {
         return Some(Obstacle::DynamicWeights);
     }
-    if !all_independent(chain, body) || overwrites(&extents_of(chain).with(&Extents::of(body)), body, input) {
+    if !all_independent(chain, body) || overwrites(extents, body, input) {
         return Some(Obstacle::Dependence);
     }
     None
