@@ -10,12 +10,13 @@ use nestjit_ir::{BinOp, DType, Expr, Index, Scalar, UnOp};
 
 use super::value::{Range, Regs, Val, constant};
 use super::{Result, Selector};
-use crate::codegen::vcode::{Access, BinaryOp, Class, Cmp, MemType, Reg, UnaryOp};
+use crate::codegen::vcode::{Access, BinaryOp, Cmp, MemType, Reg, UnaryOp};
 
 /// Lanes of the vectors that are stored by an instruction that saturates.
 const SATURATED: usize = 16;
 
 /// `min(max(round(x) + zero, least), most)` as a byte, which is `nan` if `x` is NaN.
+#[derive(Clone, Copy)]
 struct Rounded<'e> {
     x: &'e Expr,
     zero: i32,
@@ -28,7 +29,8 @@ struct Rounded<'e> {
 impl Selector<'_> {
     /// The value of an expression of this form; `None` if it has another.
     pub(super) fn rounded_byte(&mut self, e: &Expr) -> Result<Option<Val>> {
-        let Some(Rounded { x, zero, least, most, nan, byte }) = rounded(e) else { return Ok(None) };
+        let Some(rounded) = rounded(e) else { return Ok(None) };
+        let Rounded { x, zero, least, most, nan, byte } = rounded;
         if x.dtype(self.region.program) != DType::F32 {
             return Ok(None);
         }
@@ -43,19 +45,12 @@ impl Selector<'_> {
             let least = int(self, least - zero);
             number = self.b.binary(BinaryOp::IntMax, number, least);
         }
-        if zero != 0 {
-            let zero = int(self, zero);
-            number = self.b.binary(BinaryOp::IntAdd, number, zero);
-        }
+        number = self.with_zero_point(number, zero);
         if zero >= 0 {
             let least = int(self, least);
             number = self.b.binary(BinaryOp::IntMax, number, least);
         }
-        if nan != least && x.range.nan {
-            let unordered = self.b.compare(Cmp::Unordered, x.reg(), x.reg());
-            let nan = self.b.constant(Class::I32, nan as u32);
-            number = self.b.select(unordered, nan, number);
-        }
+        number = self.unless_nan(&rounded, &x, number);
         let range = Range::new(f64::from(least.min(nan)), f64::from(most.max(nan)));
         Ok(Some(Val::new(byte, Regs::one(number), x.varying).ranged(range)))
     }
@@ -71,9 +66,8 @@ impl Selector<'_> {
         if access.ty != MemType::U8 || self.b.lanes() != SATURATED {
             return Ok(None);
         }
-        let Some(Rounded { x, zero, least, most: 255, nan, byte: DType::U8 }) = rounded(value) else {
-            return Ok(None);
-        };
+        let Some(rounded) = rounded(value) else { return Ok(None) };
+        let Rounded { x, zero, least, most: 255, byte: DType::U8, .. } = rounded else { return Ok(None) };
         if x.dtype(self.region.program) != DType::F32
             || !(adjacent || self.transposed_access(index, access).is_some())
         {
@@ -85,17 +79,28 @@ impl Selector<'_> {
         let above = self.b.binary(BinaryOp::Max, x.reg(), limit.low);
         // What is above all integers becomes one beyond 255, as a number without a sign, and stays that with the zero point.
         let mut number = self.b.unary(UnaryOp::RoundToInt, above);
-        let int = |s: &mut Self, v: i32| constant(&mut s.b, Scalar::I32(v)).reg();
-        if zero != 0 {
-            let zero = int(self, zero);
-            number = self.b.binary(BinaryOp::IntAdd, number, zero);
-        }
-        if nan != least && x.range.nan {
-            let unordered = self.b.compare(Cmp::Unordered, x.reg(), x.reg());
-            let nan = int(self, nan);
-            number = self.b.select(unordered, nan, number);
-        }
+        number = self.with_zero_point(number, zero);
+        number = self.unless_nan(&rounded, &x, number);
         Ok(Some((number, Access { ty: MemType::SaturatedU8, ..access.clone() })))
+    }
+
+    /// Integers with the zero point.
+    fn with_zero_point(&mut self, number: Reg, zero: i32) -> Reg {
+        if zero == 0 {
+            return number;
+        }
+        let zero = constant(&mut self.b, Scalar::I32(zero)).reg();
+        self.b.binary(BinaryOp::IntAdd, number, zero)
+    }
+
+    /// What becomes of `x`, where that is NaN: it was taken for the lower limit so far.
+    fn unless_nan(&mut self, rounded: &Rounded<'_>, x: &Val, number: Reg) -> Reg {
+        if rounded.nan == rounded.least || !x.range.nan {
+            return number;
+        }
+        let unordered = self.b.compare(Cmp::Unordered, x.reg(), x.reg());
+        let nan = constant(&mut self.b, Scalar::I32(rounded.nan)).reg();
+        self.b.select(unordered, nan, number)
     }
 }
 
