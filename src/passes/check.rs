@@ -6,7 +6,7 @@
 use nestjit_ir::interp::Mode;
 use nestjit_ir::{BufId, DType};
 
-use super::tile;
+use super::{Effect, Pass};
 use crate::error::{Error, ErrorKind, Result};
 use crate::interpret::interpret;
 use crate::tensor::Tensor;
@@ -20,8 +20,11 @@ const TOLERANCE: f64 = 1e-6;
 const ROUNDED_TOLERANCE: f64 = 1.0 / 128.0;
 
 /// How far a pass may change results.
-pub(super) fn tolerance(pass: &str) -> f64 {
-    if pass == tile::rounding::NAME { ROUNDED_TOLERANCE } else { TOLERANCE }
+pub(super) fn tolerance(pass: &Pass) -> f64 {
+    match pass.effect {
+        Some(Effect::Rounds) => ROUNDED_TOLERANCE,
+        Some(Effect::Merges | Effect::Filters) | None => TOLERANCE,
+    }
 }
 
 /// Whether two units compute the same, as far as the tolerance goes, in relation to the largest magnitude of an output.

@@ -1,8 +1,8 @@
 //! What statements take on a machine: the one count of work that passes and predictions share.
 
-use nestjit_ir::{BinOp, Expr, Reduce, Stmt};
+use nestjit_ir::visit::walk_expr;
+use nestjit_ir::{BinOp, Expr, Reduce, Stmt, UnOp};
 
-use super::loops::expr_work;
 use crate::machine::MachineModel;
 
 /// The share of the peak that operations are taken to reach: with less than all loads from the first-level cache, and
@@ -55,6 +55,44 @@ fn block(body: &[Stmt], operation: f64, store: f64) -> Work {
         }
     }
     sum
+}
+
+/// How much work an expression is, in units of a simple arithmetic operation.
+pub fn expr_work(expr: &Expr) -> f64 {
+    let mut work = 0.0;
+    walk_expr(expr, &mut |e| {
+        work += match e {
+            Expr::Const(_) | Expr::Index(_) => 0.0,
+            Expr::Load(_) | Expr::Select(..) | Expr::Cast(..) | Expr::Check(_) => 1.0,
+            Expr::Unary(op, _) => unary_work(*op),
+            Expr::Binary(BinOp::Div, ..) => 4.0,
+            Expr::Binary(BinOp::Pow, ..) => 40.0,
+            Expr::Binary(..) => 1.0,
+        };
+    });
+    work
+}
+
+fn unary_work(op: UnOp) -> f64 {
+    match op {
+        UnOp::Neg | UnOp::Abs | UnOp::Not | UnOp::BitNot | UnOp::IsNan | UnOp::IsInf | UnOp::Sign => 1.0,
+        UnOp::Floor | UnOp::Ceil | UnOp::Round | UnOp::Trunc => 1.0,
+        UnOp::Sqrt => 6.0,
+        _ => 20.0,
+    }
+}
+
+/// Whether an expression has an operation that takes many instructions and temporaries.
+pub fn has_transcendental(expr: &Expr) -> bool {
+    let mut found = false;
+    walk_expr(expr, &mut |e| {
+        found |= match e {
+            Expr::Unary(op, _) => unary_work(*op) > 10.0,
+            Expr::Binary(BinOp::Pow, ..) => true,
+            _ => false,
+        };
+    });
+    found
 }
 
 /// The shares of the rates of long reads that nests reach which read and write several streams, from the second and the

@@ -121,8 +121,7 @@ impl<'a> PassManager<'a> {
                     .map_err(|e| too_far(unit).unwrap_or_else(|| broken(pass, &e)))?;
             }
             if let Some(before) = before.filter(|_| changed) {
-                check::same_results(&before, unit, check::tolerance(pass.name))
-                    .map_err(|e| broken(pass, &e))?;
+                check::same_results(&before, unit, check::tolerance(pass)).map_err(|e| broken(pass, &e))?;
             }
             self.record(pass.name, changed, "nest", &|| unit.program.to_string())?;
             self.lap_of_records(laps);

@@ -8,16 +8,13 @@
 //! Before: `for i < 1 { temp %t: f32; %t = %x[i] * 1.0; %y[i] = exp(%t) }`, after: `%y[0] = exp(%x[0])`.
 //! Graph-level simplification is another pass.
 
-mod expr;
-mod scalars;
-
 use nestjit_ir::access::accesses;
 use nestjit_ir::hash::FastSet;
-use nestjit_ir::visit::{self, Extents};
-use nestjit_ir::{Affine, BufId, Program, Role, Stmt};
+use nestjit_ir::{BufId, Program, Role, Stmt};
 
 use super::PassContext;
 use crate::error::Result;
+use crate::passes::schedule::simplify::{prune, remove_dead_locals, remove_empty_loops, simplify_body};
 use crate::unit::{Remark, Unit};
 
 /// The pass.
@@ -31,45 +28,6 @@ pub(super) fn run(unit: &mut Unit, _: &PassContext<'_>, _: &mut Vec<Remark>) -> 
     }
     remove_dead(program);
     Ok(unit.program.nests != before)
-}
-
-/// Simplifies the statements of one nest.
-pub(super) fn simplify_body(program: &Program, body: &mut Vec<Stmt>) {
-    remove_trivial_loops(body);
-    let extents = Extents::of(body);
-    visit::walk_exprs_mut(body, &mut |e| expr::simplify(program, &extents, e));
-    scalars::forward(program, body);
-    remove_empty_loops(body);
-}
-
-/// Loops that run once or never.
-fn remove_trivial_loops(body: &mut Vec<Stmt>) {
-    let old = std::mem::take(body);
-    for stmt in old {
-        match stmt {
-            Stmt::For(l) if l.extent == 0 => {}
-            Stmt::For(mut l) => {
-                remove_trivial_loops(&mut l.body);
-                if l.extent == 1 {
-                    visit::subst_var(&mut l.body, l.var, &Affine::constant(0));
-                    body.append(&mut l.body);
-                } else {
-                    body.push(Stmt::For(l));
-                }
-            }
-            stmt => body.push(stmt),
-        }
-    }
-}
-
-fn remove_empty_loops(body: &mut Vec<Stmt>) {
-    body.retain_mut(|s| match s {
-        Stmt::For(l) => {
-            remove_empty_loops(&mut l.body);
-            !l.body.is_empty()
-        }
-        _ => true,
-    });
 }
 
 /// Removes statements that only write `temp` buffers that no nest reads, and nests that are empty then.
@@ -87,7 +45,7 @@ fn remove_dead(program: &mut Program) {
             Stmt::Call(c) => c.outputs.is_empty() || !c.outputs.iter().all(|b| dead(*b, &read)),
             Stmt::For(_) | Stmt::Temp(_) => true,
         });
-        scalars::remove_dead_locals(&mut nest.body, buffers);
+        remove_dead_locals(&mut nest.body, buffers);
         remove_empty_loops(&mut nest.body);
         read.extend(reads(&nest.body));
     }
@@ -96,13 +54,4 @@ fn remove_dead(program: &mut Program) {
 
 fn reads(body: &[Stmt]) -> impl Iterator<Item = BufId> {
     accesses(body).into_iter().filter(|a| a.kind == nestjit_ir::access::AccessKind::Read).map(|a| a.buf)
-}
-
-fn prune(body: &mut Vec<Stmt>, keep: &mut dyn FnMut(&Stmt) -> bool) {
-    body.retain_mut(|s| {
-        if let Stmt::For(l) = s {
-            prune(&mut l.body, keep);
-        }
-        keep(s)
-    });
 }

@@ -57,6 +57,18 @@ const ONNX: [&[&str]; 13] = [
     &["stage"],
 ];
 
+/// What passes share, from the bottom up. Other modules of `passes`, but for the manager, are passes or look at what these
+/// leave; they do not know each other.
+const UNDER_PASSES: [&[&str]; 2] = [&["cost", "each_nest", "testing"], &["schedule"]];
+
+/// What passes share of questions about nests and of rewrites, from the bottom up.
+const SCHEDULE: [&[&str]; 4] = [
+    &["chain", "indices"],
+    &["border", "carried", "jam", "simplify", "window"],
+    &["pad"],
+    &["tiles", "minimal_filtering"],
+];
+
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
@@ -220,5 +232,18 @@ fn upward_imports(folder: &str, parent: &[&str], layers: &[&[&str]]) -> Vec<Stri
 fn imports_run_downwards() {
     let mut violations = upward_imports("src", &[], &LAYERS);
     violations.extend(upward_imports("src/onnx", &["onnx"], &ONNX));
+    violations.extend(upward_imports("src/passes/schedule", &["passes", "schedule"], &SCHEDULE));
     assert_none("imports that run upwards or sideways", violations);
+}
+
+#[test]
+fn passes_know_nothing_of_each_other() {
+    let folder = "src/passes";
+    let modules: BTreeSet<String> =
+        sources(&[folder]).iter().filter_map(|s| s.module_in(folder).map(str::to_owned)).collect();
+    let is_pass = |m: &&str| *m != "manager" && !UNDER_PASSES.concat().contains(m) && !ABOVE.contains(m);
+    let passes: Vec<&str> = modules.iter().map(String::as_str).filter(is_pass).collect();
+    assert!(passes.len() > 15, "the passes are {passes:?}");
+    let layers = [UNDER_PASSES.as_slice(), &[&passes, &["manager"]]].concat();
+    assert_none("imports between passes", upward_imports(folder, &["passes"], &layers));
 }

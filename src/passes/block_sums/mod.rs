@@ -24,8 +24,8 @@ use nestjit_ir::{
 use self::find::{Places, Sum, sums, variables};
 use super::PassContext;
 use super::each_nest::{Part, each_nest_of};
-use super::loops::looped;
 use crate::error::Result;
+use crate::passes::schedule::chain::looped;
 use crate::unit::{Remark, Unit};
 
 const NAME: &str = "BlockSums";

@@ -15,9 +15,12 @@ use nestjit_ir::{
 
 use crate::lanes;
 use crate::passes::PassContext;
-use crate::passes::loops::{expr_uses, expr_work, has_loop, index_uses, perfect};
-use crate::passes::tile::dot::Products;
-use crate::passes::winograd::{self, Operand, Prospect, Way};
+use crate::passes::cost::expr_work;
+use crate::passes::schedule::chain::{has_loop, perfect};
+use crate::passes::schedule::indices::{expr_uses, index_uses};
+use crate::passes::schedule::minimal_filtering::convolution::{Operand, Way};
+use crate::passes::schedule::minimal_filtering::{Prospect, prospects};
+use crate::passes::schedule::tiles::dot::Products;
 
 /// An access of one lane of a vector, in vector operations.
 const LANE: f64 = 1.25;
@@ -47,8 +50,7 @@ pub(super) struct NestCost<'a> {
 
 impl<'a> NestCost<'a> {
     pub fn new(program: &Program, nest: &'a Nest, ctx: &PassContext<'_>) -> NestCost<'a> {
-        let prospects =
-            if ctx.winograd { winograd::prospects(program, nest, ctx.target) } else { Vec::new() };
+        let prospects = if ctx.minimal_filtering { prospects(program, nest, ctx.target) } else { Vec::new() };
         NestCost { body: &nest.body, prospects }
     }
 

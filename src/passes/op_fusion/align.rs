@@ -9,7 +9,7 @@ use nestjit_ir::access::{Access, AccessKind, accesses};
 use nestjit_ir::{Affine, BufId, For, Index, LoopKind, Program, Stmt, Var, visit};
 
 use super::profit::{Contraction, contractions};
-use crate::passes::loops;
+use crate::passes::schedule::chain;
 
 /// The head of a loop.
 #[derive(Clone, Copy, Debug)]
@@ -90,7 +90,7 @@ impl<'a> Side<'a> {
 
 /// The loops of a perfect nest, outermost first, and the innermost body.
 pub(super) fn perfect(l: &For) -> (Vec<Head>, &[Stmt]) {
-    let (chain, body) = loops::perfect(l);
+    let (chain, body) = chain::perfect(l);
     (chain.into_iter().map(|l| Head { var: l.var, extent: l.extent, kind: l.kind }).collect(), body)
 }
 

@@ -12,8 +12,9 @@ use super::inline::Pointwise;
 use super::merge::{self, Depth};
 use super::{Refusal, lanes, profit, repeat};
 use crate::options::Fusion as Fusing;
+use crate::passes::PassContext;
 use crate::passes::each_nest::set_apart;
-use crate::passes::{PassContext, winograd};
+use crate::passes::schedule::minimal_filtering;
 
 /// The statements of a merged nest, and how deeply the two were merged.
 pub(super) type Merged = (Vec<Stmt>, Depth);
@@ -127,7 +128,7 @@ fn permit(
 ) -> Result<Merged, Refusal> {
     let epilogue = merged.1 == Depth::All && Pointwise::of(program, second).is_some();
     lanes::keeps(program, ctx.target.isa.f32_lanes(), [first, second], &merged.0)?;
-    let filtered = |body: &[Stmt]| winograd::expected(program, body, ctx.target);
+    let filtered = |body: &[Stmt]| minimal_filtering::expected(program, body, ctx.target);
     if filtered(first) + filtered(second) > filtered(&merged.0) {
         let message = match merged.1 {
             Depth::All => "with what follows, the convolution could not be computed by minimal filtering",

@@ -7,7 +7,9 @@ use nestjit_ir::{BinOp, BufId, Expr, For, Program, ReduceOp, Stmt, Var};
 
 use super::Refusal;
 use crate::lanes;
-use crate::passes::loops::{expr_uses, expr_work, has_loop, index_uses, perfect};
+use crate::passes::cost::expr_work;
+use crate::passes::schedule::chain::{has_loop, perfect};
+use crate::passes::schedule::indices::{expr_uses, index_uses};
 
 /// The share of the work that may leave vector code: borders and the like.
 const SLACK: f64 = 1.0 / 16.0;

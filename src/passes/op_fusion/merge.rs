@@ -27,6 +27,7 @@ use super::legal::Legality;
 use super::profit::{self, Rows, SERIAL_WORK};
 use super::reach::{Reach, Region, touched};
 use crate::machine::MachineModel;
+use crate::passes::schedule::window::window;
 
 /// Nests do not grow beyond this many statements: merging would take quadratic time, and code generation has
 /// a limited number of registers.
@@ -115,7 +116,7 @@ pub(super) fn sequence(
 fn fits(program: &Program, target: &MachineModel, body: &[Stmt], flow: &[BufId]) -> Result<(), Refusal> {
     let mut bytes = 0;
     for &buf in flow {
-        let window = crate::passes::contract_temps::window(program, body, buf);
+        let window = window(program, body, buf);
         bytes += window.map_or(program.buf(buf).logical_bytes(), |w| w.bytes);
     }
     if bytes > target.l2_bytes() / 2 {

@@ -49,13 +49,14 @@ use self::attempt::{Attempts, Way};
 use self::inline::Pointwise;
 use self::merge::Depth;
 use self::order::NestGraph;
-use super::{PassContext, simplify_nest};
+use super::PassContext;
 use crate::error::Result;
 use crate::options::Fusion as Fusing;
+use crate::passes::schedule::simplify::simplify_body;
 use crate::unit::{Remark, Unit};
 
 /// The name of this pass.
-pub(super) const NAME: &str = "OpFusion";
+const NAME: &str = "OpFusion";
 
 /// Why a merge was not made.
 #[derive(Clone, PartialEq, Debug)]
@@ -103,7 +104,7 @@ pub(super) fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Rema
     remarks.extend(applied);
     let mut nests = graph.into_nests();
     for nest in &mut nests {
-        simplify_nest::simplify_body(&unit.program, &mut nest.body);
+        simplify_body(&unit.program, &mut nest.body);
     }
     unit.program.nests = nests;
     Ok(changed)

@@ -15,11 +15,11 @@ use nestjit_ir::{BufId, Expr, For, LoopKind, Nest, Program, Role, Stmt};
 
 use self::cut::Costs;
 pub use self::share::{Share, shares};
-use super::carried::independent;
-use super::loops::{drop_bare_unit_loops, extents_of, rechain, unchain};
 use super::{PassContext, cost};
 use crate::error::Result;
 use crate::machine::MachineModel;
+use crate::passes::schedule::carried::independent;
+use crate::passes::schedule::chain::{drop_bare_unit_loops, extents_of, rechain, unchain};
 use crate::unit::{Remark, Unit};
 
 const NAME: &str = "Parallelize";

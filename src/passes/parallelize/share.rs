@@ -8,7 +8,7 @@ use super::cut::Costs;
 use super::independent_extents;
 use crate::machine::MachineModel;
 use crate::passes::cost::{self, Work};
-use crate::passes::loops::unchain;
+use crate::passes::schedule::chain::unchain;
 
 /// How one of the outermost statements of a nest is shared.
 #[derive(Clone, Copy, PartialEq, Debug)]

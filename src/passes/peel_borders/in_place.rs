@@ -3,23 +3,17 @@
 //! The buffer grows by what its readers reach beyond it, its producers write into the middle, and the first of them
 //! fills the border before. Nothing is copied, and no reader needs a guard.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use nestjit_ir::visit::{Extents, declared_temps, map_loads, walk_exprs, walk_stmts, walk_stmts_mut};
-use nestjit_ir::{Affine, BufId, Expr, Index, Load, LoopKind, Program, Role, Scalar, Stmt, Store, Var};
+use nestjit_ir::visit::{declared_temps, map_loads, walk_stmts_mut};
+use nestjit_ir::{Affine, BufId, Expr, Index, Load, LoopKind, Program, Role, Stmt, Store, Var};
 
-use super::{excess, fill_of};
-use crate::passes::loops::looped;
+use crate::passes::schedule::border::{Border, Survey};
+use crate::passes::schedule::chain::looped;
 
 /// How many times as many elements a temporary may have with its border: for tiny planes with wide borders,
 /// filling costs more than guards.
 const MAX_GROWTH: f64 = 4.0;
-
-/// How far the readers of a temporary reach beyond it.
-struct Border {
-    reach: Vec<(usize, usize)>,
-    fill: Scalar,
-}
 
 /// Gives every temporary that can have one a border; returns the nests whose guards went away.
 pub(super) fn run(program: &mut Program) -> Vec<usize> {
@@ -83,89 +77,6 @@ fn borders(program: &Program) -> Borders {
         }
     }
     with_producer
-}
-
-/// Who writes temporaries, and how they are read.
-pub(in crate::passes) struct Survey {
-    /// What the guarded reads of a temporary need.
-    found: BTreeMap<BufId, Border>,
-    /// Temporaries with accesses that cannot be moved.
-    refused: Vec<BufId>,
-    /// The first nest that writes a buffer, and the first one that reads it.
-    writers: BTreeMap<BufId, usize>,
-    readers: BTreeMap<BufId, usize>,
-}
-
-impl Survey {
-    /// Looks at every access of a program.
-    pub(in crate::passes) fn new(program: &Program) -> Survey {
-        let mut found: BTreeMap<BufId, Border> = BTreeMap::new();
-        let mut refused: Vec<BufId> = Vec::new();
-        let mut writers: BTreeMap<BufId, usize> = BTreeMap::new();
-        let mut readers: BTreeMap<BufId, usize> = BTreeMap::new();
-        let mut declared: BTreeSet<BufId> = BTreeSet::new();
-        for (n, nest) in program.nests.iter().enumerate() {
-            let extents = Extents::of(&nest.body);
-            walk_stmts(&nest.body, &mut |s| match s {
-                Stmt::Store(Store { buf, index, .. }) => {
-                    if index.iter().any(|i| i.as_affine().is_none()) {
-                        refused.push(*buf);
-                    }
-                    writers.entry(*buf).or_insert(n);
-                }
-                Stmt::Reduce(r) => refused.push(r.buf),
-                Stmt::Call(c) => refused.extend(c.inputs.iter().chain(&c.outputs)),
-                Stmt::Temp(b) if !declared.insert(*b) => refused.push(*b),
-                Stmt::For(_) | Stmt::Temp(_) => {}
-            });
-            walk_exprs(&nest.body, &mut |e| {
-                let Expr::Load(l) = e else { return };
-                if !matches!(program.buf(l.buf).role, Role::Temp | Role::Local) {
-                    return;
-                }
-                readers.entry(l.buf).or_insert(n);
-                let affine = l.index.iter().all(|i| i.as_affine().is_some());
-                if !affine || (l.otherwise.is_some() && !extend(program, &extents, l, &mut found)) {
-                    refused.push(l.buf);
-                }
-            });
-        }
-        Survey { found, refused, writers, readers }
-    }
-
-    /// Whether a temporary that this fill surrounds could get a border, however wide.
-    pub(in crate::passes) fn can_grow(&self, program: &Program, buf: BufId, fill: Scalar) -> bool {
-        program.buf(buf).role == Role::Temp
-            && self.producer(buf).is_some()
-            && self.found.get(&buf).is_none_or(|border| border.fill == fill)
-    }
-
-    /// The nest that fills the border of a temporary: the first one that writes it. `None` if another reads it before, or
-    /// there are accesses that cannot be moved.
-    fn producer(&self, buf: BufId) -> Option<usize> {
-        let first = *self.writers.get(&buf)?;
-        let written = self.readers.get(&buf).is_none_or(|reader| *reader >= first);
-        (written && !self.refused.contains(&buf)).then_some(first)
-    }
-}
-
-/// Adds what a guarded load needs to the border of its buffer; false if that cannot be.
-fn extend(program: &Program, extents: &Extents, load: &Load, found: &mut BTreeMap<BufId, Border>) -> bool {
-    let buffer = program.buf(load.buf);
-    let Some(fill) = fill_of(load) else { return false };
-    let reach: Option<Vec<(usize, usize)>> =
-        load.index.iter().zip(&buffer.shape).map(|(i, &s)| excess(extents, i, s)).collect();
-    let Some(reach) = reach else { return false };
-    let inside = reach.iter().all(|&r| r == (0, 0));
-    let empty = || Border { reach: vec![(0, 0); reach.len()], fill };
-    let border = found.entry(load.buf).or_insert_with(empty);
-    if border.fill != fill {
-        return inside;
-    }
-    for (known, new) in border.reach.iter_mut().zip(reach) {
-        *known = (known.0.max(new.0), known.1.max(new.1));
-    }
-    true
 }
 
 fn growth(program: &Program, buf: BufId, reach: &[(usize, usize)]) -> f64 {

@@ -6,18 +6,19 @@
 //! local (`pad`); otherwise the loops are cut into border, interior, border (`split`). What remains guarded stays
 //! correct.
 
-pub(super) mod in_place;
-pub(super) mod pad;
+mod in_place;
 mod split;
 
 use nestjit_ir::visit::{Extents, map_loads, walk_exprs, walk_stmts};
-use nestjit_ir::{Buffer, Expr, For, Index, Load, Program, Role, Scalar, Stmt};
+use nestjit_ir::{Buffer, Expr, For, Load, Program, Role, Stmt};
 
 use super::PassContext;
-use super::carried::overwrites;
-use super::loops::{drop_unit_loops, rechain, unchain};
-use super::tile::leaf::leaves;
 use crate::error::Result;
+use crate::passes::schedule::border::guarded_loads;
+use crate::passes::schedule::carried::overwrites;
+use crate::passes::schedule::chain::{drop_unit_loops, rechain, unchain};
+use crate::passes::schedule::pad;
+use crate::passes::schedule::tiles::leaf::leaves;
 use crate::unit::{Remark, Unit};
 
 const NAME: &str = "PeelBorders";
@@ -70,20 +71,6 @@ fn has_guards(body: &[Stmt]) -> bool {
     found
 }
 
-/// The guarded loads in `body`, each once.
-fn guarded_loads(body: &[Stmt]) -> Vec<Load> {
-    let mut found: Vec<Load> = Vec::new();
-    walk_exprs(body, &mut |e| {
-        if let Expr::Load(l) = e
-            && l.otherwise.is_some()
-            && !found.contains(l)
-        {
-            found.push(l.clone());
-        }
-    });
-    found
-}
-
 /// Drops `otherwise` where the index is always inside, and the load where it is always outside.
 fn resolve(buffers: &[Buffer], extents: &Extents, body: &mut [Stmt]) {
     map_loads(body, &mut |l| {
@@ -99,18 +86,6 @@ fn resolve(buffers: &[Buffer], extents: &Extents, body: &mut [Stmt]) {
         }
         inside.then(|| Expr::Load(Load { otherwise: None, ..l.clone() }))
     });
-}
-
-/// How far an index leaves a dimension below and above; `None` if that is not known.
-fn excess(extents: &Extents, index: &Index, size: usize) -> Option<(usize, usize)> {
-    let (lo, hi) = extents.range(index.as_affine()?)?;
-    let beyond = hi.saturating_sub(i64::try_from(size).ok()?.saturating_sub(1));
-    Some((usize::try_from(lo.saturating_neg()).unwrap_or(0), usize::try_from(beyond).unwrap_or(0)))
-}
-
-/// The constant that a guarded load yields outside.
-fn fill_of(load: &Load) -> Option<Scalar> {
-    load.otherwise.as_ref()?.as_const()
 }
 
 /// Padded copies for operands of contractions that are used often; the statements that make them come first.

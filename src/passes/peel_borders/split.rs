@@ -6,8 +6,9 @@
 use nestjit_ir::visit::{Extents, fresh_copy, subst_var};
 use nestjit_ir::{Affine, BinOp, Expr, For, Index, Load, Program, Reduce, ReduceOp, Stmt, Var};
 
-use super::{excess, fill_of, resolve};
-use crate::passes::loops::{drop_unit_loops, looped, rechain};
+use super::resolve;
+use crate::passes::schedule::border::{excess, fill_of};
+use crate::passes::schedule::chain::{drop_unit_loops, looped, rechain};
 
 /// How many loops of a nest may be cut: each makes up to three pieces of every piece.
 const MAX_CUTS: usize = 2;

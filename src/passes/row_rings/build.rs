@@ -30,9 +30,9 @@ use super::stage::Stage;
 use super::tail::Parts;
 use super::{Link, Ring};
 use crate::error::{Error, Result};
-use crate::passes::loops::{looped, rechain};
-use crate::passes::peel_borders::in_place::Survey;
-use crate::passes::peel_borders::pad;
+use crate::passes::schedule::border::Survey;
+use crate::passes::schedule::chain::{looped, rechain};
+use crate::passes::schedule::pad;
 use crate::tensor::Tensor;
 use crate::unit::Unit;
 

@@ -8,8 +8,8 @@ use nestjit_ir::{
 };
 
 use super::tail::{Split, split};
-use crate::passes::carried::all_independent;
-use crate::passes::loops::only_f32;
+use crate::passes::schedule::carried::all_independent;
+use crate::passes::schedule::indices::only_f32;
 
 /// A nest that computes rows of a tensor.
 #[derive(Clone, PartialEq, Debug)]

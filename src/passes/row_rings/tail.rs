@@ -15,7 +15,7 @@ use nestjit_ir::{
     Stmt, Store, Var, indices,
 };
 
-use crate::passes::loops::{looped, rechain, unchain};
+use crate::passes::schedule::chain::{looped, rechain, unchain};
 
 /// The first loops of a nest, as a chain, their body, and the statements that follow, in loops of their own.
 pub(super) struct Split {

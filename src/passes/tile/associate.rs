@@ -7,8 +7,8 @@
 use nestjit_ir::visit::{expr_vars, walk_stmts_mut};
 use nestjit_ir::{BinOp, Expr, Stmt, Var};
 
-use super::choose::Tile;
-use super::leaf::Leaf;
+use crate::passes::schedule::tiles::choose::Tile;
+use crate::passes::schedule::tiles::leaf::Leaf;
 
 /// Reassociates the products of a leaf for its tile.
 pub(super) fn associate(body: &mut [Stmt], leaf: &Leaf, tile: &Tile, lanes: usize) {

@@ -1,20 +1,11 @@
 //! Tile: contractions become register tiles.
 //!
-//! `leaf` finds contractions and the loops around them, `choose` picks tile sizes, `order` the loop order, `pack`
-//! lays out constant operands for them, `associate` says which factors are multiplied first, `dot` which products of bytes
-//! are added up in groups, `matrix` which of them in matrix tiles, `rounding` which operands become `bf16` before, `start` what sums of integers start with, `jam` rewrites the loops. Loops that are not part of a contraction are left to Vectorize.
+//! Which contractions there are, which tiles suit them and in which order their loops stand is found in `schedule::tiles`;
+//! `pack` lays out constant operands, `associate` says which factors are multiplied first, `start` what sums of integers
+//! start with, and `schedule::jam` rewrites the loops. Loops that are not part of a contraction are left to Vectorize.
 
 mod associate;
-mod choose;
-pub(super) mod dot;
-pub(super) mod jam;
-pub(super) mod leaf;
-mod machine;
-mod matrix;
-mod model;
-mod order;
 mod pack;
-pub(super) mod rounding;
 mod start;
 
 use std::collections::{HashMap, HashSet};
@@ -23,20 +14,23 @@ use nestjit_ir::excerpt::{Excerpt, Placement, Uses};
 use nestjit_ir::visit::walk_stmts_mut;
 use nestjit_ir::{BufId, For, Program, Role, Stmt, Var};
 
-use self::choose::{Tile, TileKind};
-use self::dot::Group;
-use self::jam::{Limits, PointKind, Split};
-use self::leaf::Leaf;
-use self::machine::Machine;
 use self::pack::Wish;
 use super::PassContext;
 use super::each_nest::{Part, each_nest, each_nest_of};
-use super::loops::{drop_unit_loops, rechain, stride, unchain};
 use crate::error::Result;
+use crate::passes::schedule::chain::{drop_unit_loops, rechain, unchain};
+use crate::passes::schedule::indices::stride;
+use crate::passes::schedule::jam::{Limits, PointKind, Split, jam};
+use crate::passes::schedule::tiles::choose::{self, Tile, TileKind};
+use crate::passes::schedule::tiles::dot::{self, Group};
+use crate::passes::schedule::tiles::leaf::{Leaf, leaves};
+use crate::passes::schedule::tiles::machine::Machine;
+use crate::passes::schedule::tiles::order;
+use crate::passes::schedule::tiles::relayout::packable;
 use crate::unit::{Remark, Unit};
 
 /// The name of the pass.
-pub(super) const NAME: &str = "Tile";
+const NAME: &str = "Tile";
 
 /// Contractions with less than this share of the largest in their nest get small tiles.
 const SMALL: f64 = 0.1;
@@ -80,7 +74,7 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
     let cut = |part: &mut Part<'_>| {
         let splits: HashMap<Var, Split> = splits_of(part.at, part.uses).into_iter().collect();
         if !splits.is_empty() {
-            part.body = jam::jam(part.program, &splits, limits, std::mem::take(&mut part.body), 0);
+            part.body = jam(part.program, &splits, limits, std::mem::take(&mut part.body), 0);
         }
     };
     let is_cut = |n: usize, _: &[Stmt]| !planned[n].0.is_empty();
@@ -106,7 +100,7 @@ fn plan(part: &mut Part<'_>, machine: &Machine) -> Plan {
     let mut wishes = Vec::new();
     let mut taken: HashSet<Var> = HashSet::new();
     let mut packed: HashSet<BufId> = HashSet::new();
-    let mut leaves = leaf::leaves(program, &part.body);
+    let mut leaves = leaves(program, &part.body);
     leaves.sort_by(|a, b| b.macs().total_cmp(&a.macs()));
     let most = leaves.first().map_or(0.0, Leaf::macs);
     for leaf in &leaves {
@@ -163,7 +157,7 @@ fn apart<'a>(
         loads.any(|load| {
             other.varies(load, var)
                 && !matches!(stride(program, load.buf, &load.index, var), Some(0 | 1))
-                && pack::packable(program, other, load, var).is_none()
+                && packable(program, other, load, var).is_none()
         })
     };
     leaf.path.iter().map(|l| l.var).filter(move |&var| !lies_apart(leaf, var)).filter(move |&var| {

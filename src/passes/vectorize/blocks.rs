@@ -8,8 +8,10 @@ use nestjit_ir::visit::{Extents, declared_temps, fresh_copy, subst_var, walk_exp
 use nestjit_ir::{Affine, BufId, Expr, For, Index, LoopKind, Program, Stmt};
 
 use crate::lanes;
-use crate::passes::carried::independent;
-use crate::passes::loops::{expr_work, guarded_by, looped, rechain, stride, vectorizable};
+use crate::passes::cost::expr_work;
+use crate::passes::schedule::carried::independent;
+use crate::passes::schedule::chain::{looped, rechain};
+use crate::passes::schedule::indices::{guarded_by, stride, vectorizable};
 
 /// From this distance of lanes on, in elements, each row of a block lies in a page of its own.
 const FAR: i64 = 1024;

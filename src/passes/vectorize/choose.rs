@@ -6,8 +6,10 @@ use nestjit_ir::{Expr, For, Index, LoopKind, Stmt, Var};
 use super::Vectorizer;
 use super::blocks::{Blocks, blocks};
 use crate::lanes;
-use crate::passes::carried::{Carried, carried};
-use crate::passes::loops::{expr_uses, expr_work, guarded_by, has_loop, perfect, stride};
+use crate::passes::cost::expr_work;
+use crate::passes::schedule::carried::{Carried, carried};
+use crate::passes::schedule::chain::{has_loop, perfect};
+use crate::passes::schedule::indices::{expr_uses, guarded_by, stride};
 
 /// What adding up the lanes of a sum takes.
 const COMBINE: f64 = 8.0;

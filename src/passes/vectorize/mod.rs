@@ -1,7 +1,7 @@
 //! Vectorize: the loops that Tile has left become vector loops.
 //!
 //! For each loop nest without vector loops, this module chooses the loop whose iterations become lanes: an
-//! output loop, moved inside what it encloses (`tile::jam`), or loops further in (`choose`). `strip` cuts an
+//! output loop, moved inside what it encloses (`schedule::jam`), or loops further in (`choose`). `strip` cuts an
 //! innermost loop into registers' worth and gives reductions along it lane accumulators; `blocks` makes pairs of
 //! loops that transpose; before, `reductions` brings those whose order does not matter into a form that has lanes.
 
@@ -20,9 +20,9 @@ use self::choose::Plan;
 use self::strip::{Strip, strip};
 use super::PassContext;
 use super::each_nest::{Part, each_nest};
-use super::loops::{drop_bare_unit_loops, has_kind, rechain, unchain};
-use super::tile::jam::{Limits, PointKind, Split, jam};
 use crate::error::Result;
+use crate::passes::schedule::chain::{drop_bare_unit_loops, has_kind, rechain, unchain};
+use crate::passes::schedule::jam::{Limits, PointKind, Split, jam};
 use crate::unit::{Remark, Unit};
 
 const NAME: &str = "Vectorize";

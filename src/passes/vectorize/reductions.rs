@@ -15,7 +15,8 @@ use nestjit_ir::access::accesses;
 use nestjit_ir::visit::{walk_expr, walk_exprs};
 use nestjit_ir::{BufId, DType, Expr, For, Index, LoopKind, Program, Reduce, ReduceOp, Role, Stmt, Var};
 
-use crate::passes::loops::{index_uses, rechain, stride, unchain};
+use crate::passes::schedule::chain::{rechain, unchain};
+use crate::passes::schedule::indices::{index_uses, stride};
 
 /// Regroups the reductions of a nest; whether something changed. `lanes` is the length of a vector.
 pub(super) fn regroup(program: &Program, body: &mut Vec<Stmt>, lanes: usize) -> bool {

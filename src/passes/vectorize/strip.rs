@@ -12,9 +12,10 @@ use nestjit_ir::{
     Var,
 };
 
-use crate::passes::carried::{Carried, carried_by};
-use crate::passes::loops::{extents_of, has_transcendental, looped};
-use crate::passes::tile::jam::Limits;
+use crate::passes::cost::has_transcendental;
+use crate::passes::schedule::carried::{Carried, carried_by};
+use crate::passes::schedule::chain::{extents_of, looped};
+use crate::passes::schedule::jam::Limits;
 
 /// A loop to be cut.
 pub(super) struct Strip {

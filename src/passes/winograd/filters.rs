@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use nestjit_ir::layout::scaled;
 
-use super::transform::Filtering;
+use crate::passes::schedule::minimal_filtering::algorithm::Filtering;
 
 /// Filters that are transformed together: their values lie side by side, as vectors.
 pub(super) const TOGETHER: usize = 16;

@@ -9,9 +9,7 @@
 //! Vectors run along the channels. An input or results whose channels lie apart, as in the model's own NCHW tensors,
 //! are exchanged row by row within a block.
 
-mod cost;
 mod filters;
-mod find;
 mod rewrite;
 mod rows;
 #[cfg(test)]
@@ -22,26 +20,24 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use nestjit_ir::{BufId, Buffer, DType, Expr, Nest, Program, Role, Stmt};
+use nestjit_ir::{BufId, Buffer, DType, Expr, Program, Role, Stmt};
 
-use self::cost::Plan;
 use self::filters::{TOGETHER, filters};
-use self::find::{Convolution, Obstacle, candidate, find, operands};
-pub(super) use self::find::{Operand, Way};
 use self::rewrite::Rewrite;
-use self::transform::Filtering;
 use super::PassContext;
-use super::loops::drop_unit_loops;
-use super::peel_borders::in_place::Survey;
-use super::peel_borders::pad;
 use crate::error::Result;
-use crate::machine::MachineModel;
+use crate::passes::schedule::border::Survey;
+use crate::passes::schedule::chain::drop_unit_loops;
+use crate::passes::schedule::minimal_filtering::algorithm::Filtering;
+use crate::passes::schedule::minimal_filtering::convolution::{Convolution, Obstacle, find};
+use crate::passes::schedule::minimal_filtering::cost::{self, Plan};
+use crate::passes::schedule::pad;
 use crate::tensor::{Factors, Tensor};
 use crate::threads::{compiling_threads, on_threads};
 use crate::unit::{Remark, Unit};
 
 /// The name of the pass.
-pub(super) const NAME: &str = "Winograd";
+const NAME: &str = "Winograd";
 
 /// How much of the filters is read at once.
 const PART_BYTES: usize = 512 << 10;
@@ -57,28 +53,6 @@ struct Known {
     work: Vec<Transform>,
     /// How temporaries are accessed; rewriting does not change who writes them nor what surrounds them.
     survey: Option<Survey>,
-}
-
-/// A convolution that would be rewritten if vectors could run along its channels.
-pub(super) struct Prospect {
-    /// The position of the statement in its nest.
-    pub statement: usize,
-    /// What has to be adjacent.
-    pub operands: [Operand; 2],
-    /// The estimated share of the time of the direct convolution.
-    pub share: f64,
-}
-
-/// The convolutions of a nest for which rewriting would pay, for whoever chooses layouts.
-pub(super) fn prospects(program: &Program, nest: &Nest, target: &MachineModel) -> Vec<Prospect> {
-    let found = nest.body.iter().enumerate().filter_map(|(statement, stmt)| {
-        let Stmt::For(l) = stmt else { return None };
-        let (conv, None) = candidate(program, l)? else { return None };
-        let plan = cost::plan(&conv, target);
-        let share = plan.cycles / plan.direct;
-        plan.pays().then(|| Prospect { statement, operands: operands(&conv), share })
-    });
-    found.collect()
 }
 
 /// Rewrites the convolutions for which it pays.
@@ -110,16 +84,6 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
     }
     unit.consts.extend(transform_all(known.work, compiling_threads(ctx.target.cores))?);
     Ok(changed)
-}
-
-/// How many of the convolutions in a nest will be rewritten if layouts allow it.
-pub(super) fn expected(program: &Program, body: &[Stmt], target: &MachineModel) -> usize {
-    let pays = |s: &&Stmt| {
-        let Stmt::For(l) = s else { return false };
-        let found = candidate(program, l).filter(|(_, obstacle)| obstacle.is_none());
-        found.is_some_and(|(conv, _)| cost::plan(&conv, target).pays())
-    };
-    body.iter().filter(pays).count()
 }
 
 /// The statements that compute a convolution according to a plan.

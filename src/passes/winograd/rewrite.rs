@@ -9,11 +9,12 @@ use nestjit_ir::{
     Affine, BufId, Buffer, DType, Expr, Load, LoopKind, Program, ReduceOp, Role, SCALAR, Stmt, Store, indices,
 };
 
-use super::cost::Plan;
-use super::find::{Convolution, Loop};
 use super::rows::{finish, gather, input_element, with_epilogue};
-use super::transform::{Filtering, product};
-use crate::passes::loops::{looped, rechain};
+use super::transform::product;
+use crate::passes::schedule::chain::{looped, rechain};
+use crate::passes::schedule::minimal_filtering::algorithm::Filtering;
+use crate::passes::schedule::minimal_filtering::convolution::{Convolution, Loop};
+use crate::passes::schedule::minimal_filtering::cost::Plan;
 
 /// Writes the statements that replace a convolution.
 pub(super) struct Rewrite<'a> {

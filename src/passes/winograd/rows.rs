@@ -5,8 +5,8 @@
 use nestjit_ir::visit::{fresh_copy, subst_var};
 use nestjit_ir::{Affine, BufId, Expr, Index, Load, LoopKind, Program, Stmt, Store, Var, indices};
 
-use super::find::Convolution;
-use crate::passes::loops::looped;
+use crate::passes::schedule::chain::looped;
+use crate::passes::schedule::minimal_filtering::convolution::Convolution;
 
 /// The input's element under the window's first corner moved to this row and column of the output.
 pub(super) fn input_element(conv: &Convolution, row: &Affine, column: &Affine, channel: Var) -> Load {

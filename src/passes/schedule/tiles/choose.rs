@@ -8,16 +8,16 @@ use std::collections::{HashMap, HashSet};
 
 use nestjit_ir::{Kind, Load, Program, Var};
 
-use super::jam::{PointKind, Split};
 use super::leaf::{Contraction, Leaf, OutputLoop};
 use super::machine::Machine;
 use super::model::{Model, Rows};
 use super::{matrix, order};
-use crate::passes::loops::stride;
+use crate::passes::schedule::indices::stride;
+use crate::passes::schedule::jam::{PointKind, Split};
 
 /// Where the sums of a tile are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum TileKind {
+pub enum TileKind {
     /// In vector registers.
     Vectors,
     /// In matrix tiles: see [`super::matrix`].
@@ -26,7 +26,7 @@ pub(super) enum TileKind {
 
 /// A chosen register tile.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) struct Tile {
+pub struct Tile {
     /// The vectorised loop and how many of its iterations a tile holds.
     pub columns: (Var, usize),
     /// The loop of the rows, if there is one to tile.
@@ -61,7 +61,7 @@ const WORTH: f64 = 1.4;
 
 /// The best tile for a leaf by itself, and the estimated cycles with it, or without one, for computing and for bringing
 /// operands into the caches.
-pub(super) fn estimate(program: &Program, leaf: &Leaf, machine: &Machine) -> (Option<Tile>, f64) {
+pub fn estimate(program: &Program, leaf: &Leaf, machine: &Machine) -> (Option<Tile>, f64) {
     match choose(program, leaf, machine, &HashMap::new(), &HashSet::new(), &HashSet::new()) {
         Some((tile, cycles)) => (Some(tile), cycles),
         None => (None, untiled(program, leaf, machine)),
@@ -72,7 +72,7 @@ pub(super) fn estimate(program: &Program, leaf: &Leaf, machine: &Machine) -> (Op
 /// `None` if computing the dot products one by one is estimated to be as good.
 /// Loops in `fixed` are already cut, and stay as they are; other loops in `taken` are around tiles that cutting them would
 /// multiply, those in `shared` around other leaves.
-pub(super) fn choose(
+pub fn choose(
     program: &Program,
     leaf: &Leaf,
     machine: &Machine,
@@ -139,7 +139,7 @@ pub(super) fn choose(
     Some((best, cycles))
 }
 
-pub(super) fn usable_columns(program: &Program, leaf: &Leaf, machine: &Machine, l: &OutputLoop) -> bool {
+pub fn usable_columns(program: &Program, leaf: &Leaf, machine: &Machine, l: &OutputLoop) -> bool {
     // A copy for each lane of the locals that the loop encloses stays in the second-level cache.
     let copies = machine.lanes.min(l.extent) * leaf.enclosed_bytes(program, l.var);
     l.jammable && l.vectorizable && l.extent > 1 && copies as f64 <= machine.caches[1] / 2.0

@@ -17,19 +17,19 @@ use nestjit_ir::{
     bf16, indices,
 };
 
-use super::choose;
-use super::dot::{self, Products};
-use super::leaf::{Contraction, Leaf, leaves};
-use super::machine::Machine;
 use crate::error::{Error, Result};
 use crate::passes::PassContext;
-use crate::passes::loops::{drop_unit_loops, looped};
+use crate::passes::schedule::chain::{drop_unit_loops, looped};
+use crate::passes::schedule::tiles::choose;
+use crate::passes::schedule::tiles::dot::{self, Products};
+use crate::passes::schedule::tiles::leaf::{Contraction, Leaf, leaves};
+use crate::passes::schedule::tiles::machine::Machine;
 use crate::tensor::Tensor;
 use crate::threads::{compiling_threads, on_threads};
 use crate::unit::{Remark, Unit};
 
 /// The name of the pass.
-pub(in crate::passes) const NAME: &str = "RoundOperands";
+const NAME: &str = "RoundOperands";
 
 /// The estimated share of the time in `f32` above which operands are not rounded.
 const GAIN: f64 = 0.95;

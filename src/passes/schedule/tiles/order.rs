@@ -11,14 +11,14 @@ use super::choose::Tile;
 use super::dot::Group;
 use super::leaf::{Leaf, footprint};
 use super::machine::Machine;
-use crate::passes::loops::{index_uses, stride};
+use crate::passes::schedule::indices::{index_uses, stride};
 
 /// How much more traffic an outermost loop that tiles do not divide is worth avoiding.
 const RAGGED: f64 = 1.25;
 
 /// The best order of the perfectly nested independent loops at the end of the leaf's path, outermost first:
 /// the one that moves the fewest bytes into the caches. `None` if they stand well already.
-pub(super) fn order(program: &Program, leaf: &Leaf, tile: &Tile, machine: &Machine) -> Option<Vec<Var>> {
+pub fn order(program: &Program, leaf: &Leaf, tile: &Tile, machine: &Machine) -> Option<Vec<Var>> {
     let mut start = leaf.path.len();
     while start > 0 {
         let l = &leaf.path[start - 1];
@@ -62,7 +62,7 @@ pub(super) fn order(program: &Program, leaf: &Leaf, tile: &Tile, machine: &Machi
 
 /// Cycles to bring the operands into the second-level cache when the loops stand in the best order. All loops of
 /// the path are taken to be free to move.
-pub(super) fn misses(program: &Program, leaf: &Leaf, tile: &Tile, machine: &Machine) -> f64 {
+pub fn misses(program: &Program, leaf: &Leaf, tile: &Tile, machine: &Machine) -> f64 {
     let is_tiled = |v: Var| v == tile.columns.0 || tile.rows.is_some_and(|r| r.0 == v);
     let mut chain: Vec<Var> = leaf.path.iter().map(|l| l.var).filter(|v| !is_tiled(*v)).collect();
     let rows = tile.rows.map(|r| r.0);
@@ -80,11 +80,7 @@ pub(super) fn misses(program: &Program, leaf: &Leaf, tile: &Tile, machine: &Mach
 /// Puts the loops that contractions are reduced over into the order in which their operands lie in memory
 /// (constants aside, which are packed for the loops), those that are cut into groups innermost, and returns the orders
 /// that are new.
-pub(super) fn reduction_orders(
-    program: &Program,
-    leaf: &mut Leaf,
-    groups: &[Option<Group>],
-) -> Vec<Vec<Var>> {
+pub fn reduction_orders(program: &Program, leaf: &mut Leaf, groups: &[Option<Group>]) -> Vec<Vec<Var>> {
     let mut orders: Vec<Vec<Var>> = Vec::new();
     for (c, group) in leaf.contractions.iter_mut().zip(groups) {
         let moving = |load: &&Load| program.buf(load.buf).role != Role::Const;

@@ -18,7 +18,7 @@ struct Uses {
 }
 
 /// Forwards scalars in a nest, and removes locals that nobody reads.
-pub(super) fn forward(program: &Program, body: &mut Vec<Stmt>) {
+pub fn forward(program: &Program, body: &mut Vec<Stmt>) {
     if !has_locals(body) {
         return;
     }
@@ -134,7 +134,7 @@ fn size(e: &Expr) -> usize {
 }
 
 /// Removes locals that are never loaded: what is stored into them, and their declarations.
-pub(super) fn remove_dead_locals(body: &mut Vec<Stmt>, buffers: &[Buffer]) {
+pub fn remove_dead_locals(body: &mut Vec<Stmt>, buffers: &[Buffer]) {
     while has_locals(body) {
         let (mut read, mut used) = (FastSet::default(), FastSet::default());
         for access in accesses(body) {

@@ -7,17 +7,18 @@ use nestjit_ir::{
     Affine, BinOp, BufId, Expr, For, Index, Load, LoopKind, Program, ReduceOp, Role, Stmt, Var,
 };
 
-use super::transform::Filtering;
-use crate::passes::carried::{all_independent, overwrites};
-use crate::passes::loops::{extents_of, only_f32, stride, unchain};
-use crate::passes::peel_borders::pad;
+use super::algorithm::Filtering;
+use crate::passes::schedule::carried::{all_independent, overwrites};
+use crate::passes::schedule::chain::{extents_of, unchain};
+use crate::passes::schedule::indices::{only_f32, stride};
+use crate::passes::schedule::pad;
 
 /// A loop by its variable and extent.
-pub(super) type Loop = (Var, usize);
+pub type Loop = (Var, usize);
 
 /// A convolution in a perfect chain of loops.
 #[derive(Clone, PartialEq, Debug)]
-pub(super) struct Convolution {
+pub struct Convolution {
     /// Loops around everything else: batches.
     pub batch: Vec<For>,
     /// The output's rows and columns, and its channels.
@@ -45,7 +46,7 @@ pub(super) struct Convolution {
 
 /// Why a 3x3 convolution cannot be rewritten.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Obstacle {
+pub enum Obstacle {
     /// Vectors could not run along the channels of the input or the output.
     Layout,
     /// The filters are not known at compile time.
@@ -55,7 +56,7 @@ pub(super) enum Obstacle {
 }
 
 /// The convolution that a loop nest is; `None` if it is none with a 3x3 window and stride 1.
-pub(super) fn find(program: &Program, l: &For) -> Option<Result<Convolution, Obstacle>> {
+pub fn find(program: &Program, l: &For) -> Option<Result<Convolution, Obstacle>> {
     let (mut conv, obstacle) = candidate(program, l)?;
     if let Some(obstacle) = obstacle {
         return Some(Err(obstacle));
@@ -73,7 +74,7 @@ pub(super) fn find(program: &Program, l: &For) -> Option<Result<Convolution, Obs
 }
 
 /// The convolution that a loop nest is, and why it cannot be rewritten wherever its operands lie.
-pub(super) fn candidate(program: &Program, l: &For) -> Option<(Convolution, Option<Obstacle>)> {
+pub fn candidate(program: &Program, l: &For) -> Option<(Convolution, Option<Obstacle>)> {
     // Most nests have no window, and need not be copied.
     let mut threes = 0;
     walk_loops(&l.body, &mut |l| threes += usize::from(l.extent == 3));
@@ -165,7 +166,7 @@ fn convolution(chain: &[For], sums: &[Sum], at: usize, epilogue: &[Stmt]) -> Opt
 
 impl Convolution {
     /// The extents of all loops, of rows and columns as tiles of so many results fill them.
-    pub(super) fn extents(&self, tile: usize) -> Extents {
+    pub fn extents(&self, tile: usize) -> Extents {
         let mut extents = extents_of(&self.batch);
         extents.set(self.channels.0, self.channels.1);
         self.window.iter().for_each(|k| extents.set(*k, 3));
@@ -177,12 +178,12 @@ impl Convolution {
 }
 
 /// A buffer and where it is accessed.
-pub(in crate::passes) type Access = (BufId, Vec<Index>);
+pub type Access = (BufId, Vec<Index>);
 
 /// Accesses whose elements must be adjacent, or the same, for neighbouring values of a variable, or else of another
 /// one: then rows are exchanged, each element once.
 #[derive(Clone, PartialEq, Debug)]
-pub(in crate::passes) struct Operand {
+pub struct Operand {
     pub accesses: Vec<Access>,
     pub along: Var,
     pub or_else: Var,
@@ -190,7 +191,7 @@ pub(in crate::passes) struct Operand {
 
 /// How an operand comes to vectors along the channels.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::passes) enum Way {
+pub enum Way {
     /// As it lies.
     Direct,
     /// Rows are exchanged first, or last.
@@ -210,7 +211,7 @@ impl Operand {
 }
 
 /// What vectors along the channels access: the input, and what the epilogue does.
-pub(super) fn operands(conv: &Convolution) -> [Operand; 2] {
+pub fn operands(conv: &Convolution) -> [Operand; 2] {
     let mut accesses: Vec<Access> = Vec::new();
     walk_stmts(&conv.epilogue, &mut |s| {
         if let Stmt::Store(s) = s {

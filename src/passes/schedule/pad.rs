@@ -5,12 +5,12 @@ use nestjit_ir::{
     Affine, BufId, Buffer, Expr, For, Index, Load, LoopKind, Program, Role, Scalar, Stmt, Store,
 };
 
-use super::{fill_of, guarded_loads};
-use crate::passes::carried::overwrites;
-use crate::passes::loops::{extents_of, looped};
+use super::border::{fill_of, guarded_loads};
+use crate::passes::schedule::carried::overwrites;
+use crate::passes::schedule::chain::{extents_of, looped};
 
 /// A padded copy: how to make it and how to read it.
-pub(in crate::passes) struct Padded {
+pub struct Padded {
     /// What is copied and how far it is padded, to find the same copy again.
     key: Key,
     /// The copy.
@@ -18,7 +18,7 @@ pub(in crate::passes) struct Padded {
     /// The dimensions that the copy has; others are fixed by loops around it.
     dims: Vec<usize>,
     /// The statements that fill it.
-    pub(in crate::passes) stmts: Vec<Stmt>,
+    pub stmts: Vec<Stmt>,
 }
 
 /// A buffer, the part of it that is copied, and what surrounds it.
@@ -52,7 +52,7 @@ impl Side {
 
 /// What padded planes are limited by.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct PlaneLimits {
+pub struct PlaneLimits {
     /// Bytes of a plane.
     pub bytes: usize,
     /// Elements along its contiguous dimension.
@@ -88,12 +88,7 @@ fn region(program: &Program, loops: &Extents, rounded: &Extents, load: &Load) ->
 }
 
 /// Whether a load would read other elements of its buffer in `rounded` loops than it does in `loops`.
-pub(in crate::passes) fn reads_beside(
-    program: &Program,
-    loops: &Extents,
-    rounded: &Extents,
-    load: &Load,
-) -> bool {
+pub fn reads_beside(program: &Program, loops: &Extents, rounded: &Extents, load: &Load) -> bool {
     let beside = |(i, &size): (&Index, &usize)| {
         let ranges = i.as_affine().and_then(|a| Some((loops.range(a)?, rounded.range(a)?)));
         let last = i64::try_from(size).unwrap_or(i64::MAX) - 1;
@@ -103,7 +98,7 @@ pub(in crate::passes) fn reads_beside(
 }
 
 /// How many elements of its buffer lie between those that a load reads, the border left out.
-pub(super) fn elements(program: &Program, extents: &Extents, load: &Load) -> usize {
+pub fn elements(program: &Program, extents: &Extents, load: &Load) -> usize {
     match region(program, extents, extents, load) {
         Some(Region(sides)) => sides.iter().map(|s| s.size).product(),
         None => program.buf(load.buf).len(),
@@ -112,7 +107,7 @@ pub(super) fn elements(program: &Program, extents: &Extents, load: &Load) -> usi
 
 /// A padded copy of all that a load reads in a temporary of the program. Copies that `made` holds are used again;
 /// a new one is added to it.
-pub(in crate::passes) fn whole(
+pub fn whole(
     program: &mut Program,
     (loops, rounded): (&Extents, &Extents),
     load: &Load,
@@ -120,7 +115,7 @@ pub(in crate::passes) fn whole(
 ) -> Option<Padded> {
     let key = key(program, (loops, rounded), load)?;
     let (_, region, fill) = &key;
-    let known = made.iter().find(|p| p.key == key).map(|p| (p.buf, p.dims.clone()));
+    let known = made_before(made, &key).map(|p| (p.buf, p.dims.clone()));
     let (buf, dims) =
         match known {
             Some(known) => known,
@@ -143,20 +138,19 @@ fn key(program: &Program, (loops, rounded): (&Extents, &Extents), load: &Load) -
 }
 
 /// The copy that there is of all that a load reads.
-pub(super) fn known<'m>(
-    program: &Program,
-    loops: &Extents,
-    load: &Load,
-    made: &'m [Padded],
-) -> Option<&'m Padded> {
-    let key = key(program, (loops, loops), load)?;
-    made.iter().find(|p| p.key == key)
+pub fn known<'m>(program: &Program, loops: &Extents, load: &Load, made: &'m [Padded]) -> Option<&'m Padded> {
+    made_before(made, &key(program, (loops, loops), load)?)
+}
+
+/// The copy with this key among those that are made.
+fn made_before<'m>(made: &'m [Padded], key: &Key) -> Option<&'m Padded> {
+    made.iter().find(|p| p.key == *key)
 }
 
 /// Padded locals for the planes that the loads read in the loops of a chain, and at which loop of the chain they
 /// are filled: for small planes whose contiguous dimension is guarded, so that vectors would cross the border. Of
 /// dimensions that loops around the chain walk along, a plane has the window that the chain reads.
-pub(super) fn planes(
+pub fn planes(
     program: &mut Program,
     extents: &Extents,
     chain: &[For],
@@ -307,7 +301,7 @@ impl Copy<'_> {
 
 impl Padded {
     /// The read of the copy that replaces a read of the original.
-    pub(in crate::passes) fn read(&self, load: &Load) -> Load {
+    pub fn read(&self, load: &Load) -> Load {
         let (_, region, _) = &self.key;
         let index = self.dims.iter().map(|&d| match &load.index[d] {
             Index::Affine(a) => {
@@ -321,6 +315,6 @@ impl Padded {
 }
 
 /// Lets this load read the copy instead.
-pub(super) fn redirect(body: &mut [Stmt], load: &Load, padded: &Padded) {
+pub fn redirect(body: &mut [Stmt], load: &Load, padded: &Padded) {
     map_loads(body, &mut |l| (l == load).then(|| Expr::Load(padded.read(l))));
 }

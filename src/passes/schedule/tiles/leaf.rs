@@ -12,12 +12,13 @@ use nestjit_ir::{BinOp, BufId, DType, Expr, For, Index, Load, Program, ReduceOp,
 
 use super::dot::Products;
 use crate::lanes;
-use crate::passes::carried::{Carried, carried};
-use crate::passes::loops::{guarded_by, has_transcendental, index_uses, vectorizable};
+use crate::passes::cost::has_transcendental;
+use crate::passes::schedule::carried::{Carried, carried};
+use crate::passes::schedule::indices::{guarded_by, index_uses, vectorizable};
 
 /// A loop around a leaf.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub(in crate::passes) struct OutputLoop {
+pub struct OutputLoop {
     /// The variable.
     pub var: Var,
     /// The extent.
@@ -34,7 +35,7 @@ pub(in crate::passes) struct OutputLoop {
 
 /// A sum of products into a local.
 #[derive(Clone, PartialEq, Debug)]
-pub(in crate::passes) struct Contraction {
+pub struct Contraction {
     /// The loads of both factors.
     pub loads: Vec<Load>,
     /// The loops reduced over, outermost first.
@@ -55,7 +56,7 @@ pub(in crate::passes) struct Contraction {
 
 /// A factor that is computed from integers.
 #[derive(Clone, PartialEq, Debug)]
-pub(in crate::passes) struct Computed {
+pub struct Computed {
     /// The first of its loads.
     pub load: Load,
     /// How many operations it takes.
@@ -75,7 +76,7 @@ impl Contraction {
 
 /// A block with contractions.
 #[derive(Clone, Debug)]
-pub(in crate::passes) struct Leaf {
+pub struct Leaf {
     /// The loops around the block, outermost first.
     pub path: Vec<OutputLoop>,
     /// The contractions in it.
@@ -99,7 +100,7 @@ impl Leaf {
 
     /// Whether a load reads something else in each iteration of this loop of the path: its index depends on it,
     /// or the local that it reads is declared inside.
-    pub(in crate::passes) fn varies(&self, load: &Load, var: Var) -> bool {
+    pub fn varies(&self, load: &Load, var: Var) -> bool {
         let declared_inside = || {
             let depth = self.locals.iter().find(|l| l.0 == load.buf).map_or(0, |l| l.1);
             self.path.iter().take(depth).any(|l| l.var == var)
@@ -109,7 +110,7 @@ impl Leaf {
 
     /// The bytes of the locals that are declared between this loop of the path and the block: cutting the
     /// loop and moving it inwards makes a copy of it for each iteration of a tile.
-    pub(in crate::passes) fn enclosed_bytes(&self, program: &Program, var: Var) -> usize {
+    pub fn enclosed_bytes(&self, program: &Program, var: Var) -> usize {
         let at = self.path.iter().position(|l| l.var == var);
         let enclosed = self.locals.iter().filter(|(_, depth)| at.is_some_and(|at| *depth > at));
         enclosed.map(|(buf, _)| program.buf(*buf).storage_bytes()).sum()
@@ -122,7 +123,7 @@ impl Leaf {
 }
 
 /// All leaves in `body`, in program order.
-pub(in crate::passes) fn leaves(program: &Program, body: &[Stmt]) -> Vec<Leaf> {
+pub fn leaves(program: &Program, body: &[Stmt]) -> Vec<Leaf> {
     let mut found = Vec::new();
     for stmt in body {
         if let Stmt::For(l) = stmt {
@@ -324,7 +325,7 @@ fn products(program: &Program, value: &Expr, sum: DType) -> Option<Products> {
 }
 
 /// How many different elements of its buffer a load touches while the variables of `inner` run, at least.
-pub(in crate::passes) fn footprint(load: &Load, inner: &Extents) -> f64 {
+pub fn footprint(load: &Load, inner: &Extents) -> f64 {
     load.index
         .iter()
         .map(|i| match i {

@@ -2,8 +2,8 @@
 //!
 //! The cost counts cycles of a core, and the bytes of what does not stay in the first-level cache.
 
-use super::find::Convolution;
-use super::transform::Filtering;
+use super::algorithm::Filtering;
+use super::convolution::Convolution;
 use crate::machine::MachineModel;
 use crate::passes::cost::Rates;
 
@@ -20,7 +20,7 @@ const GAIN: f64 = 0.88;
 
 /// What to do with a convolution.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) struct Plan {
+pub struct Plan {
     pub filtering: Filtering,
     /// Rows of tiles that are transformed, multiplied and transformed back before the next ones.
     pub rows: usize,
@@ -30,7 +30,7 @@ pub(super) struct Plan {
 }
 
 /// The best plan, whether it pays or not.
-pub(super) fn plan(conv: &Convolution, target: &MachineModel) -> Plan {
+pub fn plan(conv: &Convolution, target: &MachineModel) -> Plan {
     let (h, w) = (conv.rows.1, conv.columns.1);
     let (ci, co) = (conv.channels.1, conv.filters.1);
     let lanes = target.isa.f32_lanes();

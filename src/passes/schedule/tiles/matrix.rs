@@ -15,7 +15,7 @@ use super::model::{Model, parts};
 use crate::lanes;
 
 /// Rows and columns of a block.
-pub(super) const SIDE: usize = 32;
+pub const SIDE: usize = 32;
 /// Rows and columns of a tile.
 const TILE: usize = lanes::TILE_ROWS;
 
@@ -30,7 +30,7 @@ const REST_CYCLES: f64 = 2.0;
 const BLOCK_CYCLES: f64 = 60.0;
 
 /// The best block for a leaf; `None` if tiles cannot compute it. The loops of a block are not `shared` with other leaves.
-pub(super) fn choose(
+pub fn choose(
     program: &Program,
     leaf: &Leaf,
     machine: &Machine,

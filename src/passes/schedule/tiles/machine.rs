@@ -7,7 +7,7 @@ use crate::passes::cost;
 
 /// What the choice depends on of the machine.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Machine {
+pub struct Machine {
     /// `f32` elements of a vector register.
     pub lanes: usize,
     /// Vector registers.

@@ -11,11 +11,11 @@ use nestjit_ir::visit::{
 };
 use nestjit_ir::{Affine, BufId, Expr, For, Index, Layout, LoopKind, Program, Stmt, Var};
 
-use crate::passes::loops::{has_loop, looped};
+use crate::passes::schedule::chain::{has_loop, looped};
 
 /// How one loop is cut.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::passes) struct Split {
+pub struct Split {
     /// Iterations of a full tile; the rest becomes a smaller tile.
     pub tile: usize,
     /// What the loop over the tile is.
@@ -24,7 +24,7 @@ pub(in crate::passes) struct Split {
 
 /// What the loop over a tile is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::passes) enum PointKind {
+pub enum PointKind {
     /// Unrolled rows.
     Rows,
     /// Rows of a block that stays in memory: a loop.
@@ -40,7 +40,7 @@ pub(in crate::passes) enum PointKind {
 
 impl PointKind {
     /// Whether the iterations of a tile are lanes.
-    pub(in crate::passes) fn has_lanes(self) -> bool {
+    pub fn has_lanes(self) -> bool {
         match self {
             PointKind::Vector | PointKind::Chunks(_) => true,
             PointKind::Rows | PointKind::Block | PointKind::Group => false,
@@ -61,7 +61,7 @@ impl PointKind {
 
 /// What the rewriting needs to know besides the splits.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::passes) struct Limits {
+pub struct Limits {
     /// `f32` elements of a register.
     pub lanes: usize,
     /// How many vector statements an unrolled loop inside a tile may become.
@@ -80,7 +80,7 @@ struct Point {
 }
 
 /// Cuts the loops of `splits` wherever they occur in `body`, which stands inside `depth` loops.
-pub(in crate::passes) fn jam(
+pub fn jam(
     program: &mut Program,
     splits: &HashMap<Var, Split>,
     limits: Limits,

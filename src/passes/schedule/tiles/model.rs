@@ -11,9 +11,9 @@ use super::choose::TileKind;
 use super::dot::{Group, Products, groups};
 use super::leaf::{Computed, Contraction, Leaf, OutputLoop, footprint};
 use super::machine::Machine;
-use super::pack::packable;
+use super::relayout::packable;
 use crate::lanes;
-use crate::passes::loops::stride;
+use crate::passes::schedule::indices::stride;
 
 /// Cycles for dot products of a vector where they are several instructions: those that multiply and add pairs, and a share
 /// of those that take bytes apart. Operands are two registers then.
@@ -30,7 +30,7 @@ const SET_SHARE: f64 = 0.75;
 
 /// A choice of rows.
 #[derive(Clone, Copy)]
-pub(super) struct Rows<'a> {
+pub struct Rows<'a> {
     pub of: &'a OutputLoop,
     /// Iterations that a tile holds.
     pub tile: usize,
@@ -39,7 +39,7 @@ pub(super) struct Rows<'a> {
 }
 
 /// The cost model for one choice of the vectorised loop.
-pub(super) struct Model<'a> {
+pub struct Model<'a> {
     leaf: &'a Leaf,
     columns: Var,
     machine: &'a Machine,
@@ -353,7 +353,7 @@ fn offsets<'a>(leaf: &'a Leaf, machine: &Machine, columns: Var) -> Option<Vec<&'
 }
 
 /// Tile sizes and how many of each.
-pub(super) fn parts(extent: usize, tile: usize) -> SmallVec<[(usize, usize); 2]> {
+pub fn parts(extent: usize, tile: usize) -> SmallVec<[(usize, usize); 2]> {
     let mut parts = SmallVec::new();
     if extent / tile > 0 {
         parts.push((tile, extent / tile));

@@ -10,7 +10,7 @@ use nestjit_ir::hash::FastSet;
 use nestjit_ir::visit::{Extents, declared_temps, walk_exprs, walk_stmts};
 use nestjit_ir::{Affine, BufId, Expr, For, Index, Load, ReduceOp, Stmt, Var};
 
-use super::loops::extents_of;
+use crate::passes::schedule::chain::extents_of;
 
 /// What stands between the iterations of a loop.
 #[derive(Clone, PartialEq, Eq, Debug)]

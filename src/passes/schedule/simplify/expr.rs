@@ -6,7 +6,7 @@ use nestjit_ir::visit::Extents;
 use nestjit_ir::{Affine, BinOp, DType, Expr, Index, Program, Scalar, UnOp};
 
 /// Simplifies an expression whose operands are simple already.
-pub(super) fn simplify(program: &Program, extents: &Extents, e: &mut Expr) {
+pub fn simplify(program: &Program, extents: &Extents, e: &mut Expr) {
     let new = match e {
         Expr::Const(_) => None,
         Expr::Index(a) => a.as_const().map(Expr::i64),

@@ -10,12 +10,12 @@ use nestjit_ir::{Index, Load, Program, Var};
 use super::choose::TileKind;
 use super::leaf::{Contraction, Leaf};
 use super::machine::Machine;
-use super::pack::relayable;
-use crate::passes::loops::stride;
+use super::relayout::relayable;
+use crate::passes::schedule::indices::stride;
 
 /// What dot products are made of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::passes) enum Products {
+pub enum Products {
     /// An unsigned byte and a signed one.
     Bytes,
     /// Two `bf16`.
@@ -34,7 +34,7 @@ impl Products {
 
 /// How a contraction is made of dot products.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Group {
+pub struct Group {
     /// What they are made of.
     pub of: Products,
     /// The loop of the reduction that is cut, and its extent.
@@ -56,7 +56,7 @@ impl Group {
 }
 
 /// For each contraction of a leaf, how it is made of dot products if this loop is vectorised; `None` if it cannot be.
-pub(super) fn groups(
+pub fn groups(
     program: &Program,
     leaf: &Leaf,
     columns: Var,
