@@ -17,11 +17,12 @@ use crate::lower::lower;
 use crate::machine::{Isa, MachineModel};
 use crate::options::{self, Fusion, Options, Precision, RowRings, check_threads, said_by};
 use crate::passes::{self, PassManager, Passed};
+use crate::remark::Remark;
 use crate::runtime::executable::{Executable, Parts, Records, TensorSpec};
 use crate::runtime::timing::{CompileTimings, phase};
 use crate::tensor::Tensor;
 use crate::threads::compiling_threads;
-use crate::unit::{Remark, Unit};
+use crate::unit::Unit;
 
 /// Compiles models.
 ///

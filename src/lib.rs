@@ -12,6 +12,7 @@ pub mod graph;
 pub mod machine;
 pub mod onnx;
 pub mod options;
+pub mod remark;
 pub mod report;
 pub mod runtime;
 pub mod session;

@@ -90,22 +90,3 @@ impl MemoryPlan {
     /// The bytes behind such a buffer.
     pub const SLACK: usize = 3;
 }
-
-/// Why something was or was not done: a line of the report.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Remark {
-    /// The pass that speaks.
-    pub pass: &'static str,
-    /// A stable reason code such as `recompute` or `fused-epilogue`.
-    pub code: &'static str,
-    /// What it is about: the producer (or the nest itself).
-    pub producer: String,
-    /// The consumer, if there is one.
-    pub consumer: Option<String>,
-    /// The bytes that pass through memory because a merge was not made, or that a merge saved.
-    pub bytes: usize,
-    /// Whether the pass did what it considered, or declined.
-    pub applied: bool,
-    /// One sentence for people.
-    pub message: String,
-}

@@ -55,7 +55,7 @@ fn check(graph: &Graph, tables: usize) {
             let options = Options { isa: Some(isa), verify_passes: true, ..Options::default() };
             let compiler = Compiler::with_options(options).threads(1).disable_passes(without.iter().copied());
             let executable = compiler.compile(&graph.clone().into()).expect("it compiles");
-            let found = executable.remarks().iter().filter(|r| r.pass == "ByteTables").count();
+            let found = executable.remarks().iter().filter(|r| r.pass() == "ByteTables").count();
             assert_eq!(found, if without == ["ByteTables"] { 0 } else { tables }, "{graph}");
             for (found, expected) in
                 executable.run(std::slice::from_ref(&input)).unwrap().iter().zip(&expected)

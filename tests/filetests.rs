@@ -23,7 +23,8 @@ use nestjit::ir::verify::Stage;
 use nestjit::ir::{Buffer, Program, Role};
 use nestjit::machine::{Isa, MachineModel};
 use nestjit::passes::{self, PIPELINE, PassContext, Run};
-use nestjit::unit::{Remark, Unit};
+use nestjit::remark::Remark;
+use nestjit::unit::Unit;
 use nestjit::{DType, Tensor};
 
 const SEPARATOR: &str = "// ---\n";
@@ -74,7 +75,7 @@ fn check(file: &Path, bless: bool) -> Result<(), String> {
     passes::verify(&after, Stage::Scheduled).map_err(|e| fail(&format!("{e}\n{}", after.program)))?;
     same_results(&before, &after).map_err(|e| fail(&e))?;
 
-    let found = format!("{}{}", after.program, said(&remarks));
+    let found = format!("{}{}", after.program, said(&after.program, &remarks));
     if bless {
         return fs::write(file, format!("{}\n{SEPARATOR}{found}", input.trim_end())).map_err(|e| fail(&e));
     }
@@ -138,11 +139,12 @@ fn same_results(before: &Unit, after: &Unit) -> Result<(), String> {
     Ok(())
 }
 
-fn said(remarks: &[Remark]) -> String {
+fn said(program: &Program, remarks: &[Remark]) -> String {
     let mut text = String::new();
     for r in remarks {
         let consumer = r.consumer.as_ref().map(|c| format!(" -> {c}")).unwrap_or_default();
-        let _ = writeln!(text, "// {} {}{consumer}: {} ({} bytes)", r.code, r.producer, r.message, r.bytes);
+        let (code, producer, message) = (r.code(), r.producer(program), r.message(program));
+        let _ = writeln!(text, "// {code} {producer}{consumer}: {message} ({} bytes)", r.bytes);
     }
     text
 }

@@ -6,7 +6,7 @@ use nestjit::graph::{Format, Graph, Op, PadMode, ValueId};
 use nestjit::machine::MachineModel;
 use nestjit::options::Options;
 use nestjit::passes::{PIPELINE, PassManager};
-use nestjit::unit::Remark;
+use nestjit::remark::Remark;
 use nestjit::{DType, GraphBuilder, Tensor};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -111,7 +111,7 @@ fn batch_norm_goes_into_convolutions() {
                 let expected: &[&str] =
                     if separate { &["Conv", "BiasAdd", "Relu"] } else { &["Conv", "Relu"] };
                 assert_eq!(ops(&graph), expected, "{between:?}");
-                assert!(remarks[0].applied && remarks[0].code == "fold-batch-norm");
+                assert!(remarks[0].applied() && remarks[0].code() == "fold-batch-norm");
             }
         }
     }
@@ -122,7 +122,7 @@ fn batch_norm_of_a_requested_output_becomes_scale_and_shift() {
     let (graph, remarks) =
         after(&["FoldBatchNorm"], &conv_bn(Format::ChannelsFirst, 1, Between::Nothing, true));
     assert_eq!(ops(&graph), ["Conv", "Mul", "BiasAdd", "Relu"]);
-    assert_eq!((remarks[0].applied, remarks[0].code), (false, "shared-producer"));
+    assert_eq!((remarks[0].applied(), remarks[0].code()), (false, "shared-producer"));
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn batch_norm_goes_into_matrix_products() {
             let (graph, remarks) = after(&["FoldBatchNorm"], &b.build().unwrap());
             if c == Some(vec![3, 6]) {
                 assert_eq!(
-                    (ops(&graph), remarks[0].code),
+                    (ops(&graph), remarks[0].code()),
                     (vec!["Gemm", "Mul", "BiasAdd"], "dynamic-weights")
                 );
             } else {
@@ -204,7 +204,7 @@ fn constants_are_computed_unless_they_grow() {
     let large = b.expand(one, &[1 << 20]);
     b.output("y", large);
     let (graph, remarks) = after(&["FoldConstant"], &b.build().unwrap());
-    assert_eq!((ops(&graph), remarks[0].code), (vec!["Expand"], "larger"));
+    assert_eq!((ops(&graph), remarks[0].code()), (vec!["Expand"], "larger"));
 }
 
 #[test]
@@ -216,7 +216,7 @@ fn a_constant_that_cannot_be_computed_stays_for_the_run() {
     b.output("y", y);
     let graph = b.build().unwrap();
     let executable = nestjit::Compiler::with_options(Options::default()).compile(&graph.into()).unwrap();
-    assert!(executable.remarks().iter().any(|r| r.code == "fails"));
+    assert!(executable.remarks().iter().any(|r| r.code() == "fails"));
     assert_eq!(executable.run::<Tensor>(&[]).unwrap_err().kind(), nestjit::ErrorKind::Index);
 }
 
@@ -335,7 +335,7 @@ fn products_of_one_operand_become_one_if_their_results_are_only_rearranged() {
     let graph = siblings(|b, y| b.transpose(y, &[0, 2, 1]));
     let (merged, remarks) = after(&["MergeSiblings"], &graph);
     assert_eq!(ops(&merged), ["MatMul", "BiasAdd", "Split", "Reshape", "Reshape", "Transpose"]);
-    assert_eq!(remarks.iter().map(|r| r.code).collect::<Vec<_>>(), ["sibling"]);
+    assert_eq!(remarks.iter().map(Remark::code).collect::<Vec<_>>(), ["sibling"]);
     assert_eq!(merged.value(merged.nodes[0].outputs[0]).shape, [2, 5, 20]);
     let traced = nestjit::graph::ModelOps::trace(&graph, &merged);
     let product = &merged.nodes[0].name;
@@ -372,7 +372,7 @@ fn products_with_packed_weights_become_one() {
         let graph = build([16; 3], zeros);
         let (merged, remarks) = after(&["MergeSiblings"], &graph);
         assert_eq!(ops(&merged), ["PackedMatMul", "Split", "Reshape", "Reshape", "Reshape"]);
-        assert_eq!(remarks.iter().map(|r| r.code).collect::<Vec<_>>(), ["sibling"]);
+        assert_eq!(remarks.iter().map(Remark::code).collect::<Vec<_>>(), ["sibling"]);
         // Blocks of other sizes are another product.
         let (merged, _) = after(&["MergeSiblings"], &build([16, 32, 16], zeros));
         assert_eq!(ops(&merged).iter().filter(|op| **op == "PackedMatMul").count(), 2);

@@ -31,8 +31,8 @@ fn check(block: Block, nests: usize) -> Vec<String> {
         let run = |threads: usize| -> Tensor {
             let executable = compiler.clone().threads(threads).compile(&model).expect("it compiles");
             assert_eq!(executable.kernels(), nests, "{block:?}\n{}", executable.program());
-            let rings = executable.remarks().iter().filter(|r| r.code == "ring");
-            ways = rings.map(|r| r.message.clone()).collect();
+            let rings = executable.remarks().iter().filter(|r| r.code() == "ring");
+            ways = rings.map(|r| r.message(executable.program())).collect();
             assert_eq!(ways.len(), 1, "{block:?}: {:?}", executable.remarks());
             executable.run(std::slice::from_ref(&input)).expect("it runs").remove(0)
         };

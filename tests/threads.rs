@@ -303,8 +303,9 @@ fn more_threads_make_no_nest_serial() {
     for threads in [1, 2, 4, 12, 24, 64, 128] {
         let compiler = Compiler::with_options(Options::default()).threads(threads);
         let executable = compiler.compile(&model).unwrap();
-        let remarks = executable.remarks().iter().filter(|r| r.pass == "Parallelize" && r.applied);
-        let parallel: BTreeSet<String> = remarks.map(|r| r.producer.clone()).collect();
+        let remarks = executable.remarks().iter().filter(|r| r.pass() == "Parallelize" && r.applied());
+        let parallel: BTreeSet<String> =
+            remarks.map(|r| r.producer(executable.program()).to_owned()).collect();
         assert!(before.is_subset(&parallel), "{threads} threads: {:?}", &before - &parallel);
         let outputs = executable.run(std::slice::from_ref(&input)).unwrap();
         let bits = outputs[0].bytes().unwrap().to_vec();

@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 use crate::graph::eval::evaluate_op;
 use crate::graph::{Binary, Graph, Node, Op, Port, Unary, ValueId};
 use crate::lanes;
+use crate::remark::{Reason, Remark};
 use crate::tensor::Tensor;
-use crate::unit::Remark;
 
 /// Runs the pass.
 pub fn run(graph: &mut Graph, _: &PassContext<'_>, remarks: &mut Vec<Remark>) -> Result<bool> {
@@ -38,7 +38,8 @@ pub fn run(graph: &mut Graph, _: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
     let changed = !found.is_empty();
     // From the end on, so that indices stay.
     for (index, root, table, cone) in found.into_iter().rev() {
-        remarks.push(remark(&graph.nodes[index].name, cone.private.len()));
+        let found = Reason::Table { operations: cone.private.len() };
+        remarks.push(Remark::node(&graph.nodes[index].name, found));
         let mut operations: Vec<String> = Vec::new();
         for &node in cone.private.iter().rev() {
             for operation in graph.operations(&graph.nodes[node]) {
@@ -234,10 +235,4 @@ fn look_up(graph: &mut Graph, index: usize, root: ValueId, table: Tensor, operat
         graph.origins.insert(node.name.clone(), operations.to_vec());
     }
     graph.nodes.splice(index..=index, nodes);
-}
-
-fn remark(node: &str, operations: usize) -> Remark {
-    let message = format!("{node} is looked up in a table of 256 bytes, instead of {operations} operations");
-    let producer = node.to_owned();
-    Remark { pass: "ByteTables", code: "table", producer, consumer: None, bytes: 0, applied: true, message }
 }

@@ -30,7 +30,8 @@ use super::each_nest::{Part, each_nest};
 use crate::error::Result;
 use crate::passes::schedule::simplify::simplify_body;
 use crate::passes::schedule::window::{Dim, window};
-use crate::unit::{Remark, Unit};
+use crate::remark::{Reason, Remark};
+use crate::unit::Unit;
 
 /// The pass.
 pub(super) fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) -> Result<bool> {
@@ -65,15 +66,8 @@ fn contract_all(part: &mut Part<'_>, own: &[BufId]) -> bool {
         let before = program.buf(buf).logical_bytes();
         if contract(program, &mut part.body, buf) {
             touched = true;
-            part.remarks.push(Remark {
-                pass: "ContractTemps",
-                code: "contracted",
-                producer: program.buf(buf).name.clone(),
-                consumer: None,
-                bytes: before,
-                applied: true,
-                message: format!("{before} bytes became {}", program.buf(buf).logical_bytes()),
-            });
+            let contracted = Reason::Contracted { before, after: program.buf(buf).logical_bytes() };
+            part.remarks.push(Remark { bytes: before, ..Remark::buffer(buf, contracted) });
         }
     }
     touched |= keep_in_scalars(program, &mut part.body);

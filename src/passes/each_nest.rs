@@ -12,8 +12,8 @@ use nestjit_ir::excerpt::{Detail, Excerpt, Key, Placement, Uses};
 use nestjit_ir::hash::FastMap;
 use nestjit_ir::{Program, Stmt};
 
+use crate::remark::Remark;
 use crate::threads::{compiling_threads, on_threads};
-use crate::unit::Remark;
 
 /// From how many words of keys on starting threads takes less time than they save.
 const THREADED: usize = 1500;
@@ -127,13 +127,7 @@ pub(super) fn each_nest_of<T: Send>(
         done.left -= 1;
         nest.body = if done.left == 0 { std::mem::take(&mut done.body) } else { done.body.clone() };
         placement.statements(&mut nest.body);
-        let text = |text: &str| placement.text(program, text, &nest.name);
-        remarks.extend(done.remarks.iter().map(|r| Remark {
-            producer: text(&r.producer),
-            consumer: r.consumer.as_deref().map(text),
-            message: text(&r.message),
-            ..*r
-        }));
+        remarks.extend(done.remarks.iter().map(|r| r.placed(program, &placement, &nest.name)));
         placed(n, &done.result, &placement);
     }
     program.nests = nests;

@@ -7,8 +7,8 @@ use super::PassContext;
 use crate::error::Result;
 use crate::graph::eval::evaluate_op;
 use crate::graph::{Graph, Node};
+use crate::remark::{NotFolded, Reason, Remark};
 use crate::tensor::Tensor;
-use crate::unit::Remark;
 
 /// Results of this size are always worth keeping, however small the operands are.
 const SMALL_BYTES: usize = 1 << 20;
@@ -24,16 +24,8 @@ pub fn run(graph: &mut Graph, _: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
         }
         match fold(graph, &node) {
             Ok(()) => changed = true,
-            Err((code, why)) => {
-                remarks.push(Remark {
-                    pass: "FoldConstant",
-                    code,
-                    producer: node.name.clone(),
-                    consumer: None,
-                    bytes: 0,
-                    applied: false,
-                    message: format!("{} is constant, but not computed at compile time: {why}", node.name),
-                });
+            Err(why) => {
+                remarks.push(Remark::node(&node.name, Reason::NotFolded(why)));
                 kept.push(node);
             }
         }
@@ -46,7 +38,7 @@ pub fn run(graph: &mut Graph, _: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
 }
 
 /// Makes the results of a node constants, or says why not.
-fn fold(graph: &mut Graph, node: &Node) -> Result<(), (&'static str, String)> {
+fn fold(graph: &mut Graph, node: &Node) -> Result<(), NotFolded> {
     let bytes = |ids: &[_]| -> usize {
         ids.iter()
             .map(|id| graph.value(*id))
@@ -55,11 +47,12 @@ fn fold(graph: &mut Graph, node: &Node) -> Result<(), (&'static str, String)> {
     };
     let (before, after) = (bytes(&node.inputs), bytes(&node.outputs));
     if after > before.max(SMALL_BYTES) {
-        return Err(("larger", format!("the result has {after} bytes, the operands only {before}")));
+        return Err(NotFolded::Larger { result: after, operands: before });
     }
     let operands: Vec<Tensor> = node.inputs.iter().filter_map(|id| graph.constant(*id).cloned()).collect();
     // An error (an index outside its tensor, say) is one of the run, if that node is ever run.
-    let results = evaluate_op(&node.op, &operands).map_err(|e| ("fails", e.message().to_owned()))?;
+    let results =
+        evaluate_op(&node.op, &operands).map_err(|e| NotFolded::Fails { error: e.message().to_owned() })?;
     for (id, tensor) in node.outputs.iter().zip(results) {
         graph.value_mut(*id).data = Some(Arc::new(tensor));
     }

@@ -12,7 +12,7 @@ use super::PassContext;
 use crate::error::{Error, Result};
 use crate::graph::eval::evaluate_op;
 use crate::graph::{Graph, Node, Op, ValueId};
-use crate::unit::Remark;
+use crate::remark::{Reason, Remark};
 
 /// Runs the pass.
 pub fn run(graph: &mut Graph, _: &PassContext<'_>, remarks: &mut Vec<Remark>) -> Result<bool> {
@@ -25,15 +25,7 @@ pub fn run(graph: &mut Graph, _: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
     groups.sort_by_key(|group| std::cmp::Reverse(group.last().copied()));
     for group in &groups {
         let name = group.last().map_or_else(String::new, |at| graph.nodes[*at].name.clone());
-        remarks.push(Remark {
-            pass: "JoinActivations",
-            code: "activation",
-            producer: name,
-            consumer: None,
-            bytes: 0,
-            applied: true,
-            message: format!("{} operations on halves are one activation, rounded once", group.len()),
-        });
+        remarks.push(Remark::node(name, Reason::Activation { operations: group.len() }));
     }
     let changed = !groups.is_empty();
     let mut ends: HashMap<String, Node> = HashMap::new();

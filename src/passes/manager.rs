@@ -18,7 +18,8 @@ use crate::graph::Graph;
 use crate::laps::{Laps, RECORD};
 use crate::machine::MachineModel;
 use crate::options::Options;
-use crate::unit::{Remark, Unit};
+use crate::remark::Remark;
+use crate::unit::Unit;
 
 /// The name under which the program is kept and dumped as lowering leaves it, before any nest pass.
 pub const LOWER: &str = "Lower";

@@ -12,8 +12,8 @@ use nestjit_ir::DType;
 use super::PassContext;
 use crate::error::{Error, Result};
 use crate::graph::{Binary, Graph, Node, Op, Port, ValueId};
+use crate::remark::{Reason, Remark};
 use crate::tensor::Tensor;
-use crate::unit::Remark;
 
 /// Runs the pass.
 pub fn run(graph: &mut Graph, _: &PassContext<'_>, remarks: &mut Vec<Remark>) -> Result<bool> {
@@ -35,15 +35,7 @@ pub fn run(graph: &mut Graph, _: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
                 removed[sum] = true;
             }
         }
-        remarks.push(Remark {
-            pass: "MergeSiblings",
-            code: "sibling",
-            producer: name,
-            consumer: None,
-            bytes: 0,
-            applied: true,
-            message: format!("one contraction of the same operand: {}", names.join(", ")),
-        });
+        remarks.push(Remark::node(name, Reason::Siblings { nodes: names }));
     }
     for (index, node) in std::mem::take(&mut graph.nodes).into_iter().enumerate() {
         graph.nodes.extend(inserted.remove(&index).into_iter().flatten());

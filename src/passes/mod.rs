@@ -9,7 +9,8 @@ use crate::error::Result;
 use crate::graph::Graph;
 use crate::machine::MachineModel;
 use crate::options::{Fusion, Options, RowRings};
-use crate::unit::{Remark, Unit};
+use crate::remark::Remark;
+use crate::unit::Unit;
 
 mod block_sums;
 mod byte_tables;

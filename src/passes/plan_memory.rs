@@ -12,7 +12,8 @@ use nestjit_ir::{BufId, Expr, Nest, Program, Role, Stmt};
 
 use super::PassContext;
 use crate::error::{Error, ErrorKind, Result};
-use crate::unit::{MemoryPlan, Remark, Unit};
+use crate::remark::Remark;
+use crate::unit::{MemoryPlan, Unit};
 
 /// The alignment of offsets: a cache line, and the widest vector.
 const ALIGN: usize = 64;

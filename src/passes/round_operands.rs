@@ -24,12 +24,10 @@ use crate::passes::schedule::tiles::choose;
 use crate::passes::schedule::tiles::dot::{self, Products};
 use crate::passes::schedule::tiles::leaf::{Contraction, Leaf, leaves};
 use crate::passes::schedule::tiles::machine::Machine;
+use crate::remark::{Reason, Remark};
 use crate::tensor::Tensor;
 use crate::threads::{compiling_threads, on_threads};
-use crate::unit::{Remark, Unit};
-
-/// The name of the pass.
-const NAME: &str = "RoundOperands";
+use crate::unit::Unit;
 
 /// The estimated share of the time in `f32` above which operands are not rounded.
 const GAIN: f64 = 0.95;
@@ -64,7 +62,8 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
             };
             let Some(share) = share(&mut trial, &leaf, &machine, &possible) else { continue };
             let Some(within) = leaf.path.last().map(|l| l.var) else { continue };
-            remarks.push(remark(&unit.program.nests[n].name, share));
+            let rounding = Reason::Rounding { share, pays: share < GAIN };
+            remarks.push(Remark::nest(&unit.program.nests[n].name, rounding));
             if share < GAIN {
                 chosen.loops.insert(within);
                 chosen.buffers.extend(leaf.contractions.iter().flat_map(|c| &c.loads).map(|l| l.buf));
@@ -342,18 +341,4 @@ fn rounded(data: &Tensor) -> Result<Tensor> {
         *to = bf16::from_f32(*from);
     }
     Ok(rounded)
-}
-
-fn remark(nest: &str, share: f64) -> Remark {
-    let applied = share < GAIN;
-    let estimate = format!("bf16 is estimated to take {:.0} % of the time of f32", 100.0 * share);
-    Remark {
-        pass: NAME,
-        code: if applied { "bf16" } else { "no-gain" },
-        producer: nest.to_owned(),
-        consumer: None,
-        bytes: 0,
-        applied,
-        message: estimate,
-    }
 }

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use super::PassContext;
 use crate::error::Result;
 use crate::graph::{Graph, Node, Op, PoolKind, Reduction, Unary, ValueId};
-use crate::unit::Remark;
+use crate::remark::Remark;
 
 /// Runs the pass.
 pub fn run(graph: &mut Graph, _: &PassContext<'_>, _: &mut Vec<Remark>) -> Result<bool> {

@@ -15,7 +15,8 @@ use nestjit_ir::{BufId, Program, Role, Stmt};
 use super::PassContext;
 use crate::error::Result;
 use crate::passes::schedule::simplify::{prune, remove_dead_locals, remove_empty_loops, simplify_body};
-use crate::unit::{Remark, Unit};
+use crate::remark::Remark;
+use crate::unit::Unit;
 
 /// The pass.
 pub(super) fn run(unit: &mut Unit, _: &PassContext<'_>, _: &mut Vec<Remark>) -> Result<bool> {

@@ -19,9 +19,10 @@ use super::traffic::{self, Traffic};
 use super::{compare::Variant, flops};
 use crate::graph::{ModelOp, ModelOps};
 use crate::options::Precision;
+use crate::remark::Remark;
 use crate::runtime::executable::Executable;
 use crate::runtime::trace::Trace;
-use crate::unit::{Remark, Unit};
+use crate::unit::Unit;
 
 /// What became of a model. Serialised, it is an element of `models` in what `nestjit report --json` prints;
 /// docs/REPORT.md describes every field.

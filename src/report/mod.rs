@@ -12,6 +12,7 @@ pub mod programs;
 pub mod refusal;
 pub mod roofline;
 pub mod scaling;
+pub mod sentence;
 pub mod stats;
 #[cfg(feature = "cli")]
 pub mod text;

@@ -1,17 +1,17 @@
 //! What was not fused: every pair of nests of which one reads what the other writes, with the reason that was
 //! given when they were looked at.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use nestjit_ir::{BufId, Program, Role};
 
 use super::fusion::Refusal;
+use super::sentence;
 use super::traffic::{self, Traffic};
-use crate::unit::Remark;
+use crate::remark::{Apart, Reason, Remark};
 
-/// The pass whose reasons these are, and the one that reconsiders windows of rows.
+/// The pass whose reasons these are.
 const FUSION: &str = "OpFusion";
-const RINGS: &str = "RowRings";
 
 /// Every reason code, and what it means. Codes are stable: scripts may rely on them.
 pub const CODES: &[(&str, &str)] = &[
@@ -98,19 +98,22 @@ fn reason(
     if disabled.iter().any(|pass| pass == FUSION) {
         return Some(explain("fusion-off"));
     }
-    let declined = |r: &&Remark| [RINGS, FUSION].contains(&r.pass) && !r.applied;
-    let mut of_pair: Vec<&Remark> = remarks
+    let mut of_pair: Vec<(&Remark, String)> = remarks
         .iter()
-        .filter(declined)
-        .filter(|r| r.producer == *producer && r.consumer.as_deref() == Some(consumer))
+        .filter(|r| r.producer(program) == *producer && r.consumer.as_deref() == Some(consumer))
+        .filter_map(|r| Some((r, sentence::not_fused(program, &r.reason)?)))
         .collect();
-    // The last word counts.
-    of_pair.sort_by_key(|r| r.pass != RINGS);
-    let names: BTreeSet<String> = buffers.iter().map(|b| format!("%{}:", program.buf(*b).name)).collect();
-    let exact = of_pair.iter().find(|r| names.iter().any(|name| r.message.contains(name.as_str())));
-    let found = exact.or_else(|| of_pair.iter().max_by_key(|r| r.bytes))?;
-    let message = found.message.strip_prefix("not fused: ").unwrap_or(&found.message);
-    Some((found.code.to_owned(), message.to_owned()))
+    // The last word counts: rings of rows are considered after merges.
+    of_pair.sort_by_key(|r| !matches!(r.0.reason, Reason::Ring(_)));
+    // That others read a buffer, too, is no reason as long as there is another.
+    let exact = of_pair.iter().find(|r| match &r.0.reason {
+        Reason::Apart { why: Apart::OtherReaders, .. } => false,
+        Reason::Apart { buf, .. } => buffers.contains(buf),
+        Reason::Ring(ring) => ring.bufs.first().is_some_and(|buf| buffers.contains(buf)),
+        _ => false,
+    });
+    let (remark, message) = exact.or_else(|| of_pair.iter().max_by_key(|r| r.0.bytes))?;
+    Some((remark.code().to_owned(), message.clone()))
 }
 
 fn explain(code: &str) -> (String, String) {

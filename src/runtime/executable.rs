@@ -24,8 +24,9 @@ use crate::error::{Error, Result};
 use crate::graph::ModelOps;
 use crate::machine::{Isa, MachineModel};
 use crate::options::Options;
+use crate::remark::Remark;
 use crate::tensor::{Tensor, checked_bytes};
-use crate::unit::{MemoryPlan, Remark, Unit};
+use crate::unit::{MemoryPlan, Unit};
 
 /// An input or an output of a model.
 #[derive(Clone, PartialEq, Eq, Debug)]

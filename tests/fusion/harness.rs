@@ -9,7 +9,8 @@ use nestjit::ir::verify::Stage;
 use nestjit::lower::lower;
 use nestjit::machine::{Isa, MachineModel};
 use nestjit::passes::{self, PIPELINE, PassContext, Run};
-use nestjit::unit::{Remark, Unit};
+use nestjit::remark::Remark;
+use nestjit::unit::Unit;
 use nestjit::{Compiler, DType, Tensor};
 
 /// Nest passes up to and including ContractTemps, in the order of the pipeline.
@@ -69,12 +70,12 @@ impl Fused {
 
     /// The codes of the merges that were not made.
     pub fn refusals(&self) -> Vec<&'static str> {
-        self.remarks.iter().filter(|r| r.pass == "OpFusion" && !r.applied).map(|r| r.code).collect()
+        self.remarks.iter().filter(|r| r.pass() == "OpFusion" && !r.applied()).map(Remark::code).collect()
     }
 
     /// The codes of the merges that were made.
     pub fn merges(&self) -> Vec<&'static str> {
-        self.remarks.iter().filter(|r| r.pass == "OpFusion" && r.applied).map(|r| r.code).collect()
+        self.remarks.iter().filter(|r| r.pass() == "OpFusion" && r.applied()).map(Remark::code).collect()
     }
 
     /// Checks the number of nests, and that the results are the same bits.

@@ -9,10 +9,11 @@ mod packed;
 mod refusals;
 
 use nestjit::graph::{Graph, Node, Op, Precision, evaluate};
+use nestjit::ir::Program;
 use nestjit::machine::MachineModel;
 use nestjit::options::Options;
 use nestjit::passes::{PIPELINE, PassManager};
-use nestjit::unit::Remark;
+use nestjit::remark::Remark;
 use nestjit::{Compiler, DType, Tensor};
 
 /// The graph after the pass alone, and what it said.
@@ -84,7 +85,7 @@ pub enum Allowed {
 pub fn check(name: &str, graph: &Graph, inputs: &[Tensor], count: usize, allowed: Allowed) {
     let (after, remarks) = rewritten(graph);
     let types = contractions(&after);
-    let remarks: Vec<&str> = remarks.iter().map(|r| r.message.as_str()).collect();
+    let remarks: Vec<String> = remarks.iter().map(|r| r.message(&Program::default())).collect();
     assert_eq!(types, vec![[DType::U8, DType::I8]; count], "{name}: {remarks:?}\n{after}");
     let (floats, steps) = match allowed {
         Allowed::Rounding => (1e-6, 0.0),

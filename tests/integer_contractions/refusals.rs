@@ -1,6 +1,7 @@
 //! What is left as it is, with the reason.
 
 use nestjit::graph::{Format, Op, ValueId, Window};
+use nestjit::ir::Program;
 use nestjit::{DType, Tensor};
 
 use crate::maker::{Form, Maker, Zero};
@@ -14,8 +15,8 @@ fn refusal(build: impl FnOnce(&mut Maker) -> ValueId) -> (String, String) {
     let (after, remarks) = rewritten(&graph);
     assert_eq!(contractions(&after), contractions(&graph));
     let [remark] = remarks.as_slice() else { panic!("{remarks:?}") };
-    assert!(!remark.applied);
-    (remark.code.to_owned(), remark.message.clone())
+    assert!(!remark.applied());
+    (remark.code().to_owned(), remark.message(&Program::default()))
 }
 
 #[test]

@@ -4,6 +4,8 @@ use nestjit::ir::visit::{walk_exprs, work};
 use nestjit::ir::{Expr, LoopKind, Program, Role, Stmt};
 use nestjit::machine::Isa;
 use nestjit::onnx::{OnnxModel, OpEntry, Specialization};
+use nestjit::remark::{Reason, Vectors};
+use nestjit::report::sentence::scalar;
 use nestjit::{Compiler, DType, Executable};
 
 use super::example::Example;
@@ -86,8 +88,15 @@ fn in_vector_loops(body: &[Stmt]) -> f64 {
 /// Why a nest is scalar: what Vectorize says of it, or code generation.
 fn reason(executable: &Executable, nest: usize) -> String {
     let name = &executable.program().nests[nest].name;
-    let remarks = executable.remarks().iter().filter(|r| r.pass == "Vectorize" && r.producer == *name);
-    let declined = remarks.filter_map(|r| r.message.strip_prefix("scalar: ")).next_back();
+    let remarks = executable
+        .remarks()
+        .iter()
+        .filter(|r| r.pass() == "Vectorize" && r.producer(executable.program()) == *name);
+    let mut declined = remarks.filter_map(|r| match r.reason {
+        Reason::Vectors(Vectors::None(why)) => Some(scalar(why)),
+        _ => None,
+    });
+    let declined = declined.next_back();
     let loops = executable.scalar_loops(nest).iter().max_by(|a, b| a.steps.total_cmp(&b.steps));
     let why = declined.or(loops.map(|l| l.why));
     why.unwrap_or("short loops, or statements between vector loops").to_owned()

@@ -23,8 +23,8 @@ pub struct Reach(BTreeSet<&'static str>);
 
 impl Reach {
     pub fn see(&mut self, executable: &Executable) {
-        for remark in executable.remarks().iter().filter(|remark| remark.applied) {
-            let name = if remark.pass == "OpFusion" { "a merge" } else { remark.pass };
+        for remark in executable.remarks().iter().filter(|remark| remark.applied()) {
+            let name = if remark.pass() == "OpFusion" { "a merge" } else { remark.pass() };
             self.0.extend(WANTED.into_iter().find(|wanted| *wanted == name));
         }
         let program = executable.program();

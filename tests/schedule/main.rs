@@ -7,7 +7,8 @@ use std::collections::HashMap;
 
 use nestjit::machine::{Isa, MachineModel};
 use nestjit::passes::{PIPELINE, PassContext, Run};
-use nestjit::unit::{Remark, Unit};
+use nestjit::remark::Remark;
+use nestjit::unit::Unit;
 use nestjit_ir::interp::{Mode, Value, interpret, no_calls};
 use nestjit_ir::verify::{Stage, verify};
 use nestjit_ir::{BufId, Kind, Program, Role, parse::parse};
@@ -405,5 +406,5 @@ fn what_depends_stays() {
     );
     let text = p.to_string();
     assert!(!text.contains("vector") && !text.contains("parallel"), "{text}");
-    assert!(remarks.iter().any(|r| r.pass == "Vectorize" && r.code == "dependence" && !r.applied));
+    assert!(remarks.iter().any(|r| r.pass() == "Vectorize" && r.code() == "dependence" && !r.applied()));
 }

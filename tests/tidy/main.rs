@@ -26,7 +26,7 @@ const LAYERS: [&[&str]; 12] = [
     &["error", "lanes", "laps", "threads"],
     &["budget"],
     &["memory", "files"],
-    &["tensor", "machine"],
+    &["tensor", "machine", "remark"],
     &["graph", "host", "options"],
     &["unit"],
     &["interpret"],

@@ -26,9 +26,8 @@ use super::PassContext;
 use super::each_nest::{Part, each_nest_of};
 use crate::error::Result;
 use crate::passes::schedule::chain::looped;
-use crate::unit::{Remark, Unit};
-
-const NAME: &str = "BlockSums";
+use crate::remark::{Reason, Remark};
+use crate::unit::Unit;
 
 /// How often an element may be added to in sequence: at most 2^-13 of the magnitudes is lost, some 3e-6 as a rule.
 const LONGEST: usize = 2048;
@@ -56,7 +55,9 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
         let mut pass = Blocker { program, extents, lanes, depth: 0, in_lanes: false, longest: 0 };
         part.body = pass.block(body);
         let longest = pass.longest;
-        part.remarks.extend((longest > 0).then(|| remark(longest)));
+        part.remarks.extend(
+            (longest > 0).then(|| Remark::nest(Excerpt::NEST, Reason::Blocks { additions: longest })),
+        );
         longest > 0
     };
     let mut changed = false;
@@ -250,16 +251,4 @@ impl Blocker<'_> {
 fn block_size(extent: usize, most: usize) -> usize {
     let most = most.min(extent);
     (most.div_ceil(2)..=most).rev().find(|size| extent.is_multiple_of(*size)).unwrap_or(most)
-}
-
-fn remark(longest: usize) -> Remark {
-    Remark {
-        pass: NAME,
-        code: "blocked",
-        producer: Excerpt::NEST.to_owned(),
-        consumer: None,
-        bytes: 0,
-        applied: true,
-        message: format!("{longest} additions in sequence are made in blocks"),
-    }
 }

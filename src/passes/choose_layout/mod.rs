@@ -22,9 +22,8 @@ use self::cost::NestCost;
 use super::PassContext;
 use super::each_nest::set_apart;
 use crate::error::Result;
-use crate::unit::{Remark, Unit};
-
-const NAME: &str = "ChooseLayout";
+use crate::remark::{Reason, Remark};
+use crate::unit::Unit;
 
 /// The share of the cost of the nests concerned that a change must save.
 const LEAST_GAIN: f64 = 0.02;
@@ -273,15 +272,6 @@ fn touched(nest: &Nest) -> BTreeSet<BufId> {
 }
 
 fn remark(program: &Program, buf: BufId, order: &[usize]) -> Remark {
-    let buffer = program.buf(buf);
-    let inner = order.last().copied().unwrap_or(0);
-    Remark {
-        pass: NAME,
-        code: "layout",
-        producer: buffer.name.clone(),
-        consumer: None,
-        bytes: 0,
-        applied: true,
-        message: format!("dimension {inner} of {:?} lies innermost in memory", buffer.shape),
-    }
+    let innermost = order.last().copied().unwrap_or(0);
+    Remark::buffer(buf, Reason::Layout { innermost, shape: program.buf(buf).shape.clone() })
 }

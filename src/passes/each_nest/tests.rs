@@ -9,6 +9,7 @@ use crate::compiler::Scheduled;
 use crate::graph::{GraphBuilder, Model, ValueId};
 use crate::machine::Isa;
 use crate::options::{Fusion, Options};
+use crate::remark::Subject;
 use crate::{Activation, Compiler, DType, Sequential, Tensor, zoo};
 
 thread_local! {
@@ -57,7 +58,10 @@ fn what_is_said_names_the_nest_it_is_about() {
     let scheduled = scheduled(&model.expect("it builds"), &Options::default());
     let remarks = scheduled.remarks();
     for nest in &scheduled.unit().program.nests {
-        assert!(remarks.iter().any(|r| r.pass == "Tile" && r.producer == nest.name), "{remarks:#?}");
+        assert!(
+            remarks.iter().any(|r| r.pass() == "Tile" && r.subject == Subject::Nest(nest.name.clone())),
+            "{remarks:#?}"
+        );
     }
     assert!(remarks.iter().all(|r| !format!("{r:?}").contains("u{e000}")), "{remarks:#?}");
 }

@@ -4,14 +4,12 @@
 
 use nestjit_ir::DType;
 
-use super::{Norm, Reason, sole_producer};
+use super::{Norm, sole_producer};
 use crate::error::{Error, Result};
 use crate::graph::eval::evaluate_op;
 use crate::graph::{Graph, Node, Op, ValueId};
+use crate::remark::KeptNorm;
 use crate::tensor::WIDENED_READS;
-
-const FEW_ROWS: Reason =
-    ("half-weights", "the weights are of a half type and read too seldom for being widened to pay");
 
 /// A product of a half type that a norm can be folded into.
 pub(super) struct Halves {
@@ -22,7 +20,7 @@ pub(super) struct Halves {
 
 impl Halves {
     /// The product before a norm, if there is a conversion between them.
-    pub fn find(graph: &Graph, norm: &Norm) -> Result<Option<Halves>, Reason> {
+    pub fn find(graph: &Graph, norm: &Norm) -> Result<Option<Halves>, KeptNorm> {
         let Ok(cast) = sole_producer(graph, norm.x) else { return Ok(None) };
         let half = match (&graph.nodes[cast].op, graph.nodes[cast].inputs.as_slice()) {
             (Op::Cast { to: DType::F32 }, [x]) if graph.value(*x).dtype.is_half() => *x,
@@ -42,7 +40,7 @@ impl Halves {
         }
         let results: usize = graph.value(node.outputs[0]).shape.iter().product();
         if results < norm.s.len().saturating_mul(WIDENED_READS) {
-            return Err(FEW_ROWS);
+            return Err(KeptNorm::HalfWeights);
         }
         Ok(Some(Halves { product, bias_add, cast }))
     }

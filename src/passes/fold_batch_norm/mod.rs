@@ -14,8 +14,8 @@ use self::halves::Halves;
 use super::PassContext;
 use crate::error::{Error, Result};
 use crate::graph::{Binary, Graph, Node, Op, ValueId};
+use crate::remark::{BatchNorm, KeptNorm, Reason, Remark};
 use crate::tensor::{Factors, Tensor};
-use crate::unit::Remark;
 
 /// Runs the pass.
 pub fn run(graph: &mut Graph, _: &PassContext<'_>, remarks: &mut Vec<Remark>) -> Result<bool> {
@@ -38,11 +38,13 @@ pub fn run(graph: &mut Graph, _: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
                 Ok(fold) => {
                     let producer = graph.nodes[fold.product].name.clone();
                     fold.apply(graph, &norm).map_err(at)?;
-                    remarks.push(remark(&producer, &node, None));
+                    let folded = Reason::BatchNorm(BatchNorm::Folded { into: producer.clone() });
+                    remarks
+                        .push(Remark { consumer: Some(node.name.clone()), ..Remark::node(producer, folded) });
                 }
                 Err(reason) => {
                     scale_and_shift(graph, &norm).map_err(at)?;
-                    remarks.push(remark("", &node, Some(reason)));
+                    remarks.push(Remark::node(&node.name, Reason::BatchNorm(BatchNorm::Kept(reason))));
                 }
             }
             changed = true;
@@ -54,25 +56,6 @@ pub fn run(graph: &mut Graph, _: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
         graph.remove_dead();
     }
     Ok(changed)
-}
-
-/// Why a norm is not folded: the code and the words.
-type Reason = (&'static str, &'static str);
-
-const SHARED: Reason = ("shared-producer", "what it normalises is used elsewhere");
-const DYNAMIC: Reason = ("dynamic-weights", "the weights or the bias before it are not constant");
-const NO_WEIGHTS: Reason = ("no-weights", "it does not follow a convolution or a matrix product");
-
-fn remark(producer: &str, node: &Node, reason: Option<Reason>) -> Remark {
-    let name = &node.name;
-    let (code, message) = match reason {
-        None => ("fold-batch-norm", format!("{name} is folded into the weights of {producer}")),
-        Some((code, why)) => (code, format!("{name} is not folded into weights: {why}")),
-    };
-    let applied = reason.is_none();
-    let (producer, consumer) =
-        if applied { (producer.to_owned(), Some(name.clone())) } else { (name.clone(), None) };
-    Remark { pass: "FoldBatchNorm", code, producer, consumer, bytes: 0, applied, message }
 }
 
 /// A BatchNorm with constant parameters: `y = x * s + t` along `axis`.
@@ -117,12 +100,12 @@ struct Fold {
 }
 
 impl Fold {
-    fn find(graph: &Graph, norm: &Norm) -> Result<Fold, Reason> {
+    fn find(graph: &Graph, norm: &Norm) -> Result<Fold, KeptNorm> {
         let mut product = sole_producer(graph, norm.x)?;
         let mut bias_add = None;
         let node = &graph.nodes[product];
         if matches!(node.op, Op::BiasAdd { axis } if axis == norm.axis) {
-            let bias = graph.constant(node.inputs[1]).and_then(to_f64).ok_or(DYNAMIC)?;
+            let bias = graph.constant(node.inputs[1]).and_then(to_f64).ok_or(KeptNorm::DynamicWeights)?;
             bias_add = Some((product, bias));
             product = sole_producer(graph, node.inputs[0])?;
         }
@@ -133,19 +116,22 @@ impl Fold {
             Op::Conv { format, .. } if format.channel_axis(rank) == norm.axis => 0,
             Op::Gemm { trans_b, .. } if channel_is_last => usize::from(!trans_b),
             Op::MatMul if channel_is_last => match graph.value(node.inputs[1]).shape.len() {
-                0 | 1 => return Err(NO_WEIGHTS),
+                0 | 1 => return Err(KeptNorm::NoWeights),
                 rank => rank - 1,
             },
-            _ => return Err(NO_WEIGHTS),
+            _ => return Err(KeptNorm::NoWeights),
         };
-        let weight = graph.constant(node.inputs[1]).ok_or(DYNAMIC)?;
+        let weight = graph.constant(node.inputs[1]).ok_or(KeptNorm::DynamicWeights)?;
         if !weight.dtype().is_float() {
-            return Err(NO_WEIGHTS);
+            return Err(KeptNorm::NoWeights);
         }
         let own_bias = match node.inputs.get(2) {
             None => None,
             Some(c) => {
-                let bias = graph.constant(*c).and_then(|c| per_channel(c, norm.s.len())).ok_or(DYNAMIC)?;
+                let bias = graph
+                    .constant(*c)
+                    .and_then(|c| per_channel(c, norm.s.len()))
+                    .ok_or(KeptNorm::DynamicWeights)?;
                 let factor = if let Op::Gemm { beta, .. } = node.op { beta } else { 1.0 };
                 Some(bias.iter().map(|b| factor * b).collect())
             }
@@ -237,12 +223,12 @@ fn bias_node(graph: &mut Graph, norm: &Norm, dtype: DType, x: ValueId) -> Result
 }
 
 /// The node that computes a value which one operand reads and which is no output.
-fn sole_producer(graph: &Graph, value: ValueId) -> Result<usize, Reason> {
+fn sole_producer(graph: &Graph, value: ValueId) -> Result<usize, KeptNorm> {
     let readers = graph.nodes.iter().flat_map(|n| &n.inputs).filter(|id| **id == value).count();
     if readers != 1 || graph.outputs.contains(&value) {
-        return Err(SHARED);
+        return Err(KeptNorm::Shared);
     }
-    graph.nodes.iter().position(|n| n.outputs.contains(&value)).ok_or(NO_WEIGHTS)
+    graph.nodes.iter().position(|n| n.outputs.contains(&value)).ok_or(KeptNorm::NoWeights)
 }
 
 fn add_constant(graph: &mut Graph, name: &str, tensor: Tensor) -> ValueId {

@@ -4,13 +4,14 @@ use std::ops::RangeInclusive;
 
 use nestjit_ir::DType;
 
+use super::Found;
 use super::image::{Image, aligned, image, only, range_of_bytes};
 use super::operand::Operand;
 use super::rewriter::Rewriter;
 use super::weights;
-use super::{Found, Reason};
 use crate::error::{Error, Result};
 use crate::graph::{Binary, Node, Op, PadMode, Unary, ValueId};
+use crate::remark::Integers;
 use crate::tensor::Tensor;
 
 /// A contraction whose operands are affine images of 8-bit integers.
@@ -27,7 +28,7 @@ pub(super) struct Contraction {
 }
 
 /// Why a contraction of quantised operands is left alone, or the operands.
-type Checked<T> = std::result::Result<T, Reason>;
+type Checked<T> = std::result::Result<T, Integers>;
 
 impl Contraction {
     /// Looks at a product or a convolution.
@@ -46,9 +47,8 @@ impl Contraction {
                 if dtype != DType::F32 {
                     return Ok(Found::Other);
                 }
-                let name = rewriter.value(other).name.escape_debug().to_string();
-                let why = format!("'{name}' is not (q - zero) * scale of an 8-bit tensor q");
-                return Ok(Found::Refused(Reason { code: "float-operand", why }));
+                let value = rewriter.value(other).name.clone();
+                return Ok(Found::Refused(Integers::FloatOperand { value }));
             }
         };
         let empty = |id: &ValueId| rewriter.elements(*id) == 0;
@@ -84,9 +84,8 @@ impl Contraction {
             for parameter in [image.zero, image.scale].into_iter().flatten() {
                 let shape = aligned(&rewriter.shape(parameter), rank);
                 if let Some(axis) = reduced.iter().find(|d| shape[**d] != 1) {
-                    let name = rewriter.value(parameter).name.escape_debug().to_string();
-                    let why = format!("'{name}' {shape:?} varies along dimension {axis}, which is summed up");
-                    return Ok(Err(Reason { code: "scale-along-sum", why }));
+                    let (axis, value) = (*axis, rewriter.value(parameter).name.clone());
+                    return Ok(Err(Integers::ScaleAlongSum { value, shape, axis }));
                 }
             }
             operands.push(Operand::new(rewriter, image, reduced)?);
@@ -116,8 +115,7 @@ impl Contraction {
         };
         let counted = own == 0 || self.left.scale.is_none();
         if self.is_padded() && !(counted && self.left.zeros.as_ref().is_some_and(holds)) {
-            let why = "padding stands for a zero point that need not be an 8-bit integer".to_owned();
-            return Ok(Err(Reason { code: "zero-point", why }));
+            return Ok(Err(Integers::PaddedZeroPoint));
         }
         // Sums of integers that are the result wrap in any case.
         if !self.float {
@@ -126,20 +124,13 @@ impl Contraction {
         if let Some(scale) = self.scale.and_then(|scale| rewriter.known(scale))
             && !scale.values::<f32>()?.iter().all(|v| v.is_finite())
         {
-            let why = "the product of its scales is infinite or no number".to_owned();
-            return Ok(Err(Reason { code: "scale", why }));
+            return Ok(Err(Integers::Scale));
         }
         if self.left.zeros.is_none() || self.right.zeros.is_none() {
-            let why = "nothing is known of a zero point, so sums could leave 32 bits".to_owned();
-            return Ok(Err(Reason { code: "zero-point", why }));
+            return Ok(Err(Integers::UnknownZeroPoint));
         }
         if self.largest.is_none_or(|largest| largest > i64::from(i32::MAX)) {
-            let terms = self.terms(rewriter);
-            let why = format!(
-                "sums of {terms} products can leave 32 bits, which hold those of {} at most",
-                i32::MAX / (255 * 128)
-            );
-            return Ok(Err(Reason { code: "sum-overflow", why }));
+            return Ok(Err(Integers::SumOverflow { terms: self.terms(rewriter) }));
         }
         Ok(Ok(()))
     }
@@ -184,13 +175,11 @@ impl Contraction {
     }
 
     /// Replaces the node; says what multiplies now.
-    pub fn rewrite(mut self, rewriter: &mut Rewriter<'_>) -> Result<&'static str> {
+    pub fn rewrite(mut self, rewriter: &mut Rewriter<'_>) -> Result<Integers> {
         self.right.make(rewriter, DType::I8)?;
         if let Some((sums, addend)) = self.channelwise(rewriter)? {
             self.finish(rewriter, sums, addend)?;
-            return Ok(
-                "multiplies the integers of its quantised operands in f32, where their sums are exact",
-            );
+            return Ok(Integers::ExactFloats);
         }
         self.left.make(rewriter, DType::U8)?;
         let op = self.integer_op(rewriter)?;
@@ -203,7 +192,7 @@ impl Contraction {
             y = rewriter.binary("shifted", Binary::Add, y, correction)?;
         }
         self.finish(rewriter, y, addend)?;
-        Ok("multiplies the 8-bit integers of its quantised operands")
+        Ok(Integers::Multiplied)
     }
 
     /// Makes the node's result of the sums: `f32(y) * scale + addend`, or integers.

@@ -19,7 +19,7 @@
 use super::PassContext;
 use crate::error::Result;
 use crate::graph::{Graph, Op};
-use crate::unit::Remark;
+use crate::remark::{Integers, Reason, Remark};
 
 mod channelwise;
 mod contraction;
@@ -59,17 +59,17 @@ pub fn run(graph: &mut Graph, _: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
             Found::Integers(contraction) => {
                 let how = contraction.rewrite(&mut rewriter).map_err(place)?;
                 products.push(node.outputs[0]);
-                remarks.push(remark(&node.name, Ok(how)));
+                remarks.push(Remark::node(&node.name, Reason::Integers(how)));
             }
             found => match packed::rewrite(&mut rewriter, node).map_err(place)? {
                 true => {
                     moved = true;
-                    remarks.push(packed_remark(&node.name));
+                    remarks.push(Remark::node(&node.name, Reason::Integers(Integers::Packed)));
                 }
                 false => {
                     rewriter.keep(node.clone());
                     if let Found::Refused(reason) = found {
-                        remarks.push(remark(&node.name, Err(reason)));
+                        remarks.push(Remark::node(&node.name, Reason::Integers(reason)));
                     }
                 }
             },
@@ -92,30 +92,7 @@ enum Found {
     /// A product of 8-bit integers, affinely.
     Integers(Box<Contraction>),
     /// It has quantised operands, but is left as it is.
-    Refused(Reason),
+    Refused(Integers),
     /// Anything else.
     Other,
-}
-
-/// Why a contraction is left as it is: the code and the words.
-#[derive(Debug)]
-struct Reason {
-    code: &'static str,
-    why: String,
-}
-
-fn packed_remark(node: &str) -> Remark {
-    let message = format!("{node} takes its weights, of 4 bits, out of their bytes");
-    let (pass, code, producer) = ("IntegerContractions", "packed", node.to_owned());
-    Remark { pass, code, producer, consumer: None, bytes: 0, applied: true, message }
-}
-
-fn remark(node: &str, done: std::result::Result<&str, Reason>) -> Remark {
-    let applied = done.is_ok();
-    let (code, message) = match done {
-        Ok(how) => ("integer", format!("{node} {how}")),
-        Err(Reason { code, why }) => (code, format!("{node} does not multiply 8-bit integers: {why}")),
-    };
-    let producer = node.to_owned();
-    Remark { pass: "IntegerContractions", code, producer, consumer: None, bytes: 0, applied, message }
 }

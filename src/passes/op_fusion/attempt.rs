@@ -10,11 +10,12 @@ use nestjit_ir::{BufId, Program, Stmt};
 use super::blocks::Blocks;
 use super::inline::Pointwise;
 use super::merge::{self, Depth};
-use super::{Refusal, lanes, profit, repeat};
+use super::{lanes, profit, repeat};
 use crate::options::Fusion as Fusing;
 use crate::passes::PassContext;
 use crate::passes::each_nest::set_apart;
 use crate::passes::schedule::minimal_filtering;
+use crate::remark::Apart;
 
 /// The statements of a merged nest, and how deeply the two were merged.
 pub(super) type Merged = (Vec<Stmt>, Depth);
@@ -34,7 +35,7 @@ pub(super) struct Attempts(FastMap<Key, Attempt>);
 
 struct Attempt {
     excerpt: Excerpt,
-    result: Result<Merged, Refusal>,
+    result: Result<Merged, Apart>,
 }
 
 impl Attempts {
@@ -46,7 +47,7 @@ impl Attempts {
         (first, second): (&[Stmt], &[Stmt]),
         flow: &[BufId],
         way: Way,
-    ) -> Result<Merged, Refusal> {
+    ) -> Result<Merged, Apart> {
         let uses = Uses::of(&[first, second]);
         let mut key = uses.key(program, &[first, second], Detail::Schedule);
         let flow: Vec<BufId> = flow.iter().filter_map(|b| uses.buf(*b)).collect();
@@ -72,7 +73,7 @@ impl Attempts {
                 placement.statements(&mut body);
                 Ok((body, *depth))
             }
-            Err(r) => Err(Refusal::new(r.code, placement.text(program, &r.message, ""))),
+            Err(why) => Err(why.placed(program, &placement)),
         }
     }
 }
@@ -83,16 +84,15 @@ fn any(
     first: &[Stmt],
     second: &[Stmt],
     flow: &[BufId],
-) -> Result<Merged, Refusal> {
+) -> Result<Merged, Apart> {
     let target = ctx.target;
     let mut merged = merge::merge(program, target, first, second, flow, None);
-    let blocks_may_do = |refusal: &Refusal| match refusal.code {
-        "row-too-large" | "breaks-tile" => true,
-        "second-contraction" => {
+    let blocks_may_do = |why: &Apart| {
+        if why.is_second_contraction() {
             let bytes: usize = flow.iter().map(|b| program.buf(*b).logical_bytes()).sum();
-            bytes > target.l2_bytes() && !profit::has_weights(program, second)
+            return bytes > target.l2_bytes() && !profit::has_weights(program, second);
         }
-        _ => false,
+        why.breaks_tile() || matches!(why, Apart::RowTooLarge { .. })
     };
     if merged.as_ref().is_err_and(blocks_may_do) {
         let blocks = Some(Blocks::new(program, target));
@@ -112,7 +112,7 @@ fn many_rows(
     first: &[Stmt],
     second: &[Stmt],
     flow: &[BufId],
-) -> Result<Merged, Refusal> {
+) -> Result<Merged, Apart> {
     let blocks = Some(Blocks::of_many_rows(program, ctx.target));
     let merged = merge::merge(program, ctx.target, first, second, flow, blocks)?;
     permit(program, ctx, first, second, merged)
@@ -125,23 +125,15 @@ fn permit(
     first: &[Stmt],
     second: &[Stmt],
     merged: Merged,
-) -> Result<Merged, Refusal> {
+) -> Result<Merged, Apart> {
     let epilogue = merged.1 == Depth::All && Pointwise::of(program, second).is_some();
     lanes::keeps(program, ctx.target.isa.f32_lanes(), [first, second], &merged.0)?;
     let filtered = |body: &[Stmt]| minimal_filtering::expected(program, body, ctx.target);
     if filtered(first) + filtered(second) > filtered(&merged.0) {
-        let message = match merged.1 {
-            Depth::All => "with what follows, the convolution could not be computed by minimal filtering",
-            Depth::Outer | Depth::None => {
-                "row by row, the convolution could not be computed by minimal filtering"
-            }
-        };
-        return Err(Refusal::new("breaks-tile", message));
+        return Err(Apart::LosesFiltering { row_by_row: merged.1 != Depth::All });
     }
     match ctx.fusion {
-        Fusing::Epilogue if !epilogue => {
-            Err(Refusal::new("epilogue-only", "only elementwise operations are to be merged"))
-        }
+        Fusing::Epilogue if !epilogue => Err(Apart::EpilogueOnly),
         Fusing::Epilogue | Fusing::Full => Ok(merged),
     }
 }

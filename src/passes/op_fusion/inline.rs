@@ -22,9 +22,9 @@ use nestjit_ir::access::bounds::{too_far, too_large};
 use nestjit_ir::visit::{self, Extents};
 use nestjit_ir::{Affine, BinOp, BufId, DType, Expr, Index, Load, LoopKind, Program, Stmt, Store, Var};
 
-use super::Refusal;
 use super::align::{Head, perfect, wrap};
 use super::profit;
+use crate::remark::Apart;
 
 /// A substituted expression has at most this many operations.
 const MAX_EXPRESSION: usize = 64;
@@ -133,7 +133,7 @@ impl Pointwise {
     }
 
     /// Substitutes the value into every load of the buffer in `body`, if that pays.
-    pub fn inline(&self, program: &Program, body: &[Stmt]) -> Result<Vec<Stmt>, Refusal> {
+    pub fn inline(&self, program: &Program, body: &[Stmt]) -> Result<Vec<Stmt>, Apart> {
         let extents = Extents::of(body);
         self.pays(program, body)?;
         let mut result = body.to_vec();
@@ -155,9 +155,8 @@ impl Pointwise {
 
     /// The loops of `body` that must be cut into loops over a flattened dimension's parts. They are to be
     /// reductions, or those of a nest that only moves elements, and each part can be bound once only.
-    fn split(&self, body: &[Stmt]) -> Result<Vec<(&[Head], Var)>, Refusal> {
-        let refuse =
-            || Refusal::new("reshape", "the consumer does not walk the flattened dimension by itself");
+    fn split(&self, body: &[Stmt]) -> Result<Vec<(&[Head], Var)>, Apart> {
+        let refuse = || Apart::Flattened;
         let moved = only_moves(body);
         let mut result: Vec<(&[Head], Var)> = Vec::new();
         for (d, loops) in self.dims.iter().enumerate().filter(|(_, loops)| loops.len() > 1) {
@@ -182,15 +181,15 @@ impl Pointwise {
         Ok(result)
     }
 
-    fn pays(&self, program: &Program, body: &[Stmt]) -> Result<(), Refusal> {
+    fn pays(&self, program: &Program, body: &[Stmt]) -> Result<(), Apart> {
         let mut operations = 0;
         visit::walk_expr(&self.value, &mut |_| operations += 1);
         if operations > MAX_EXPRESSION {
-            return Err(Refusal::new("recompute", "the expression is too long to be substituted"));
+            return Err(Apart::LongExpression);
         }
         let (read, len) = (self.reads(body), program.buf(self.buf).len().max(1));
         if self.widens_factors(program, body) {
-            return Err(Refusal::new("recompute", format!("converted {}x", read.div_ceil(len))));
+            return Err(Apart::Converted { times: read.div_ceil(len) });
         }
         if self.moves() && !(read > len && self.narrows(program)) {
             return self.keeps_vectors(program, body);
@@ -199,7 +198,7 @@ impl Pointwise {
             return Ok(());
         }
         if read > len {
-            return Err(Refusal::new("recompute", format!("recompute {}x", read.div_ceil(len))));
+            return Err(Apart::Recomputed { times: read.div_ceil(len) });
         }
         Ok(())
     }
@@ -235,7 +234,7 @@ impl Pointwise {
     }
 
     /// A contraction's vectors must still run along contiguous elements of what it reads.
-    fn keeps_vectors(&self, program: &Program, body: &[Stmt]) -> Result<(), Refusal> {
+    fn keeps_vectors(&self, program: &Program, body: &[Stmt]) -> Result<(), Apart> {
         let mut moved = Vec::new();
         visit::walk_expr(&self.value, &mut |e| {
             if let Expr::Load(l) = e {
@@ -256,25 +255,19 @@ impl Pointwise {
                 last.is_some_and(|a| c.column.1.iter().any(|v| a.uses(*v)))
             });
             if along {
-                return Err(Refusal::new(
-                    "stride",
-                    format!(
-                        "the vectors of the contraction would gather from %{}",
-                        program.buf(load.buf).name
-                    ),
-                ));
+                return Err(Apart::Gathers { buf: load.buf });
             }
         }
         Ok(())
     }
 
     /// The value that a load yields.
-    fn at(&self, program: &Program, extents: &Extents, load: &Load) -> Result<Expr, Refusal> {
+    fn at(&self, program: &Program, extents: &Extents, load: &Load) -> Result<Expr, Apart> {
         let mut map: Vec<(Var, Affine)> = Vec::new();
         let mut outside = Vec::new();
         for (d, (index, size)) in load.index.iter().zip(&program.buf(self.buf).shape).enumerate() {
             let Index::Affine(a) = index else {
-                return Err(Refusal::new("gather", "the consumer computes the index at run time"));
+                return Err(Apart::ComputedIndex);
             };
             let inside = extents
                 .range(a)
@@ -310,7 +303,7 @@ impl Pointwise {
             _ => {}
         });
         if far {
-            return Err(Refusal::new("padding", "one index within the other would leave 64 bits"));
+            return Err(Apart::IndexTooFar);
         }
         Ok(value)
     }
@@ -323,8 +316,8 @@ impl Pointwise {
         outside: &[usize],
         load: &Load,
         value: &mut Expr,
-    ) -> Result<(), Refusal> {
-        let refuse = || Refusal::new("padding", "the consumer pads what the producer computes");
+    ) -> Result<(), Apart> {
+        let refuse = || Apart::Padded;
         let (Expr::Load(inner), Some(otherwise)) = (value, &load.otherwise) else { return Err(refuse()) };
         if otherwise.as_const().is_none() || inner.otherwise.as_ref().is_some_and(|o| o != otherwise) {
             return Err(refuse());

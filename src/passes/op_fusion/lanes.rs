@@ -5,11 +5,11 @@
 use nestjit_ir::visit::walk_loops;
 use nestjit_ir::{BinOp, BufId, Expr, For, Program, ReduceOp, Stmt, Var};
 
-use super::Refusal;
 use crate::lanes;
 use crate::passes::cost::expr_work;
 use crate::passes::schedule::chain::{has_loop, perfect};
 use crate::passes::schedule::indices::{expr_uses, index_uses};
+use crate::remark::Apart;
 
 /// The share of the work that may leave vector code: borders and the like.
 const SLACK: f64 = 1.0 / 16.0;
@@ -21,14 +21,13 @@ pub(super) fn keeps<'a>(
     width: usize,
     before: impl IntoIterator<Item = &'a [Stmt]>,
     after: &[Stmt],
-) -> Result<(), Refusal> {
+) -> Result<(), Apart> {
     let Err(why) = lanes::stmts(program, after) else { return Ok(()) };
     let was: f64 = before.into_iter().map(|body| in_lanes(program, width, body)).sum();
     if in_lanes(program, width, after) >= (1.0 - SLACK) * was {
         return Ok(());
     }
-    let message = format!("one of them has {why}, and the other would lose its vector loops by it");
-    Err(Refusal::new("scalar", message))
+    Err(Apart::LosesLanes(why))
 }
 
 /// How many operations statements run in loops that can be vector code, or that register tiles can be made of, as far as

@@ -7,10 +7,10 @@ use nestjit_ir::access::{AccessKind, Dependence, Reductions, carried_by, depende
 use nestjit_ir::visit::{self, Extents};
 use nestjit_ir::{BufId, For, Index, Program, Stmt, Var};
 
-use super::Refusal;
 use super::align::{Alignment, Chain, Side};
 use super::profit::SERIAL_WORK;
 use crate::machine::MachineModel;
+use crate::remark::Apart;
 
 /// Decides about the loops of one block.
 pub(super) struct Legality<'a> {
@@ -27,7 +27,7 @@ impl Legality<'_> {
         first: &Side<'_>,
         second: &Side<'_>,
         alignment: &Alignment,
-    ) -> (Vec<(Var, Var)>, Option<Refusal>) {
+    ) -> (Vec<(Var, Var)>, Option<Apart>) {
         let mut pairs = alignment.pairs.clone();
         let mut problem = alignment.window.then(window);
         while let Some((at, refusal)) = self.violated(first, second, &pairs) {
@@ -41,12 +41,7 @@ impl Legality<'_> {
     }
 
     /// The first of the pairs that cannot be fused when those before it are, and why.
-    fn violated(
-        &self,
-        first: &Side<'_>,
-        second: &Side<'_>,
-        pairs: &[(Var, Var)],
-    ) -> Option<(usize, Refusal)> {
+    fn violated(&self, first: &Side<'_>, second: &Side<'_>, pairs: &[(Var, Var)]) -> Option<(usize, Apart)> {
         if obviously_aligned(first, second, pairs) {
             return None;
         }
@@ -69,29 +64,26 @@ impl Legality<'_> {
         None
     }
 
-    fn explain(&self, d: &Dependence<'_>, extent: usize) -> Refusal {
+    fn explain(&self, d: &Dependence<'_>, extent: usize) -> Apart {
         let near = d.min.max(-d.max) > -(extent as i64) / 2;
         if near && d.second.kind == AccessKind::Read {
             return window();
         }
         let (first, second) = (d.first.show(self.program), d.second.show(self.program));
-        Refusal::new("dependence", format!("{first} is needed complete by {second}"))
+        Apart::NeededComplete { first, second }
     }
 
     /// No loops correspond to each other. That is a reason only if both have loops that could.
-    fn mismatch(&self, first: &Side<'_>, second: &Side<'_>) -> Option<Refusal> {
+    fn mismatch(&self, first: &Side<'_>, second: &Side<'_>) -> Option<Apart> {
         let free = |side: &Side<'_>| self.independent(side, &[side.whole.var]).is_ok();
-        let extents =
-            |side: &Side<'_>| side.heads.iter().map(|h| h.extent.to_string()).collect::<Vec<_>>().join("x");
-        (free(first) && free(second)).then(|| {
-            let (first, second) = (extents(first), extents(second));
-            Refusal::new("shape-mismatch", format!("no loop of {first} corresponds to one of {second}"))
-        })
+        let extents = |side: &Side<'_>| side.heads.iter().map(|h| h.extent).collect();
+        (free(first) && free(second))
+            .then(|| Apart::LoopsDiffer { first: extents(first), second: extents(second) })
     }
 
     /// Whether the iterations of the outermost loops up to the last of `loops` are independent: then these
     /// loops can be exchanged and run in parallel.
-    pub fn independent(&self, side: &Side<'_>, loops: &[Var]) -> Result<(), Refusal> {
+    pub fn independent(&self, side: &Side<'_>, loops: &[Var]) -> Result<(), Apart> {
         if obviously_independent(side) {
             return Ok(());
         }
@@ -100,7 +92,7 @@ impl Legality<'_> {
         let mut next = Some(side.whole);
         while let (Some(l), true) = (next, left > 0) {
             carried_by(self.program, l, &outer, Reductions::Conflict)
-                .map_err(|c| Refusal::new("dependence", c.to_string()))?;
+                .map_err(|c| Apart::Carried { conflict: c.to_string() })?;
             outer.set(l.var, l.extent);
             left -= usize::from(loops.contains(&l.var));
             next = match l.body.as_slice() {
@@ -117,7 +109,7 @@ impl Legality<'_> {
         target: &MachineModel,
         first: (&Side<'_>, &[Var]),
         second: (&Side<'_>, &[Var]),
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Apart> {
         let free = |(side, loops): (&Side<'_>, &[Var])| self.independent(side, loops).is_ok();
         let work = |side: &Side<'_>| visit::work(&side.whole.body).saturating_mul(side.whole.extent);
         if work(first.0).saturating_add(work(second.0)) <= SERIAL_WORK {
@@ -134,10 +126,7 @@ impl Legality<'_> {
             if was && !stays { work(side) } else { 0 }
         };
         if lost(first).saturating_add(lost(second)) > SERIAL_WORK {
-            return Err(Refusal::new(
-                "parallelism",
-                format!("only {extent} iterations of the common loops would be independent"),
-            ));
+            return Err(Apart::FewIterations { iterations: extent });
         }
         Ok(())
     }
@@ -190,6 +179,6 @@ fn obviously_independent(side: &Side<'_>) -> bool {
     side.accesses.iter().all(|a| seen.iter().all(|(buf, index)| a.buf != *buf || a.index == Some(*index)))
 }
 
-fn window() -> Refusal {
-    Refusal::new("window", "the consumer reads a window of several iterations")
+fn window() -> Apart {
+    Apart::Window
 }

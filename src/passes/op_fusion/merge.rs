@@ -20,7 +20,6 @@ use nestjit_ir::access::AccessKind;
 use nestjit_ir::visit::{self, Extents, work};
 use nestjit_ir::{BufId, LoopKind, Program, Stmt, Var};
 
-use super::Refusal;
 use super::align::{Chain, Side, align, wrap};
 use super::blocks::{self, Blocks};
 use super::legal::Legality;
@@ -28,6 +27,7 @@ use super::profit::{self, Rows, SERIAL_WORK};
 use super::reach::{Reach, Region, touched};
 use crate::machine::MachineModel;
 use crate::passes::schedule::window::window;
+use crate::remark::Apart;
 
 /// Nests do not grow beyond this many statements: merging would take quadratic time, and code generation has
 /// a limited number of registers.
@@ -56,23 +56,20 @@ pub(super) fn merge(
     second: &[Stmt],
     flow: &[BufId],
     blocks: Option<Blocks>,
-) -> Result<(Vec<Stmt>, Depth), Refusal> {
+) -> Result<(Vec<Stmt>, Depth), Apart> {
     let called = |body: &[Stmt]| body.iter().any(|s| matches!(s, Stmt::Call(_)));
     if called(first) || called(second) {
-        return Err(Refusal::new("call", "one of them is a call of a runtime function"));
+        return Err(Apart::Call);
     }
     if visit::count_stmts(first) + visit::count_stmts(second) > MAX_STATEMENTS {
-        return Err(Refusal::new(
-            "too-large",
-            format!("the nest would have over {MAX_STATEMENTS} statements"),
-        ));
+        return Err(Apart::Statements { most: MAX_STATEMENTS });
     }
     let mut scheduled = false;
     for body in [first, second] {
         visit::walk_loops(body, &mut |l| scheduled |= l.kind != LoopKind::Serial);
     }
     if scheduled {
-        return Err(Refusal::new("scheduled", "one of them has a schedule already"));
+        return Err(Apart::Scheduled);
     }
     let mut merger = Merger {
         program,
@@ -90,10 +87,7 @@ pub(super) fn merge(
         return Ok((body, if merger.all { Depth::All } else { Depth::Outer }));
     }
     let bytes: usize = flow.iter().map(|b| program.buf(*b).logical_bytes()).sum();
-    Err(merger.refusal.unwrap_or_else(|| {
-        let message = format!("no loop is common to both, and {bytes} bytes pass between them");
-        Refusal::new("outer-extent-1", message)
-    }))
+    Err(merger.refusal.unwrap_or(Apart::NoCommonLoop { bytes }))
 }
 
 /// Puts nests that share no loop behind each other in one nest. That pays if little passes between them and
@@ -113,17 +107,14 @@ pub(super) fn sequence(
 }
 
 /// What one iteration of the common loops leaves for a later statement must fit the second-level cache.
-fn fits(program: &Program, target: &MachineModel, body: &[Stmt], flow: &[BufId]) -> Result<(), Refusal> {
+fn fits(program: &Program, target: &MachineModel, body: &[Stmt], flow: &[BufId]) -> Result<(), Apart> {
     let mut bytes = 0;
     for &buf in flow {
         let window = window(program, body, buf);
         bytes += window.map_or(program.buf(buf).logical_bytes(), |w| w.bytes);
     }
     if bytes > target.l2_bytes() / 2 {
-        return Err(Refusal::new(
-            "row-too-large",
-            format!("{bytes} bytes would have to stay in the second-level cache"),
-        ));
+        return Err(Apart::RowTooLarge { bytes });
     }
     Ok(())
 }
@@ -138,7 +129,7 @@ struct Merger<'a> {
     fused: bool,
     all: bool,
     /// Why outermost loops were not fused.
-    refusal: Option<Refusal>,
+    refusal: Option<Apart>,
     /// How rows may be merged in blocks, if they may.
     blocks: Option<Blocks>,
 }
@@ -184,7 +175,7 @@ impl Merger<'_> {
 
     /// Fuses two loops of the same block as deeply as is legal and pays, in blocks of rows if need be. `None` as a
     /// reason: nothing connects them.
-    fn fuse(&mut self, l1: &Side<'_>, l2: &Side<'_>) -> Result<Vec<Stmt>, Option<Refusal>> {
+    fn fuse(&mut self, l1: &Side<'_>, l2: &Side<'_>) -> Result<Vec<Stmt>, Option<Apart>> {
         let refusal = match self.fuse_loops(l1, l2) {
             Err(Some(refusal)) if self.blocks.is_some() => refusal,
             result => return result,
@@ -212,7 +203,7 @@ impl Merger<'_> {
     }
 
     /// Fuses two loops of the same block as they are.
-    fn fuse_loops(&mut self, l1: &Side<'_>, l2: &Side<'_>) -> Result<Vec<Stmt>, Option<Refusal>> {
+    fn fuse_loops(&mut self, l1: &Side<'_>, l2: &Side<'_>) -> Result<Vec<Stmt>, Option<Apart>> {
         let (shared, flows) = shared_buffers(l1, l2);
         if shared.is_empty() || (!flows && self.depth == 0) {
             return Err(None);
@@ -230,7 +221,7 @@ impl Merger<'_> {
         if pairs.is_empty() {
             return Err(conflict);
         }
-        let mut refusal = conflict.filter(|c| c.code == "window");
+        let mut refusal = conflict.filter(|c| *c == Apart::Window);
         // All of the loops, or only the outer ones. What keeps the rows of a contraction together is better than
         // what computes one row at a time.
         let mut allowed: Option<&[(Var, Var)]> = None;
@@ -263,7 +254,7 @@ impl Merger<'_> {
         l1: &Side<'_>,
         l2: &Side<'_>,
         pairs: &[(Var, Var)],
-    ) -> Result<Rows, Refusal> {
+    ) -> Result<Rows, Apart> {
         let (m1, m2): (Vec<Var>, Vec<Var>) = pairs.iter().copied().unzip();
         for (side, matched) in [(l1, &m1), (l2, &m2)] {
             let innermost = side.heads.last().is_some_and(|h| matched.contains(&h.var));
@@ -271,10 +262,7 @@ impl Merger<'_> {
             let contracts = !l1.contractions.is_empty() || !l2.contractions.is_empty();
             let worth_it = !contracts && self.mostly_shared(l1, l2);
             if innermost && matched.len() < side.heads.len() && !worth_it {
-                return Err(Refusal::new(
-                    "stride",
-                    "the loop along contiguous elements would become an outer one",
-                ));
+                return Err(Apart::ContiguousOutside);
             }
             if !side.starts_with(matched) {
                 legality.independent(side, matched)?;
@@ -293,18 +281,12 @@ impl Merger<'_> {
         };
         let rows = profit::check(self.program, (self.target, resident), (l1, &m1), (l2, &m2))?;
         if (self.depth > 0 || self.blocks.is_some()) && rows == Rows::Apart {
-            return Err(Refusal::new(
-                "breaks-tile",
-                "the rows of the contraction would be computed one by one",
-            ));
+            return Err(Apart::RowsApart);
         }
         for (contracting, own, other, matched) in [(l1, &m1, l2, &m2), (l2, &m2, l1, &m1)] {
             let tiled = contracting.contractions.iter().any(|c| own.iter().any(|v| c.outputs.contains(v)));
             if (tiled || reduces_within(contracting, own)) && legality.independent(other, matched).is_err() {
-                return Err(Refusal::new(
-                    "breaks-tile",
-                    "a reduction would run along the loops that the other's vectors run along",
-                ));
+                return Err(Apart::ReductionAlongVectors);
             }
         }
         if self.depth == 0 {

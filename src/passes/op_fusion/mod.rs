@@ -53,23 +53,8 @@ use super::PassContext;
 use crate::error::Result;
 use crate::options::Fusion as Fusing;
 use crate::passes::schedule::simplify::simplify_body;
-use crate::unit::{Remark, Unit};
-
-/// The name of this pass.
-const NAME: &str = "OpFusion";
-
-/// Why a merge was not made.
-#[derive(Clone, PartialEq, Debug)]
-struct Refusal {
-    code: &'static str,
-    message: String,
-}
-
-impl Refusal {
-    fn new(code: &'static str, message: impl Into<String>) -> Refusal {
-        Refusal { code, message: message.into() }
-    }
-}
+use crate::remark::{Apart, Joined, Merge, Reason, Remark};
+use crate::unit::Unit;
 
 /// The pass.
 pub(super) fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) -> Result<bool> {
@@ -99,7 +84,7 @@ pub(super) fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Rema
     }
     fusion.rejoin(&parts);
     fusion.explain();
-    let changed = !fusion.applied.iter().all(|r| !r.applied);
+    let changed = !fusion.applied.iter().all(|r| !r.applied());
     let Fusion { graph, applied, .. } = fusion;
     remarks.extend(applied);
     let mut nests = graph.into_nests();
@@ -143,17 +128,16 @@ struct Fusion<'a> {
     graph: NestGraph,
     attempts: Attempts,
     /// Why the reader of a buffer (an original nest) was not merged with its writer.
-    refusals: FastMap<(BufId, usize), Refusal>,
+    refusals: FastMap<(BufId, usize), Apart>,
     applied: Vec<Remark>,
 }
 
 impl Fusion<'_> {
     fn note_views(&mut self, views: &[views::Made]) {
         for view in views {
-            let (buf, of) = (self.program.buf(view.buf), self.program.buf(view.of));
-            let message = format!("no copy: %{} is a part of %{}", buf.name, of.name);
-            let bytes = 2 * buf.logical_bytes();
-            self.apply_named("view", &view.producer, view.copy.clone(), bytes, message);
+            let bytes = 2 * self.program.buf(view.buf).logical_bytes();
+            let merge = Merge::View { part: view.buf, of: view.of };
+            self.apply_named(merge, &view.producer, view.copy.clone(), bytes);
         }
     }
 
@@ -192,7 +176,7 @@ impl Fusion<'_> {
             let Some(node) = self.graph.get(reader) else { continue };
             let called = node.nest.body.iter().any(|s| matches!(s, Stmt::Call(_)));
             let result = match called {
-                true => Err(Refusal::new("call", "the consumer is a call of a runtime function")),
+                true => Err(Apart::ConsumerIsCall),
                 false => pointwise.inline(self.program, &node.nest.body).and_then(|body| {
                     lanes::keeps(
                         self.program,
@@ -220,8 +204,7 @@ impl Fusion<'_> {
             let ops = if i == 0 { node.nest.ops.as_slice() } else { &[] };
             self.graph.prepend(reader, ops, if i == 0 { &node.members } else { &[] });
             let bytes = 2 * self.program.buf(buf).logical_bytes();
-            let message = format!("computed where it is read: %{}", self.program.buf(buf).name);
-            self.apply("prologue", &node.nest.name, reader, bytes, message);
+            self.apply(Merge::WhereRead { buf }, &node.nest.name, reader, bytes);
         }
         true
     }
@@ -259,9 +242,8 @@ impl Fusion<'_> {
             return;
         };
         if let Some(between) = self.graph.between(producer, consumer) {
-            let name = self.graph.get(between).map_or("", |n| n.nest.name.as_str());
-            let refusal = Refusal::new("cycle", format!("@{name} comes between them"));
-            self.refuse(flow, consumer, refusal);
+            let nest = self.graph.get(between).map(|n| n.nest.name.clone()).unwrap_or_default();
+            self.refuse(flow, consumer, Apart::Between { nest });
             return;
         }
         let nests = (first.nest.body.as_slice(), second.nest.body.as_slice());
@@ -302,11 +284,10 @@ impl Fusion<'_> {
                     continue;
                 };
                 let vector = profit::single_row(self.program, &second.nest.body, &flow);
-                let misfit = |r: &Refusal| match r.code {
-                    "shape-mismatch" | "outer-extent-1" => true,
-                    // A vector times a matrix has no tile that sharing loops with it could break.
-                    "second-contraction" => vector,
-                    _ => false,
+                // A vector times a matrix has no tile that sharing loops with it could break.
+                let misfit = |why: &Apart| match why {
+                    Apart::LoopsDiffer { .. } | Apart::NoCommonLoop { .. } => true,
+                    why => vector && why.is_second_contraction(),
                 };
                 let fits = second
                     .members
@@ -337,11 +318,11 @@ impl Fusion<'_> {
         let mut ops = first.ops.clone();
         ops.extend(second.ops.iter().filter(|op| !first.ops.contains(op)).cloned());
         self.graph.join(producer, consumer, Nest { name, body, ops });
-        let (code, how) = match depth {
-            _ if siblings => ("sibling", "computed side by side"),
-            Depth::All => ("epilogue", "computed on each element at once"),
-            Depth::Outer => ("row", "computed row by row"),
-            Depth::None => ("row", "computed one after the other in one nest"),
+        let how = match depth {
+            _ if siblings => Joined::SideBySide,
+            Depth::All => Joined::Elementwise,
+            Depth::Outer => Joined::RowByRow,
+            Depth::None => Joined::InSequence,
         };
         let alive = |b: &BufId| self.graph.readers(*b).any(|r| r != consumer);
         let bytes = parts
@@ -356,9 +337,7 @@ impl Fusion<'_> {
                 part * times
             })
             .sum();
-        let names: Vec<String> = flow.iter().map(|b| format!("%{}", self.program.buf(*b).name)).collect();
-        let message = format!("{how}: {}", names.join(", "));
-        self.apply_named(code, &source, target, bytes, message);
+        self.apply_named(Merge::Joined { how, bufs: flow.to_vec() }, &source, target, bytes);
     }
 
     /// Puts parts of one nest that merged with nothing together again.
@@ -383,7 +362,7 @@ impl Fusion<'_> {
         }
     }
 
-    fn refuse(&mut self, flow: &[BufId], consumer: usize, refusal: Refusal) {
+    fn refuse(&mut self, flow: &[BufId], consumer: usize, refusal: Apart) {
         let members = self.graph.get(consumer).map(|n| n.members.clone()).unwrap_or_default();
         for &buf in flow {
             for &member in &members {
@@ -392,28 +371,14 @@ impl Fusion<'_> {
         }
     }
 
-    fn apply(&mut self, code: &'static str, producer: &str, consumer: usize, bytes: usize, message: String) {
+    fn apply(&mut self, merge: Merge, producer: &str, consumer: usize, bytes: usize) {
         let name = self.graph.get(consumer).map(|n| n.nest.name.clone()).unwrap_or_default();
-        self.apply_named(code, producer, name, bytes, message);
+        self.apply_named(merge, producer, name, bytes);
     }
 
-    fn apply_named(
-        &mut self,
-        code: &'static str,
-        producer: &str,
-        consumer: String,
-        bytes: usize,
-        message: String,
-    ) {
-        self.applied.push(Remark {
-            pass: NAME,
-            code,
-            producer: producer.to_owned(),
-            consumer: Some(consumer),
-            bytes,
-            applied: true,
-            message,
-        });
+    fn apply_named(&mut self, merge: Merge, producer: &str, consumer: String, bytes: usize) {
+        let remark = Remark::nest(producer, Reason::Merged(merge));
+        self.applied.push(Remark { consumer: Some(consumer), bytes, ..remark });
     }
 
     /// A remark for every buffer that stays in memory between two nests.
@@ -425,21 +390,11 @@ impl Fusion<'_> {
                 let Some(source) = self.graph.get(producer) else { continue };
                 for buf in flow {
                     let refusal = node.members.iter().find_map(|m| self.refusals.get(&(buf, *m)));
-                    let buffer = self.program.buf(buf);
-                    let (code, message) = match refusal {
-                        Some(r) => (r.code, format!("not fused: %{}: {}", buffer.name, r.message)),
-                        None => {
-                            ("multi-consumer", format!("not fused: %{} has other consumers", buffer.name))
-                        }
-                    };
+                    let why = refusal.cloned().unwrap_or(Apart::OtherReaders);
                     declined.push(Remark {
-                        pass: NAME,
-                        code,
-                        producer: source.nest.name.clone(),
                         consumer: Some(node.nest.name.clone()),
                         bytes: 2 * source.writes.shared_bytes(&node.reads, self.program, buf),
-                        applied: false,
-                        message,
+                        ..Remark::nest(&source.nest.name, Reason::Apart { buf, why })
                     });
                 }
             }

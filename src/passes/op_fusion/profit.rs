@@ -14,9 +14,9 @@ use nestjit_ir::access::AccessKind;
 use nestjit_ir::hash::FastMap;
 use nestjit_ir::{BinOp, BufId, Expr, Index, Load, Program, ReduceOp, Role, Stmt, Var, visit};
 
-use super::Refusal;
 use super::align::Side;
 use crate::machine::MachineModel;
+use crate::remark::Apart;
 
 /// Work below which a nest runs on one thread anyway, in innermost iterations.
 pub(super) const SERIAL_WORK: usize = 1 << 15;
@@ -194,12 +194,9 @@ pub(super) fn check(
     caches: (&MachineModel, usize),
     first: (&Side<'_>, &[Var]),
     second: (&Side<'_>, &[Var]),
-) -> Result<Rows, Refusal> {
+) -> Result<Rows, Apart> {
     if wide(first.0, first.1) && wide(second.0, second.1) {
-        return Err(Refusal::new(
-            "second-contraction",
-            "two tiles of accumulators would not fit the registers".to_owned(),
-        ));
+        return Err(Apart::TwoTiles);
     }
     // Statements that run once per iteration of all output loops are an epilogue, whatever they are.
     if flat(first.0, first.1) && flat(second.0, second.1) {
@@ -221,7 +218,7 @@ pub(super) fn restreams(
     first: &Side<'_>,
     second: &Side<'_>,
     matched: &[Var],
-) -> Result<(), Refusal> {
+) -> Result<(), Apart> {
     let written = |buf: BufId| first.accesses.iter().any(|a| a.buf == buf && a.kind != AccessKind::Read);
     for c in &second.contractions {
         for (mine, other) in [(&c.column.0, &c.row.0), (&c.row.0, &c.column.0)] {
@@ -237,14 +234,8 @@ pub(super) fn restreams(
                     continue;
                 }
                 let bytes: usize = other.iter().map(|l| footprint(program, l, matched, &extent)).sum();
-                let weights = other.first().map_or("", |l| program.buf(l.buf).name.as_str());
-                let name = &program.buf(load.buf).name;
-                return Err(Refusal::new(
-                    "second-contraction",
-                    format!(
-                        "contracting %{name} row by row would read {bytes} bytes of %{weights} {times} times"
-                    ),
-                ));
+                let (operand, weights) = (load.buf, other.first().map(|l| l.buf));
+                return Err(Apart::WeightsAgain { operand, weights, bytes, times });
             }
         }
     }
@@ -257,7 +248,7 @@ pub(super) fn stays(
     program: &Program,
     resident: usize,
     (side, matched): (&Side<'_>, &[Var]),
-) -> Result<(), Refusal> {
+) -> Result<(), Apart> {
     let mut extents = visit::Extents::of(&side.whole.body);
     extents.set(side.whole.var, side.whole.extent);
     let extent = |v| extents.get(v).unwrap_or(1);
@@ -268,10 +259,7 @@ pub(super) fn stays(
             }
             let bytes: usize = other.iter().map(|l| footprint(program, l, matched, &extent)).sum();
             if bytes > resident {
-                return Err(Refusal::new(
-                    "second-contraction",
-                    format!("{bytes} bytes would be read for every block of rows"),
-                ));
+                return Err(Apart::ReadForEachBlock { bytes });
             }
         }
     }
@@ -312,7 +300,7 @@ fn keeps_tile(
     (target, resident): (&MachineModel, usize),
     side: &Side<'_>,
     matched: &[Var],
-) -> Result<Rows, Refusal> {
+) -> Result<Rows, Apart> {
     let mut extents = visit::Extents::of(&side.whole.body);
     extents.set(side.whole.var, side.whole.extent);
     let extent = |v| extents.get(v).unwrap_or(1);
@@ -320,10 +308,7 @@ fn keeps_tile(
     let mut rows = Rows::Together;
     for c in &side.contractions {
         if lost(&c.column.1) {
-            return Err(Refusal::new(
-                "breaks-tile",
-                "the contraction would lose the loops that its vectors run along",
-            ));
+            return Err(Apart::LosesVectorLoops);
         }
         let shared = c.row.1.iter().filter(|v| matched.contains(v));
         let times: usize = shared.map(|v| extent(*v)).product();
@@ -337,10 +322,7 @@ fn keeps_tile(
             false => resident,
         };
         if times > 1 && bytes > limit {
-            return Err(Refusal::new(
-                "breaks-tile",
-                format!("row by row, the contraction would read {bytes} bytes {times} times"),
-            ));
+            return Err(Apart::ReadsAgain { bytes, times });
         }
     }
     Ok(rows)

@@ -8,7 +8,6 @@ mod cut;
 mod share;
 
 use std::collections::BTreeSet;
-use std::fmt::Write;
 
 use nestjit_ir::visit::{declared_temps, walk_exprs, walk_stmts};
 use nestjit_ir::{BufId, Expr, For, LoopKind, Nest, Program, Role, Stmt};
@@ -20,9 +19,8 @@ use crate::error::Result;
 use crate::machine::MachineModel;
 use crate::passes::schedule::carried::independent;
 use crate::passes::schedule::chain::{drop_bare_unit_loops, extents_of, rechain, unchain};
-use crate::unit::{Remark, Unit};
-
-const NAME: &str = "Parallelize";
+use crate::remark::{Cut, Reason, Remark, Serial};
+use crate::unit::Unit;
 
 /// Marks parallel loops.
 ///
@@ -47,7 +45,7 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
             changed = true;
             share_outer_locals(&mut unit.program, &mut nest);
         }
-        remarks.push(remark(&nest, &marked, &reasons));
+        remarks.push(remark(&nest, marked, &reasons));
         unit.program.nests[n] = nest;
     }
     Ok(changed)
@@ -56,27 +54,27 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
 /// Marks the loops of one statement that are to be cut; otherwise says why not.
 fn parallelize(stmt: &mut Stmt, threads: usize, machine: &MachineModel) -> Choice {
     let work = cost::work(std::slice::from_ref(stmt), machine).nanoseconds();
-    let Stmt::For(l) = stmt else { return Err("no-loop") };
+    let Stmt::For(l) = stmt else { return Err(Serial::NoLoop) };
     if threads < 2 {
-        return Err("one-thread");
+        return Err(Serial::OneThread);
     }
     let costs = Costs::on(machine);
     let worth = costs.worth(work, threads);
     if worth < 2 {
-        return Err("small");
+        return Err(Serial::Small);
     }
     let empty = For { var: l.var, extent: 0, kind: LoopKind::Serial, body: Vec::new() };
     let (mut chain, body) = unchain(std::mem::replace(l, empty));
     let extents = independent_extents(&chain, &body, worth);
     let cut = costs.choose(&extents, work, threads);
     let result = match &cut {
-        Some(cut) => Ok(Marked {
+        Some(cut) => Ok(Cut {
             extents: cut.loops.iter().map(|l| chain[l.0].extent).collect(),
             parts: cut.parts(),
             worth: cut.worth,
         }),
-        None if extents.is_empty() => Err("dependence"),
-        None => Err("no-loop"),
+        None if extents.is_empty() => Err(Serial::Dependence),
+        None => Err(Serial::NoLoop),
     };
     for (to, (from, parts)) in cut.iter().flat_map(|cut| &cut.loops).enumerate() {
         let mut chosen = chain.remove(*from);
@@ -89,16 +87,8 @@ fn parallelize(stmt: &mut Stmt, threads: usize, machine: &MachineModel) -> Choic
     result
 }
 
-/// What was marked in a statement.
-struct Marked {
-    extents: Vec<usize>,
-    parts: usize,
-    /// The threads that are worth waking for it.
-    worth: usize,
-}
-
-/// What was marked, or the reason code why nothing was.
-type Choice = std::result::Result<Marked, &'static str>;
+/// What was marked, or why nothing was.
+type Choice = std::result::Result<Cut, Serial>;
 
 /// The extents of the outermost loops whose iterations are independent: all of them can be exchanged and cut. After one
 /// that has enough iterations for the threads, no more are looked at.
@@ -152,35 +142,11 @@ fn uses(stmt: &Stmt, buf: BufId) -> bool {
     found && !declared_temps(body).contains(&buf)
 }
 
-fn remark(nest: &Nest, marked: &[Marked], reasons: &BTreeSet<&'static str>) -> Remark {
-    let (code, message) = match (marked, reasons.first()) {
-        ([], Some(&"small")) => ("small", "serial: too little work to wake a thread".to_owned()),
-        ([], Some(&"dependence")) => ("dependence", "serial: iterations depend on each other".to_owned()),
-        ([], Some(&code)) => (code, "serial".to_owned()),
-        ([], None) => ("no-loop", "serial: no loop".to_owned()),
-        (marked, _) => {
-            let list =
-                |what: &dyn Fn(&Marked) -> String| marked.iter().map(what).collect::<Vec<_>>().join(", ");
-            let product =
-                |m: &Marked| m.extents.iter().map(ToString::to_string).collect::<Vec<_>>().join(" x ");
-            let mut message = format!(
-                "parallel loops of {} iterations, in {} parts",
-                list(&product),
-                list(&|m| m.parts.to_string())
-            );
-            if let Some(few) = marked.iter().find(|m| m.parts < m.worth) {
-                let _ = write!(message, "; there are no more for {} threads", few.worth);
-            }
-            ("parallel", message)
-        }
+fn remark(nest: &Nest, cuts: Vec<Cut>, reasons: &BTreeSet<Serial>) -> Remark {
+    let reason = match reasons.first() {
+        _ if !cuts.is_empty() => Reason::Parallel(cuts),
+        Some(why) => Reason::Serial(*why),
+        None => Reason::Serial(Serial::NoLoop),
     };
-    Remark {
-        pass: NAME,
-        code,
-        producer: nest.name.clone(),
-        consumer: None,
-        bytes: 0,
-        applied: !marked.is_empty(),
-        message,
-    }
+    Remark::nest(&nest.name, reason)
 }

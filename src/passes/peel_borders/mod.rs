@@ -19,9 +19,8 @@ use crate::passes::schedule::carried::overwrites;
 use crate::passes::schedule::chain::{drop_unit_loops, rechain, unchain};
 use crate::passes::schedule::pad;
 use crate::passes::schedule::tiles::leaf::leaves;
-use crate::unit::{Remark, Unit};
-
-const NAME: &str = "PeelBorders";
+use crate::remark::{PaddingWay, Reason, Remark};
+use crate::unit::Unit;
 
 /// How often each element of an operand must be used at least for a padded copy to cost next to nothing.
 const REUSE: f64 = 64.0;
@@ -40,13 +39,14 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
     let mut changed = !resolved.is_empty();
     for n in guarded {
         if !has_guards(&unit.program.nests[n].body) {
-            let done = resolved.contains(&n).then_some("in-place");
-            remarks.push(remark(&unit.program.nests[n].name, done.as_slice(), false));
+            let way = resolved.contains(&n).then_some(PaddingWay::InPlace);
+            let reason = Reason::Padding { way, guards_remain: false };
+            remarks.push(Remark::nest(&unit.program.nests[n].name, reason));
             continue;
         }
         let mut nest = std::mem::take(&mut unit.program.nests[n]);
         drop_unit_loops(&mut nest.body);
-        let mut done: Vec<&'static str> = Vec::new();
+        let mut done: Vec<PaddingWay> = Vec::new();
         let mut body = Vec::new();
         for stmt in nest.body {
             body.extend(copy_operands(&mut unit.program, stmt, &mut done));
@@ -56,8 +56,8 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
             pad::PlaneLimits { bytes: ctx.target.l1_bytes() / 2, width: 8 * ctx.target.isa.f32_lanes() };
         let mut peeler = Peeler { program: &mut unit.program, limits, done: &mut done };
         nest.body = peeler.within(body, &extents);
-        let left = has_guards(&nest.body);
-        remarks.push(remark(&nest.name, &done, left));
+        let reason = Reason::Padding { way: done.first().copied(), guards_remain: has_guards(&nest.body) };
+        remarks.push(Remark::nest(&nest.name, reason));
         changed |= !done.is_empty();
         unit.program.nests[n] = nest;
     }
@@ -89,7 +89,7 @@ fn resolve(buffers: &[Buffer], extents: &Extents, body: &mut [Stmt]) {
 }
 
 /// Padded copies for operands of contractions that are used often; the statements that make them come first.
-fn copy_operands(program: &mut Program, stmt: Stmt, done: &mut Vec<&'static str>) -> Vec<Stmt> {
+fn copy_operands(program: &mut Program, stmt: Stmt, done: &mut Vec<PaddingWay>) -> Vec<Stmt> {
     let mut stmts = vec![stmt];
     let extents = Extents::of(&stmts);
     let mut wanted: Vec<Load> = Vec::new();
@@ -108,7 +108,7 @@ fn copy_operands(program: &mut Program, stmt: Stmt, done: &mut Vec<&'static str>
     for load in wanted {
         if let Some(padded) = pad::whole(program, (&extents, &extents), &load, &mut copies) {
             pad::redirect(&mut stmts, &load, &padded);
-            done.push("padded-copy");
+            done.push(PaddingWay::Copy);
         }
     }
     // What else reads the same (sums of windows beside a product of bytes) need not look for the border either.
@@ -126,7 +126,7 @@ fn copy_operands(program: &mut Program, stmt: Stmt, done: &mut Vec<&'static str>
 struct Peeler<'a> {
     program: &'a mut Program,
     limits: pad::PlaneLimits,
-    done: &'a mut Vec<&'static str>,
+    done: &'a mut Vec<PaddingWay>,
 }
 
 impl Peeler<'_> {
@@ -170,7 +170,7 @@ impl Peeler<'_> {
         let Some((at, padded)) = pad::planes(self.program, extents, &chain, &body, self.limits) else {
             return Err((chain, body));
         };
-        self.done.push("padded-plane");
+        self.done.push(PaddingWay::Plane);
         let (outer, inner) = (chain[..at].to_vec(), chain[at..].to_vec());
         let mut inner = rechain(inner, body);
         let mut stmts = Vec::new();
@@ -216,30 +216,9 @@ impl Peeler<'_> {
             let body = self.within(body, extents);
             return rechain(chain, body);
         }
-        self.done.push("peeled");
+        self.done.push(PaddingWay::Peeled);
         let mut stmts = split::split(self.program, chain, body, &cuts);
         split::shorten(self.program, &mut stmts, extents);
         stmts
-    }
-}
-
-fn remark(nest: &str, done: &[&'static str], left: bool) -> Remark {
-    let message = match (done.first(), left) {
-        (Some(&"in-place"), _) => "padding: the operand has a border that its producer fills",
-        (Some(&"padded-copy"), _) => "padding: the operand is copied into a padded temporary",
-        (Some(&"padded-plane"), _) => "padding: each plane is copied into a padded local",
-        (Some(_), false) => "padding: loops are cut into border and interior",
-        (Some(_), true) => "padding: loops are cut into border and interior; guards remain in the border",
-        (None, false) => "padding: no access leaves its buffer",
-        (None, true) => "padding: guards remain",
-    };
-    Remark {
-        pass: NAME,
-        code: done.first().copied().unwrap_or(if left { "guards-remain" } else { "inside" }),
-        producer: nest.to_owned(),
-        consumer: None,
-        bytes: 0,
-        applied: !done.is_empty() || !left,
-        message: message.to_owned(),
     }
 }

@@ -38,9 +38,8 @@ use self::tail::{Sum, split, sums};
 use super::PassContext;
 use crate::error::Result;
 use crate::options::{Fusion, RowRings};
-use crate::unit::{Remark, Unit};
-
-const NAME: &str = "RowRings";
+use crate::remark::{self, Reason, Remark, RingShape, Strips};
+use crate::unit::Unit;
 
 /// A stage has a few loops and what follows them. Nests of more statements than this (such as unrolled transforms) are
 /// not looked at any closer.
@@ -354,30 +353,23 @@ fn make(unit: &mut Unit, ring: Ring, plan: &Plan) -> Result<()> {
 }
 
 fn remark(program: &Program, ring: &Ring, plan: Option<&Plan>, applied: bool) -> Remark {
-    let names: Vec<String> = ring.links.iter().map(|l| format!("%{}", program.buf(l.buf).name)).collect();
-    let bytes: usize = ring.links.iter().map(|l| 2 * program.buf(l.buf).logical_bytes()).sum();
-    let estimate = match plan {
-        Some(plan) => format!("estimated to take {:.0} % of the time", 100.0 * plan.cycles / plan.apart),
-        None => "no gain: what lies between stays in the second-level cache".to_owned(),
+    let made = |plan: &Plan| RingShape {
+        first: plan.parts.first().map(|p| Strips {
+            strips: p.strips,
+            blocks: p.blocks,
+            steps: p.steps,
+            rows: p.rows,
+        }),
+        bytes: plan.bytes,
     };
-    let way = |plan: &Plan| {
-        let parts = plan
-            .parts
-            .first()
-            .map(|p| format!("{} strips of {} blocks of {}x{} rows", p.strips, p.blocks, p.steps, p.rows));
-        format!("{}, {} bytes", parts.unwrap_or_default(), plan.bytes)
-    };
-    let (code, message) = match plan.filter(|_| applied) {
-        Some(plan) => ("ring", format!("{}: {}; {estimate}", way(plan), names.join(", "))),
-        None => ("ring-cost", format!("not fused: {}: a ring of rows is {estimate}", names[0])),
-    };
+    let reason = Reason::Ring(remark::Ring {
+        bufs: ring.links.iter().map(|l| l.buf).collect(),
+        share: plan.map(|plan| plan.cycles / plan.apart),
+        made: plan.filter(|_| applied).map(made),
+    });
     Remark {
-        pass: NAME,
-        code,
-        producer: program.nests[ring.stages[0].nest].name.clone(),
         consumer: ring.stages.get(1).map(|s| program.nests[s.nest].name.clone()),
-        bytes,
-        applied,
-        message,
+        bytes: ring.links.iter().map(|l| 2 * program.buf(l.buf).logical_bytes()).sum(),
+        ..Remark::nest(&program.nests[ring.stages[0].nest].name, reason)
     }
 }

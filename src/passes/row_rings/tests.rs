@@ -231,7 +231,7 @@ fn the_option_and_the_estimate_decide() {
         );
         let (mut unit, mut remarks) = (unit(text), Vec::new());
         let changed = run(&mut unit, &ctx, &mut remarks).unwrap();
-        assert_eq!(remarks.first().map(|r| r.code), code, "{remarks:?}");
+        assert_eq!(remarks.first().map(Remark::code), code, "{remarks:?}");
         assert_eq!(changed, code == Some("ring"));
         assert_eq!(unit.program.nests.len(), if changed { 1 } else { 3 });
     }

@@ -27,10 +27,8 @@ use crate::passes::schedule::tiles::leaf::{Leaf, leaves};
 use crate::passes::schedule::tiles::machine::Machine;
 use crate::passes::schedule::tiles::order;
 use crate::passes::schedule::tiles::relayout::packable;
-use crate::unit::{Remark, Unit};
-
-/// The name of the pass.
-const NAME: &str = "Tile";
+use crate::remark::{Reason, Remark, Tiling};
+use crate::unit::Unit;
 
 /// Contractions with less than this share of the largest in their nest get small tiles.
 const SMALL: f64 = 0.1;
@@ -115,7 +113,7 @@ fn plan(part: &mut Part<'_>, machine: &Machine) -> Plan {
         let shared: HashSet<Var> = others.map(|l| l.var).collect();
         let kept: HashSet<Var> = taken.iter().copied().chain(apart(program, leaf, &leaves, most)).collect();
         let tile = choose::choose(program, leaf, machine, &plan, &kept, &shared).map(|(tile, _)| tile);
-        part.remarks.push(remark(program, leaf, tile.as_ref()));
+        part.remarks.push(remark(leaf, tile.as_ref()));
         let Some(tile) = tile else { continue };
         for (var, split) in tile.splits(machine) {
             plan.entry(var).or_insert(split);
@@ -196,35 +194,14 @@ fn starts_chain(l: &For, order: &[Var]) -> bool {
     }
 }
 
-fn remark(program: &Program, leaf: &Leaf, tile: Option<&Tile>) -> Remark {
+fn remark(leaf: &Leaf, tile: Option<&Tile>) -> Remark {
     let blocked = leaf.path.iter().find(|l| !l.jammable);
-    let (code, message) = match (tile, blocked) {
-        (Some(t), _) => {
-            let rows = t.rows.map_or(1, |r| r.1);
-            let what = if t.kind == TileKind::Matrix { "block of matrix tiles" } else { "tile" };
-            let message = format!(
-                "{what} {rows}x{} over {}{}",
-                t.columns.1,
-                t.rows.map(|r| format!("{} x ", program.var_name(r.0))).unwrap_or_default(),
-                program.var_name(t.columns.0),
-            );
-            ("tile", message)
+    let tiling = match (tile, blocked) {
+        (Some(Tile { kind, rows, columns, .. }), _) => {
+            Tiling::Made { matrix: *kind == TileKind::Matrix, rows: *rows, columns: *columns }
         }
-        (None, Some(l)) => (
-            "dependence",
-            format!("not tiled: iterations of {} depend on each other", program.var_name(l.var)),
-        ),
-        (None, None) => {
-            ("no-unit-stride", "not tiled: no output loop is contiguous in the operands".to_owned())
-        }
+        (None, Some(l)) => Tiling::Dependence(l.var),
+        (None, None) => Tiling::NoUnitStride,
     };
-    Remark {
-        pass: NAME,
-        code,
-        producer: Excerpt::NEST.to_owned(),
-        consumer: None,
-        bytes: 0,
-        applied: tile.is_some(),
-        message,
-    }
+    Remark::nest(Excerpt::NEST, Reason::Tile(tiling))
 }

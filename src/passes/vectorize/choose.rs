@@ -10,6 +10,7 @@ use crate::passes::cost::expr_work;
 use crate::passes::schedule::carried::{Carried, carried};
 use crate::passes::schedule::chain::{has_loop, perfect};
 use crate::passes::schedule::indices::{expr_uses, guarded_by, stride};
+use crate::remark::Scalar;
 
 /// What adding up the lanes of a sum takes.
 const COMBINE: f64 = 8.0;
@@ -33,7 +34,7 @@ pub(super) enum Plan {
     /// It is unrolled already.
     Keep,
     /// It stays scalar, for this reason.
-    Scalar(&'static str),
+    Scalar(Scalar),
 }
 
 /// The best way to vectorise a chain of loops, blocks aside.
@@ -45,7 +46,7 @@ struct Best {
     /// What each execution of the chain costs besides.
     ends: f64,
     /// Why no loop of the chain does.
-    reason: &'static str,
+    reason: Scalar,
 }
 
 impl Vectorizer<'_> {
@@ -76,7 +77,7 @@ impl Vectorizer<'_> {
     }
 
     /// The best way, or why lanes can compute nothing of it.
-    fn best(&self, chain: &[&For], body: &[Stmt]) -> Result<Best, &'static str> {
+    fn best(&self, chain: &[&For], body: &[Stmt]) -> Result<Best, Scalar> {
         let inner_loops = has_loop(body);
         // An index that is computed may differ for other loops than that of the lanes.
         let by_lane = |l: &&For| {
@@ -84,20 +85,20 @@ impl Vectorizer<'_> {
             lanes::stmts_with(self.program, body, &constant)
         };
         let answers: Vec<_> = chain.iter().map(by_lane).collect();
-        answers.iter().copied().reduce(|a, b| a.or(b)).unwrap_or(Ok(()))?;
+        answers.iter().copied().reduce(|a, b| a.or(b)).unwrap_or(Ok(())).map_err(Scalar::Lanes)?;
         // The cost of leaving it to the loops inside; without any, of scalar code.
         let cost = if inner_loops { self.inside_cost(body) } else { self.cost(body, None) * 0.95 };
-        let mut best = Best { cost, at: None, ends: 0.0, reason: "no-unit-stride" };
+        let mut best = Best { cost, at: None, ends: 0.0, reason: Scalar::NoUnitStride };
         for (at, l) in chain.iter().enumerate().rev() {
             if l.kind != LoopKind::Serial {
                 continue;
             }
             if let Err(refusal) = answers[at] {
-                best.reason = refusal;
+                best.reason = Scalar::Lanes(refusal);
                 continue;
             }
             if guarded_by(self.program, &self.extents, &l.body, l.var) {
-                best.reason = "padding";
+                best.reason = Scalar::Padding;
                 continue;
             }
             // A loop that carries a reduction can only be vectorised where it stands innermost.
@@ -105,7 +106,7 @@ impl Vectorizer<'_> {
                 Carried::Nothing => 0.0,
                 Carried::Reductions(_) if !inner_loops && at + 1 == chain.len() => COMBINE,
                 Carried::Reductions(_) | Carried::Other => {
-                    best.reason = "dependence";
+                    best.reason = Scalar::Dependence;
                     continue;
                 }
             };

@@ -23,9 +23,8 @@ use super::each_nest::{Part, each_nest};
 use crate::error::Result;
 use crate::passes::schedule::chain::{drop_bare_unit_loops, has_kind, rechain, unchain};
 use crate::passes::schedule::jam::{Limits, PointKind, Split, jam};
-use crate::unit::{Remark, Unit};
-
-const NAME: &str = "Vectorize";
+use crate::remark::{Reason, Remark, Scalar, Vectors};
+use crate::unit::Unit;
 
 /// Vectorises what lanes can compute.
 ///
@@ -61,7 +60,7 @@ struct Vectorizer<'a> {
     /// How many loops are around the statements at hand.
     depth: usize,
     /// Why some loop stayed scalar.
-    declined: Option<&'static str>,
+    declined: Option<Scalar>,
 }
 
 impl Vectorizer<'_> {
@@ -141,27 +140,12 @@ fn vector_loops(body: &[Stmt]) -> usize {
     n
 }
 
-fn remark(found: usize, declined: Option<&'static str>) -> Remark {
-    let refused;
-    let (code, message) = match (found, declined) {
-        (0, Some("padding")) => ("padding", "scalar: padding depends on the position"),
-        (0, Some("dependence")) => ("dependence", "scalar: iterations depend on each other"),
-        (0, Some("no-unit-stride")) => ("no-unit-stride", "scalar: no loop is contiguous"),
-        (0, Some(refusal)) => {
-            refused = format!("scalar: {refusal}");
-            ("scalar", refused.as_str())
-        }
-        (0, None) => ("nothing-left", "no loop left to vectorise"),
-        (_, None) => ("vectorized", "vector loops"),
-        (_, Some(_)) => ("vectorized", "vector loops; some loops stay scalar"),
+fn remark(found: usize, declined: Option<Scalar>) -> Remark {
+    let vectors = match (found, declined) {
+        (0, Some(why)) => Vectors::None(why),
+        (0, None) => Vectors::NothingLeft,
+        (_, None) => Vectors::All,
+        (_, Some(_)) => Vectors::Some,
     };
-    Remark {
-        pass: NAME,
-        code,
-        producer: Excerpt::NEST.to_owned(),
-        consumer: None,
-        bytes: 0,
-        applied: found > 0,
-        message: message.to_owned(),
-    }
+    Remark::nest(Excerpt::NEST, Reason::Vectors(vectors))
 }

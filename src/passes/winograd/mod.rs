@@ -29,15 +29,13 @@ use crate::error::Result;
 use crate::passes::schedule::border::Survey;
 use crate::passes::schedule::chain::drop_unit_loops;
 use crate::passes::schedule::minimal_filtering::algorithm::Filtering;
-use crate::passes::schedule::minimal_filtering::convolution::{Convolution, Obstacle, find};
+use crate::passes::schedule::minimal_filtering::convolution::{Convolution, find};
 use crate::passes::schedule::minimal_filtering::cost::{self, Plan};
 use crate::passes::schedule::pad;
+use crate::remark::{NotFiltered, Reason, Remark};
 use crate::tensor::{Factors, Tensor};
 use crate::threads::{compiling_threads, on_threads};
-use crate::unit::{Remark, Unit};
-
-/// The name of the pass.
-const NAME: &str = "Winograd";
+use crate::unit::Unit;
 
 /// How much of the filters is read at once.
 const PART_BYTES: usize = 512 << 10;
@@ -206,31 +204,14 @@ fn transformed(
     Ok(buf)
 }
 
-fn remark(nest: &str, outcome: std::result::Result<Plan, Obstacle>) -> Remark {
-    let (code, message) = match outcome {
-        Ok(plan) => {
-            let m = plan.filtering.outputs();
-            let share = 100.0 * plan.cycles / plan.direct;
-            let what = format!("F({m}x{m}, 3x3) is estimated to take {share:.0} % of the direct convolution");
-            if plan.pays() {
-                ("winograd", format!("{what}; blocks of {} rows of tiles", plan.rows))
-            } else {
-                ("no-gain", what)
-            }
-        }
-        Err(Obstacle::Layout) => ("layout", "vectors cannot run along the channels".to_owned()),
-        Err(Obstacle::DynamicWeights) => ("dynamic-weights", "the filters are not constant".to_owned()),
-        Err(Obstacle::Dependence) => {
-            ("dependence", "rows or columns of the output depend on each other".to_owned())
-        }
+fn remark(nest: &str, outcome: std::result::Result<Plan, NotFiltered>) -> Remark {
+    let reason = match outcome {
+        Ok(plan) => Reason::Filtering {
+            outputs: plan.filtering.outputs(),
+            share: plan.cycles / plan.direct,
+            rows: plan.pays().then_some(plan.rows),
+        },
+        Err(why) => Reason::NotFiltered(why),
     };
-    Remark {
-        pass: NAME,
-        code,
-        producer: nest.to_owned(),
-        consumer: None,
-        bytes: 0,
-        applied: code == "winograd",
-        message,
-    }
+    Remark::nest(nest, reason)
 }

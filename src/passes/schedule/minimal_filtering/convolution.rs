@@ -12,6 +12,7 @@ use crate::passes::schedule::carried::{all_independent, overwrites};
 use crate::passes::schedule::chain::{extents_of, unchain};
 use crate::passes::schedule::indices::{only_f32, stride};
 use crate::passes::schedule::pad;
+use crate::remark::NotFiltered;
 
 /// A loop by its variable and extent.
 pub type Loop = (Var, usize);
@@ -44,37 +45,28 @@ pub struct Convolution {
     pub scattered: bool,
 }
 
-/// Why a 3x3 convolution cannot be rewritten.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Obstacle {
-    /// Vectors could not run along the channels of the input or the output.
-    Layout,
-    /// The filters are not known at compile time.
-    DynamicWeights,
-    /// The rows or columns of the output pass something to each other.
-    Dependence,
-}
-
 /// The convolution that a loop nest is; `None` if it is none with a 3x3 window and stride 1.
-pub fn find(program: &Program, l: &For) -> Option<Result<Convolution, Obstacle>> {
+pub fn find(program: &Program, l: &For) -> Option<Result<Convolution, NotFiltered>> {
     let (mut conv, obstacle) = candidate(program, l)?;
     if let Some(obstacle) = obstacle {
         return Some(Err(obstacle));
     }
     let way = |o: Operand| o.way(|buf, index, var| stride(program, buf, index, var));
-    let [Some(input), Some(epilogue)] = operands(&conv).map(way) else { return Some(Err(Obstacle::Layout)) };
+    let [Some(input), Some(epilogue)] = operands(&conv).map(way) else {
+        return Some(Err(NotFiltered::Layout));
+    };
     conv.gathered = input == Way::Exchange;
     // Rows that are exchanged come as they lie in the buffer.
     let largest = conv.extents(Filtering::F4.outputs());
     if conv.gathered && pad::reads_beside(program, &conv.extents(1), &largest, &conv.input) {
-        return Some(Err(Obstacle::Layout));
+        return Some(Err(NotFiltered::Layout));
     }
     conv.scattered = epilogue == Way::Exchange;
     Some(Ok(conv))
 }
 
 /// The convolution that a loop nest is, and why it cannot be rewritten wherever its operands lie.
-pub fn candidate(program: &Program, l: &For) -> Option<(Convolution, Option<Obstacle>)> {
+pub fn candidate(program: &Program, l: &For) -> Option<(Convolution, Option<NotFiltered>)> {
     // Most nests have no window, and need not be copied.
     let mut threes = 0;
     walk_loops(&l.body, &mut |l| threes += usize::from(l.extent == 3));
@@ -236,13 +228,13 @@ fn obstacle(
     extents: &Extents,
     (chain, body): (&[For], &[Stmt]),
     conv: &Convolution,
-) -> Option<Obstacle> {
+) -> Option<NotFiltered> {
     let Convolution { input, weights, .. } = conv;
     if program.buf(weights.buf).role != Role::Const || weights.otherwise.is_some() {
-        return Some(Obstacle::DynamicWeights);
+        return Some(NotFiltered::DynamicWeights);
     }
     if !all_independent(chain, body) || overwrites(extents, body, input) {
-        return Some(Obstacle::Dependence);
+        return Some(NotFiltered::Dependence);
     }
     None
 }
