@@ -83,6 +83,11 @@ impl Geometry {
         index.iter().enumerate().map(|(d, &i)| self.part(d, i)).sum()
     }
 
+    /// What each of the first `extent` indices of a dimension contributes to the offset.
+    pub fn places(&self, dim: usize, extent: usize) -> Vec<usize> {
+        (0..extent).map(|i| self.part(dim, i)).collect()
+    }
+
     /// What dimension `d` contributes to the offset.
     fn part(&self, d: usize, i: usize) -> usize {
         let x = i + self.before[d];

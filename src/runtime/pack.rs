@@ -131,6 +131,16 @@ fn pack(buffer: &Buffer, tensor: Arc<Tensor>, block: Option<Block>, memory: &Mem
         },
     };
     let to = block.bytes_mut();
+    let wrong = |e: layout::SizeError| Error::internal(e.to_string());
+    if let Some(computed) = tensor.computed_by() {
+        layout::fill_halo(buffer, to).map_err(wrong)?;
+        let geometry = layout::Geometry::of(buffer);
+        let places: Vec<Vec<usize>> =
+            buffer.shape.iter().enumerate().map(|(d, &n)| geometry.places(d, n)).collect();
+        computed.write(&places, to)?;
+        memory.recycle(tensor);
+        return Ok(Storage::Packed(block));
+    }
     let mut along = None;
     let raw = tensor.raw_if(|f| {
         along =
@@ -141,7 +151,6 @@ fn pack(buffer: &Buffer, tensor: Arc<Tensor>, block: Option<Block>, memory: &Mem
     if factors.is_none() && is_plain(buffer) {
         raw.read(to)?;
     } else {
-        let wrong = |e: layout::SizeError| Error::internal(e.to_string());
         layout::fill_halo(buffer, to).map_err(wrong)?;
         let size = buffer.dtype.size();
         let mut scratch = lock(&memory.scratch).pop().unwrap_or_default();

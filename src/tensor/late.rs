@@ -1,4 +1,5 @@
-//! Elements that are made when somebody looks at them: those that lie somewhere in a file, and others times factors.
+//! Elements that are made when somebody looks at them: those that lie somewhere in a file, others times factors, and what is
+//! computed of others.
 //!
 //! Weights are copied into the order that code wants in any case. Whoever does that takes them as they are ([`Raw`]), part
 //! by part, so that no copy in between is made, for which fresh memory costs more than the arithmetic.
@@ -26,6 +27,19 @@ pub(crate) trait Foreign: Send + Sync {
     /// # Errors
     /// If they cannot be read.
     fn read(&self, at: usize, to: &mut [u8]) -> Result<()>;
+}
+
+/// Elements that are computed of others: by whoever wants them, to where they are to lie.
+pub(crate) trait Computed: Send + Sync {
+    /// The shape of the tensor that they are.
+    fn shape(&self) -> &[usize];
+
+    /// Writes every element to the place that its indices add up to: `places` has, for each dimension, what each index
+    /// contributes. Places are counted in elements.
+    ///
+    /// # Errors
+    /// If what they are computed of cannot be read, or there is no memory for it.
+    fn write(&self, places: &[Vec<usize>], to: &mut [u8]) -> Result<()>;
 }
 
 /// A factor for each run of so many elements, in row-major order; after the last one it begins again.
@@ -121,6 +135,7 @@ pub(super) struct Late {
 enum Source {
     Foreign(Arc<dyn Foreign>),
     Tensor(Tensor),
+    Computed(Arc<dyn Computed>),
 }
 
 impl Late {
@@ -131,6 +146,10 @@ impl Late {
     /// The elements of a floating-point tensor times these factors.
     pub fn scaled(tensor: Tensor, factors: Factors) -> Late {
         Late::of(Source::Tensor(tensor), Some(factors))
+    }
+
+    pub fn computed(by: Arc<dyn Computed>) -> Late {
+        Late::of(Source::Computed(by), None)
     }
 
     fn of(source: Source, factors: Option<Factors>) -> Late {
@@ -147,17 +166,28 @@ impl Late {
         }
         let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         if self.made.get().is_none() {
-            let block = self.make(dtype)?;
+            let block = match &self.source {
+                Source::Foreign(_) | Source::Tensor(_) => self.copy(dtype)?,
+                Source::Computed(by) => row_major(&**by, dtype)?,
+            };
             let _ = self.made.set(block);
         }
         Ok(self.made.get().map_or(&[], Block::bytes))
+    }
+
+    /// Who computes the elements, if nobody has done so yet.
+    pub fn computed_by(&self) -> Option<&dyn Computed> {
+        match &self.source {
+            Source::Computed(by) if self.made.get().is_none() => Some(&**by),
+            Source::Computed(_) | Source::Foreign(_) | Source::Tensor(_) => None,
+        }
     }
 
     /// The elements as they are.
     ///
     /// # Errors
     /// As [`Late::bytes`].
-    pub fn raw(&self) -> Result<Raw<'_>> {
+    pub fn raw(&self, dtype: DType) -> Result<Raw<'_>> {
         if let Some(made) = self.made.get() {
             return Ok(Raw::of(made.bytes()));
         }
@@ -169,6 +199,7 @@ impl Late {
             }
             // What is scaled twice is rounded twice.
             Source::Tensor(tensor) => Ok(Raw { factors, ..tensor.raw_if(|_| false)? }),
+            Source::Computed(_) => Ok(Raw::of(self.bytes(dtype)?)),
         }
     }
 
@@ -177,8 +208,8 @@ impl Late {
         self.made.into_inner()
     }
 
-    fn make(&self, dtype: DType) -> Result<Block> {
-        let raw = self.raw()?;
+    fn copy(&self, dtype: DType) -> Result<Block> {
+        let raw = self.raw(dtype)?;
         let mut block = Block::zeroed(raw.size())?;
         let to = block.bytes_mut();
         raw.read(to)?;
@@ -206,6 +237,17 @@ impl Late {
         }
         Ok(block)
     }
+}
+
+/// Computed elements in logical order.
+fn row_major(computed: &dyn Computed, dtype: DType) -> Result<Block> {
+    let shape = computed.shape();
+    let stride = |d: usize| shape[d + 1..].iter().product::<usize>();
+    let places: Vec<Vec<usize>> =
+        shape.iter().enumerate().map(|(d, &n)| (0..n).map(|i| i * stride(d)).collect()).collect();
+    let mut block = Block::zeroed(shape.iter().product::<usize>() * dtype.size())?;
+    computed.write(&places, block.bytes_mut())?;
+    Ok(block)
 }
 
 /// `element = by(element, factor)` for each element of `N` bytes.

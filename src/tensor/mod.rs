@@ -16,7 +16,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use self::late::Late;
-pub(crate) use self::late::{Factors, Foreign, Raw};
+pub(crate) use self::late::{Computed, Factors, Foreign, Raw};
 use crate::error::{Error, Result};
 use crate::memory::Block;
 
@@ -154,6 +154,25 @@ impl Tensor {
         Tensor { dtype: self.dtype, shape: self.shape.clone(), elements }
     }
 
+    /// A tensor of elements that are computed when they are looked at first, or by whoever wants them elsewhere
+    /// ([`Tensor::computed_by`]).
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Limit`] if it is larger than the address space.
+    pub(crate) fn computed(dtype: DType, by: Arc<dyn Computed>) -> Result<Tensor> {
+        checked_bytes(dtype, by.shape())?;
+        let shape = by.shape().to_vec();
+        Ok(Tensor { dtype, shape, elements: Arc::new(Elements::Late(Late::computed(by))) })
+    }
+
+    /// Who computes the elements, if they are not there yet.
+    pub(crate) fn computed_by(&self) -> Option<&dyn Computed> {
+        match &*self.elements {
+            Elements::Made(_) => None,
+            Elements::Late(late) => late.computed_by(),
+        }
+    }
+
     /// A tensor with the elements of an array, copied; any strides, negative ones too, are fine.
     ///
     /// # Errors
@@ -249,7 +268,7 @@ impl Tensor {
     pub(crate) fn raw_if(&self, usable: impl FnOnce(&Factors) -> bool) -> Result<Raw<'_>> {
         let raw = match &*self.elements {
             Elements::Made(block) => Raw::of(block.bytes()),
-            Elements::Late(late) => late.raw()?,
+            Elements::Late(late) => late.raw(self.dtype)?,
         };
         match raw.factors {
             Some(factors) if !usable(factors) => Ok(Raw::of(self.bytes()?)),

@@ -14,22 +14,25 @@ type Values = [f64; TOGETHER];
 
 /// Some of the transformed filters, those with the numbers `range`: `w` holds them as `f32` with these strides for their
 /// number, channel, row and column; they are to be multiplied with `factors` by their number if there are any. The result
-/// for all `co` filters is `[n * n][ci][co]`. Computed in `f64` and rounded once.
+/// is `[n * n][ci][filters]`, of whose elements `places` says where they lie in `out`: for each of the three, what every
+/// index contributes. Computed in `f64` and rounded once.
 pub(super) fn filters(
     filtering: Filtering,
     w: &[[u8; 4]],
     factors: Option<&[f64]>,
     strides: [usize; 4],
-    [co, ci]: [usize; 2],
     range: Range<usize>,
-    out: &mut [f32],
+    places: &[Vec<usize>],
+    out: &mut [[u8; 4]],
 ) {
     let n = filtering.inputs();
     let g = filtering.filter_matrix();
     let mut half = vec![[[0.0; TOGETHER]; 3]; n];
-    for c in 0..ci {
+    for (c, channel) in places[1].iter().enumerate() {
         for first in range.clone().step_by(TOGETHER) {
             let count = TOGETHER.min(range.end - first);
+            let filters = &places[2][first..first + count];
+            let neighbours = filters.windows(2).all(|two| two[1] == two[0] + 1);
             let mut taps = [[[0.0; TOGETHER]; 3]; 3];
             for (kh, row) in taps.iter_mut().enumerate() {
                 for (kw, values) in row.iter_mut().enumerate() {
@@ -45,8 +48,14 @@ pub(super) fn filters(
             }
             for (i, [left, middle, right]) in half.iter().enumerate() {
                 product(g, [left, middle, right], |j, sums| {
-                    let at = ((i * n + j) * ci + c) * co + first;
-                    out[at..at + count].iter_mut().zip(sums).for_each(|(out, sum)| *out = *sum as f32);
+                    let at = places[0][i * n + j] + channel;
+                    let rounded = |sum: &f64| (*sum as f32).to_ne_bytes();
+                    if neighbours {
+                        let out = &mut out[at + filters[0]..][..count];
+                        out.iter_mut().zip(sums).for_each(|(out, sum)| *out = rounded(sum));
+                    } else {
+                        filters.iter().zip(sums).for_each(|(f, sum)| out[at + f] = rounded(sum));
+                    }
                 });
             }
         }
@@ -86,20 +95,27 @@ mod tests {
         let factors: Vec<f64> = (0..co).map(|o| 0.5 + o as f64).collect();
         for filtering in [Filtering::F2, Filtering::F4] {
             let (n, g) = (filtering.inputs(), filtering.filter_matrix());
-            let mut out = vec![0.0; n * n * ci * co];
-            filters(filtering, &w, Some(&factors), strides, [co, ci], 0..TOGETHER, &mut out);
-            let rest = &w[TOGETHER * ci * 9..];
-            filters(filtering, rest, Some(&factors), strides, [co, ci], TOGETHER..co, &mut out);
-            for (at, found) in out.iter().enumerate() {
-                let (i, j, c, o) = (at / (n * ci * co), at / (ci * co) % n, at / co % ci, at % co);
-                let mut expected = 0.0;
-                for (kh, kw) in (0..9).map(|k| (k / 3, k % 3)) {
-                    expected += g[i][kh] * g[j][kw] * f64::from(value(o, c, kh, kw)) * factors[o];
+            // Filters side by side, and in panels of three between which the rest lies.
+            let row_major = [(0..n * n).map(|t| t * ci * co).collect(), vec![0, co], (0..co).collect()];
+            let panels: Vec<usize> = (0..co).map(|o| o / 3 * (3 * n * n * ci) + o % 3).collect();
+            let panels = [(0..n * n).map(|t| t * ci * 3).collect(), vec![0, 3], panels];
+            for places in [row_major, panels] {
+                let mut out = vec![[0; 4]; n * n * ci * co.next_multiple_of(3)];
+                filters(filtering, &w, Some(&factors), strides, 0..TOGETHER, &places, &mut out);
+                let rest = &w[TOGETHER * ci * 9..];
+                filters(filtering, rest, Some(&factors), strides, TOGETHER..co, &places, &mut out);
+                for at in 0..n * n * ci * co {
+                    let (i, j, c, o) = (at / (n * ci * co), at / (ci * co) % n, at / co % ci, at % co);
+                    let found = f32::from_ne_bytes(out[places[0][i * n + j] + places[1][c] + places[2][o]]);
+                    let mut expected = 0.0;
+                    for (kh, kw) in (0..9).map(|k| (k / 3, k % 3)) {
+                        expected += g[i][kh] * g[j][kw] * f64::from(value(o, c, kh, kw)) * factors[o];
+                    }
+                    assert!(
+                        (f64::from(found) - expected).abs() <= 1e-6 * expected.abs().max(1.0),
+                        "{found} {expected}"
+                    );
                 }
-                assert!(
-                    (f64::from(*found) - expected).abs() <= 1e-6 * expected.abs().max(1.0),
-                    "{found} {expected}"
-                );
             }
         }
     }

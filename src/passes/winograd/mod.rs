@@ -17,8 +17,7 @@ mod tests;
 mod transform;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use nestjit_ir::{BufId, Buffer, DType, Expr, Program, Role, Stmt};
 
@@ -33,8 +32,7 @@ use crate::passes::schedule::minimal_filtering::convolution::{Convolution, find}
 use crate::passes::schedule::minimal_filtering::cost::{self, Plan};
 use crate::passes::schedule::pad;
 use crate::remark::{NotFiltered, Reason, Remark};
-use crate::tensor::{Factors, Tensor};
-use crate::threads::{compiling_threads, on_threads};
+use crate::tensor::{Computed, Factors, Tensor};
 use crate::unit::Unit;
 
 /// How much of the filters is read at once.
@@ -47,8 +45,6 @@ type Filters = HashMap<(BufId, Filtering), BufId>;
 #[derive(Default)]
 struct Known {
     filters: Filters,
-    /// What is left to be computed.
-    work: Vec<Transform>,
     /// How temporaries are accessed; rewriting does not change who writes them nor what surrounds them.
     survey: Option<Survey>,
 }
@@ -56,7 +52,7 @@ struct Known {
 /// Rewrites the convolutions for which it pays.
 ///
 /// # Errors
-/// [`crate::ErrorKind::Limit`] if there is no memory for the transformed filters.
+/// [`crate::ErrorKind::Limit`] if transformed filters are larger than the address space.
 pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) -> Result<bool> {
     let mut changed = false;
     let mut known = Known::default();
@@ -80,7 +76,6 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
             }
         }
     }
-    unit.consts.extend(transform_all(known.work, compiling_threads(ctx.target.cores))?);
     Ok(changed)
 }
 
@@ -126,10 +121,8 @@ fn pad_input(
     stmts
 }
 
-/// Filters to be transformed.
+/// Filters that are transformed when their packed form is made.
 struct Transform {
-    /// The constant that they become.
-    buf: BufId,
     shape: [usize; 3],
     filtering: Filtering,
     weights: Arc<Tensor>,
@@ -137,10 +130,13 @@ struct Transform {
     strides: [usize; 4],
 }
 
-impl Transform {
-    fn run(&self) -> Result<Tensor> {
-        let mut data = Tensor::zeros(DType::F32, &self.shape)?;
-        let [_, ci, co] = self.shape;
+impl Computed for Transform {
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn write(&self, places: &[Vec<usize>], to: &mut [u8]) -> Result<()> {
+        let [_, _, co] = self.shape;
         let by_filter = |f: &Factors| f.run == self.strides[0] && f.values.len() == co;
         let raw = self.weights.raw_if(by_filter)?;
         let factors = raw.factors.map(|f| &*f.values);
@@ -148,29 +144,14 @@ impl Transform {
         let bytes = raw.size() / co;
         let apart = self.strides[0] * size_of::<f32>() == bytes;
         let most = if apart { (PART_BYTES / bytes.max(1)).next_multiple_of(TOGETHER) } else { co };
-        let (mut scratch, out) = (Vec::new(), data.values_mut()?);
+        let (mut scratch, out) = (Vec::new(), to.as_chunks_mut().0);
         for first in (0..co).step_by(most) {
             let range = first..(first + most).min(co);
             let w = raw.part(range.start * bytes..range.end * bytes, &mut scratch)?.as_chunks().0;
-            filters(self.filtering, w, factors, self.strides, [co, ci], range, out);
+            filters(self.filtering, w, factors, self.strides, range, places, out);
         }
-        Ok(data)
+        Ok(())
     }
-}
-
-/// Transforms on several threads, the largest filters first.
-fn transform_all(mut work: Vec<Transform>, threads: usize) -> Result<Vec<(BufId, Arc<Tensor>)>> {
-    work.sort_by_key(|t| std::cmp::Reverse(t.shape.iter().product::<usize>()));
-    let next = AtomicUsize::new(0);
-    let done = Mutex::new(Vec::new());
-    let execute = || {
-        while let Some(task) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let result = task.run().map(|data| (task.buf, Arc::new(data)));
-            done.lock().unwrap_or_else(PoisonError::into_inner).push(result);
-        }
-    };
-    on_threads(threads.min(work.len()), execute);
-    done.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().collect()
 }
 
 /// The constant buffer for the transformed filters of a convolution.
@@ -198,7 +179,8 @@ fn transformed(
     let weights_data = Arc::clone(source);
     let name = unit.program.unique_buffer_name(&format!("{}.winograd", unit.program.buf(weights).name));
     let buf = unit.program.add_buffer(Buffer::new(name, DType::F32, &shape, Role::Const));
-    known.work.push(Transform { buf, shape, filtering, weights: weights_data, strides });
+    let transform = Transform { shape, filtering, weights: weights_data, strides };
+    unit.consts.insert(buf, Arc::new(Tensor::computed(DType::F32, Arc::new(transform))?));
     known.filters.insert((weights, filtering), buf);
     unit.exact.insert(buf);
     Ok(buf)

@@ -59,12 +59,10 @@ fn results(unit: &Unit) -> Vec<f64> {
     (0..value.len()).map(|i| value.data.get(i).unwrap().as_f64()).collect()
 }
 
-/// Rewrites and transforms the filters.
+/// Rewrites.
 fn rewritten(unit: &mut Unit, conv: Convolution, plan: Plan) -> Vec<Stmt> {
     let mut known = Known::default();
-    let body = rewrite(unit, conv, plan, &mut known).unwrap();
-    unit.consts.extend(transform_all(known.work, 2).unwrap());
-    body
+    rewrite(unit, conv, plan, &mut known).unwrap()
 }
 
 fn found(unit: &Unit) -> Option<std::result::Result<Convolution, NotFiltered>> {
