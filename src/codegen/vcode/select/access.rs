@@ -1,18 +1,20 @@
 //! Addresses: from indices to a kernel argument, loop counters and a constant; guards of padded loads.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use nestjit_ir::layout::offset;
 use nestjit_ir::visit::walk_expr;
 use nestjit_ir::{Affine, BufId, Buffer, Expr, Index, Var};
 use smallvec::SmallVec;
 
-use super::facts::Element;
+use super::bindings::Pending;
+use super::facts::{Element, Form};
 use super::locals::Local;
 use super::value::mem_type;
 use super::{LANE, Result, Selector, unsupported};
 use crate::codegen::address::{allowed, inside};
-use crate::codegen::vcode::{Access, Address, Arg, Computed, Counter, Guard, Int};
+use crate::codegen::vcode::{Access, Address, Arg, ArgId, Computed, Counter, Guard, Int, Terms};
 use crate::lanes;
 
 /// An affine expression, taken apart.
@@ -23,6 +25,17 @@ pub(super) struct Parts {
     pub counters: SmallVec<[(Counter, i64); 4]>,
     pub lane: i64,
     pub constant: i64,
+}
+
+/// The offset of an access, taken apart as long as the variables around it change by constants only.
+pub(super) struct Placed {
+    /// Of the access. While it is kept, no other one is at its address.
+    #[expect(dead_code, reason = "it is kept")]
+    form: Rc<Form>,
+    pending: Pending,
+    pub parts: Parts,
+    /// The argument and the terms of its address, if it has been asked for.
+    address: Option<(ArgId, Terms)>,
 }
 
 /// Where an index lies.
@@ -103,6 +116,32 @@ impl Selector<'_> {
             Some(()) if !parts.outer.is_overflow() => Ok(parts),
             _ => unsupported("an index that leaves 64 bits"),
         }
+    }
+
+    /// The offset `at` of a form times `factor`, taken apart: where this is kept, and its constant.
+    pub(super) fn placed(&mut self, form: &Rc<Form>, at: &Affine, factor: i64) -> Result<(usize, i64)> {
+        let key = (Rc::as_ptr(form), factor);
+        let known = self.places.get(&key).copied();
+        if let Some(at) = known
+            && let Some(constant) = self.bound.constant(&self.placed[at].pending)
+        {
+            return Ok((at, constant));
+        }
+        let parts = self.parts(at, factor)?;
+        let Some(pending) = self.bound.pending(at, factor) else {
+            return unsupported("an index that leaves 64 bits");
+        };
+        let constant = parts.constant;
+        let placed = Placed { form: Rc::clone(form), pending, parts, address: None };
+        let at = known.unwrap_or(self.placed.len());
+        match self.placed.get_mut(at) {
+            Some(old) => *old = placed,
+            None => {
+                self.placed.push(placed);
+                self.places.insert(key, at);
+            }
+        }
+        Ok((at, constant))
     }
 
     fn add_parts(&self, parts: &mut Parts, a: &Affine, factor: i64) -> Option<()> {
@@ -212,6 +251,11 @@ impl Selector<'_> {
                 let Some(i) = index[dim].as_affine().map(|i| self.in_counters(i)) else { continue };
                 guards.extend(self.guard(buffer, dim, &i, otherwise)?);
             }
+            if let Some(at) = &e.form.offset
+                && !self.locals.contains_key(&buf)
+            {
+                return self.access_placed(e, at, guards);
+            }
             let at = self.offset(e)?;
             return self.access_at(buf, Vec::new(), at.as_deref(), guards);
         }
@@ -229,6 +273,38 @@ impl Selector<'_> {
         let origin = offset(buffer, &origin, &self.extents).and_then(|o| o.as_const());
         let at = at.zip(origin).map(|(at, origin)| at.plus(-origin));
         self.access_at(buf, computed, at.as_ref(), guards)
+    }
+
+    /// The access to an element of a buffer that is no local one, at the offset of its form.
+    fn access_placed(
+        &mut self,
+        e: &Element<'_>,
+        at: &Affine,
+        guards: Vec<Guard>,
+    ) -> Result<(Access, Vec<Guard>)> {
+        let ty = mem_type(self.region.program.buf(e.buf).dtype);
+        let (at, offset) = self.placed(&e.form, at, ty.bytes())?;
+        let (base, terms) = match &self.placed[at].address {
+            Some((base, terms)) => (*base, terms.clone()),
+            None => {
+                let parts = &self.placed[at].parts;
+                let base = self.b.arg(Arg::Pointer(e.buf, parts.outer.clone()));
+                let terms = self.b.terms(&parts.counters);
+                self.placed[at].address = Some((base, terms.clone()));
+                (base, terms)
+            }
+        };
+        let stride = self.placed[at].parts.lane;
+        let lanes = self.lanes_of(stride, &guards);
+        let address = Address { base, terms, offset };
+        Ok((Access { address, stride, ty, lanes, buf: e.buf }, guards))
+    }
+
+    /// The lanes of an access. One element for all lanes is the same access whatever the lanes, unless guards tell them
+    /// apart.
+    fn lanes_of(&self, stride: i64, guards: &[Guard]) -> usize {
+        let differ = stride != 0 || guards.iter().any(|g| g.step != 0);
+        if differ { self.lanes() } else { 1 }
     }
 
     /// The access to the element at an offset, apart from the indices that are computed outside.
@@ -268,9 +344,7 @@ impl Selector<'_> {
         };
         let terms = self.b.terms(&parts.counters);
         let address = Address { base, terms, offset: parts.constant + start };
-        // One element for all lanes is the same access whatever the lanes, unless guards tell them apart.
-        let differ = parts.lane != 0 || guards.iter().any(|g| g.step != 0);
-        let lanes = if differ { self.lanes() } else { 1 };
+        let lanes = self.lanes_of(parts.lane, &guards);
         Ok((Access { address, stride: parts.lane, ty, lanes, buf }, guards))
     }
 

@@ -3,6 +3,7 @@
 use nestjit_ir::{BufId, DType};
 use smallvec::SmallVec;
 
+use super::access::Parts;
 use super::facts::Element;
 use super::value::{Regs, Val, class_of};
 use super::{Result, Selector, Stop, unsupported};
@@ -85,15 +86,22 @@ impl Selector<'_> {
             return Ok(None);
         }
         // The constant part, and how much it grows per lane; none if the place is not known.
-        let at = match self.offset(e)? {
-            None => None,
+        let known = |parts: &Parts| parts.counters.is_empty() && parts.outer.terms().is_empty();
+        let at = match &e.form.offset {
             Some(at) => match at.as_const() {
                 Some(constant) => Some((constant, 0)),
                 None => {
-                    let parts = self.parts(&at, 1)?;
-                    let known = parts.counters.is_empty() && parts.outer.terms().is_empty();
-                    known.then_some((parts.constant, parts.lane))
+                    let (at, constant) = self.placed(&e.form, at, 1)?;
+                    let parts = &self.placed[at].parts;
+                    known(parts).then_some((constant, parts.lane))
                 }
+            },
+            None => match self.offset(e)? {
+                Some(at) => {
+                    let parts = self.parts(&at, 1)?;
+                    known(&parts).then_some((parts.constant, parts.lane))
+                }
+                None => None,
             },
         };
         let (lanes, chunk, pairs) = (self.lanes(), self.chunk, self.has_upper_half());

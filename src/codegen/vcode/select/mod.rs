@@ -10,9 +10,11 @@
 //! reductions, `access` addresses, `memory` loads and stores, `locals` places local buffers, `nested` decides which of
 //! nested vector loops has the lanes, `dot` emits products of bytes that are added up, `matrix` those in matrix tiles, `groups` stores of
 //! bytes for them, `transpose` emits blocks that are transposed in registers, `spills` finds the
-//! locals that need memory, `plan` the statements to select. `facts` keeps what is the same in every iteration.
+//! locals that need memory, `plan` the statements to select. `facts` keeps what is the same in every iteration, `bindings`
+//! what the variables of loops are in the one at hand.
 
 mod access;
+mod bindings;
 mod cast;
 mod dot;
 mod expr;
@@ -36,7 +38,9 @@ mod value;
 use nestjit_ir::visit::{Extents, walk_stmts};
 use nestjit_ir::{Affine, BufId, DType, For, LoopKind, Program, Stmt, Store, Var};
 
-use self::facts::Facts;
+use self::access::Placed;
+use self::bindings::Bindings;
+use self::facts::{Facts, Form};
 use self::locals::Local;
 use self::value::Regs;
 use super::build::Builder;
@@ -124,6 +128,8 @@ pub(in crate::codegen) fn select(region: &Region<'_>, machine: Machine) -> Resul
             region,
             extents: region.facts.extents.clone(),
             bound: Bindings::default(),
+            placed: Vec::new(),
+            places: FastMap::default(),
             group: None,
             rows: None,
             chunk: 0,
@@ -172,27 +178,6 @@ impl Inside {
     }
 }
 
-/// The values of the variables of the loops around a statement: few, so that they are found fastest one by one.
-#[derive(Default)]
-struct Bindings(Vec<(Var, Affine)>);
-
-impl Bindings {
-    fn get(&self, var: Var) -> Option<&Affine> {
-        self.0.iter().find(|b| b.0 == var).map(|b| &b.1)
-    }
-
-    fn set(&mut self, var: Var, value: Affine) {
-        match self.0.iter_mut().find(|b| b.0 == var) {
-            Some(binding) => binding.1 = value,
-            None => self.0.push((var, value)),
-        }
-    }
-
-    fn remove(&mut self, var: Var) {
-        self.0.retain(|b| b.0 != var);
-    }
-}
-
 /// The vector loop around the current statement, or a part of it.
 #[derive(Clone)]
 struct Group {
@@ -208,6 +193,9 @@ struct Selector<'a> {
     extents: Extents,
     /// What the variables of the region's loops are, in terms of counters and [`LANE`].
     bound: Bindings,
+    /// Offsets of accesses in bytes or elements, taken apart, and where those of a form are, by what they are counted in.
+    placed: Vec<Placed>,
+    places: FastMap<(*const Form, i64), usize>,
     group: Option<Group>,
     /// The block of iterations that is emitted, if they are transposed.
     rows: Option<transpose::Block>,
