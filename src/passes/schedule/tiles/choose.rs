@@ -112,15 +112,16 @@ pub fn choose(
             }
         };
         if let Some((of, tile)) = fixed_rows {
-            consider(Some(Rows { of, tile, crowded: model.crowded(program, of.var) }));
+            let moves = model.moves(Some(of.var));
+            consider(Some(Rows { of, tile, crowded: model.crowded(program, of.var), moves: &moves }));
             continue;
         }
         consider(None);
         let usable = |l: &&&OutputLoop| l.var != columns.var && usable_rows(program, leaf, machine, l);
         for &of in free.iter().filter(usable) {
-            let crowded = model.crowded(program, of.var);
+            let (crowded, moves) = (model.crowded(program, of.var), model.moves(Some(of.var)));
             for tile in 2..=of.extent.min(machine.registers) {
-                consider(Some(Rows { of, tile, crowded }));
+                consider(Some(Rows { of, tile, crowded, moves: &moves }));
             }
         }
     }

@@ -3,13 +3,12 @@
 //!
 //! Which tiles there are to compare is `choose`'s to know.
 
-use nestjit_ir::visit::Extents;
-use nestjit_ir::{BufId, Index, Kind, Load, Program, Role, Var};
+use nestjit_ir::{Affine, BufId, Index, Kind, Load, Program, Role, Var};
 use smallvec::{SmallVec, smallvec};
 
 use super::choose::TileKind;
 use super::dot::{Group, Products, groups};
-use super::leaf::{Computed, Contraction, Leaf, OutputLoop, footprint};
+use super::leaf::{Computed, Contraction, Leaf, OutputLoop};
 use super::machine::Machine;
 use super::relayout::packable;
 use crate::lanes;
@@ -36,6 +35,59 @@ pub struct Rows<'a> {
     pub tile: usize,
     /// From how many rows on operands push each other out of the first-level cache.
     pub crowded: f64,
+    /// What [`Model::moves`] says of them.
+    pub moves: &'a [Moves],
+}
+
+/// What rows, if there are any, and columns are to an operand.
+pub(super) struct Moves {
+    /// Whether each row reads other elements.
+    by_row: bool,
+    /// The indices by which a tile moves it.
+    dims: SmallVec<[Moved; 4]>,
+}
+
+/// An index of an operand, whose values in a tile are counted as [`super::leaf::footprint`] counts them.
+struct Moved {
+    /// How many values the loops that are reduced over give it, and how far apart the first and the last one are, if that
+    /// can be counted.
+    values: f64,
+    span: Option<i64>,
+    /// The coefficients of the columns and of the rows.
+    columns: Option<i64>,
+    rows: Option<i64>,
+}
+
+impl Moved {
+    fn of(a: &Affine, reduced: &[(Var, usize)], columns: Var, rows: Option<Var>) -> Moved {
+        let mut moved = Moved { values: 1.0, span: Some(0), columns: None, rows: None };
+        for &(v, c) in a.terms() {
+            if rows == Some(v) {
+                moved.rows = Some(c);
+            } else if v == columns {
+                moved.columns = Some(c);
+            } else if let Some(&(_, extent)) = reduced.iter().rev().find(|r| r.0 == v) {
+                moved.add(extent, c);
+            }
+        }
+        moved
+    }
+
+    fn add(&mut self, extent: usize, coefficient: i64) {
+        self.values *= extent as f64;
+        let last = extent.checked_sub(1).and_then(|last| i64::try_from(last).ok());
+        let width = last.and_then(|last| coefficient.checked_mul(last)?.checked_abs());
+        self.span = self.span.zip(width).and_then(|(span, width)| span.checked_add(width));
+    }
+
+    /// How many values it has in a tile.
+    fn in_tile(&self, width: usize, height: usize) -> f64 {
+        let mut moved = Moved { ..*self };
+        for (extent, coefficient) in [(width, self.columns), (height, self.rows)] {
+            coefficient.into_iter().for_each(|c| moved.add(extent, c));
+        }
+        moved.values.min(moved.span.map_or(1.0, |span| span as f64 + 1.0))
+    }
 }
 
 /// The cost model for one choice of the vectorised loop.
@@ -44,6 +96,8 @@ pub struct Model<'a> {
     columns: Var,
     machine: &'a Machine,
     contractions: Vec<Steps<'a>>,
+    /// What columns are to each operand.
+    alone: Vec<Moves>,
     /// Whether there are dot products that are several instructions.
     spread: bool,
     /// What is subtracted from parts of integers, a register for each vector, if there are such factors.
@@ -67,8 +121,6 @@ struct Steps<'a> {
     /// Registers for a vector of sums.
     registers: usize,
     operands: Vec<Operand<'a>>,
-    /// The loops reduced over.
-    reduced: &'a [(Var, usize)],
     /// Factors that are computed.
     computed: &'a [Computed],
 }
@@ -145,15 +197,7 @@ impl<'a> Model<'a> {
                 let count = group.map_or(c.steps(), |g| g.steps(c)) as f64;
                 let operands = c.loads.iter().map(|l| operand(l, c, group)).collect();
                 let cycles = cycles * registers as f64;
-                Steps {
-                    count,
-                    cycles,
-                    latency,
-                    registers,
-                    operands,
-                    reduced: &c.reduced,
-                    computed: &c.computed,
-                }
+                Steps { count, cycles, latency, registers, operands, computed: &c.computed }
             })
             .collect();
         let (adjacent, apart): (Vec<_>, Vec<_>) = leaf.epilogue.iter().partition(|(b, i)| unit(*b, i));
@@ -165,7 +209,13 @@ impl<'a> Model<'a> {
         let apart = apart.into_iter().map(along).collect();
         let offsets = offsets(leaf, machine, columns);
         let epilogue = 0.5 * adjacent.len() as f64;
-        Model { leaf, columns, machine, contractions, spread, offsets, epilogue, apart, copies }
+        let alone = moves(leaf, columns, None);
+        Model { leaf, columns, machine, contractions, alone, spread, offsets, epilogue, apart, copies }
+    }
+
+    /// What rows of this loop, or none, and the columns are to each operand, those of all contractions in turn.
+    pub fn moves(&self, rows: Option<Var>) -> Vec<Moves> {
+        moves(self.leaf, self.columns, rows)
     }
 
     /// Cycles of the epilogue for each vector of a tile of so many rows.
@@ -257,19 +307,18 @@ impl<'a> Model<'a> {
         let (vectors, height) = (width.div_ceil(lanes) as f64 + ragged, height as f64);
         let products = vectors * height;
         let mut cycles = 10.0 + products * (1.0 + self.epilogue(rows.map(|r| r.of.var), height));
-        for Steps { count, cycles: each, latency, operands, computed, reduced, .. } in &self.contractions {
+        let mut moves = rows.map_or(&*self.alone, |r| r.moves).iter();
+        for Steps { count, cycles: each, latency, operands, computed, .. } in &self.contractions {
             let crowded = rows.is_some_and(|r| height > r.crowded);
             let mut loads = 0.0;
-            for o in operands {
-                let times =
-                    if rows.is_some_and(|r| self.leaf.varies(o.load, r.of.var)) { height } else { 1.0 };
+            for (o, moves) in operands.iter().zip(&mut moves) {
+                let times = if moves.by_row { height } else { 1.0 };
                 // Columns of operands that do not stay in the first-level cache come from the second.
                 let room = 0.5 * self.machine.caches[0];
                 let panel = times * count * (width * o.bytes) as f64;
                 let missed = self.machine.panel_byte_cycles * (lanes * o.bytes) as f64;
                 // Windows overlap.
-                let misses =
-                    panel > room && (times == 1.0 || self.panel(o, reduced, width, rows, times) > room);
+                let misses = panel > room && (times == 1.0 || moves.panel(o, width, times as usize) > room);
                 let column = if misses { missed.max(0.5) } else { 0.5 };
                 let guard = if o.load.otherwise.is_some() { 2.0 } else { 1.0 };
                 loads += times
@@ -302,24 +351,6 @@ impl<'a> Model<'a> {
         cycles
     }
 
-    /// The bytes of an operand that a tile of so many rows and columns reads.
-    fn panel(
-        &self,
-        o: &Operand<'_>,
-        reduced: &[(Var, usize)],
-        width: usize,
-        rows: Option<Rows<'_>>,
-        height: f64,
-    ) -> f64 {
-        let mut extents = Extents::default();
-        reduced.iter().for_each(|&(v, n)| extents.set(v, n));
-        extents.set(self.columns, width);
-        if let Some(rows) = rows {
-            extents.set(rows.of.var, height as usize);
-        }
-        footprint(o.load, &extents) * o.size as f64
-    }
-
     /// The share of the elements of an operand that are loaded, if what overlapping windows share stays in registers.
     fn loaded(&self, o: &Operand<'_>, vectors: f64, height: f64, rows: Option<Rows<'_>>) -> f64 {
         let window = rows.and_then(|r| o.overlaps.iter().find(|w| w.0 == r.of.var));
@@ -336,6 +367,24 @@ impl<'a> Model<'a> {
             None => 1.0,
         }
     }
+}
+
+impl Moves {
+    /// The bytes of the operand that a tile of so many columns and rows reads.
+    fn panel(&self, o: &Operand<'_>, width: usize, height: usize) -> f64 {
+        self.dims.iter().map(|dim| dim.in_tile(width, height)).product::<f64>() * o.size as f64
+    }
+}
+
+fn moves(leaf: &Leaf, columns: Var, rows: Option<Var>) -> Vec<Moves> {
+    let of = |load: &Load, c: &Contraction| {
+        let affine = load.index.iter().filter_map(Index::as_affine);
+        Moves {
+            by_row: rows.is_some_and(|rows| leaf.varies(load, rows)),
+            dims: affine.map(|a| Moved::of(a, &c.reduced, columns, rows)).collect(),
+        }
+    };
+    leaf.contractions.iter().flat_map(|c| c.loads.iter().map(move |l| of(l, c))).collect()
 }
 
 /// What is subtracted from parts of integers, if there are such factors: it is loaded once for many steps. Where bits become
