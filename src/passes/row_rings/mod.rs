@@ -23,11 +23,11 @@ mod tail;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use nestjit_ir::access::{AccessKind, accesses};
-use nestjit_ir::visit::{rename_vars, walk_stmts};
-use nestjit_ir::{BufId, Index, Nest, Program, Role, Stmt, Var};
+use nestjit_ir::hash::FastMap;
+use nestjit_ir::visit::{rename_vars, walk_exprs, walk_stmts};
+use nestjit_ir::{BufId, Expr, Index, Nest, Program, Role, Stmt, Var};
 
 use self::build::Build;
 use self::plan::{Plan, plan, stays};
@@ -116,34 +116,54 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
     Ok(changed)
 }
 
+/// For each buffer, nests in ascending order.
+type Users = FastMap<BufId, Vec<usize>>;
+
+fn note(users: &mut Users, buf: BufId, nest: usize) {
+    let nests = users.entry(buf).or_default();
+    if nests.last() != Some(&nest) {
+        nests.push(nest);
+    }
+}
+
 /// Which nests read and write each buffer.
 struct Uses {
-    readers: BTreeMap<BufId, BTreeSet<usize>>,
-    writers: BTreeMap<BufId, BTreeSet<usize>>,
+    readers: Users,
+    writers: Users,
     /// For each nest, the buffers of which it reads windows.
     windows: Vec<BTreeSet<BufId>>,
 }
 
 impl Uses {
     fn of(program: &Program) -> Uses {
-        let mut uses = Uses { readers: BTreeMap::new(), writers: BTreeMap::new(), windows: Vec::new() };
+        let (mut readers, mut writers) = (Users::default(), Users::default());
+        let mut windows = Vec::with_capacity(program.nests.len());
         for (n, nest) in program.nests.iter().enumerate() {
-            uses.windows.push(BTreeSet::new());
-            for access in accesses(&nest.body) {
-                let moving = |i: &Index| i.as_affine().is_some_and(|a| a.terms().len() > 1);
-                if access.kind == AccessKind::Read && access.index.is_some_and(|i| i.iter().any(moving)) {
-                    uses.windows[n].insert(access.buf);
+            walk_stmts(&nest.body, &mut |s| match s {
+                Stmt::Store(s) => note(&mut writers, s.buf, n),
+                Stmt::Reduce(r) => note(&mut writers, r.buf, n),
+                Stmt::Call(c) => {
+                    c.inputs.iter().for_each(|b| note(&mut readers, *b, n));
+                    c.outputs.iter().for_each(|b| note(&mut writers, *b, n));
                 }
-                let map = if access.kind == AccessKind::Read { &mut uses.readers } else { &mut uses.writers };
-                map.entry(access.buf).or_default().insert(n);
-            }
+                Stmt::For(_) | Stmt::Temp(_) => {}
+            });
+            let mut of_windows = BTreeSet::new();
+            walk_exprs(&nest.body, &mut |e| {
+                let Expr::Load(l) = e else { return };
+                note(&mut readers, l.buf, n);
+                if l.index.iter().any(|i| i.as_affine().is_some_and(|a| a.terms().len() > 1)) {
+                    of_windows.insert(l.buf);
+                }
+            });
+            windows.push(of_windows);
         }
-        uses
+        Uses { readers, writers, windows }
     }
 
     /// The nest that alone writes a temporary and the one that alone reads it.
     fn private(&self, program: &Program, buf: BufId) -> Option<(usize, usize)> {
-        let only = |map: &BTreeMap<BufId, BTreeSet<usize>>| {
+        let only = |map: &Users| {
             let nests = map.get(&buf)?;
             nests.first().copied().filter(|_| nests.len() == 1)
         };
@@ -163,9 +183,8 @@ impl Uses {
     /// Whether these nests, in order, can all run where the last one stands.
     fn can_move(&self, nests: &[usize]) -> bool {
         let Some((last, moved)) = nests.split_last() else { return false };
-        let touches = |map: &BTreeMap<BufId, BTreeSet<usize>>, buf: &BufId, n: usize| {
-            map.get(buf).is_some_and(|s| s.contains(&n))
-        };
+        let touches =
+            |map: &Users, buf: &BufId, n: usize| map.get(buf).is_some_and(|s| s.binary_search(&n).is_ok());
         let conflict = |a: usize, b: usize| {
             let meets = |buf: &BufId, a: usize, b: usize| {
                 touches(&self.writers, buf, a)
@@ -180,9 +199,8 @@ impl Uses {
     fn overlaps(&self, nests: &[usize]) -> bool {
         let Some((last, before)) = nests.split_last() else { return false };
         let written = self.writers.iter().filter(|(_, nests)| nests.contains(last)).map(|(b, _)| b);
-        let touched = |b: &BufId, map: &BTreeMap<BufId, BTreeSet<usize>>| {
-            map.get(b).is_some_and(|nests| before.iter().any(|n| nests.contains(n)))
-        };
+        let touched =
+            |b: &BufId, map: &Users| map.get(b).is_some_and(|nests| before.iter().any(|n| nests.contains(n)));
         written.into_iter().any(|b| touched(b, &self.readers) || touched(b, &self.writers))
     }
 }
