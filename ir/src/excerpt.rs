@@ -10,6 +10,7 @@
 //! nothing about what is to be done.
 
 mod key;
+mod uses;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -17,118 +18,9 @@ use std::sync::Arc;
 use crate::affine::{Affine, Var};
 use crate::nest::{BufId, Buffer, Call, Expr, Index, Load, Program, Role, Site, Stmt};
 
+use key::Places;
 pub use key::{Detail, Key};
-
-/// What statements use: buffers, variables and sites of checks, in ascending order (sites in order of appearance).
-#[derive(Clone, Debug, Default)]
-pub struct Uses {
-    bufs: Vec<BufId>,
-    vars: Vec<Var>,
-    sites: Vec<Arc<Site>>,
-}
-
-impl Uses {
-    /// What these statements use.
-    pub fn of(bodies: &[&[Stmt]]) -> Uses {
-        let mut uses = Uses::default();
-        bodies.iter().for_each(|body| uses.block(body));
-        uses.bufs.sort_unstable();
-        uses.bufs.dedup();
-        uses.vars.sort_unstable();
-        uses.vars.dedup();
-        uses
-    }
-
-    /// The buffers, ascending.
-    pub fn bufs(&self) -> &[BufId] {
-        &self.bufs
-    }
-
-    /// The number of a buffer in an excerpt; `None` if no statement uses it.
-    pub fn buf(&self, buf: BufId) -> Option<BufId> {
-        self.bufs.binary_search(&buf).ok().map(|at| BufId(at as u32))
-    }
-
-    /// The number of a variable in an excerpt; `None` if no statement uses it.
-    pub fn var(&self, var: Var) -> Option<Var> {
-        self.vars.binary_search(&var).ok().map(|at| Var(at as u32))
-    }
-
-    fn note_buf(&mut self, buf: BufId) {
-        // Most accesses are to what was accessed before.
-        if !self.bufs.iter().rev().take(4).any(|b| *b == buf) {
-            self.bufs.push(buf);
-        }
-    }
-
-    fn note_var(&mut self, var: Var) {
-        if !self.vars.iter().rev().take(4).any(|v| *v == var) {
-            self.vars.push(var);
-        }
-    }
-
-    fn block(&mut self, body: &[Stmt]) {
-        for stmt in body {
-            match stmt {
-                Stmt::For(l) => {
-                    self.note_var(l.var);
-                    self.block(&l.body);
-                }
-                Stmt::Store(s) => {
-                    self.note_buf(s.buf);
-                    self.index(&s.index);
-                    self.expr(&s.value);
-                }
-                Stmt::Reduce(r) => {
-                    self.note_buf(r.buf);
-                    self.index(&r.index);
-                    self.expr(&r.value);
-                }
-                Stmt::Temp(b) => self.note_buf(*b),
-                Stmt::Call(c) => c.inputs.iter().chain(&c.outputs).for_each(|b| self.note_buf(*b)),
-            }
-        }
-    }
-
-    fn index(&mut self, index: &[Index]) {
-        for i in index {
-            match i {
-                Index::Affine(a) => a.vars().for_each(|v| self.note_var(v)),
-                Index::Value(e) => self.expr(e),
-            }
-        }
-    }
-
-    fn expr(&mut self, expr: &Expr) {
-        match expr {
-            Expr::Const(_) => {}
-            Expr::Load(l) => {
-                self.note_buf(l.buf);
-                self.index(&l.index);
-                if let Some(otherwise) = &l.otherwise {
-                    self.expr(otherwise);
-                }
-            }
-            Expr::Index(a) => a.vars().for_each(|v| self.note_var(v)),
-            Expr::Unary(_, a) | Expr::Cast(_, a) => self.expr(a),
-            Expr::Binary(_, a, b) => {
-                self.expr(a);
-                self.expr(b);
-            }
-            Expr::Select(c, a, b) => {
-                self.expr(c);
-                self.expr(a);
-                self.expr(b);
-            }
-            Expr::Check(c) => {
-                if !self.sites.contains(&c.site) {
-                    self.sites.push(Arc::clone(&c.site));
-                }
-                self.expr(&c.value);
-            }
-        }
-    }
-}
+pub use uses::Uses;
 
 /// The buffers and variables of some statements as a program of its own, which may be given more of both.
 #[derive(Clone, Debug)]
@@ -167,8 +59,12 @@ impl Excerpt {
     /// Gives statements of the program the numbers of the excerpt.
     pub fn number(&self, body: &mut [Stmt]) {
         let Uses { bufs, vars, .. } = &self.uses;
-        let find = |b: BufId| BufId(bufs.binary_search(&b).unwrap_or(usize::MAX) as u32);
-        let find_var = |v: Var| Var(vars.binary_search(&v).unwrap_or(usize::MAX) as u32);
+        let (buf_places, var_places) =
+            (Places::of(bufs.iter().map(|b| b.0)), Places::of(vars.iter().map(|v| v.0)));
+        let search = |b| bufs.binary_search(&b).unwrap_or(usize::MAX) as u32;
+        let search_var = |v| vars.binary_search(&v).unwrap_or(usize::MAX) as u32;
+        let find = |b: BufId| BufId(buf_places.get(b.0, || search(b)));
+        let find_var = |v: Var| Var(var_places.get(v.0, || search_var(v)));
         rename(body, &find, &find_var, &|site| site);
     }
 
@@ -189,7 +85,6 @@ impl Excerpt {
         }
         let empty = Wanted::default();
         let wanted = self.program.placeholders.0.as_ref().unwrap_or(&empty);
-        let mut placement = Placement { bufs: Vec::new(), vars: Vec::new(), sites: Vec::new() };
         for name in &wanted.vars[vars.len()..] {
             let name = fill(name, program, &bufs, &vars, "");
             vars.push(program.add_var(name));
@@ -199,11 +94,8 @@ impl Excerpt {
             let name = program.unique_buffer_name(&name);
             bufs.push(program.add_buffer(Buffer { name, ..own.clone() }));
         }
-        if self.uses.sites != there.sites {
-            let pairs = self.uses.sites.iter().cloned().zip(there.sites.iter().cloned());
-            placement.sites = pairs.collect();
-        }
-        (placement.bufs, placement.vars) = (bufs, vars);
+        let mut placement = Placement { bufs, vars, sites: Vec::new() };
+        placement.note_sites(&self.uses, there);
         placement
     }
 }
@@ -230,11 +122,29 @@ impl Placement {
 
     /// Gives statements of the excerpt the numbers that they have here.
     pub fn statements(&self, body: &mut [Stmt]) {
-        let site = |site: Arc<Site>| match self.sites.iter().find(|s| s.0 == site) {
+        rename(body, &|b| self.buf(b), &|v| self.var(v), &|site| self.site(site));
+    }
+
+    /// What statements of the excerpt use that use this there.
+    pub fn uses(&self, uses: &Uses) -> Uses {
+        Uses {
+            bufs: uses.bufs.iter().map(|b| self.buf(*b)).collect(),
+            vars: uses.vars.iter().map(|v| self.var(*v)).collect(),
+            sites: uses.sites.iter().map(|s| self.site(Arc::clone(s))).collect(),
+        }
+    }
+
+    fn note_sites(&mut self, own: &Uses, there: &Uses) {
+        if own.sites != there.sites {
+            self.sites = own.sites.iter().cloned().zip(there.sites.iter().cloned()).collect();
+        }
+    }
+
+    fn site(&self, site: Arc<Site>) -> Arc<Site> {
+        match self.sites.iter().find(|s| s.0 == site) {
             Some((_, here)) => Arc::clone(here),
             None => site,
-        };
-        rename(body, &|b| self.buf(b), &|v| self.var(v), &site);
+        }
     }
 
     /// A text about the excerpt with the names that things have here; `nest` is that of the nest.

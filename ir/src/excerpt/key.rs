@@ -17,6 +17,12 @@ pub struct Key {
 }
 
 impl Key {
+    fn of(words: Vec<u64>) -> Key {
+        let mut hash = FastHasher::default();
+        words.iter().for_each(|word| hash.write_u64(*word));
+        Key { words, hash }
+    }
+
     /// The number of words.
     #[expect(clippy::len_without_is_empty, reason = "there is no empty key")]
     pub fn len(&self) -> usize {
@@ -63,8 +69,12 @@ pub enum Detail {
 impl Uses {
     /// The key of statements that use this, and nothing else.
     pub fn key(&self, program: &Program, bodies: &[&[Stmt]], detail: Detail) -> Key {
-        let key = Key { words: Vec::with_capacity(WORDS), hash: FastHasher::default() };
-        let mut writer = Writer { uses: self, key: Recorder(key) };
+        let mut writer = Writer {
+            uses: self,
+            bufs: Places::of(self.bufs.iter().map(|b| b.0)),
+            vars: Places::of(self.vars.iter().map(|v| v.0)),
+            key: Recorder(Vec::with_capacity(WORDS)),
+        };
         writer.write(bodies.len());
         bodies.iter().for_each(|body| writer.block(body));
         for b in &self.bufs {
@@ -75,7 +85,40 @@ impl Uses {
             }
             writer.write((b.dtype, &b.shape, &b.layout, &b.halo, b.halo_fill));
         }
-        writer.key.0
+        Key::of(writer.key.0)
+    }
+}
+
+/// Where numbers are in an ascending list: a table if they lie close together, as those of most nests do.
+pub(super) struct Places {
+    first: u32,
+    /// For each number from the first on, its place.
+    table: Vec<u32>,
+}
+
+/// The longest table.
+const SPAN: usize = 1024;
+
+impl Places {
+    /// Where these numbers are, which ascend.
+    pub fn of(numbers: impl DoubleEndedIterator<Item = u32> + Clone) -> Places {
+        let first = numbers.clone().next().unwrap_or(0);
+        let span = numbers.clone().next_back().map_or(0, |last| (last - first) as usize + 1);
+        let mut table = Vec::new();
+        if span <= SPAN {
+            table = vec![u32::MAX; span];
+            numbers.enumerate().for_each(|(place, n)| table[(n - first) as usize] = place as u32);
+        }
+        Places { first, table }
+    }
+
+    /// The place of a number that is in the list, or that `find` finds there if there is no table.
+    #[inline]
+    pub fn get(&self, number: u32, find: impl FnOnce() -> u32) -> u32 {
+        match self.table.get(number.wrapping_sub(self.first) as usize) {
+            Some(place) => *place,
+            None => find(),
+        }
     }
 }
 
@@ -83,7 +126,7 @@ impl Uses {
 const WORDS: usize = 256;
 
 /// Keeps what is hashed. Hashes of values are distinct sequences of numbers, as long as the values are.
-struct Recorder(Key);
+struct Recorder(Vec<u64>);
 
 impl Hasher for Recorder {
     #[inline]
@@ -123,6 +166,8 @@ impl Hasher for Recorder {
 /// Writes a key. Every construct begins with what tells it from the others that may stand in its place.
 struct Writer<'a> {
     uses: &'a Uses,
+    bufs: Places,
+    vars: Places,
     key: Recorder,
 }
 
@@ -165,11 +210,13 @@ impl Writer<'_> {
     }
 
     fn buf(&mut self, buf: BufId) {
-        self.write(self.uses.buf(buf).map_or(u32::MAX, |b| b.0));
+        let place = self.bufs.get(buf.0, || self.uses.buf(buf).map_or(u32::MAX, |b| b.0));
+        self.write(place);
     }
 
     fn var(&mut self, var: Var) {
-        self.write(self.uses.var(var).map_or(u32::MAX, |v| v.0));
+        let place = self.vars.get(var.0, || self.uses.var(var).map_or(u32::MAX, |v| v.0));
+        self.write(place);
     }
 
     fn index(&mut self, index: &[Index]) {

@@ -222,3 +222,63 @@ fn whatever_changes_the_code_changes_the_key() {
         assert_ne!(known, of(&text.replacen(from, to, 1)), "{from} and {to}");
     }
 }
+
+/// Nests that read and write some of a few buffers each.
+fn sharing() -> Program {
+    let mut p = Program::default();
+    let bufs = [0; 5].map(|_| p.add_buffer(Buffer::new("x", DType::F32, &[4], Role::Temp)));
+    for [a, b, c] in [[0, 1, 2], [2, 1, 3], [2, 3, 4], [0, 2, 3], [1, 2, 3], [3, 1, 2], [4, 0, 1]] {
+        let mut nest = NestBuilder::new(&mut p, "f");
+        nest.for_("i", 4, |n, i| n.store(bufs[c], [i], Expr::load(bufs[a], [i]) - Expr::load(bufs[b], [i])));
+        nest.finish();
+    }
+    // One that shares its variable with another.
+    let mut merged = p.nests[0].clone();
+    crate::visit::replace_buf(&mut merged.body, bufs[0], bufs[3]);
+    p.nests.push(merged);
+    p
+}
+
+#[test]
+fn two_keys_and_what_is_common_say_what_the_key_of_both_says() {
+    let p = sharing();
+    let body = |n: usize| p.nests[n].body.as_slice();
+    let all = 0..p.nests.len();
+    let pairs: Vec<(usize, usize)> = all.clone().flat_map(|a| all.clone().map(move |b| (a, b))).collect();
+    let apart = |&(a, b): &(usize, usize)| {
+        let mut pattern = Vec::new();
+        let [first, second] = [a, b].map(|n| Uses::of(&[body(n)]));
+        let both = first.joined(&second, &mut pattern);
+        let together = Uses::of(&[body(a), body(b)]);
+        assert_eq!((&both.bufs, &both.vars), (&together.bufs, &together.vars));
+        (key(&p, a, Detail::Schedule), key(&p, b, Detail::Schedule), pattern)
+    };
+    let together = |&(a, b): &(usize, usize)| {
+        let bodies = [body(a), body(b)];
+        Uses::of(&bodies).key(&p, &bodies, Detail::Schedule)
+    };
+    let (apart, together): (Vec<_>, Vec<_>) = pairs.iter().map(|pair| (apart(pair), together(pair))).unzip();
+    let mut equal = 0;
+    for i in 0..pairs.len() {
+        for j in 0..i {
+            assert_eq!(apart[i] == apart[j], together[i] == together[j], "{:?} {:?}", pairs[i], pairs[j]);
+            equal += usize::from(apart[i] == apart[j]);
+        }
+    }
+    assert!(equal > 10, "{equal}");
+}
+
+#[test]
+fn statements_of_a_key_are_placed_where_others_use_the_same() {
+    let p = sharing();
+    let (a, b) = (0, 4);
+    let [there, here] = [a, b].map(|n| Uses::of(&[&p.nests[n].body]));
+    let excerpt = Excerpt::of(&p, there.clone());
+    let mut body = p.nests[a].body.clone();
+    excerpt.number(&mut body);
+    let own = Uses::of(&[&body]);
+    let placement = there.placement(&here);
+    placement.statements(&mut body);
+    assert_eq!(body, p.nests[b].body);
+    assert_eq!(placement.uses(&own).bufs(), here.bufs());
+}

@@ -3,22 +3,24 @@
 //! The layers of a network ask the same again and again, and the answer takes most of the pass's time. It is given on an
 //! [`Excerpt`] of the program that has nothing but the two nests.
 
-use nestjit_ir::excerpt::{Detail, Excerpt, Key, Uses};
+use std::rc::Rc;
+
+use nestjit_ir::excerpt::{Excerpt, Uses};
 use nestjit_ir::hash::FastMap;
 use nestjit_ir::{BufId, Program, Stmt};
 
 use super::blocks::Blocks;
 use super::inline::Pointwise;
+use super::kinds::{Form, Kind, Kinds};
 use super::merge::{self, Depth};
 use super::{lanes, profit, repeat};
 use crate::options::Fusion as Fusing;
 use crate::passes::PassContext;
-use crate::passes::each_nest::set_apart;
 use crate::passes::schedule::minimal_filtering;
 use crate::remark::Apart;
 
 /// The statements of a merged nest, and how deeply the two were merged.
-pub(super) type Merged = (Vec<Stmt>, Depth);
+type Merged = (Vec<Stmt>, Depth);
 
 /// How two nests are to be merged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,13 +31,21 @@ pub(super) enum Way {
     ManyRows,
 }
 
-/// What attempts have come to.
+/// What attempts have come to. The words are the kinds of the nests, what these have in common, and what is asked for.
 #[derive(Default)]
-pub(super) struct Attempts(FastMap<Key, Attempt>);
+pub(super) struct Attempts(FastMap<Vec<u64>, Attempt>);
 
 struct Attempt {
     excerpt: Excerpt,
-    result: Result<Merged, Apart>,
+    result: Result<Outcome, Apart>,
+}
+
+/// A merged nest in an excerpt.
+struct Outcome {
+    kind: Rc<Kind>,
+    /// What it uses of the excerpt.
+    uses: Uses,
+    depth: Depth,
 }
 
 impl Attempts {
@@ -44,34 +54,36 @@ impl Attempts {
         &mut self,
         program: &mut Program,
         ctx: &PassContext<'_>,
-        (first, second): (&[Stmt], &[Stmt]),
+        kinds: &mut Kinds,
+        (first, second): (&Form, &Form),
         flow: &[BufId],
         way: Way,
-    ) -> Result<Merged, Apart> {
-        let uses = Uses::of(&[first, second]);
-        let mut key = uses.key(program, &[first, second], Detail::Schedule);
+    ) -> Result<(Form, Depth), Apart> {
+        let mut key =
+            vec![first.kind.number as u64, second.kind.number as u64, u64::from(way == Way::ManyRows)];
+        let uses = first.uses.joined(&second.uses, &mut key);
         let flow: Vec<BufId> = flow.iter().filter_map(|b| uses.buf(*b)).collect();
         key.extend(flow.iter().map(|b| u64::from(b.0)));
-        key.push((way == Way::ManyRows).into());
-        set_apart(&mut key);
         let attempt = self.0.entry(key).or_insert_with(|| {
             let mut excerpt = Excerpt::of(program, uses.clone());
-            let (mut first, mut second) = (first.to_vec(), second.to_vec());
+            let (mut first, mut second) = (first.body(), second.body());
             excerpt.number(&mut first);
             excerpt.number(&mut second);
             let attempt = match way {
                 Way::Any => any,
                 Way::ManyRows => many_rows,
             };
-            let result = attempt(&mut excerpt.program, ctx, &first, &second, &flow);
+            let merged = attempt(&mut excerpt.program, ctx, &first, &second, &flow);
+            let result = merged.map(|(body, depth)| {
+                let Form { kind, uses } = kinds.form(&excerpt.program, body);
+                Outcome { kind, uses, depth }
+            });
             Attempt { excerpt, result }
         });
         let placement = attempt.excerpt.place(program, &uses);
         match &attempt.result {
-            Ok((body, depth)) => {
-                let mut body = body.clone();
-                placement.statements(&mut body);
-                Ok((body, *depth))
+            Ok(Outcome { kind, uses, depth }) => {
+                Ok((Form { kind: Rc::clone(kind), uses: placement.uses(uses) }, *depth))
             }
             Err(why) => Err(why.placed(program, &placement)),
         }

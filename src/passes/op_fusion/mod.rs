@@ -25,7 +25,8 @@
 //! Nests are visited in execution order, each with its producers, the one that hands over most bytes first. A
 //! merge needs matching loops ([`align`]), no dependence that it would turn round ([`legal`]), no other nest on a path
 //! between the two ([`order`]), a profit ([`profit`]), and the vector loops that there were ([`lanes`]). Every merge leaves a remark, and so does every
-//! buffer that stays in memory between two nests. Requested outputs are always stored.
+//! buffer that stays in memory between two nests. Requested outputs are always stored. What is decided about nests that
+//! are equal up to names is decided once ([`kinds`], [`attempt`]).
 //!
 //! The buffers in between become registers and rows in ContractTemps.
 
@@ -33,6 +34,7 @@ mod align;
 mod attempt;
 mod blocks;
 mod inline;
+mod kinds;
 mod lanes;
 mod legal;
 mod merge;
@@ -47,8 +49,9 @@ use nestjit_ir::{BufId, Nest, Program, Role, Stmt};
 
 use self::attempt::{Attempts, Way};
 use self::inline::Pointwise;
+use self::kinds::{Form, Kinds};
 use self::merge::Depth;
-use self::order::NestGraph;
+use self::order::{NestGraph, Node};
 use super::PassContext;
 use crate::error::Result;
 use crate::options::Fusion as Fusing;
@@ -64,10 +67,13 @@ pub(super) fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Rema
         Fusing::Full => views::apply(&unit.program, &mut nests, &mut parts),
         Fusing::Epilogue => Vec::new(),
     };
+    let mut kinds = Kinds::default();
+    let graph = NestGraph::new(&unit.program, nests, &mut kinds);
     let mut fusion = Fusion {
         program: &mut unit.program,
         ctx,
-        graph: NestGraph::new(nests),
+        graph,
+        kinds,
         attempts: Attempts::default(),
         refusals: FastMap::default(),
         applied: Vec::new(),
@@ -87,12 +93,25 @@ pub(super) fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Rema
     let changed = !fusion.applied.iter().all(|r| !r.applied());
     let Fusion { graph, applied, .. } = fusion;
     remarks.extend(applied);
-    let mut nests = graph.into_nests();
-    for nest in &mut nests {
-        simplify_body(&unit.program, &mut nest.body);
-    }
-    unit.program.nests = nests;
+    unit.program.nests = simplified(graph.into_nodes());
     Ok(changed)
+}
+
+/// The nests, each kind simplified once.
+fn simplified(nodes: Vec<Node>) -> Vec<Nest> {
+    let mut bodies: FastMap<usize, Vec<Stmt>> = FastMap::default();
+    let nest = |Node { name, ops, form, .. }| {
+        let Form { kind, .. } = &form;
+        let simplified = bodies.entry(kind.number).or_insert_with(|| {
+            let mut body = kind.body.clone();
+            simplify_body(&kind.program, &mut body);
+            body
+        });
+        let mut body = simplified.clone();
+        form.placement().statements(&mut body);
+        Nest { name, body, ops }
+    };
+    nodes.into_iter().map(nest).collect()
 }
 
 /// Cuts nests with several independent loops (concatenation: a loop per operand) into a nest per loop, so that
@@ -126,6 +145,7 @@ struct Fusion<'a> {
     program: &'a mut Program,
     ctx: &'a PassContext<'a>,
     graph: NestGraph,
+    kinds: Kinds,
     attempts: Attempts,
     /// Why the reader of a buffer (an original nest) was not merged with its writer.
     refusals: FastMap<(BufId, usize), Apart>,
@@ -145,25 +165,30 @@ impl Fusion<'_> {
     fn inline_movement(&mut self) {
         for id in self.graph.ids() {
             let Some(node) = self.graph.get(id) else { continue };
-            let Some(pointwise) = Pointwise::of(self.program, &node.nest.body) else { continue };
+            let kind = &node.form.kind;
+            let Some(pointwise) = kind.pointwise() else { continue };
+            let buf = node.form.buf(pointwise.buf);
             // What flattens the result of another nest is better written by that nest, unless it is moved again.
             let source = node.reads.bufs().any(|b| self.graph.writers(b).next().is_some());
-            let reader = |r| self.graph.get(r).is_some_and(|n| inline::only_moves(&n.nest.body));
-            let moved_again = self.graph.readers(pointwise.buf).all(reader);
-            let movement = pointwise.moves() || pointwise.unpacks(self.program);
+            let reader = |r| self.graph.get(r).is_some_and(|n| n.form.kind.only_moves());
+            let moved_again = self.graph.readers(buf).all(reader);
+            let movement = pointwise.moves() || pointwise.unpacks(&kind.program);
             // Smaller elements are for whatever computes them to store.
-            if source && pointwise.narrows(self.program) {
+            if source && pointwise.narrows(&kind.program) {
                 continue;
             }
             if movement && (!(pointwise.flattens() && source) || moved_again) {
-                self.inline(id, &pointwise);
+                self.inline(id);
             }
         }
     }
 
-    /// Substitutes a nest into all its consumers and removes it; does nothing if one of them declines.
-    fn inline(&mut self, id: usize, pointwise: &Pointwise) -> bool {
-        let buf = pointwise.buf;
+    /// Substitutes a nest that computes each element by itself into all its consumers and removes it; does nothing if one of
+    /// them declines.
+    fn inline(&mut self, id: usize) -> bool {
+        let Some(form) = self.graph.get(id).map(|node| &node.form) else { return false };
+        let Some(pointwise) = form.kind.pointwise() else { return false };
+        let buf = form.buf(pointwise.buf);
         if self.program.buf(buf).role != Role::Temp || self.graph.writers(buf).count() != 1 {
             return false;
         }
@@ -171,20 +196,17 @@ impl Fusion<'_> {
         if pointwise.flattens() && readers.len() > 1 {
             return false;
         }
+        let Some(pointwise) = Pointwise::of(self.program, &form.body()) else { return false };
         let mut bodies = Vec::new();
         for &reader in &readers {
             let Some(node) = self.graph.get(reader) else { continue };
-            let called = node.nest.body.iter().any(|s| matches!(s, Stmt::Call(_)));
+            let before = node.form.body();
+            let called = before.iter().any(|s| matches!(s, Stmt::Call(_)));
             let result = match called {
                 true => Err(Apart::ConsumerIsCall),
-                false => pointwise.inline(self.program, &node.nest.body).and_then(|body| {
-                    lanes::keeps(
-                        self.program,
-                        self.ctx.target.isa.f32_lanes(),
-                        [node.nest.body.as_slice()],
-                        &body,
-                    )
-                    .map(|()| body)
+                false => pointwise.inline(self.program, &before).and_then(|body| {
+                    let width = self.ctx.target.isa.f32_lanes();
+                    lanes::keeps(self.program, width, [before.as_slice()], &body).map(|()| body)
                 }),
             };
             match result {
@@ -200,11 +222,11 @@ impl Fusion<'_> {
         }
         let Some(node) = self.graph.remove(id) else { return false };
         for (i, (reader, body)) in bodies.into_iter().enumerate() {
-            self.graph.set_body(reader, body);
-            let ops = if i == 0 { node.nest.ops.as_slice() } else { &[] };
+            self.graph.set_form(reader, self.kinds.form(self.program, body));
+            let ops = if i == 0 { node.ops.as_slice() } else { &[] };
             self.graph.prepend(reader, ops, if i == 0 { &node.members } else { &[] });
             let bytes = 2 * self.program.buf(buf).logical_bytes();
-            self.apply(Merge::WhereRead { buf }, &node.nest.name, reader, bytes);
+            self.apply(Merge::WhereRead { buf }, &node.name, reader, bytes);
         }
         true
     }
@@ -231,10 +253,10 @@ impl Fusion<'_> {
     }
 
     fn try_inline(&mut self, producer: usize, consumer: usize) -> bool {
-        let Some(node) = self.graph.get(producer) else { return false };
-        let Some(pointwise) = Pointwise::of(self.program, &node.nest.body) else { return false };
-        let only = self.graph.readers(pointwise.buf).all(|r| r == consumer);
-        only && self.inline(producer, &pointwise)
+        let Some(form) = self.graph.get(producer).map(|node| &node.form) else { return false };
+        let Some(pointwise) = form.kind.pointwise() else { return false };
+        let only = self.graph.readers(form.buf(pointwise.buf)).all(|r| r == consumer);
+        only && self.inline(producer)
     }
 
     fn try_merge(&mut self, producer: usize, consumer: usize, flow: &[BufId]) {
@@ -242,12 +264,12 @@ impl Fusion<'_> {
             return;
         };
         if let Some(between) = self.graph.between(producer, consumer) {
-            let nest = self.graph.get(between).map(|n| n.nest.name.clone()).unwrap_or_default();
+            let nest = self.graph.get(between).map(|n| n.name.clone()).unwrap_or_default();
             self.refuse(flow, consumer, Apart::Between { nest });
             return;
         }
-        let nests = (first.nest.body.as_slice(), second.nest.body.as_slice());
-        let merged = self.attempts.merge(self.program, self.ctx, nests, flow, Way::Any);
+        let forms = (&first.form, &second.form);
+        let merged = self.attempts.merge(self.program, self.ctx, &mut self.kinds, forms, flow, Way::Any);
         match merged {
             Err(refusal) => self.refuse(flow, consumer, refusal),
             Ok(merged) => self.join(producer, consumer, flow, merged),
@@ -261,15 +283,15 @@ impl Fusion<'_> {
                 let (Some(first), Some(second)) = (self.graph.get(producer), self.graph.get(id)) else {
                     continue;
                 };
-                let (first, second) = (&first.nest.body, &second.nest.body);
-                let rows = profit::has_weights(self.program, first)
-                    && profit::only_normalises(self.program, second)
+                let rows = first.form.kind.has_weights()
+                    && second.form.kind.only_normalises()
                     && self.graph.between(producer, id).is_none();
                 if !rows {
                     continue;
                 }
-                let nests = (first.as_slice(), second.as_slice());
-                if let Ok(merged) = self.attempts.merge(self.program, self.ctx, nests, &flow, Way::ManyRows) {
+                let forms = (&first.form, &second.form);
+                let (kinds, way) = (&mut self.kinds, Way::ManyRows);
+                if let Ok(merged) = self.attempts.merge(self.program, self.ctx, kinds, forms, &flow, way) {
                     self.join(producer, id, &flow, merged);
                 }
             }
@@ -283,11 +305,11 @@ impl Fusion<'_> {
                 let (Some(first), Some(second)) = (self.graph.get(producer), self.graph.get(id)) else {
                     continue;
                 };
-                let vector = profit::single_row(self.program, &second.nest.body, &flow);
+                let vector = || second.form.single_row(&flow);
                 // A vector times a matrix has no tile that sharing loops with it could break.
                 let misfit = |why: &Apart| match why {
                     Apart::LoopsDiffer { .. } | Apart::NoCommonLoop { .. } => true,
-                    why => vector && why.is_second_contraction(),
+                    why => why.is_second_contraction() && vector(),
                 };
                 let fits = second
                     .members
@@ -296,28 +318,30 @@ impl Fusion<'_> {
                 if !fits || self.graph.between(producer, id).is_some() {
                     continue;
                 }
-                let (first, second) = (&first.nest.body, &second.nest.body);
-                if let Some(merged) = merge::sequence(self.program, self.ctx.target, first, second, &flow) {
-                    self.join(producer, id, &flow, merged);
+                let (first, second) = (first.form.body(), second.form.body());
+                if let Some((body, depth)) =
+                    merge::sequence(self.program, self.ctx.target, &first, &second, &flow)
+                {
+                    let form = self.kinds.form(self.program, body);
+                    self.join(producer, id, &flow, (form, depth));
                 }
             }
         }
     }
 
-    fn join(&mut self, producer: usize, consumer: usize, flow: &[BufId], (body, depth): (Vec<Stmt>, Depth)) {
+    fn join(&mut self, producer: usize, consumer: usize, flow: &[BufId], (form, depth): (Form, Depth)) {
         let (Some(first), Some(second)) = (self.graph.get(producer), self.graph.get(consumer)) else {
             return;
         };
         let part = |b: &BufId| first.writes.shared_bytes(&second.reads, self.program, *b);
         let parts: Vec<(BufId, usize)> = flow.iter().map(|b| (*b, part(b))).collect();
-        let contracts = |n: &Nest| !profit::contractions(self.program, &n.body).is_empty();
-        let (first, second) = (&first.nest, &second.nest);
+        let contracts = |n: &Node| n.form.kind.contracts();
         let siblings = contracts(first) && contracts(second);
         let name = if contracts(first) { &first.name } else { &second.name }.clone();
         let (source, target) = (first.name.clone(), second.name.clone());
         let mut ops = first.ops.clone();
         ops.extend(second.ops.iter().filter(|op| !first.ops.contains(op)).cloned());
-        self.graph.join(producer, consumer, Nest { name, body, ops });
+        self.graph.join(producer, consumer, name, ops, form);
         let how = match depth {
             _ if siblings => Joined::SideBySide,
             Depth::All => Joined::Elementwise,
@@ -352,9 +376,10 @@ impl Fusion<'_> {
                     let (Some(first), Some(second)) = (self.graph.get(before), self.graph.get(id)) else {
                         continue;
                     };
-                    let mut nest = first.nest.clone();
-                    nest.body.extend(second.nest.body.iter().cloned());
-                    self.graph.join(before, id, nest);
+                    let form =
+                        self.kinds.form(self.program, [first.form.body(), second.form.body()].concat());
+                    let (name, ops) = (first.name.clone(), first.ops.clone());
+                    self.graph.join(before, id, name, ops, form);
                 }
                 _ => {}
             }
@@ -372,7 +397,7 @@ impl Fusion<'_> {
     }
 
     fn apply(&mut self, merge: Merge, producer: &str, consumer: usize, bytes: usize) {
-        let name = self.graph.get(consumer).map(|n| n.nest.name.clone()).unwrap_or_default();
+        let name = self.graph.get(consumer).map(|n| n.name.clone()).unwrap_or_default();
         self.apply_named(merge, producer, name, bytes);
     }
 
@@ -392,9 +417,9 @@ impl Fusion<'_> {
                     let refusal = node.members.iter().find_map(|m| self.refusals.get(&(buf, *m)));
                     let why = refusal.cloned().unwrap_or(Apart::OtherReaders);
                     declined.push(Remark {
-                        consumer: Some(node.nest.name.clone()),
+                        consumer: Some(node.name.clone()),
                         bytes: 2 * source.writes.shared_bytes(&node.reads, self.program, buf),
-                        ..Remark::nest(&source.nest.name, Reason::Apart { buf, why })
+                        ..Remark::nest(&source.name, Reason::Apart { buf, why })
                     });
                 }
             }

@@ -7,14 +7,17 @@
 use std::collections::BTreeSet;
 
 use nestjit_ir::hash::FastMap;
-use nestjit_ir::{BufId, Nest, Stmt};
+use nestjit_ir::{BufId, Nest, Program};
 
-use super::reach::{Reach, touched};
+use super::kinds::{Form, Kinds};
+use super::reach::Reach;
 
 /// A nest and the buffers that it touches. Scoped buffers do not count.
-#[derive(Clone, Debug)]
 pub(super) struct Node {
-    pub nest: Nest,
+    pub name: String,
+    /// The operations of the model that it computes.
+    pub ops: Vec<String>,
+    pub form: Form,
     pub reads: Reach,
     pub writes: Reach,
     /// The original nests that were merged into this one.
@@ -22,7 +25,7 @@ pub(super) struct Node {
 }
 
 /// Nests in execution order.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct NestGraph {
     nodes: Vec<Option<Node>>,
     /// Node ids in execution order; merged nests leave a hole.
@@ -34,11 +37,12 @@ pub(super) struct NestGraph {
 
 impl NestGraph {
     /// The graph of nests in execution order.
-    pub fn new(nests: Vec<Nest>) -> NestGraph {
+    pub fn new(program: &Program, nests: Vec<Nest>, kinds: &mut Kinds) -> NestGraph {
         let mut graph = NestGraph::default();
-        for (id, nest) in nests.into_iter().enumerate() {
-            let (reads, writes) = touched(&nest.body);
-            graph.nodes.push(Some(Node { nest, reads, writes, members: vec![id] }));
+        for (id, Nest { name, body, ops }) in nests.into_iter().enumerate() {
+            let form = kinds.form(program, body);
+            let (reads, writes) = form.touched();
+            graph.nodes.push(Some(Node { name, ops, form, reads, writes, members: vec![id] }));
             graph.order.push(Some(id));
             graph.place.push(id);
             graph.link(id);
@@ -109,11 +113,11 @@ impl NestGraph {
     }
 
     /// Gives a node new statements.
-    pub fn set_body(&mut self, id: usize, body: Vec<Stmt>) {
+    pub fn set_form(&mut self, id: usize, form: Form) {
         self.unlink(id);
         if let Some(node) = self.nodes[id].as_mut() {
-            (node.reads, node.writes) = touched(&body);
-            node.nest.body = body;
+            (node.reads, node.writes) = form.touched();
+            node.form = form;
         }
         self.link(id);
     }
@@ -121,8 +125,8 @@ impl NestGraph {
     /// Puts operation names and members of another node before those of `id`.
     pub fn prepend(&mut self, id: usize, ops: &[String], members: &[usize]) {
         if let Some(node) = self.nodes[id].as_mut() {
-            let new: Vec<String> = ops.iter().filter(|op| !node.nest.ops.contains(op)).cloned().collect();
-            node.nest.ops.splice(0..0, new);
+            let new: Vec<String> = ops.iter().filter(|op| !node.ops.contains(op)).cloned().collect();
+            node.ops.splice(0..0, new);
             node.members.extend(members);
         }
     }
@@ -164,9 +168,9 @@ impl NestGraph {
         dependent
     }
 
-    /// Merges two nodes into one with the given nest; there must be no node [`NestGraph::between`] them. The
+    /// Merges two nodes into one with this name, these operations and this form; there must be no node [`NestGraph::between`] them. The
     /// result keeps the id of `second`.
-    pub fn join(&mut self, first: usize, second: usize, nest: Nest) {
+    pub fn join(&mut self, first: usize, second: usize, name: String, ops: Vec<String>, form: Form) {
         let dependent: BTreeSet<usize> = self.dependent(first, second).into_iter().collect();
         let (from, to) = (self.place[first], self.place[second]);
         let between: Vec<usize> = self.order[from + 1..to].iter().flatten().copied().collect();
@@ -175,8 +179,8 @@ impl NestGraph {
         self.unlink(second);
         self.nodes[first] = None;
         members.extend(self.nodes[second].take().map(|n| n.members).unwrap_or_default());
-        let (reads, writes) = touched(&nest.body);
-        self.nodes[second] = Some(Node { nest, reads, writes, members });
+        let (reads, writes) = form.touched();
+        self.nodes[second] = Some(Node { name, ops, form, reads, writes, members });
         self.link(second);
 
         let before = between.iter().copied().filter(|id| !dependent.contains(id));
@@ -189,9 +193,9 @@ impl NestGraph {
         }
     }
 
-    /// The nests in execution order.
-    pub fn into_nests(mut self) -> Vec<Nest> {
+    /// The nodes in execution order.
+    pub fn into_nodes(mut self) -> Vec<Node> {
         let order = std::mem::take(&mut self.order);
-        order.into_iter().flatten().filter_map(|id| self.nodes[id].take()).map(|n| n.nest).collect()
+        order.into_iter().flatten().filter_map(|id| self.nodes[id].take()).collect()
     }
 }

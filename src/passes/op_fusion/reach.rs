@@ -28,6 +28,11 @@ impl Reach {
         }
     }
 
+    /// The same parts of other buffers, which are in the same order.
+    pub fn renamed(&self, to: impl Fn(BufId) -> BufId) -> Reach {
+        Reach(self.0.iter().map(|(buf, region)| (to(*buf), region.clone())).collect())
+    }
+
     fn get(&self, buf: BufId) -> Option<&Region> {
         self.0.binary_search_by_key(&buf, |part| part.0).ok().map(|at| &self.0[at].1)
     }

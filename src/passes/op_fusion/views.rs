@@ -77,7 +77,7 @@ pub(super) fn apply(program: &Program, nests: &mut Vec<Nest>, parts: &mut Vec<us
         }
         let views: FastMap<BufId, View> =
             found.iter().map(|f| (f.0, View { of: f.1.of, places: f.1.places.clone() })).collect();
-        for nest in nests.iter_mut() {
+        for nest in nests.iter_mut().filter(|nest| mentions(&nest.body, &|b| views.contains_key(&b))) {
             rewrite(&views, &mut nest.body);
         }
         for (buf, view, nest) in found {
@@ -110,6 +110,9 @@ impl<'a> Finder<'a> {
             return finder;
         }
         for (at, nest) in nests.iter().enumerate() {
+            if !mentions(&nest.body, &|b| involved.contains(&b)) {
+                continue;
+            }
             let mut extents = None;
             for access in accesses(&nest.body).into_iter().filter(|a| involved.contains(&a.buf)) {
                 if access.kind == AccessKind::Read {
@@ -315,7 +318,30 @@ fn copy(at: usize, nest: &Nest) -> Option<Copy> {
 }
 
 fn writes(body: &[Stmt], buf: BufId) -> bool {
-    accesses(body).iter().any(|a| a.buf == buf && a.kind != AccessKind::Read)
+    body.iter().any(|s| match s {
+        Stmt::For(l) => writes(&l.body, buf),
+        Stmt::Store(s) => s.buf == buf,
+        Stmt::Reduce(r) => r.buf == buf,
+        Stmt::Call(c) => c.outputs.contains(&buf),
+        Stmt::Temp(_) => false,
+    })
+}
+
+/// Whether one of these buffers is accessed.
+fn mentions(body: &[Stmt], which: &dyn Fn(BufId) -> bool) -> bool {
+    let mut found = false;
+    visit::walk_stmts(body, &mut |s| match s {
+        Stmt::Store(s) => found |= which(s.buf),
+        Stmt::Reduce(r) => found |= which(r.buf),
+        Stmt::Call(c) => found |= c.inputs.iter().chain(&c.outputs).any(|b| which(*b)),
+        Stmt::For(_) | Stmt::Temp(_) => {}
+    });
+    visit::walk_exprs(body, &mut |e| {
+        if let Expr::Load(l) = e {
+            found |= which(l.buf);
+        }
+    });
+    found
 }
 
 /// Lets every access of a view go to what it is a part of.
