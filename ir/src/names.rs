@@ -32,7 +32,8 @@ impl Names {
         }
         self.taken.extend(list[self.seen..].iter().map(|item| name(item).to_owned()));
         self.seen = list.len();
-        self.last = list.last().map_or_else(String::new, |item| name(item).to_owned());
+        self.last.clear();
+        self.last.push_str(list.last().map_or("", name));
         if !self.taken.contains(wanted) {
             return wanted.to_owned();
         }

@@ -134,8 +134,8 @@ fn value(v: &Value) -> ModelValue {
 /// For each node of `before`, the nodes of `after` that compute it; `None` if no run does. Also returns how many
 /// nodes were computed at compile time.
 fn nodes_of(before: &Graph, after: &Graph) -> (Vec<Option<Vec<String>>>, usize) {
-    let mut writers: HashMap<&str, &str> = HashMap::new();
-    let mut names: HashMap<&str, &str> = HashMap::new();
+    let mut writers: HashMap<&str, &str> = HashMap::with_capacity(after.values.len());
+    let mut names: HashMap<&str, &str> = HashMap::with_capacity(after.nodes.len());
     for node in &after.nodes {
         for operation in after.origins.get(&node.name).into_iter().flatten() {
             let name = operation.split_once(' ').map_or(operation.as_str(), |(_, name)| name);

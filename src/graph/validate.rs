@@ -53,13 +53,13 @@ impl Graph {
     }
 
     fn validate_names(&self) -> Result<()> {
-        let mut names = HashSet::new();
+        let mut names = HashSet::with_capacity(self.values.len());
         for value in &self.values {
             if !names.insert(value.name.as_str()) {
                 return Err(Error::invalid(format!("two values are named '{}'", value.name.escape_debug())));
             }
         }
-        let mut names = HashSet::new();
+        let mut names = HashSet::with_capacity(self.nodes.len());
         for node in &self.nodes {
             if !names.insert(node.name.as_str()) {
                 return Err(Error::invalid(format!("two nodes are named '{}'", node.name.escape_debug())));

@@ -8,9 +8,8 @@
 //! Before: `for i < 1 { temp %t: f32; %t = %x[i] * 1.0; %y[i] = exp(%t) }`, after: `%y[0] = exp(%x[0])`.
 //! Graph-level simplification is another pass.
 
-use nestjit_ir::access::accesses;
 use nestjit_ir::hash::FastSet;
-use nestjit_ir::{BufId, Program, Role, Stmt};
+use nestjit_ir::{BufId, Expr, Program, Role, Stmt, visit};
 
 use super::PassContext;
 use crate::error::Result;
@@ -39,20 +38,40 @@ fn remove_dead(program: &mut Program) {
     for nest in program.nests.iter_mut().rev() {
         let dead =
             |b: BufId, read: &FastSet<BufId>| buffers[b.0 as usize].role == Role::Temp && !read.contains(&b);
-        let own: FastSet<BufId> = reads(&nest.body).collect();
-        prune(&mut nest.body, &mut |s| match s {
-            Stmt::Store(s) => !dead(s.buf, &read) || own.contains(&s.buf),
-            Stmt::Reduce(r) => !dead(r.buf, &read) || own.contains(&r.buf),
-            Stmt::Call(c) => c.outputs.is_empty() || !c.outputs.iter().all(|b| dead(*b, &read)),
-            Stmt::For(_) | Stmt::Temp(_) => true,
+        let mut writes_dead = false;
+        visit::walk_stmts(&nest.body, &mut |s| match s {
+            Stmt::Store(s) => writes_dead |= dead(s.buf, &read),
+            Stmt::Reduce(r) => writes_dead |= dead(r.buf, &read),
+            Stmt::Call(c) => writes_dead |= c.outputs.iter().any(|b| dead(*b, &read)),
+            Stmt::For(_) | Stmt::Temp(_) => {}
         });
+        if writes_dead {
+            let mut own = FastSet::default();
+            note_reads(&nest.body, &mut own);
+            prune(&mut nest.body, &mut |s| match s {
+                Stmt::Store(s) => !dead(s.buf, &read) || own.contains(&s.buf),
+                Stmt::Reduce(r) => !dead(r.buf, &read) || own.contains(&r.buf),
+                Stmt::Call(c) => c.outputs.is_empty() || !c.outputs.iter().all(|b| dead(*b, &read)),
+                Stmt::For(_) | Stmt::Temp(_) => true,
+            });
+        }
         remove_dead_locals(&mut nest.body, buffers);
         remove_empty_loops(&mut nest.body);
-        read.extend(reads(&nest.body));
+        note_reads(&nest.body, &mut read);
     }
     program.nests.retain(|n| !n.body.is_empty());
 }
 
-fn reads(body: &[Stmt]) -> impl Iterator<Item = BufId> {
-    accesses(body).into_iter().filter(|a| a.kind == nestjit_ir::access::AccessKind::Read).map(|a| a.buf)
+/// Adds the buffers that are read, other than those that reductions update.
+fn note_reads(body: &[Stmt], read: &mut FastSet<BufId>) {
+    visit::walk_exprs(body, &mut |e| {
+        if let Expr::Load(l) = e {
+            read.insert(l.buf);
+        }
+    });
+    visit::walk_stmts(body, &mut |s| {
+        if let Stmt::Call(c) = s {
+            read.extend(&c.inputs);
+        }
+    });
 }
