@@ -68,6 +68,9 @@ struct Block {
 /// next step that reads it, would drive the accumulators out of the registers.
 const KEPT: u32 = 40;
 
+/// Room for the instructions of most blocks.
+const ROOM: usize = 32;
+
 /// A map of known values with room for as many as many blocks have.
 fn values() -> FastMap<Key, Known> {
     FastMap::with_capacity_and_hasher(100, Default::default())
@@ -403,7 +406,7 @@ impl Builder {
 
     fn open(&mut self) {
         let known = self.spare.pop().unwrap_or_else(values);
-        self.blocks.push(Block { known, ..Block::default() });
+        self.blocks.push(Block { known, insts: Vec::with_capacity(ROOM), ..Block::default() });
     }
 
     fn close(&mut self) -> Vec<Inst> {

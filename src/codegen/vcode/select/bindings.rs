@@ -108,6 +108,11 @@ mod tests {
         bound.remove(j);
         bound.set(i, Affine::var(counter));
         assert_eq!(bound.constant(&pending), None, "it has other terms");
+        let pending = bound.pending(&a, 1).unwrap();
+        bound.set(i, Affine::var(counter).plus(3));
+        assert_eq!(bound.constant(&pending), Some(31));
+        bound.set(i, Affine::var(Var(8)).plus(3));
+        assert_eq!(bound.constant(&pending), None, "it has another counter");
         bound.set(i, Affine::constant(i64::MAX));
         let far = bound.pending(&a, 1).unwrap();
         assert_eq!(bound.constant(&far), None);
