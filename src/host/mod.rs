@@ -16,6 +16,7 @@ use crate::tensor::{Tensor, checked_bytes};
 
 pub(crate) mod boxes;
 pub(crate) mod extent;
+pub(crate) mod matrix;
 pub(crate) mod movement;
 pub(crate) mod order;
 pub(crate) mod select;

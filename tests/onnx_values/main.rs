@@ -5,6 +5,7 @@
 mod common;
 
 mod attention;
+mod contrib;
 mod exactness;
 mod halves;
 mod nbits;

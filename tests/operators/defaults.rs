@@ -60,7 +60,7 @@ fn defaults_can_be_written_out() {
             continue;
         }
         let mut found = false;
-        for example in examples.iter().filter(|e| e.operator == operator) {
+        for example in examples.iter().filter(|e| e.name == operator) {
             for version in [*versions.start(), *versions.end()] {
                 match holds(example, of_schema, version) {
                     Ok(imported) => found |= imported,
@@ -83,7 +83,7 @@ fn newer_operator_sets_are_refused_by_the_operator_only() {
     let version = MAX_OPSET + 7;
     let mut failures = Vec::new();
     for example in super::examples() {
-        let named = |e: &&OpEntry| e.domain.is_empty() && e.name == example.operator;
+        let named = |e: &&OpEntry| e.domain.is_empty() && e.name == example.name;
         let Some(entry) = operators().find(named) else { continue };
         if entry.until.is_some() || import(&example, MAX_OPSET).is_none() {
             continue;

@@ -54,6 +54,8 @@ enum Attribute {
 /// A line of the file.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Example {
+    /// As it is written: with its domain, or without if the line is about operators of the name in all domains.
+    pub name: String,
     pub operator: String,
     /// `None` for the newest version.
     pub version: Option<i64>,
@@ -104,6 +106,8 @@ impl Example {
             Some((name, version)) => (name, Some(version.parse().map_err(|_| "no version after @")?)),
             None => (name, None),
         };
+        let (name, operator) =
+            (operator.to_owned(), operator.rsplit('.').next().unwrap_or(operator).to_owned());
         let operand = |word: &str| if word == "-" { Ok(None) } else { operand(word).map(Some) };
         let operands = words.map(operand).collect::<Result<_, String>>()?;
         let attribute = |word: &str| {
@@ -116,7 +120,7 @@ impl Example {
             Some(count) => count.parse().map_err(|_| format!("{count} results"))?,
             None => 1,
         };
-        Ok(Example { operator: operator.to_owned(), version, operands, attributes, results })
+        Ok(Example { name, operator, version, operands, attributes, results })
     }
 
     /// This example, with those of another one's attributes that it does not have.

@@ -61,6 +61,14 @@ fn parse(text: &str, size: Size) -> Vec<Example> {
         .collect()
 }
 
+/// The name of an operator with its domain.
+fn full_name(entry: &OpEntry) -> String {
+    match entry.domain {
+        "" => entry.name.to_owned(),
+        domain => format!("{domain}.{}", entry.name),
+    }
+}
+
 /// The version in which an example is tried.
 fn version(example: &Example, entry: &OpEntry) -> i64 {
     example.version.unwrap_or(entry.until.unwrap_or(MAX_OPSET))
@@ -153,17 +161,17 @@ fn the_table_is_what_the_code_does() {
     let (examples, large) = (examples(), parse(include_str!("examples.txt"), Size::Large));
     let mut of: BTreeMap<&str, Vec<(&Example, &Example)>> = BTreeMap::new();
     for (example, large) in examples.iter().zip(&large) {
-        of.entry(&example.operator).or_default().push((example, large));
+        of.entry(&example.name).or_default().push((example, large));
     }
     let mut entries: Vec<&OpEntry> = operators().collect();
     entries.sort_by_key(|entry| (entry.domain, entry.name));
-    let names: BTreeSet<&str> = entries.iter().map(|entry| entry.name).collect();
+    let names: BTreeSet<String> = entries.iter().flat_map(|e| [e.name.to_owned(), full_name(e)]).collect();
     let mut failures: Vec<String> =
         of.keys().filter(|name| !names.contains(**name)).map(|name| format!("no operator {name}")).collect();
     let mut lines_of: Vec<(&OpEntry, Vec<Line>)> = Vec::new();
     for entry in entries {
         let mut lines = Vec::new();
-        match of.get(entry.name) {
+        match of.get(full_name(entry).as_str()).or_else(|| of.get(entry.name)) {
             _ if entry.session => {}
             Some(examples) => {
                 for (example, large) in examples {
@@ -189,8 +197,7 @@ fn the_table_is_what_the_code_does() {
     let _ = writeln!(text, "|---|---|---|{}", "---|".repeat(DType::ALL.len()));
     for (entry, lines) in &lines_of {
         let until = entry.until.map_or_else(|| format!("{MAX_OPSET}"), |version| version.to_string());
-        let prefix = if entry.domain.is_empty() { String::new() } else { format!("{}.", entry.domain) };
-        let (name, versions) = (format!("{prefix}{}", entry.name), format!("{} to {until}", entry.since));
+        let (name, versions) = (full_name(entry), format!("{} to {until}", entry.since));
         if entry.session {
             let cells = "  |".repeat(DType::ALL.len());
             let _ = writeln!(text, "| {name} | {versions} | sequences, in a session |{cells}");

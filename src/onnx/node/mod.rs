@@ -176,6 +176,13 @@ impl<'a> NodeCx<'a> {
         self.expect_type(x, DType::is_float, "a floating-point type")
     }
 
+    /// Puts another value in the place of an input that is given: a form of it that the rest of an import takes.
+    pub fn set_input(&mut self, index: usize, x: ValueId) {
+        if let Some(input) = self.inputs.get_mut(index) {
+            *input = Some(x);
+        }
+    }
+
     /// All inputs, of which none may be left out.
     pub fn inputs(&self) -> Result<Vec<ValueId>> {
         (0..self.inputs.len()).map(|i| self.input(i)).collect()

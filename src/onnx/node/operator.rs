@@ -85,10 +85,15 @@ pub(in crate::onnx) const fn op(name: &'static str, since: i64, import: Import) 
 
 /// An operator of ONNX Runtime's own domain, of which there is one version.
 pub(in crate::onnx) const fn contrib(name: &'static str, import: Import) -> OpEntry {
-    OpEntry { domain: "com.microsoft", until: Some(1), ..op(name, 1, import) }
+    op(name, 1, import).of_domain("com.microsoft").until(1)
 }
 
 impl OpEntry {
+    /// The same operator, of another domain.
+    pub(in crate::onnx) const fn of_domain(self, domain: &'static str) -> OpEntry {
+        OpEntry { domain, ..self }
+    }
+
     /// The same operator, which versions after `until` do not have.
     pub(in crate::onnx) const fn until(self, until: i64) -> OpEntry {
         OpEntry { until: Some(until), ..self }

@@ -45,7 +45,7 @@ pub(super) fn repeat_heads(cx: &mut NodeCx<'_>, x: ValueId, times: usize) -> Res
     cx.reshape(repeated, &[b, h * times, t, d])
 }
 
-fn count(cx: &NodeCx<'_>, name: &'static str) -> Result<Option<usize>> {
+pub(super) fn count(cx: &NodeCx<'_>, name: &'static str) -> Result<Option<usize>> {
     Ok(cx.attributes.int(name)?.map(|n| extent(n, name)).transpose()?)
 }
 
@@ -80,19 +80,9 @@ fn attention(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     if groups > 1 {
         (k, v) = (repeat_heads(cx, k, groups)?, repeat_heads(cx, v, groups)?);
     }
-    // Both factors get half of the scale, so that neither product overflows sooner.
     let scale = cx.attributes.float("scale")?.unwrap_or(1.0 / (q_shape[3] as f64).sqrt());
-    let (q, k) =
-        (cx.binary_const(Binary::Mul, q, scale.sqrt())?, cx.binary_const(Binary::Mul, k, scale.sqrt())?);
-    let k = cx.transpose(k, &[0, 1, 3, 2])?;
-    let products = cx.add(Op::MatMul, &[q, k])?;
-    let softcap = cx.float("softcap", 0.0)?;
-    let mut capped = products;
-    if softcap > 0.0 {
-        let scaled = cx.binary_const(Binary::Div, products, softcap)?;
-        let bounded = cx.unary(Unary::Tanh, scaled)?;
-        capped = cx.binary_const(Binary::Mul, bounded, softcap)?;
-    }
+    let products = scaled_products(cx, q, k, scale)?;
+    let capped = capped(cx, products)?;
     let mask = Mask::new(cx, past)?;
     let masked = mask.apply(cx, capped)?;
     let precision = cx.attributes.int("softmax_precision")?;
@@ -119,6 +109,27 @@ fn attention(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
         mode => return Err(Halt::invalid(format!("qk_matmul_output_mode is {mode}, but must be 0 to 3"))),
     };
     Ok(vec![y, present_k, present_v, shown])
+}
+
+/// `scale` times the products of queries and keys, `[B, H, Q, D]` and `[B, H, K, D]`: `[B, H, Q, K]`.
+pub(super) fn scaled_products(cx: &mut NodeCx<'_>, q: ValueId, k: ValueId, scale: f64) -> Result<ValueId> {
+    // Both factors get half of the scale, so that neither product overflows sooner.
+    let root = scale.abs().sqrt();
+    let (q, k) =
+        (cx.binary_const(Binary::Mul, q, root.copysign(scale))?, cx.binary_const(Binary::Mul, k, root)?);
+    let k = cx.transpose(k, &[0, 1, 3, 2])?;
+    cx.add(Op::MatMul, &[q, k])
+}
+
+/// Scores bounded as the attribute `softcap` says.
+pub(super) fn capped(cx: &mut NodeCx<'_>, scores: ValueId) -> Result<ValueId> {
+    let softcap = cx.float("softcap", 0.0)?;
+    if softcap <= 0.0 {
+        return Ok(scores);
+    }
+    let scaled = cx.binary_const(Binary::Div, scores, softcap)?;
+    let bounded = cx.unary(Unary::Tanh, scaled)?;
+    cx.binary_const(Binary::Mul, bounded, softcap)
 }
 
 /// Softmax of scores `[B, H, Q, K]` along the keys; a query that sees no key (all its scores are minus infinity) has
@@ -268,7 +279,7 @@ fn rotary_embedding(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let flat = cx.rank(x) == 3;
     let num_heads = count(cx, "num_heads")?.filter(|n| *n != 0);
     let x = heads(cx, x, num_heads)?;
-    let [b, h, t, d] = cx.shape(x)[..] else { return Err(Halt::internal("heads of another rank")) };
+    let [b, _, t, d] = cx.shape(x)[..] else { return Err(Halt::internal("heads of another rank")) };
     let rotated = count(cx, "rotary_embedding_dim")?.filter(|n| *n != 0).unwrap_or(d);
     let interleaved = cx.flag("interleaved", false)?;
     if rotated > d || !rotated.is_multiple_of(2) {
@@ -299,7 +310,21 @@ fn rotary_embedding(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
         }
         *cache = cx.reshape(*cache, &[b, 1, t, half])?;
     }
-    let [cos, sin] = caches;
+    let y = turned(cx, x, caches, interleaved)?;
+    one(if flat { join_heads(cx, y) } else { Ok(y) })
+}
+
+/// Pairs of the first elements of each head, `[B, H, T, D]`, turned by angles whose cosines and sines are `[B, 1, T, R]`:
+/// neighbours if they are interleaved, otherwise elements that are `R` apart. What follows on them stays.
+pub(super) fn turned(
+    cx: &mut NodeCx<'_>,
+    x: ValueId,
+    [cos, sin]: [ValueId; 2],
+    interleaved: bool,
+) -> Result<ValueId> {
+    let [b, h, t, d] = cx.shape(x)[..] else { return Err(Halt::internal("heads of another rank")) };
+    let half = cx.shape(cos)[3];
+    let rotated = 2 * half;
     let turned = cx.narrow(x, 3, 0, rotated)?;
     let (first, second) = match interleaved {
         true => {
@@ -322,12 +347,9 @@ fn rotary_embedding(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
         }
         false => cx.concat(&[real, imaginary], 3)?,
     };
-    let y = match rotated < d {
-        true => {
-            let rest = cx.narrow(x, 3, rotated, d - rotated)?;
-            cx.concat(&[turned, rest], 3)?
-        }
-        false => turned,
-    };
-    one(if flat { join_heads(cx, y) } else { Ok(y) })
+    if rotated == d {
+        return Ok(turned);
+    }
+    let rest = cx.narrow(x, 3, rotated, d - rotated)?;
+    cx.concat(&[turned, rest], 3)
 }

@@ -8,9 +8,19 @@ use crate::graph::{Format, Op, PadMode, ValueId, Window};
 pub(super) const OPS: &[OpEntry] =
     &[op("Conv", 1, conv), op("ConvTranspose", 1, conv_transpose).in_f32(&[0])];
 
-fn conv(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
+pub(super) fn conv(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     cx.expect_inputs(3)?;
-    let (x, weight) = (cx.input(0)?, cx.input(1)?);
+    let (x, weight, bias) = (cx.input(0)?, cx.input(1)?, cx.optional(2));
+    one(convolution(cx, x, weight, bias))
+}
+
+/// The convolution that the attributes describe, of a tensor with its channels first.
+pub(super) fn convolution(
+    cx: &mut NodeCx<'_>,
+    x: ValueId,
+    weight: ValueId,
+    bias: Option<ValueId>,
+) -> Result<ValueId> {
     cx.expect_float(x)?;
     let (shape, filter) = (cx.shape(x), cx.shape(weight));
     let input = spatial(&shape)?;
@@ -18,8 +28,8 @@ fn conv(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let window = window(cx, input, kernel)?;
     let groups = extent(cx.int("group", 1)?, "group")?;
     let mut inputs = vec![x, weight];
-    inputs.extend(cx.optional(2));
-    one(cx.add(Op::Conv { window, groups, format: Format::ChannelsFirst, pad_value: 0 }, &inputs))
+    inputs.extend(bias);
+    cx.add(Op::Conv { window, groups, format: Format::ChannelsFirst, pad_value: 0 }, &inputs)
 }
 
 /// The weight's extents, which `kernel_shape` repeats.
@@ -40,9 +50,21 @@ fn kernel(cx: &NodeCx<'_>, shape: &[usize], filter: &[usize]) -> Result<Vec<usiz
     Ok(kernel)
 }
 
-/// A convolution with stride 1 of the operand with zeros between its elements, the kernel mirrored.
-fn conv_transpose(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
+pub(super) fn conv_transpose(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     cx.expect_inputs(3)?;
+    let (x, bias) = (cx.input(0)?, cx.optional(2));
+    let count = cx.rank(x).saturating_sub(2);
+    let pads = pads(cx, count)?;
+    one(transposed_convolution(cx, pads, bias))
+}
+
+/// A convolution with stride 1 of the operand with zeros between its elements, the kernel mirrored. `pads` are what is cut
+/// from the result before and after each spatial dimension, if nothing else says that.
+pub(super) fn transposed_convolution(
+    cx: &mut NodeCx<'_>,
+    pads: (Vec<usize>, Vec<usize>),
+    bias: Option<ValueId>,
+) -> Result<ValueId> {
     let (x, weight) = (cx.input(0)?, cx.input(1)?);
     cx.expect_float(x)?;
     let (shape, filter) = (cx.shape(x), cx.shape(weight));
@@ -60,7 +82,7 @@ fn conv_transpose(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
             "{groups} groups do not fit an operand of shape {shape:?} and a weight of shape {filter:?}"
         )));
     }
-    let padding = transposed_padding(cx, &input, &kernel, &strides, &dilations)?;
+    let padding = transposed_padding(cx, &input, &kernel, &strides, &dilations, pads)?;
 
     let spread = spread(cx, x, &strides)?;
     // Zeros around it; less than none where the padding cuts the result. The last stride leaves zeros at the end
@@ -90,8 +112,8 @@ fn conv_transpose(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     };
     let weight = mirrored(cx, weight, groups)?;
     let mut inputs = vec![x, weight];
-    inputs.extend(cx.optional(2));
-    one(cx.add(Op::Conv { window, groups, format: Format::ChannelsFirst, pad_value: 0 }, &inputs))
+    inputs.extend(bias);
+    cx.add(Op::Conv { window, groups, format: Format::ChannelsFirst, pad_value: 0 }, &inputs)
 }
 
 /// What is cut from the full result before and after each spatial dimension; negative numbers add to it.
@@ -101,10 +123,10 @@ fn transposed_padding(
     kernel: &[usize],
     strides: &[usize],
     dilations: &[usize],
+    (begin, end): (Vec<usize>, Vec<usize>),
 ) -> Result<Vec<(i64, i64)>> {
     let count = input.len();
     let auto = auto_pad(cx)?;
-    let (begin, end) = pads(cx, count)?;
     let extra = per_dimension(cx, "output_padding", count, 0)?;
     let wanted = cx.attributes.ints("output_shape")?;
     // Some exporters state the batch and the channels, too.

@@ -132,7 +132,7 @@ fn rows(
     Ok((shape[..depth].iter().product(), shape[depth..].iter().product(), row))
 }
 
-fn gather_nd(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
+pub(super) fn gather_nd(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let (x, indices) = (cx.input(0)?, cx.input(1)?);
     let (shape, extents) = (cx.shape(x), cx.shape(indices));
     let batch = extent(cx.int("batch_dims", 0)?, "batch_dims")?;

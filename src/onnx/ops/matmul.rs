@@ -17,10 +17,15 @@ fn gemm(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     cx.expect_inputs(3)?;
     // Up to version 6: whether the addend may be smaller than the product.
     cx.attributes.ignore(&["broadcast"]);
-    let mut inputs = vec![cx.input(0)?, cx.input(1)?];
     if cx.opset < 11 && cx.optional(2).is_none() {
         return Err(Halt::invalid("the third input is missing"));
     }
+    one(gemm_product(cx))
+}
+
+/// What Gemm computes of its operands, the third of which may be left out.
+pub(super) fn gemm_product(cx: &mut NodeCx<'_>) -> Result<ValueId> {
+    let mut inputs = vec![cx.input(0)?, cx.input(1)?];
     inputs.extend(cx.optional(2));
     let gemm = Op::Gemm {
         alpha: cx.float("alpha", 1.0)?,
@@ -37,5 +42,5 @@ fn gemm(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
         *addend = cx.cast(*addend, DType::I32)?;
     }
     let y = cx.add(gemm, &inputs)?;
-    one(cx.cast(y, dtype))
+    cx.cast(y, dtype)
 }

@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use super::halt::{Halt, Result, all};
-use super::node::operator::{AS_COMPUTED, OnHost, OpEntry, Operators, contrib, op};
+use super::node::operator::{AS_COMPUTED, Import, OnHost, OpEntry, Operators, contrib, op};
 use super::node::{NodeCx, axes, axis, extent, extents, floats, ints, missing};
 use crate::graph::ValueId;
 
@@ -21,6 +21,7 @@ mod host;
 mod linear_attention;
 mod loss;
 mod matmul;
+mod microsoft;
 mod movement;
 mod nbits;
 mod norm;
@@ -59,6 +60,18 @@ const FAMILIES: &[&[OpEntry]] = &[
     linear_attention::OPS,
     loss::OPS,
     matmul::OPS,
+    microsoft::algebra::OPS,
+    microsoft::attention::OPS,
+    microsoft::blocked::OPS,
+    microsoft::elementwise::OPS,
+    microsoft::embedding::OPS,
+    microsoft::grouped::OPS,
+    microsoft::image::OPS,
+    microsoft::layout::OPS,
+    microsoft::norm::OPS,
+    microsoft::position::OPS,
+    microsoft::product::OPS,
+    microsoft::tensor::OPS,
     movement::OPS,
     nbits::OPS,
     norm::OPS,

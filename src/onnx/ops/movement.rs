@@ -248,13 +248,20 @@ fn split(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
 }
 
 fn pad(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
-    let x = cx.input(0)?;
-    let rank = cx.rank(x);
     let list = match cx.opset < 2 {
         true => cx.attributes.ints("paddings")?.map(<[i64]>::to_vec),
         false => cx.ints_or_input("pads", 1)?,
     };
-    let Some(list) = list else { return Err(Halt::invalid("the pads are missing")) };
+    match list {
+        Some(list) => pad_by(cx, &list),
+        None => Err(Halt::invalid("the pads are missing")),
+    }
+}
+
+/// Input 0 padded by what a list says; inputs 2 and 3 are the value and the axes.
+pub(super) fn pad_by(cx: &mut NodeCx<'_>, list: &[i64]) -> Result<Vec<ValueId>> {
+    let x = cx.input(0)?;
+    let rank = cx.rank(x);
     let padded: Vec<usize> = match cx.optional(3) {
         Some(list) => {
             let list = cx.known_ints(list, "the axes")?;
@@ -330,7 +337,7 @@ fn blocks(cx: &NodeCx<'_>, x: ValueId) -> Result<([usize; 4], usize)> {
     }
 }
 
-fn depth_to_space(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
+pub(super) fn depth_to_space(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let ([n, c, h, w], b) = blocks(cx, x)?;
     if !c.is_multiple_of(b.saturating_mul(b)) {
@@ -347,7 +354,7 @@ fn depth_to_space(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     one(cx.reshape(moved, &[n, depth, limit::product(&[h, b])?, limit::product(&[w, b])?]))
 }
 
-fn space_to_depth(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
+pub(super) fn space_to_depth(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let ([n, c, h, w], b) = blocks(cx, x)?;
     if !h.is_multiple_of(b) || !w.is_multiple_of(b) {

@@ -9,7 +9,8 @@ pub(super) const OPS: &[OpEntry] = &[
     op("GroupNormalization", 18, group).in_f32(&[0]),
     op("InstanceNormalization", 1, instance),
     op("LRN", 1, local_response).in_f32(&[0]),
-    op("LayerNormalization", 17, layer).in_f32(&[0, AS_COMPUTED]),
+    // ONNX Runtime has it in operator sets that are older than ONNX's.
+    op("LayerNormalization", 1, layer).in_f32(&[0, AS_COMPUTED]),
     op("LpNormalization", 1, lp).in_f32(&[0]),
     op("MeanVarianceNormalization", 9, mean_variance).in_f32(&[0]),
     op("RMSNormalization", 23, rms).in_f32(&[1]),
@@ -17,7 +18,7 @@ pub(super) const OPS: &[OpEntry] = &[
 
 const FORMAT: Format = Format::ChannelsFirst;
 
-fn batch(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
+pub(super) fn batch(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     cx.attributes.ignore(&["momentum", "consumed_inputs"]);
     let training = match cx.opset {
         ..7 => !cx.flag("is_test", false)?,
@@ -65,7 +66,7 @@ fn batch(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     Ok(results)
 }
 
-fn instance(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
+pub(super) fn instance(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     cx.attributes.ignore(&["consumed_inputs"]);
     let epsilon = cx.float("epsilon", 1e-5f32.into())?;
     let inputs = [cx.input(0)?, cx.input(1)?, cx.input(2)?];
@@ -101,15 +102,20 @@ fn layer(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let (scale, bias) = (cx.input(1)?, cx.optional(2));
     let mut results = vec![normalized(cx, Op::LayerNorm { axis, epsilon }, axis, x, scale, bias)?];
     if cx.wants(1) || cx.wants(2) {
-        let axes: Vec<usize> = (axis..cx.rank(x)).collect();
-        let mean = cx.reduce(Reduction::Mean, x, &axes, true)?;
-        let centred = cx.binary(Binary::Sub, x, mean)?;
-        let squares = cx.unary(Unary::Square, centred)?;
-        let variance = cx.reduce(Reduction::Mean, squares, &axes, true)?;
-        let shifted = cx.binary_const(Binary::Add, variance, epsilon)?;
-        results.extend([mean, cx.unary(Unary::Rsqrt, shifted)?]);
+        results.extend(statistics(cx, x, axis, epsilon)?);
     }
     Ok(results)
+}
+
+/// The mean of the dimensions from `axis` on, and the reciprocal of the standard deviation.
+pub(super) fn statistics(cx: &mut NodeCx<'_>, x: ValueId, axis: usize, epsilon: f64) -> Result<[ValueId; 2]> {
+    let axes: Vec<usize> = (axis..cx.rank(x)).collect();
+    let mean = cx.reduce(Reduction::Mean, x, &axes, true)?;
+    let centred = cx.binary(Binary::Sub, x, mean)?;
+    let squares = cx.unary(Unary::Square, centred)?;
+    let variance = cx.reduce(Reduction::Mean, squares, &axes, true)?;
+    let shifted = cx.binary_const(Binary::Add, variance, epsilon)?;
+    Ok([mean, cx.unary(Unary::Rsqrt, shifted)?])
 }
 
 fn rms(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
@@ -122,7 +128,7 @@ fn rms(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
 
 /// `x` normalised over the dimensions from `axis` on, scaled and shifted by what broadcasts to it. The core operation
 /// takes a scale and a bias that broadcast to these dimensions; others are applied to what it yields.
-fn normalized(
+pub(super) fn normalized(
     cx: &mut NodeCx<'_>,
     op: Op,
     axis: usize,
@@ -197,7 +203,7 @@ fn mean_variance(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
 }
 
 /// `x / (bias + alpha * mean of the squares of neighbouring channels)^beta`; the mean is a pooling along channels.
-fn local_response(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
+pub(super) fn local_response(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let (alpha, beta) = (cx.float("alpha", 1e-4f32.into())?, cx.float("beta", 0.75)?);
     let bias = cx.float("bias", 1.0)?;

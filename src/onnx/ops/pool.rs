@@ -16,7 +16,7 @@ pub(super) const OPS: &[OpEntry] = &[
 
 const FORMAT: Format = Format::ChannelsFirst;
 
-fn global(cx: &mut NodeCx<'_>, kind: PoolKind) -> Result<Vec<ValueId>> {
+pub(super) fn global(cx: &mut NodeCx<'_>, kind: PoolKind) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     one(cx.add(Op::GlobalPool { kind, format: FORMAT }, &[x]))
 }
@@ -35,7 +35,7 @@ pub(super) fn pooling_window(cx: &NodeCx<'_>, x: ValueId) -> Result<Window> {
     window(cx, input, kernel)
 }
 
-fn average(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
+pub(super) fn average(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let window = pooling_window(cx, x)?;
     let ceil_mode = cx.flag("ceil_mode", false)?;
@@ -43,7 +43,7 @@ fn average(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     one(cx.add(Op::Pool { kind, window, ceil_mode, format: FORMAT }, &[x]))
 }
 
-fn max(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
+pub(super) fn max(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let window = pooling_window(cx, x)?;
     let ceil_mode = cx.flag("ceil_mode", false)?;
@@ -142,43 +142,47 @@ fn plane_strides(shape: &[usize], column_major: bool) -> Vec<usize> {
 }
 
 /// `(sum |x|^p)^(1/p)`: the mean times the number of elements, padding counted as zeros.
-fn lp(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
+pub(super) fn lp(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let window = pooling_window(cx, x)?;
     let ceil_mode = cx.flag("ceil_mode", false)?;
     let p = norm_order(cx)?;
     let elements = limit::product(&window.kernel)?;
     let powers = powers(cx, x, p)?;
-    // Zeros by hand: a window that `ceil_mode` adds divides by fewer elements.
-    let shape = cx.shape(x);
-    let count = window.kernel.len();
-    let kind = PoolKind::Average { count_include_pad: true };
-    let plain = Op::Pool { kind, window: window.clone(), ceil_mode, format: FORMAT };
-    let mean = match ceil_mode {
-        false => cx.add(plain, &[powers])?,
-        true => {
-            let probe = cx.add(plain, &[powers])?;
-            let result = cx.shape(probe);
-            if result.contains(&0) {
-                return Ok(vec![probe]);
-            }
-            let (mut begin, mut end) = (vec![0i64; 2 + count], vec![0i64; 2 + count]);
-            for d in 0..count {
-                let reach = (window.kernel[d] - 1) * window.dilations[d] + 1;
-                let needed = (result[2 + d].max(1) - 1) * window.strides[d] + reach;
-                begin[2 + d] = window.pads_begin[d] as i64;
-                end[2 + d] = needed as i64 - shape[2 + d] as i64 - begin[2 + d];
-            }
-            let padded = cx.add(Op::Pad { begin, end, mode: PadMode::Constant(0.0) }, &[powers])?;
-            let window = Window { pads_begin: vec![0; count], pads_end: vec![0; count], ..window };
-            cx.add(Op::Pool { kind, window, ceil_mode: false, format: FORMAT }, &[padded])?
-        }
-    };
+    let mean = mean_of_whole_windows(cx, powers, window, ceil_mode)?;
     let sum = cx.binary_const(Binary::Mul, mean, elements as f64)?;
     one(root(cx, sum, p))
 }
 
-fn global_lp(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
+/// Means over as many elements as the kernel has, whatever of a window lies outside, where zeros are. A window that
+/// `ceil_mode` adds divides by fewer elements otherwise.
+pub(super) fn mean_of_whole_windows(
+    cx: &mut NodeCx<'_>,
+    x: ValueId,
+    window: Window,
+    ceil_mode: bool,
+) -> Result<ValueId> {
+    let (shape, count) = (cx.shape(x), window.kernel.len());
+    let kind = PoolKind::Average { count_include_pad: true };
+    let plain = Op::Pool { kind, window: window.clone(), ceil_mode, format: FORMAT };
+    let probe = cx.add(plain, &[x])?;
+    let result = cx.shape(probe);
+    if !ceil_mode || result.contains(&0) {
+        return Ok(probe);
+    }
+    let (mut begin, mut end) = (vec![0i64; 2 + count], vec![0i64; 2 + count]);
+    for d in 0..count {
+        let reach = (window.kernel[d] - 1) * window.dilations[d] + 1;
+        let needed = (result[2 + d].max(1) - 1) * window.strides[d] + reach;
+        begin[2 + d] = window.pads_begin[d] as i64;
+        end[2 + d] = needed as i64 - shape[2 + d] as i64 - begin[2 + d];
+    }
+    let padded = cx.add(Op::Pad { begin, end, mode: PadMode::Constant(0.0) }, &[x])?;
+    let window = Window { pads_begin: vec![0; count], pads_end: vec![0; count], ..window };
+    cx.add(Op::Pool { kind, window, ceil_mode: false, format: FORMAT }, &[padded])
+}
+
+pub(super) fn global_lp(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let p = norm_order(cx)?;
     let axes: Vec<usize> = (2..cx.rank(x)).collect();

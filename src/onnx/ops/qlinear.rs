@@ -3,10 +3,12 @@
 
 use nestjit_ir::DType;
 
-use super::pool::pooling_window;
+use super::microsoft::attention::{Inputs, expect_off, self_attention};
+use super::microsoft::layout::channels_last;
+use super::pool::{max, mean_of_whole_windows, pooling_window};
 use super::quantize::{
-    dequantize_linear, dequantized, dynamic_quantize, expect_small, less_zero, matrix_zero, number, quantize,
-    quantize_linear, requantize,
+    dequantize_linear, dequantized, dynamic_quantize, expect_small, less_zero, matrix_zero, number,
+    qlinear_conv, quantize, quantize_linear, requantize,
 };
 use super::{Halt, NodeCx, OpEntry, Result, axes, axis, contrib, one};
 use crate::graph::{Binary, Format, Op, PoolKind, Reduction, Unary, ValueId};
@@ -14,11 +16,26 @@ use crate::graph::{Binary, Format, Op, PoolKind, Reduction, Unary, ValueId};
 pub(super) const OPS: &[OpEntry] = &[
     contrib("DequantizeLinear", dequantize_linear),
     contrib("DynamicQuantizeMatMul", dynamic_quantize_matmul),
+    contrib("MatMulInteger16", matmul_integer16),
     contrib("MatMulIntegerToFloat", matmul_integer_to_float),
+    contrib("NhwcMaxPool", |cx| {
+        cx.expect_inputs(1)?;
+        let x = cx.input(0)?;
+        expect_small(cx, x)?;
+        channels_last(cx, max)
+    }),
+    contrib("QAttention", attention).in_f32(&[2]),
     contrib("QGemm", gemm),
     contrib("QLinearAdd", |cx| binary(cx, Binary::Add)),
-    contrib("QLinearAveragePool", average_pool),
+    contrib("QLinearAveragePool", |cx| match format(cx)? {
+        Format::ChannelsFirst => average_pool(cx),
+        Format::ChannelsLast => channels_last(cx, average_pool),
+    }),
     contrib("QLinearConcat", concat),
+    contrib("QLinearConv", |cx| match format(cx)? {
+        Format::ChannelsFirst => qlinear_conv(cx),
+        Format::ChannelsLast => channels_last(cx, qlinear_conv),
+    }),
     contrib("QLinearGlobalAveragePool", global_average_pool),
     contrib("QLinearLeakyRelu", |cx| {
         let alpha = cx.float("alpha", 0.01)?;
@@ -97,15 +114,17 @@ fn format(cx: &NodeCx<'_>) -> Result<Format> {
     Ok(if cx.flag("channels_last", false)? { Format::ChannelsLast } else { Format::ChannelsFirst })
 }
 
-fn average_pool(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
+pub(super) fn average_pool(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let (x, dtype) = operand(cx, 0)?;
-    if format(cx)? == Format::ChannelsLast {
-        return Err(Halt::unsupported("pooling with the channels last is not supported"));
-    }
     let window = pooling_window(cx, x)?;
     let ceil_mode = cx.flag("ceil_mode", false)?;
-    let kind = PoolKind::Average { count_include_pad: cx.flag("count_include_pad", false)? };
-    let y = cx.add(Op::Pool { kind, window, ceil_mode, format: Format::ChannelsFirst }, &[x])?;
+    let y = match cx.flag("count_include_pad", false)? {
+        true => mean_of_whole_windows(cx, x, window, ceil_mode)?,
+        false => {
+            let kind = PoolKind::Average { count_include_pad: false };
+            cx.add(Op::Pool { kind, window, ceil_mode, format: Format::ChannelsFirst }, &[x])?
+        }
+    };
     result(cx, y, 3, dtype)
 }
 
@@ -181,6 +200,53 @@ fn gemm(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     expect_small(cx, zero)?;
     let zero = number(cx, 8, Some(cx.dtype(zero)))?;
     one(requantize(cx, sums, [scale, b_scale, y_scale], zero))
+}
+
+/// Attention whose projection is a product of integers.
+fn attention(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
+    cx.expect_inputs(9)?;
+    expect_off(cx, &["do_rotary", "past_present_share_buffer"])?;
+    let (x, weight, bias) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
+    expect_small(cx, x)?;
+    expect_small(cx, weight)?;
+    let scales = [number(cx, 3, None)?, cx.input(4)?];
+    cx.expect_float(scales[1])?;
+    let x_zero = optional_number(cx, 6, cx.dtype(x))?;
+    let w_zero = matrix_zero(cx, cx.optional(7), false)?;
+    let (&[_, _, _], &[_, width]) = (&cx.shape(x)[..], &cx.shape(weight)[..]) else {
+        return Err(Halt::shape(format!(
+            "input and weights must be of rank 3 and 2, but their shapes are {:?} and {:?}",
+            cx.shape(x),
+            cx.shape(weight)
+        )));
+    };
+    if !width.is_multiple_of(3) || cx.shape(bias) != [width] {
+        let shape = cx.shape(bias);
+        return Err(Halt::shape(format!(
+            "{width} columns of weights and a bias of shape {shape:?} do not fit"
+        )));
+    }
+    let (x, weight) = (less_zero(cx, x, x_zero)?, less_zero(cx, weight, w_zero)?);
+    let sums = cx.add(Op::MatMul, &[x, weight])?;
+    let y = scaled_sums(cx, sums, scales, Some(bias))?[0];
+    let mut parts = [y; 3];
+    for (i, part) in parts.iter_mut().enumerate() {
+        *part = cx.narrow(y, 2, i * (width / 3), width / 3)?;
+    }
+    self_attention(cx, parts, Inputs { mask: Some(5), past: Some(8), bias: None })
+}
+
+/// Products of 16 bits, whose sums may wrap.
+fn matmul_integer16(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
+    cx.expect_inputs(2)?;
+    let mut operands = [cx.input(0)?, cx.input(1)?];
+    let unsigned = operands.iter().all(|x| cx.dtype(*x) == DType::U16);
+    let to = if unsigned { DType::U32 } else { DType::I32 };
+    for operand in &mut operands {
+        cx.expect_type(*operand, |dtype| matches!(dtype, DType::I16 | DType::U16), "i16 or u16")?;
+        *operand = cx.cast(*operand, to)?;
+    }
+    one(cx.add(Op::MatMul, &operands))
 }
 
 /// `sums * (a_scale * b_scale) + bias`.

@@ -407,7 +407,7 @@ fn conv_integer(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     one(integer_conv(cx, x, weight, None))
 }
 
-fn qlinear_conv(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
+pub(super) fn qlinear_conv(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let (x, weight) = (cx.input(0)?, cx.input(3)?);
     let (x_scale, x_zero) = (cx.input(1)?, cx.input(2)?);
     let (w_scale, w_zero) = (cx.input(4)?, cx.input(5)?);

@@ -103,6 +103,25 @@ fn by_scales(cx: &mut NodeCx<'_>, x: ValueId, scales: &[f64]) -> Result<ValueId>
     along_all(cx, x, &targets, &resampling)
 }
 
+/// Every dimension larger by its scale, as ONNX Runtime's own operator does it: elements are repeated, or interpolated with
+/// coordinates that an attribute names.
+pub(super) fn enlarged(cx: &mut NodeCx<'_>, x: ValueId, scales: &[f64]) -> Result<ValueId> {
+    let shape = cx.shape(x);
+    expect_count(scales.len(), shape.len(), "scales")?;
+    let mut resampling = resampling(cx)?;
+    if matches!(resampling.mode, Mode::Nearest(_)) {
+        resampling.mode = Mode::Nearest(Nearest::Floor);
+    }
+    if !cx.attributes.has("coordinate_transformation_mode") || matches!(resampling.mode, Mode::Nearest(_)) {
+        resampling.coordinates = Coordinates::Asymmetric;
+    }
+    let target = |(d, scale): (usize, &f64)| {
+        Ok(Target { d, scale: *scale, size: scaled(shape[d], *scale)?, region: None })
+    };
+    let targets: Vec<Target> = scales.iter().enumerate().map(target).collect::<Result<_>>()?;
+    along_all(cx, x, &targets, &resampling)
+}
+
 fn expect_count(given: usize, needed: usize, what: &str) -> Result<()> {
     match given == needed {
         true => Ok(()),
@@ -157,7 +176,7 @@ fn resampling(cx: &NodeCx<'_>) -> Result<Resampling> {
     })
 }
 
-fn resize(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
+pub(super) fn resize(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let shape = cx.shape(x);
     if cx.opset < 11 {

@@ -147,7 +147,7 @@ impl Images {
     }
 
     /// What is at the points: `[N, P, C]`.
-    fn sample(
+    pub fn sample(
         &self,
         cx: &mut NodeCx<'_>,
         points: &[ValueId],
@@ -209,7 +209,7 @@ fn reflect(cx: &mut NodeCx<'_>, x: ValueId, n: usize, centres: bool) -> Result<V
     cx.binary_const(Binary::Add, folded, low)
 }
 
-fn grid_sample(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
+pub(super) fn grid_sample(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let (x, grid) = (cx.input(0)?, cx.input(1)?);
     let mode = match cx.string("mode", "linear")? {
         "linear" | "bilinear" => Mode::Linear,

@@ -137,7 +137,7 @@ fn diagonal(cx: &mut NodeCx<'_>, rows: usize, columns: usize, k: i64, compare: B
     cx.binary(compare, column, row)
 }
 
-fn trilu(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
+pub(super) fn trilu(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let upper = cx.flag("upper", true)?;
     let k = match cx.optional(1) {
@@ -152,10 +152,15 @@ fn trilu(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     one(cx.select(kept, x, zero))
 }
 
-fn range(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
+/// The numbers from input 0 up to input 1, input 2 (1 if it is left out) apart.
+pub(super) fn range(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     cx.attributes.ignore(&[STEP_PRECISION]);
-    let [start, limit, delta] = [cx.input(0)?, cx.input(1)?, cx.input(2)?];
+    let [start, limit] = [cx.input(0)?, cx.input(1)?];
     let dtype = cx.dtype(start);
+    let delta = match cx.optional(2) {
+        Some(delta) => delta,
+        None => cx.scalar(dtype, 1.0),
+    };
     let operands = [(start, "start"), (limit, "limit"), (delta, "delta")];
     if dtype.is_int() {
         let [start, limit, delta] = all(operands.map(|(x, what)| cx.known_int(x, what)))?.map(i128::from);

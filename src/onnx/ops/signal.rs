@@ -79,11 +79,13 @@ fn mel_weight_matrix(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
 }
 
 /// A Fourier transform along one dimension.
-struct Transform {
+pub(super) struct Transform {
     /// The number of frequencies of the full spectrum.
-    length: usize,
-    inverse: bool,
-    onesided: bool,
+    pub length: usize,
+    /// Back from frequencies, divided by how many there are.
+    pub inverse: bool,
+    /// Whether half of the spectrum, which belongs to a real signal, stands for all of it.
+    pub onesided: bool,
 }
 
 fn dft(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
@@ -112,7 +114,7 @@ fn dft(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
 }
 
 /// `x` has real parts, or real and imaginary parts, in its last dimension.
-fn transform(cx: &mut NodeCx<'_>, x: ValueId, axis: usize, t: &Transform) -> Result<ValueId> {
+pub(super) fn transform(cx: &mut NodeCx<'_>, x: ValueId, axis: usize, t: &Transform) -> Result<ValueId> {
     let shape = cx.shape(x);
     let rank = shape.len();
     let parts = shape[rank - 1];
