@@ -4,7 +4,7 @@
 //! Every element type has lanes (see docs/SCHEDULING.md), so the table lists exceptions. It looks at types and operations only; where
 //! elements lie, which loops carry what and what pays are questions of the passes.
 
-use nestjit_ir::{BinOp, BufId, DType, Expr, Index, Kind, Program, Role, Scalar, Stmt};
+use nestjit_ir::{BinOp, BufId, DType, Expr, Index, Kind, Load, Program, Role, Scalar, Stmt, layout};
 
 /// Why something cannot be computed in lanes.
 pub type Refusal = &'static str;
@@ -13,7 +13,8 @@ pub type Refusal = &'static str;
 pub const WIDE_DIVISION: Refusal = "a division of integers of 64 bits";
 /// Powers of integers, by anything but 1, 2 and 3: a loop in each lane.
 pub const POWER: Refusal = "a power of integers";
-/// Where an element lies is computed for each element: kernels address memory by loop counters.
+/// Where an element lies is computed for each element, and needs a check, or is stored to: kernels address memory by loop
+/// counters, and load from where lanes say that are known to be inside.
 pub const COMPUTED: Refusal = "an index that is not affine";
 /// A value with a check of its range, which ends the run with an error.
 pub const CHECKED: Refusal = "a value that is checked";
@@ -80,6 +81,27 @@ pub fn lookup<'e>(program: &Program, buf: BufId, index: &'e [Index]) -> Option<&
 /// About how many instructions a lookup takes for a vector, whatever lies where.
 pub const LOOKUP: f64 = 10.0;
 
+/// From so many bytes on, offsets of lanes do not fit 32 bits.
+const FARTHEST: usize = 1 << 30;
+
+/// Whether the indices of a load that are computed are known to be inside the buffer, so that each lane can load from where its
+/// own says.
+pub fn gathers(program: &Program, l: &Load) -> bool {
+    let buffer = program.buf(l.buf);
+    let inside = |(i, extent): (&Index, &usize)| match i {
+        Index::Affine(_) => true,
+        Index::Value(e) => {
+            let (least, most) = e.limits(program);
+            least >= 0 && usize::try_from(most).is_ok_and(|most| most < *extent)
+        }
+    };
+    l.otherwise.is_none()
+        && l.index.len() == buffer.shape.len()
+        && l.index.iter().zip(&buffer.shape).all(inside)
+        && buffer.storage_bytes() <= FARTHEST
+        && layout::strides(buffer).is_some()
+}
+
 /// Rows of a matrix tile (AMX), and the most groups of products that a tile multiplies at a time.
 pub const TILE_ROWS: usize = 16;
 
@@ -121,7 +143,13 @@ impl Question<'_> {
                 if let Some(byte) = lookup(self.program, l.buf, &l.index) {
                     return self.expr(byte);
                 }
-                self.access(&l.index)?;
+                match self.access(&l.index) {
+                    Err(_) if gathers(self.program, l) => l.index.iter().try_for_each(|i| match i {
+                        Index::Affine(_) => Ok(()),
+                        Index::Value(e) => self.expr(e),
+                    })?,
+                    other => other?,
+                }
                 l.otherwise.as_ref().map_or(Ok(()), |e| self.expr(e))
             }
             Expr::Check(_) => Err(CHECKED),

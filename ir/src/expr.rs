@@ -6,7 +6,7 @@ use std::ops::{Add, Div, Mul, Neg, Sub};
 use std::sync::Arc;
 
 use crate::affine::{Affine, Var};
-use crate::nest::{BufId, Check, Expr, Index, Load, Site};
+use crate::nest::{BufId, Check, Expr, Index, Load, Program, Site};
 use crate::ops::{BinOp, UnOp};
 use crate::types::{DType, Scalar};
 
@@ -142,6 +142,41 @@ impl Expr {
     /// `self == other`, elementwise: the IR's comparison, not a comparison of expressions.
     pub fn equals(self, other: Expr) -> Expr {
         self.binary(BinOp::Eq, other)
+    }
+
+    /// The least and the largest value that this can have, an `i64`, as far as it says so itself: a literal, what is checked,
+    /// cut to limits (`min(max(e, 0), 9)`), or made of a narrower integer.
+    pub fn limits(&self, program: &Program) -> (i64, i64) {
+        const ALL: (i64, i64) = (i64::MIN, i64::MAX);
+        match self {
+            Expr::Const(Scalar::I64(value)) => (*value, *value),
+            Expr::Check(c) => (c.low, c.high.saturating_sub(1)),
+            Expr::Cast(DType::I64, a) => match a.dtype(program) {
+                DType::I64 => a.limits(program),
+                DType::I32 => (i32::MIN.into(), i32::MAX.into()),
+                DType::I16 => (i16::MIN.into(), i16::MAX.into()),
+                DType::I8 => (i8::MIN.into(), i8::MAX.into()),
+                DType::U32 => (0, u32::MAX.into()),
+                DType::U16 => (0, u16::MAX.into()),
+                DType::U8 => (0, u8::MAX.into()),
+                DType::Bool => (0, 1),
+                DType::U64 | DType::F32 | DType::F64 | DType::F16 | DType::BF16 => ALL,
+            },
+            Expr::Binary(BinOp::Max, a, b) => {
+                let (a, b) = (a.limits(program), b.limits(program));
+                (a.0.max(b.0), a.1.max(b.1))
+            }
+            Expr::Binary(BinOp::Min, a, b) => {
+                let (a, b) = (a.limits(program), b.limits(program));
+                (a.0.min(b.0), a.1.min(b.1))
+            }
+            Expr::Select(_, a, b) => {
+                let (a, b) = (a.limits(program), b.limits(program));
+                (a.0.min(b.0), a.1.max(b.1))
+            }
+            Expr::Const(_) | Expr::Index(_) | Expr::Load(_) | Expr::Unary(..) => ALL,
+            Expr::Cast(..) | Expr::Binary(..) => ALL,
+        }
     }
 
     /// The value, if this is a literal.

@@ -6,9 +6,10 @@ use nestjit_ir::{Affine, CheckKind, DType, Expr, Index, ReduceOp, Site};
 
 use super::context::Context;
 use super::elementwise::from_start;
-use super::operand::{Operand, affine};
+use super::operand::{Array, Operand, affine};
 use crate::error::Result;
 use crate::graph::Reduction;
+use crate::tensor::Tensor;
 
 pub(super) fn transpose(cx: &mut Context<'_, '_>, perm: &[usize]) -> Result<()> {
     let x = cx.operand(0)?;
@@ -83,16 +84,93 @@ pub(super) fn gather(cx: &mut Context<'_, '_>, axis: usize) -> Result<()> {
     let y = cx.result()?;
     let extent = data.shape[axis] as i64;
     let site = cx.site(CheckKind::IndexFromEnd, cx.operand_name(1));
+    let known = known_indices(cx, extent)?;
     let count = indices.shape().len();
     let mut b = cx.nest("");
     b.for_each("i", &y.shape, |b, i| {
         let mut at: Vec<Index> = i[..axis].iter().map(|v| Affine::var(*v).into()).collect();
-        at.push(gather_index(&indices, &affine(&i[axis..axis + count]), extent, &site));
+        let which = affine(&i[axis..axis + count]);
+        at.push(match &known {
+            Some(known) => known.at(&which, extent),
+            None => gather_index(&indices, &which, extent, &site),
+        });
         at.extend(i[axis + count..].iter().map(|v| Index::from(Affine::var(*v))));
         y.store(b, i, data.at(at));
     });
     b.finish();
     Ok(())
+}
+
+/// Constant indices, which are inside.
+enum Known {
+    /// So many at first, and so many more along each dimension.
+    Steps(i64, Vec<i64>),
+    /// Counted from the start, as `i32`.
+    Table(Array),
+}
+
+impl Known {
+    /// The index that is at a position. It is cut to the limits that it is known to keep, which says so to whoever reads it.
+    fn at(&self, position: &[Affine], extent: i64) -> Index {
+        match self {
+            Known::Steps(first, steps) => {
+                let mut sum = Affine::constant(*first);
+                for (i, step) in position.iter().zip(steps) {
+                    sum.add_scaled(i, *step);
+                }
+                sum.into()
+            }
+            Known::Table(table) => {
+                let index = table.at(position).cast(DType::I64);
+                index.max(Expr::i64(0)).min(Expr::i64(extent - 1)).into()
+            }
+        }
+    }
+}
+
+/// The indices of a gather, if they are constants inside the dimension; those that are not are an error of the run.
+fn known_indices(cx: &mut Context<'_, '_>, extent: i64) -> Result<Option<Known>> {
+    let Some(data) = cx.data(1) else { return Ok(None) };
+    let values: Vec<i64> = match data.dtype() {
+        DType::I64 => data.values::<i64>()?.to_vec(),
+        DType::I32 => data.values::<i32>()?.iter().map(|i| i64::from(*i)).collect(),
+        _ => return Ok(None),
+    };
+    let from_start: Vec<i64> =
+        values.iter().map(|i| if *i < 0 { i.saturating_add(extent) } else { *i }).collect();
+    if !from_start.iter().all(|i| (0..extent).contains(i)) {
+        return Ok(None);
+    }
+    let shape = data.shape();
+    if let Some(steps) = steps(&from_start, shape) {
+        return Ok(Some(Known::Steps(from_start.first().copied().unwrap_or(0), steps)));
+    }
+    let narrow: std::result::Result<Vec<i32>, _> = from_start.iter().map(|i| i32::try_from(*i)).collect();
+    let Ok(narrow) = narrow else { return Ok(None) };
+    let table = cx.constant("indices", Tensor::new(shape, &narrow)?)?;
+    Ok(Some(Known::Table(table)))
+}
+
+/// How much values grow along each dimension, if that is the same everywhere.
+fn steps(values: &[i64], shape: &[usize]) -> Option<Vec<i64>> {
+    let first = values.first()?;
+    let mut steps = vec![0; shape.len()];
+    let mut distance = 1;
+    for d in (0..shape.len()).rev() {
+        if shape[d] > 1 {
+            steps[d] = values[distance] - first;
+        }
+        distance *= shape[d];
+    }
+    let regular = values.iter().enumerate().all(|(at, value)| {
+        let (mut rest, mut expected) = (at, *first);
+        for (d, step) in steps.iter().enumerate().rev() {
+            expected += (rest % shape[d]) as i64 * step;
+            rest /= shape[d];
+        }
+        *value == expected
+    });
+    regular.then_some(steps)
 }
 
 /// Two groups of loops: what stays, and then rows one after the other, for several may go to the same place.

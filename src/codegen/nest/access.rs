@@ -3,7 +3,7 @@
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{AliasRegionData, BlockArg, InstBuilder, MemFlagsData, Value, types};
 use nestjit_ir::layout::{Geometry, offset};
-use nestjit_ir::{Affine, BufId, Buffer, DType, Expr, Index, Load};
+use nestjit_ir::{Affine, BufId, Buffer, DType, Index, Load};
 
 use super::arith::clif_type;
 use super::{Check, Emitter, FAILED_VALUE_BYTES, Local};
@@ -21,8 +21,8 @@ pub(super) struct Place {
 /// An index: affine with all known variables replaced, or a value.
 enum Resolved {
     Affine(Affine),
-    /// A value, and the range that it has been checked to lie in, the bounds included.
-    Value(Value, Option<(i64, i64)>),
+    /// A value, and the least and the largest that it can be.
+    Value(Value, (i64, i64)),
 }
 
 impl Emitter<'_, '_> {
@@ -95,12 +95,8 @@ impl Emitter<'_, '_> {
             .map(|i| match i {
                 Index::Affine(a) => Ok(Resolved::Affine(self.known(a))),
                 Index::Value(e) => {
-                    let checked = match e.as_ref() {
-                        Expr::Check(c) => Some((c.low, c.high.saturating_sub(1))),
-                        Expr::Cast(_, byte) if byte.dtype(self.program) == DType::U8 => Some((0, 255)),
-                        _ => None,
-                    };
-                    Ok(Resolved::Value(self.expr_of(e, DType::I64)?, checked))
+                    let limits = e.limits(self.program);
+                    Ok(Resolved::Value(self.expr_of(e, DType::I64)?, limits))
                 }
             })
             .collect()
@@ -124,7 +120,7 @@ impl Emitter<'_, '_> {
         let value = match index {
             Resolved::Affine(a) if inside(a, (lo, hi), &self.extents) => return Ok(None),
             Resolved::Affine(a) => self.affine(a)?,
-            Resolved::Value(_, Some((least, most))) if lo <= *least && *most <= hi => return Ok(None),
+            Resolved::Value(_, (least, most)) if lo <= *least && *most <= hi => return Ok(None),
             Resolved::Value(v, _) => *v,
         };
         Ok(Some((self.is_within(value, (lo, hi)), value)))

@@ -7,6 +7,7 @@ mod dot;
 mod dot_halves;
 mod extreme;
 mod field;
+mod gather;
 mod halves;
 pub(super) mod harness;
 mod lanes;

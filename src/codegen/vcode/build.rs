@@ -5,6 +5,7 @@
 //! [`Builder::assign`] changes. Reuse is per straight-line block and knows about both.
 
 mod dot;
+mod gather;
 mod machine;
 
 use nestjit_ir::BufId;
@@ -37,6 +38,7 @@ enum Key {
     AndOr(Version, Version, Version),
     Dot(DotKind, Version, Version, Version),
     Lookup(Box<Access>, Version),
+    Gather(Box<Access>, Version, Option<usize>),
     Widen(Widening, Version, bool),
     Narrow(Narrowing, Version, Version),
     Compare(Cmp, Version, Version),
@@ -212,6 +214,7 @@ impl Builder {
             Key::Const(..) => self.blocks.last().map_or(0, |b| b.loop_end),
             Key::Load(a) => self.last_store(a.buf),
             Key::Guarded(g) => self.last_store(g.0.buf),
+            Key::Gather(a, ..) => self.last_store(a.buf),
             _ => 0,
         };
         if let Some(known) = self.blocks.last_mut().and_then(|b| b.known.get_mut(&key))
@@ -330,12 +333,6 @@ impl Builder {
     pub fn and_or(&mut self, a: Reg, b: Reg, c: Reg) -> Reg {
         let key = Key::AndOr(self.version(a), self.version(b), self.version(c));
         self.value(self.kernel.class(c), key, |dst| Inst::AndOr { dst, a, b, c })
-    }
-
-    /// The bytes of a table of 256 that the low 8 bits of `index` count.
-    pub fn lookup(&mut self, table: Access, index: Reg) -> Reg {
-        let key = Key::Lookup(Box::new(table.clone()), self.version(index));
-        self.value(Class::I32, key, |dst| Inst::Lookup { dst, index, table })
     }
 
     /// Half of the lanes, twice as wide.

@@ -9,6 +9,7 @@
 
 pub(super) mod build;
 pub(super) mod clif;
+mod guard;
 mod hoist;
 mod kernel;
 mod ops;
@@ -26,6 +27,7 @@ use smallvec::SmallVec;
 
 use self::tiles::TileInst;
 
+pub(super) use self::guard::Guard;
 pub(super) use self::kernel::Kernel;
 pub(super) use self::ops::{BinaryOp, Cmp, Combine, DotKind, Narrowing, ShiftOp, Shuffle, UnaryOp, Widening};
 
@@ -181,27 +183,6 @@ pub(super) struct Int {
     pub offset: i64,
 }
 
-/// A condition on each lane: `lo <= value + lane * step <= hi`. If lanes differ, it [fits](Guard::fits).
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(super) struct Guard {
-    pub value: Int,
-    pub step: i64,
-    pub lo: i64,
-    pub hi: i64,
-}
-
-impl Guard {
-    /// How far apart the limits of lanes that differ are at most: lanes are compared in 32 bits.
-    pub const LIMIT: i64 = 1 << 28;
-
-    /// Whether lanes can be compared in 32 bits, if the value is cut to four times [`Guard::LIMIT`] before.
-    pub fn fits(&self) -> bool {
-        let lanes = 16;
-        self.step == 0
-            || (self.hi - self.lo < Guard::LIMIT && self.step.unsigned_abs() < Guard::LIMIT as u64 / lanes)
-    }
-}
-
 /// Where the lanes of an access lie: the first at `address`, each `stride` bytes after the one before; only
 /// the first `lanes` exist. A stride of the element's size is contiguous; stride 0 is one element for all lanes (which
 /// guards may still tell apart).
@@ -328,6 +309,15 @@ pub(super) enum Inst {
         index: Reg,
         table: Access,
     },
+    /// Lane `l` is the element that is in lane `l` of `from`, but so many bytes further on as lane `first + l` of `offsets` says,
+    /// or lane 0 for all lanes if there is no `first`: integers of 32 bits that are not negative. Lanes that do not exist are 0
+    /// (with stride 0 and no `first`, all lanes exist).
+    Gather {
+        dst: Reg,
+        offsets: Reg,
+        from: Access,
+        first: Option<usize>,
+    },
     /// Converts the lower half of the lanes of `a`, or the upper one.
     Widen {
         op: Widening,
@@ -408,6 +398,7 @@ impl Inst {
             | Inst::AndOr { dst, .. }
             | Inst::Dot { dst, .. }
             | Inst::Lookup { dst, .. }
+            | Inst::Gather { dst, .. }
             | Inst::Widen { dst, .. }
             | Inst::Narrow { dst, .. }
             | Inst::Compare { dst, .. }
@@ -443,6 +434,7 @@ impl Inst {
             | Inst::Reduce { a, .. }
             | Inst::Widen { a, .. }
             | Inst::Lookup { index: a, .. }
+            | Inst::Gather { offsets: a, .. }
             | Inst::IfAny { mask: a, .. } => f(*a),
             Inst::Binary { a, b, .. }
             | Inst::Compare { a, b, .. }
@@ -477,6 +469,7 @@ impl Inst {
             | Inst::Reduce { a, .. }
             | Inst::Widen { a, .. }
             | Inst::Lookup { index: a, .. }
+            | Inst::Gather { offsets: a, .. }
             | Inst::IfAny { mask: a, .. } => f(a),
             Inst::Binary { a, b, .. }
             | Inst::Compare { a, b, .. }

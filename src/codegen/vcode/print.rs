@@ -158,6 +158,12 @@ fn block(f: &mut Formatter<'_>, kernel: &Kernel, body: &[Inst], depth: usize) ->
                 writeln!(f, "{dst} = DotBf16 {a}, {b}, {c}")?;
             }
             Inst::Lookup { dst, index, table } => writeln!(f, "{dst} = lookup {index} in {table}")?,
+            Inst::Gather { dst, offsets, from, first: None } => {
+                writeln!(f, "{dst} = gather {from} by {offsets}.0")?;
+            }
+            Inst::Gather { dst, offsets, from, first: Some(first) } => {
+                writeln!(f, "{dst} = gather {from} by {offsets}.{first}..")?;
+            }
             Inst::Widen { op, dst, a, upper } => {
                 let half = if *upper { "Upper" } else { "Lower" };
                 writeln!(f, "{dst} = Widen{op:?}{half} {a}")?;

@@ -65,9 +65,16 @@ pub fn guarded_by(program: &Program, extents: &Extents, body: &[Stmt], var: Var)
     depends
 }
 
-/// Whether vector loops may hold everything in `body`.
+/// Whether vector loops may hold everything in `body`, and where everything lies is known.
 pub fn vectorizable(program: &Program, body: &[Stmt]) -> bool {
-    lanes::stmts(program, body).is_ok()
+    let mut affine = true;
+    walk_exprs(body, &mut |e| {
+        if let Expr::Load(l) = e {
+            let known = l.index.iter().all(|i| i.as_affine().is_some());
+            affine &= known || lanes::lookup(program, l.buf, &l.index).is_some();
+        }
+    });
+    affine && lanes::stmts(program, body).is_ok()
 }
 
 /// Whether everything in `body` is computed in `f32` from affinely indexed buffers, whose elements may be halves.

@@ -105,7 +105,8 @@ impl<'a> Emitter<'a, '_> {
             match inst {
                 Inst::Load { from, .. }
                 | Inst::LoadGuarded { from, .. }
-                | Inst::Lookup { table: from, .. } => add(from, patterns),
+                | Inst::Lookup { table: from, .. }
+                | Inst::Gather { from, .. } => add(from, patterns),
                 Inst::Store { to, .. } => add(to, patterns),
                 Inst::Loop { body, .. } => self.patterns(body, counter, patterns),
                 _ => {}

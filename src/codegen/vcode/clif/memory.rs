@@ -69,9 +69,18 @@ impl Emitter<'_, '_> {
     }
 
     pub(super) fn load(&mut self, from: &Access) -> Value {
-        // What is never written may be an operand of the instruction that needs it.
-        let flags = if self.kernel.written.contains(&from.buf) { TRUSTED } else { UNWRITTEN };
-        let (pointer, at) = self.place(from);
+        let place = self.place(from);
+        self.load_at(from, place)
+    }
+
+    /// What is never written may be an operand of the instruction that needs it.
+    fn flags(&self, from: &Access) -> MemFlagsData {
+        if self.kernel.written.contains(&from.buf) { TRUSTED } else { UNWRITTEN }
+    }
+
+    /// Loads what an access would be if its first element were at this place.
+    fn load_at(&mut self, from: &Access, (pointer, at): (Value, i64)) -> Value {
+        let flags = self.flags(from);
         let vector = loaded_type(from.ty);
         let element = |e: &mut Self, lane: usize| {
             e.load_element(from.ty, flags, pointer, at + from.stride * lane as i64)
@@ -113,6 +122,29 @@ impl Emitter<'_, '_> {
             let element = e.b.ins().iadd(pointer, byte);
             e.load_element(MemType::U8, UNWRITTEN, element, at)
         })
+    }
+
+    /// The elements of an access that are so many bytes further on as lanes of `offsets` say: those from `first` on, or the first
+    /// of them for all.
+    pub(super) fn gather(&mut self, from: &Access, offsets: Value, first: Option<usize>) -> Value {
+        let (pointer, at) = self.place(from);
+        let moved = |e: &mut Self, lane: usize| {
+            let offset = e.b.ins().extractlane(offsets, lane as u8);
+            let offset = e.b.ins().uextend(types::I64, offset);
+            e.b.ins().iadd(pointer, offset)
+        };
+        let Some(first) = first else {
+            let pointer = moved(self, 0);
+            return self.load_at(from, (pointer, at));
+        };
+        let (flags, vector) = (self.flags(from), loaded_type(from.ty));
+        let mut lanes = Vec::with_capacity(from.lanes);
+        for lane in 0..from.lanes {
+            let pointer = moved(self, first + lane);
+            lanes.push(self.load_element(from.ty, flags, pointer, at + from.stride * lane as i64));
+        }
+        let v = self.of_lanes(vector, &lanes);
+        self.as_register(from.ty, v)
     }
 
     /// Four neighbours of one or two bytes each.

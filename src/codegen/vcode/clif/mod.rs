@@ -259,6 +259,10 @@ impl<'a> Emitter<'a, '_> {
                 let index = self.get(*index);
                 (dst, self.lookup(table, index))
             }
+            Inst::Gather { dst, offsets, from, first } => {
+                let offsets = self.get(*offsets);
+                (dst, self.gather(from, offsets, *first))
+            }
             Inst::Widen { op, dst, a, upper } => {
                 let a = self.get(*a);
                 (dst, self.widen(*op, a, *upper))

@@ -78,7 +78,7 @@ impl Selector<'_> {
     }
 
     /// Whether an expression is the same throughout the region, and known before.
-    fn is_constant(&self, e: &Expr) -> bool {
+    pub(super) fn is_constant(&self, e: &Expr) -> bool {
         let outside = |a: &Affine| a.vars().all(|v| !self.inside.vars.contains(&v));
         let mut constant = true;
         walk_expr(e, &mut |e| {
@@ -221,7 +221,7 @@ impl Selector<'_> {
     }
 
     /// The guard that an index needs, if it needs one.
-    fn guard(
+    pub(super) fn guard(
         &mut self,
         buffer: &Buffer,
         dim: usize,
@@ -308,7 +308,7 @@ impl Selector<'_> {
     }
 
     /// The access to the element at an offset, apart from the indices that are computed outside.
-    fn access_at(
+    pub(super) fn access_at(
         &mut self,
         buf: BufId,
         computed: Computed,

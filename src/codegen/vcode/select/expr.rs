@@ -85,6 +85,9 @@ impl Selector<'_> {
         if let Some(byte) = lanes::lookup(self.region.program, l.buf, &l.index) {
             return self.lookup(l, byte);
         }
+        if let Some(gathered) = self.gather(l)? {
+            return Ok(gathered);
+        }
         let element = self.region.facts.element(l.buf, &l.index);
         if let Some(otherwise) = &l.otherwise {
             match self.position(&element, otherwise)? {

@@ -2,7 +2,7 @@
 
 use super::Selector;
 use super::value::{Regs, Val};
-use crate::codegen::vcode::{Access, Guard};
+use crate::codegen::vcode::{Access, Guard, Reg};
 
 impl Selector<'_> {
     /// The accesses of the two halves of a pair, and how many lanes the second one is away; `None` if there are no lanes there
@@ -51,6 +51,19 @@ impl Selector<'_> {
             }
             None => low,
         };
+        Regs::pair(low, high)
+    }
+
+    /// Loads a value from as many bytes behind an access as the lanes of `offsets` say, each from where its own says or all from
+    /// where the first says.
+    pub(super) fn gather_regs(&mut self, from: &Access, offsets: Reg, each: bool) -> Regs {
+        if !from.ty.class().is_wide() {
+            return Regs::one(self.b.gather(from.clone(), offsets, each.then_some(0)));
+        }
+        let (low, high) = self.halves(from, each || from.stride != 0);
+        let low = self.b.gather(low, offsets, each.then_some(0));
+        let half = self.b.lanes() / 2;
+        let high = high.map_or(low, |high| self.b.gather(high, offsets, each.then_some(half)));
         Regs::pair(low, high)
     }
 

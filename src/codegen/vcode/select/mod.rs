@@ -7,7 +7,7 @@
 //! places become registers. Whatever does not fit is [`Unsupported`]: the scalar compiler takes it.
 //!
 //! `expr` selects expressions of what `value` says about them, with `float`, `half`, `integer`, `cast` and `field` (bits as numbers); `reduce` selects
-//! reductions, `access` addresses, `memory` loads and stores, `locals` places local buffers, `nested` decides which of
+//! reductions, `access` addresses, `gather` loads from where lanes say, `memory` loads and stores, `locals` places local buffers, `nested` decides which of
 //! nested vector loops has the lanes, `dot` emits products of bytes that are added up, `matrix` those in matrix tiles, `groups` stores of
 //! bytes for them, `transpose` emits blocks that are transposed in registers, `spills` finds the
 //! locals that need memory, `plan` the statements to select. `facts` keeps what is the same in every iteration, `bindings`
@@ -21,6 +21,7 @@ mod expr;
 mod facts;
 mod field;
 mod float;
+mod gather;
 mod groups;
 mod half;
 mod integer;

@@ -20,6 +20,8 @@ pub(super) const SCRATCH: Register = Register::RAX;
 pub(super) const SCRATCH_LOW: Register = Register::EAX;
 /// For integer arithmetic; free between instructions.
 pub(super) const SCRATCH_2: Register = Register::RCX;
+/// Its low half.
+pub(super) const SCRATCH_2_LOW: Register = Register::ECX;
 
 const PAGE: usize = 4096;
 
@@ -50,6 +52,7 @@ pub(super) fn emit(kernel: &Kernel, tier: Tier, keep_text: bool) -> Result<(Vec<
         integer_slots,
         frame,
         at: 0,
+        moved: false,
         open: Vec::new(),
     };
     emitter.function()?;
@@ -79,6 +82,8 @@ pub(super) struct Emitter<'a, 'k> {
     frame: usize,
     /// The position of the current node.
     pub at: usize,
+    /// Whether what is accessed is as many bytes further on as [`SCRATCH_2`] says.
+    pub moved: bool,
     open: Vec<Open>,
 }
 

@@ -209,8 +209,8 @@ pub(super) fn encode(
                     let offset = Offset::written(encoding, offset, broadcast);
                     address(bytes, reg, low(base), None, offset);
                 }
-                Some(Mem { place: Place::Rows(_, _, offset), .. }) => {
-                    let offset = if offset == 0 { Offset::None } else { Offset::Long(offset) };
+                Some(Mem { place: Place::Rows(_, _, offset), broadcast }) => {
+                    let offset = Offset::least(encoding, offset, broadcast);
                     address(bytes, reg, low(base), Some(low(index)), offset);
                 }
             }

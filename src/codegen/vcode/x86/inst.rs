@@ -72,6 +72,7 @@ impl<'k> Emitter<'_, 'k> {
             Inst::AndOr { a, b, c, .. } => self.and_or(to, *a, *b, *c),
             Inst::Dot { kind, a, b, c, .. } => self.dot(*kind, to, *a, *b, *c),
             Inst::Lookup { index, table, .. } => self.lookup(to, *index, table),
+            Inst::Gather { offsets, from, first, .. } => self.gather(to, *offsets, from, *first),
             Inst::Widen { op, a, upper, .. } => self.widen(*op, to, *a, *upper),
             Inst::Narrow { op, a, b, .. } => self.narrow(*op, to, *a, *b),
             Inst::Compare { op, a, b, .. } => self.compare(*op, to, *a, *b),

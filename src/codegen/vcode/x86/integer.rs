@@ -104,15 +104,20 @@ impl Emitter<'_, '_> {
             }
         };
         // Room for the elements behind.
-        match i32::try_from(offset) {
-            Ok(near) if near < i32::MAX - ROOM => Ok(Place::At(register, near)),
+        let (base, near) = match i32::try_from(offset) {
+            Ok(near) if near < i32::MAX - ROOM => (register, near),
             _ => {
                 if register != SCRATCH {
                     self.load_integer(SCRATCH, home);
                 }
+                // Constants of 64 bits would take the register that moves the place.
+                if self.moved && i32::try_from(offset).is_err() {
+                    return Err("a gather that is too far away".into());
+                }
                 self.add_constant(SCRATCH, offset);
-                Ok(Place::At(SCRATCH, 0))
+                (SCRATCH, 0)
             }
-        }
+        };
+        Ok(if self.moved { Place::Rows(base, SCRATCH_2, near) } else { Place::At(base, near) })
     }
 }

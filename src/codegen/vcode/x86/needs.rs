@@ -96,6 +96,12 @@ pub(super) fn needs(kernel: &Kernel, inst: &Inst, dst: Option<Reg>, tier: Tier) 
         Inst::Lookup { .. } => {
             Needs { vectors: lookup::temporaries(tier), masks: usize::from(wide), early: true }
         }
+        Inst::Gather { from, first: None, .. } => vectors(to_load(from, tier)),
+        // A part of the result, a part of the offsets, and what becomes a mask register.
+        Inst::Gather { from, first: Some(_), .. } => {
+            let to_mask = from.ty == MemType::Bool && wide;
+            Needs { vectors: 2 + usize::from(to_mask), masks: 0, early: true }
+        }
         Inst::Dot { a, b, c, .. } => {
             let accumulates = dst == Some(*c) && a != c && b != c;
             vectors(usize::from(!accumulates))
@@ -179,6 +185,7 @@ pub(super) fn lane_masks(flat: &Flat<'_>, tier: Tier) -> Vec<usize> {
         let lanes = match inst {
             Inst::LoadGuarded { from, guards, .. } if by_lane(guards) => existing_lanes(from, tier),
             Inst::Load { from, .. } | Inst::LoadGuarded { from, .. } => masked_lanes(from, false),
+            Inst::Gather { from, first: None, .. } => masked_lanes(from, false),
             Inst::Store { to, .. } => masked_lanes(to, true),
             Inst::Reduce { lanes, .. } => (*lanes < tier.lanes()).then_some(*lanes),
             _ => None,

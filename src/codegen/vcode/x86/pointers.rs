@@ -149,9 +149,8 @@ impl Planner<'_, '_> {
         for (at, node) in self.flat.nodes.iter().enumerate() {
             let Node::Inst(inst, _) = node else { continue };
             match inst {
-                Inst::Load { from: a, .. } | Inst::Prefetch { at: a, .. } | Inst::Lookup { table: a, .. } => {
-                    self.access(a, at)
-                }
+                Inst::Load { from: a, .. } | Inst::Prefetch { at: a, .. } => self.access(a, at),
+                Inst::Lookup { table: a, .. } | Inst::Gather { from: a, .. } => self.access(a, at),
                 Inst::LoadGuarded { from, guards, .. } => {
                     self.access(from, at);
                     guards.iter().for_each(|g| ask(&g.value));

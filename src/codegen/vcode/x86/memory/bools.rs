@@ -55,7 +55,7 @@ impl Emitter<'_, '_> {
     }
 
     /// Which bytes of a register are not 0.
-    fn test_bytes(&mut self, to: Register, bytes: u8, k: Option<Register>) {
+    pub(super) fn test_bytes(&mut self, to: Register, bytes: u8, k: Option<Register>) {
         let operands = [to.into(), xmm(bytes).into(), xmm(bytes).into()];
         self.asm.masked(Code::EVEX_Vptestmb_kr_k1_xmm_xmmm128, &operands, k, false);
     }

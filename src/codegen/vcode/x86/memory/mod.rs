@@ -1,7 +1,9 @@
 //! Loads and stores: whole registers, a few lanes, one element for all, strided. `plain` has elements that are in
-//! registers as they are in memory, `narrow` integers of 8 and 16 bits, `halves` the half types, `bools` the bytes of masks.
+//! registers as they are in memory, `narrow` integers of 8 and 16 bits, `halves` the half types, `bools` the bytes of masks, `gather` lanes of any type
+//! that lie where other lanes say.
 
 mod bools;
+mod gather;
 mod halves;
 mod narrow;
 mod plain;
@@ -112,6 +114,7 @@ fn parts(bytes: usize) -> impl Iterator<Item = (usize, usize)> {
 fn after(place: Place, bytes: usize) -> Operand {
     match place {
         Place::At(register, offset) => Place::At(register, offset + bytes as i32).into(),
-        place @ (Place::Slot(..) | Place::Rows(..) | Place::Constant(_)) => place.into(),
+        Place::Rows(register, by, offset) => Place::Rows(register, by, offset + bytes as i32).into(),
+        place @ (Place::Slot(..) | Place::Constant(_)) => place.into(),
     }
 }

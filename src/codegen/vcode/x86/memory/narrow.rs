@@ -84,7 +84,7 @@ impl Emitter<'_, '_> {
     }
 
     /// Extends the elements in the low bytes of a register to all lanes.
-    fn extend(&mut self, to: u8, ty: MemType) -> Result<(), String> {
+    pub(super) fn extend(&mut self, to: u8, ty: MemType) -> Result<(), String> {
         let Extend(_, half, whole) = Extend::of(ty).ok_or("an element that is not narrow")?;
         let packed = if self.tier.is_512() && ty.bytes() == 2 { ymm(to) } else { xmm(to) };
         let code = if self.tier.is_512() { whole } else { half.of(self.tier) };

@@ -18,6 +18,9 @@ impl Generator {
             let (from, guards) = self.guarded(buffer);
             return Inst::LoadGuarded { dst, from, guards, otherwise };
         }
+        if class != Class::Mask64 && self.random.chance(6) {
+            return self.gather(class, dst, body);
+        }
         if self.random.chance(6) {
             let mask = if class.is_wide() { Class::Mask64 } else { Class::Mask };
             let (mask, a, b) = (self.of(mask, body), self.of(class, body), self.of(class, body));
@@ -34,6 +37,34 @@ impl Generator {
             Class::I32 | Class::I64 => self.integer(class, dst, body),
             Class::Mask | Class::Mask64 => self.mask(class, dst, body),
         }
+    }
+
+    /// A gather: offsets are cut to what there is behind an access.
+    fn gather(&mut self, class: Class, dst: Reg, body: &mut Vec<Inst>) -> Inst {
+        let buffer = self.buffer(class, false);
+        let (mut from, room) = self.access_with_room(buffer);
+        let all = if class.is_wide() { self.kernel.lanes / 2 } else { self.kernel.lanes };
+        let first = self.random.chance(70).then(|| {
+            if from.stride == 0 {
+                from.lanes = 1 + self.random.below(all);
+            }
+            if class.is_wide() { self.random.pick(&[0, all]) } else { 0 }
+        });
+        let a = self.of(Class::I32, body);
+        let [low, least, limit, zero, elements, size] = [(); 6].map(|()| self.reg(Class::I32));
+        let most = room.max(0) as u64;
+        let offsets = self.reg(Class::I32);
+        body.extend([
+            Inst::Const { dst: zero, bits: 0 },
+            Inst::Const { dst: limit, bits: most },
+            // Most numbers are far away.
+            Inst::Shift { op: ShiftOp::UnsignedRight, dst: low, a, amount: 23 },
+            Inst::Binary { op: BinaryOp::IntMax, dst: least, a: low, b: zero },
+            Inst::Binary { op: BinaryOp::IntMin, dst: elements, a: least, b: limit },
+            Inst::Const { dst: size, bits: from.ty.bytes() as u64 },
+            Inst::Binary { op: BinaryOp::IntMul, dst: offsets, a: elements, b: size },
+        ]);
+        Inst::Gather { dst, offsets, from, first }
     }
 
     fn float(&mut self, class: Class, dst: Reg, body: &mut Vec<Inst>) -> Inst {

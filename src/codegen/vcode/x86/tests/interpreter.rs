@@ -177,6 +177,18 @@ impl<'k> Machine<'k> {
                 let at = |count: u64| Access { stride: count as i64, ..table.clone() };
                 counts.into_iter().map(|count| self.load_lane(&at(count), 1)).collect()
             }
+            Inst::Gather { offsets, from, first, .. } => {
+                let offsets = regs(offsets).to_vec();
+                let moved = |lane: usize| {
+                    let mut access = from.clone();
+                    access.address.offset += offsets[lane] as i64;
+                    access
+                };
+                let Some(first) = *first else { return self.load(&moved(0)) };
+                (0..self.lanes(from.ty.class()))
+                    .map(|l| if l < from.lanes { self.load_lane(&moved(first + l), l) } else { 0 })
+                    .collect()
+            }
             Inst::Copy { a, .. } => regs(a).to_vec(),
             Inst::Unary { op: UnaryOp::Exchange { distance }, a, .. } => {
                 (0..regs(a).len()).map(|l| regs(a)[l ^ usize::from(*distance)]).collect()

@@ -89,7 +89,12 @@ impl Generator {
     }
 
     /// An access inside a buffer.
-    pub fn access(&mut self, (ty, buf): (MemType, u32)) -> Access {
+    pub fn access(&mut self, buffer: (MemType, u32)) -> Access {
+        self.access_with_room(buffer).0
+    }
+
+    /// The same, and how many elements there are behind all that it accesses.
+    pub fn access_with_room(&mut self, (ty, buf): (MemType, u32)) -> (Access, i64) {
         let (terms, lo, hi) = self.terms();
         let step = self.random.pick(&[1, 1, 1, 1, 0, 2, 3, -1, 21]);
         let lanes = if step == 0 { 1 } else { self.lanes(ty.class()) };
@@ -102,7 +107,7 @@ impl Generator {
             1 => room,
             _ => self.random.below(room as usize + 1) as i64,
         };
-        access(ty, buf, at - lo, &terms, step, lanes)
+        (access(ty, buf, at - lo, &terms, step, lanes), room - at)
     }
 
     /// 256 bytes of a buffer that is not written.
