@@ -64,7 +64,7 @@ const UNDER_PASSES: [&[&str]; 2] = [&["cost", "each_nest", "testing"], &["schedu
 /// What passes share of questions about nests and of rewrites, from the bottom up.
 const SCHEDULE: [&[&str]; 4] = [
     &["chain", "indices"],
-    &["border", "carried", "jam", "simplify", "window"],
+    &["border", "jam", "simplify", "window"],
     &["pad"],
     &["tiles", "minimal_filtering"],
 ];

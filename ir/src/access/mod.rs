@@ -1,12 +1,15 @@
 //! What statements touch, which of it must stay in order, and whether it stays inside the buffers.
 //!
 //! [`accesses`] lists reads and writes; [`depend`] decides whether loops may be fused, reordered or run in
-//! parallel; [`bounds`] proves indices; `meet` finds iterations. All of it is legality; what is worth doing is decided
+//! parallel; [`carried`] answers quickly what the iterations of a loop pass to each other, and [`reach`] which parts of buffers
+//! statements touch; [`bounds`] proves indices; `meet` finds iterations. All of it is legality; what is worth doing is decided
 //! elsewhere.
 
 pub mod bounds;
+pub mod carried;
 pub mod depend;
 pub(crate) mod meet;
+pub mod reach;
 
 use std::collections::BTreeSet;
 use std::rc::Rc;

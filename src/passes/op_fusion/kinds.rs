@@ -12,8 +12,8 @@ use nestjit_ir::{BufId, Program, Stmt};
 
 use super::inline::{self, Pointwise};
 use super::profit;
-use super::reach::{Reach, touched};
 use crate::passes::each_nest::set_apart;
+use nestjit_ir::access::reach::{Reach, touched};
 
 /// The statements of nests that are equal up to names.
 pub(super) struct Kind {

@@ -24,10 +24,10 @@ use super::align::{Chain, Side, align, wrap};
 use super::blocks::{self, Blocks};
 use super::legal::Legality;
 use super::profit::{self, Rows, SERIAL_WORK};
-use super::reach::{Reach, Region, touched};
 use crate::machine::MachineModel;
 use crate::passes::schedule::window::window;
 use crate::remark::Apart;
+use nestjit_ir::access::reach::{Reach, Region, touched};
 
 /// Nests do not grow beyond this many statements: merging would take quadratic time, and code generation has
 /// a limited number of registers.

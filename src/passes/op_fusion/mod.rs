@@ -40,10 +40,10 @@ mod legal;
 mod merge;
 mod order;
 mod profit;
-mod reach;
 mod repeat;
 mod views;
 
+use nestjit_ir::access::reach::touched;
 use nestjit_ir::hash::{FastMap, FastSet};
 use nestjit_ir::{BufId, Nest, Program, Role, Stmt};
 
@@ -136,7 +136,7 @@ fn distribute(nests: Vec<Nest>) -> (Vec<Nest>, Vec<usize>) {
 
 /// Whether no statement reads what another writes.
 fn independent(body: &[Stmt]) -> bool {
-    let scopes: Vec<_> = body.iter().map(|s| reach::touched(std::slice::from_ref(s))).collect();
+    let scopes: Vec<_> = body.iter().map(|s| touched(std::slice::from_ref(s))).collect();
     let written: FastSet<BufId> = scopes.iter().flat_map(|s| s.1.bufs()).collect();
     scopes.iter().all(|s| s.0.bufs().all(|b| !written.contains(&b)))
 }

@@ -22,7 +22,7 @@ use nestjit_ir::visit::{self, Extents};
 use nestjit_ir::{Affine, BufId, Expr, Index, LoopKind, Nest, Program, Role, Stmt, Var};
 
 use super::align::perfect;
-use super::reach::disjoint;
+use nestjit_ir::access::reach::disjoint;
 
 /// Rewriting makes new copies of parts; so many rounds find chains of concatenations.
 const ROUNDS: usize = 4;

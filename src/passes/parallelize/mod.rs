@@ -17,10 +17,10 @@ pub use self::share::{Share, shares};
 use super::{PassContext, cost};
 use crate::error::Result;
 use crate::machine::MachineModel;
-use crate::passes::schedule::carried::independent;
 use crate::passes::schedule::chain::{drop_bare_unit_loops, extents_of, rechain, unchain};
 use crate::remark::{Cut, Reason, Remark, Serial};
 use crate::unit::Unit;
+use nestjit_ir::access::carried::independent;
 
 /// Marks parallel loops.
 ///

@@ -15,12 +15,12 @@ use nestjit_ir::{Buffer, Expr, For, Load, Program, Role, Stmt};
 use super::PassContext;
 use crate::error::Result;
 use crate::passes::schedule::border::guarded_loads;
-use crate::passes::schedule::carried::overwrites;
 use crate::passes::schedule::chain::{drop_unit_loops, rechain, unchain};
 use crate::passes::schedule::pad;
 use crate::passes::schedule::tiles::leaf::leaves;
 use crate::remark::{PaddingWay, Reason, Remark};
 use crate::unit::Unit;
+use nestjit_ir::access::carried::overwrites;
 
 /// How often each element of an operand must be used at least for a padded copy to cost next to nothing.
 const REUSE: f64 = 64.0;

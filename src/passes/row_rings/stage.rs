@@ -8,8 +8,8 @@ use nestjit_ir::{
 };
 
 use super::tail::{Split, split};
-use crate::passes::schedule::carried::all_independent;
 use crate::passes::schedule::indices::only_f32;
+use nestjit_ir::access::carried::all_independent;
 
 /// A nest that computes rows of a tensor.
 #[derive(Clone, PartialEq, Debug)]

@@ -4,7 +4,6 @@
 //! Nothing here decides what becomes of a nest: that is the passes', which know nothing of each other.
 
 pub mod border;
-pub mod carried;
 pub mod chain;
 pub mod indices;
 pub mod jam;

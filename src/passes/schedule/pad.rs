@@ -6,8 +6,8 @@ use nestjit_ir::{
 };
 
 use super::border::{fill_of, guarded_loads};
-use crate::passes::schedule::carried::overwrites;
 use crate::passes::schedule::chain::{extents_of, looped};
+use nestjit_ir::access::carried::overwrites;
 
 /// A padded copy: how to make it and how to read it.
 pub struct Padded {

@@ -9,9 +9,9 @@ use nestjit_ir::{Affine, BufId, Expr, For, Index, LoopKind, Program, Stmt};
 
 use crate::lanes;
 use crate::passes::cost::expr_work;
-use crate::passes::schedule::carried::independent;
 use crate::passes::schedule::chain::{looped, rechain};
 use crate::passes::schedule::indices::{guarded_by, stride, vectorizable};
+use nestjit_ir::access::carried::independent;
 
 /// From this distance of lanes on, in elements, each row of a block lies in a page of its own.
 const FAR: i64 = 1024;

@@ -7,10 +7,10 @@ use super::Vectorizer;
 use super::blocks::{Blocks, blocks};
 use crate::lanes;
 use crate::passes::cost::expr_work;
-use crate::passes::schedule::carried::{Carried, carried};
 use crate::passes::schedule::chain::{has_loop, perfect};
 use crate::passes::schedule::indices::{expr_uses, guarded_by, stride};
 use crate::remark::Scalar;
+use nestjit_ir::access::carried::{Carried, carried};
 
 /// What adding up the lanes of a sum takes.
 const COMBINE: f64 = 8.0;

@@ -13,9 +13,9 @@ use nestjit_ir::{
 };
 
 use crate::passes::cost::has_transcendental;
-use crate::passes::schedule::carried::{Carried, carried_by};
 use crate::passes::schedule::chain::{extents_of, looped};
 use crate::passes::schedule::jam::Limits;
+use nestjit_ir::access::carried::{Carried, carried_in};
 
 /// A loop to be cut.
 pub(super) struct Strip {
@@ -180,7 +180,7 @@ fn lane_accumulators(
     body: &[Stmt],
     width: usize,
 ) -> Vec<Lanes> {
-    let Carried::Reductions(bufs) = carried_by((var, extent), body, &extents_of(outer)) else {
+    let Carried::Reductions(bufs) = carried_in((var, extent), body, &extents_of(outer)) else {
         return Vec::new();
     };
     let mut seen: HashSet<BufId> = HashSet::new();

@@ -8,11 +8,11 @@ use nestjit_ir::{
 };
 
 use super::algorithm::Filtering;
-use crate::passes::schedule::carried::{all_independent, overwrites};
 use crate::passes::schedule::chain::{extents_of, unchain};
 use crate::passes::schedule::indices::{only_f32, stride};
 use crate::passes::schedule::pad;
 use crate::remark::NotFiltered;
+use nestjit_ir::access::carried::{all_independent, overwrites};
 
 /// A loop by its variable and extent.
 pub type Loop = (Var, usize);

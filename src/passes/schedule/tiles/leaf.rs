@@ -13,8 +13,8 @@ use nestjit_ir::{BinOp, BufId, DType, Expr, For, Index, Load, Program, ReduceOp,
 use super::dot::Products;
 use crate::lanes;
 use crate::passes::cost::has_transcendental;
-use crate::passes::schedule::carried::{Carried, carried};
 use crate::passes::schedule::indices::{guarded_by, index_uses, vectorizable};
+use nestjit_ir::access::carried::{Carried, carried};
 
 /// A loop around a leaf.
 #[derive(Clone, Copy, PartialEq, Debug)]

@@ -2,17 +2,18 @@
 //!
 //! Nests that write different parts of one buffer (the operands of a concatenation) do not depend on each other.
 
-use nestjit_ir::access::{Access, AccessKind, accesses};
-use nestjit_ir::visit::{Extents, declared_temps};
-use nestjit_ir::{BufId, Program, Stmt};
 use smallvec::SmallVec;
 
+use super::{Access, AccessKind, accesses};
+use crate::nest::{BufId, Index, Program, Stmt};
+use crate::visit::{Extents, declared_temps};
+
 /// A range of indices for each dimension; no ranges at all mean the whole buffer.
-pub(super) type Region = SmallVec<[(i64, i64); 4]>;
+pub type Region = SmallVec<[(i64, i64); 4]>;
 
 /// Parts of buffers, in the order of these: few.
 #[derive(Clone, Default, Debug)]
-pub(super) struct Reach(Vec<(BufId, Region)>);
+pub struct Reach(Vec<(BufId, Region)>);
 
 impl Reach {
     /// The buffers, in order.
@@ -70,7 +71,7 @@ impl Reach {
 }
 
 /// Whether two parts of one buffer have no element in common.
-pub(super) fn disjoint(a: &[(i64, i64)], b: &[(i64, i64)]) -> bool {
+pub fn disjoint(a: &[(i64, i64)], b: &[(i64, i64)]) -> bool {
     a.iter().zip(b).any(|(a, b)| a.1 < b.0 || b.1 < a.0)
 }
 
@@ -82,13 +83,13 @@ fn enclose(a: &Region, b: &Region) -> Region {
 }
 
 /// The part of its buffer that an access touches; the whole buffer if that is not known.
-pub(super) fn region(access: &Access<'_>, extents: &Extents) -> Region {
-    let range = |i: &nestjit_ir::Index| i.as_affine().and_then(|a| extents.range(a));
+pub fn region(access: &Access<'_>, extents: &Extents) -> Region {
+    let range = |i: &Index| i.as_affine().and_then(|a| extents.range(a));
     access.index.and_then(|index| index.iter().map(range).collect()).unwrap_or_default()
 }
 
 /// What a statement list reads and writes, without what it declares itself.
-pub(super) fn touched(body: &[Stmt]) -> (Reach, Reach) {
+pub fn touched(body: &[Stmt]) -> (Reach, Reach) {
     let locals = declared_temps(body);
     let extents = Extents::of(body);
     let (mut reads, mut writes) = (Reach::default(), Reach::default());

@@ -1,16 +1,16 @@
-//! What the iterations of a loop pass to each other: quick answers from the indices of accesses.
+//! What the iterations of a loop pass to each other: quick answers from the indices of accesses, for whoever asks often.
 //!
-//! Which loops to tile, vectorise or run in parallel is decided by the passes; dependences between nests are
-//! `ir::access`'s.
+//! They look at one dimension at a time and at ranges; distances, and what they say of several loops, are [`super::depend`]'s.
+//! What is said to be independent is: tests compare every answer with the elements that small loops touch.
 
 use std::cell::LazyCell;
 use std::collections::BTreeSet;
 
-use nestjit_ir::hash::FastSet;
-use nestjit_ir::visit::{Extents, declared_temps, walk_exprs, walk_stmts};
-use nestjit_ir::{Affine, BufId, Expr, For, Index, Load, ReduceOp, Stmt, Var};
-
-use crate::passes::schedule::chain::extents_of;
+use super::AccessKind;
+use crate::affine::{Affine, Var};
+use crate::hash::FastSet;
+use crate::nest::{BufId, Expr, For, Index, Load, Stmt};
+use crate::visit::{Extents, declared_temps, walk_exprs, walk_stmts};
 
 /// What stands between the iterations of a loop.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -24,34 +24,27 @@ pub enum Carried {
     Other,
 }
 
-/// One access of a buffer.
-struct Access<'a> {
+/// One access of a buffer at an index.
+struct Touch<'a> {
     buf: BufId,
     index: &'a [Index],
     kind: AccessKind,
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum AccessKind {
-    Read,
-    Write,
-    Reduce(ReduceOp),
-}
-
-fn accesses(body: &[Stmt]) -> Option<Vec<Access<'_>>> {
+fn touches(body: &[Stmt]) -> Option<Vec<Touch<'_>>> {
     let mut all = Vec::new();
     let mut calls = false;
     walk_stmts(body, &mut |s| match s {
-        Stmt::Store(s) => all.push(Access { buf: s.buf, index: &s.index, kind: AccessKind::Write }),
+        Stmt::Store(s) => all.push(Touch { buf: s.buf, index: &s.index, kind: AccessKind::Write }),
         Stmt::Reduce(r) => {
-            all.push(Access { buf: r.buf, index: &r.index, kind: AccessKind::Reduce(r.op) });
+            all.push(Touch { buf: r.buf, index: &r.index, kind: AccessKind::Update(r.op) });
         }
         Stmt::Call(_) => calls = true,
         Stmt::For(_) | Stmt::Temp(_) => {}
     });
     walk_exprs(body, &mut |e| {
         if let Expr::Load(l) = e {
-            all.push(Access { buf: l.buf, index: &l.index, kind: AccessKind::Read });
+            all.push(Touch { buf: l.buf, index: &l.index, kind: AccessKind::Read });
         }
     });
     (!calls).then_some(all)
@@ -60,12 +53,12 @@ fn accesses(body: &[Stmt]) -> Option<Vec<Access<'_>>> {
 /// What the iterations of `l` pass to each other. Locals declared in the body are private to an iteration. `around` knows
 /// loops around `l`: accesses whose ranges never meet are told apart by it.
 pub fn carried(l: &For, around: &Extents) -> Carried {
-    carried_by((l.var, l.extent), &l.body, around)
+    carried_in((l.var, l.extent), &l.body, around)
 }
 
 /// What the iterations of a loop of this variable and extent around `body` pass to each other: see [`carried`].
-pub fn carried_by((var, extent): (Var, usize), body: &[Stmt], around: &Extents) -> Carried {
-    let Some(all) = accesses(body) else { return Carried::Other };
+pub fn carried_in((var, extent): (Var, usize), body: &[Stmt], around: &Extents) -> Carried {
+    let Some(all) = touches(body) else { return Carried::Other };
     let private: FastSet<BufId> = declared_temps(body).into_iter().collect();
     let inner = Extents::of(body);
     let written: BTreeSet<BufId> = all
@@ -75,7 +68,7 @@ pub fn carried_by((var, extent): (Var, usize), body: &[Stmt], around: &Extents) 
         .collect();
     let mut reductions = Vec::new();
     for buf in written {
-        let of_buf: Vec<&Access<'_>> = all.iter().filter(|a| a.buf == buf).collect();
+        let of_buf: Vec<&Touch<'_>> = all.iter().filter(|a| a.buf == buf).collect();
         if separate(var, &inner, &of_buf) {
             continue;
         }
@@ -85,8 +78,8 @@ pub fn carried_by((var, extent): (Var, usize), body: &[Stmt], around: &Extents) 
             if reads_only || separate(var, &inner, &part) {
                 continue;
             }
-            let AccessKind::Reduce(op) = part[0].kind else { return Carried::Other };
-            if part.iter().any(|a| a.kind != AccessKind::Reduce(op)) {
+            let AccessKind::Update(op) = part[0].kind else { return Carried::Other };
+            if part.iter().any(|a| a.kind != AccessKind::Update(op)) {
                 return Carried::Other;
             }
             reductions.push(buf);
@@ -96,7 +89,7 @@ pub fn carried_by((var, extent): (Var, usize), body: &[Stmt], around: &Extents) 
 }
 
 /// Whether some dimension shows that different iterations touch different elements.
-fn separate(var: Var, inner: &Extents, accesses: &[&Access<'_>]) -> bool {
+fn separate(var: Var, inner: &Extents, accesses: &[&Touch<'_>]) -> bool {
     let rank = accesses.first().map_or(0, |a| a.index.len());
     (0..rank).any(|d| apart(var, inner, accesses.iter().map(|a| &a.index[d])))
 }
@@ -105,14 +98,14 @@ fn separate(var: Var, inner: &Extents, accesses: &[&Access<'_>]) -> bool {
 fn parts<'a, 'b>(
     (var, extent): (Var, usize),
     (inner, around): (&Extents, &Extents),
-    accesses: Vec<&'a Access<'b>>,
-) -> Vec<Vec<&'a Access<'b>>> {
+    accesses: Vec<&'a Touch<'b>>,
+) -> Vec<Vec<&'a Touch<'b>>> {
     let mut extents = inner.clone();
     extents.set(var, extent);
     let all = LazyCell::new(|| around.with(&extents));
-    let mut parts: Vec<Vec<&Access<'_>>> = Vec::new();
+    let mut parts: Vec<Vec<&Touch<'_>>> = Vec::new();
     for access in accesses {
-        let meets = |part: &Vec<&Access<'_>>| {
+        let meets = |part: &Vec<&Touch<'_>>| {
             part.iter().any(|a| !never_meet(&extents, a, access) && !disjoint(&all, a.index, access.index))
         };
         let (mut with, without): (Vec<_>, Vec<_>) = std::mem::take(&mut parts).into_iter().partition(meets);
@@ -125,7 +118,7 @@ fn parts<'a, 'b>(
 
 /// Whether some dimension shows that two accesses touch different elements, whatever the iterations of the loops
 /// in `extents` that they are made in.
-fn never_meet(extents: &Extents, a: &Access<'_>, b: &Access<'_>) -> bool {
+fn never_meet(extents: &Extents, a: &Touch<'_>, b: &Touch<'_>) -> bool {
     a.index.iter().zip(b.index).any(|(a, b)| {
         let (Index::Affine(a), Index::Affine(b)) = (a, b) else { return false };
         let split = |e: &Affine| {
@@ -176,7 +169,8 @@ pub fn independent(l: &For, around: &Extents) -> bool {
 
 /// Whether the iterations of every loop of a perfect chain around `body` are independent.
 pub fn all_independent(chain: &[For], body: &[Stmt]) -> bool {
-    let around = extents_of(chain);
+    let mut around = Extents::default();
+    chain.iter().for_each(|l| around.set(l.var, l.extent));
     let mut inner = body.to_vec();
     chain.iter().rev().all(|l| {
         let l = For { body: std::mem::take(&mut inner), ..l.clone() };
@@ -211,81 +205,4 @@ fn apart<'a>(var: Var, inner: &Extents, indices: impl Iterator<Item = &'a Index>
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use nestjit_ir::{Buffer, DType, NestBuilder, Program, Role, SCALAR};
-
-    fn f32_buf(p: &mut Program, name: &str, shape: &[usize], role: Role) -> BufId {
-        p.add_buffer(Buffer::new(name, DType::F32, shape, role))
-    }
-
-    #[test]
-    fn what_loops_carry() {
-        let mut p = Program::default();
-        let x = f32_buf(&mut p, "x", &[8, 6], Role::In);
-        let y = f32_buf(&mut p, "y", &[8], Role::Out);
-        let mut b = NestBuilder::new(&mut p, "sum");
-        b.for_("o", 4, |b, o| {
-            b.for_("i", 2, |b, i| {
-                let t = b.temp("t", DType::F32, &[]);
-                b.store(t, SCALAR, Expr::f32(0.0));
-                b.for_("k", 6, |b, k| {
-                    b.reduce(ReduceOp::Add, t, SCALAR, Expr::load(x, [o * 2 + i, k.into()]));
-                });
-                b.store(y, [o * 2 + i], Expr::load(t, SCALAR));
-            });
-        });
-        b.finish();
-        let Stmt::For(o) = &p.nests[0].body[0] else { panic!("a loop") };
-        let Stmt::For(i) = &o.body[0] else { panic!("a loop") };
-        let Stmt::For(k) = &i.body[2] else { panic!("a loop") };
-        assert_eq!(carried(o, &Extents::default()), Carried::Nothing);
-        assert_eq!(carried(i, &Extents::default()), Carried::Nothing);
-        assert_eq!(carried(k, &Extents::default()), Carried::Reductions(declared_temps(&i.body)));
-    }
-
-    #[test]
-    fn a_recurrence_is_not_independent() {
-        let mut p = Program::default();
-        let y = f32_buf(&mut p, "y", &[8], Role::Out);
-        let mut b = NestBuilder::new(&mut p, "scan");
-        b.for_("i", 7, |b, i| b.store(y, [i + 1], Expr::load(y, [i])));
-        b.for_("j", 4, |b, j| b.store(y, [j * 2], Expr::load(y, [j * 2 + 1])));
-        b.finish();
-        let Stmt::For(i) = &p.nests[0].body[0] else { panic!("a loop") };
-        let Stmt::For(j) = &p.nests[0].body[1] else { panic!("a loop") };
-        assert_eq!(carried(i, &Extents::default()), Carried::Other);
-        assert_eq!(carried(j, &Extents::default()), Carried::Nothing);
-    }
-
-    #[test]
-    fn parts_of_a_buffer_are_as_good_as_two_buffers() {
-        let mut p = Program::default();
-        let y = f32_buf(&mut p, "y", &[12, 8], Role::Out);
-        let mut b = NestBuilder::new(&mut p, "parts");
-        // Rows 4 to 7 are written; rows 8 to 11, 7 to 10, 0 to 3 or 1 to 4 are read, another column for each.
-        for first in [8, 7, 0, 1] {
-            b.for_("o", 4, |b, o| {
-                b.for_("i", 6, |b, i| {
-                    b.for_("k", 4, |b, k| {
-                        b.store(y, [o + 4, i.into()], Expr::load(y, [k + first, i + 1]));
-                    });
-                });
-            });
-        }
-        b.finish();
-        let all = Extents::of(&p.nests[0].body);
-        for (at, apart) in [(0, true), (1, false), (2, true), (3, false)] {
-            let Stmt::For(o) = &p.nests[0].body[at] else { panic!("a loop") };
-            let Stmt::For(i) = &o.body[0] else { panic!("a loop") };
-            assert_eq!(independent(i, &all), apart, "{at}");
-            // Without the loop around it the rows that are written are not known.
-            assert!(!independent(i, &Extents::default()), "{at}");
-            let mut loads = Vec::new();
-            walk_exprs(&o.body, &mut |e| {
-                loads.extend(if let Expr::Load(l) = e { Some(l.clone()) } else { None })
-            });
-            assert_eq!(loads.iter().any(|l| overwrites(&all, &o.body, l)), !apart, "{at}");
-        }
-    }
-}
+mod tests;
