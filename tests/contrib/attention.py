@@ -197,7 +197,7 @@ def grouped(rng, name):
     angle = rng.uniform(0, 6, (max(total, m) + 2, d // 2)).astype(np.float32)
     tables = [Const(np.cos(angle)), Const(np.sin(angle))] if rotary else [None, None]
     bias = scores_bias(rng, b, n, s, total)
-    inputs = [query, key, value, *past, lengths, Const(np.array(total, np.int32)), *tables, None, bias, sink]
+    inputs = [query, key, value, *past, lengths, either(rng, np.array(total, np.int32)), *tables, None, bias, sink]
 
     def visible(number, array):
         """Without padding and what lies behind the last token."""

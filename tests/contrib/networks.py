@@ -141,6 +141,33 @@ def transformer(rng):
     return b.model(feeds, x), feeds
 
 
+def bert(rng):
+    """An encoder with a mask, in the form in which the transformers tool knows it."""
+    b = Builder(rng)
+    heads, d, s, batch = extent(rng, 1, 4), 8 * extent(rng, 1, 2), extent(rng, 2, 8), extent(rng, 1, 2)
+    hidden = heads * d
+    ids = lambda count: rng.integers(0, count, (batch, s)).astype(np.int64)
+    feeds = {"ids": ids(20), "segments": ids(2), "mask": ids(2)}
+    feeds["mask"][:, 0] = 1
+    norm = lambda x: b.add("LayerNormalization", x, b.weight(hidden), b.weight(hidden), axis=-1, epsilon=1e-5)
+    dense = lambda x, n, m: b.add("Add", b.add("MatMul", x, b.weight(n, m)), b.weight(m))
+    shape = lambda *extents: b.constant(np.array(extents, np.int64))
+    number = lambda v: b.constant(np.float32(v))
+    words = b.add("Add", b.add("Gather", b.weight(20, hidden), "ids"), b.weight(1, s, hidden))
+    x = norm(b.add("Add", words, b.add("Gather", b.weight(2, hidden), "segments")))
+    mask = b.add("Unsqueeze", b.add("Unsqueeze", "mask", shape(1)), shape(2))
+    mask = b.add("Mul", b.add("Sub", number(1), b.add("Cast", mask, to=TensorProto.FLOAT)), number(-10000))
+    for _ in range(extent(rng, 1, 2)):
+        part = lambda perm: b.add("Transpose", b.add("Reshape", dense(x, hidden, hidden), shape(0, 0, heads, d)), perm=perm)
+        q, k, v = part([0, 2, 1, 3]), part([0, 2, 3, 1]), part([0, 2, 1, 3])
+        scores = b.add("Add", b.add("Div", b.add("MatMul", q, k), number(np.sqrt(d))), mask)
+        y = b.add("Transpose", b.add("MatMul", b.add("Softmax", scores, axis=-1), v), perm=[0, 2, 1, 3])
+        y = dense(b.add("Reshape", y, shape(0, 0, hidden)), hidden, hidden)
+        x = norm(b.add("Add", y, x))
+        x = norm(b.add("Add", dense(gelu(b, dense(x, hidden, 2 * hidden)), 2 * hidden, hidden), x))
+    return b.model(feeds, x), feeds
+
+
 def quantised(rng):
     """Convolutions of bytes, as a quantiser writes them."""
     b = Builder(rng)
@@ -165,4 +192,4 @@ def quantised(rng):
     return b.model(feeds, x), feeds
 
 
-NETWORKS = {"convolutional": convolutional, "transformer": transformer, "quantised": quantised}
+NETWORKS = {"bert": bert, "convolutional": convolutional, "transformer": transformer, "quantised": quantised}

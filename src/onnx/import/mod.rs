@@ -135,11 +135,14 @@ impl<'m> Importer<'m> {
             return Ok(None);
         }
         let domain = normal_domain(node.domain());
-        let Some(opset) = scope.opsets.get(domain).copied() else {
+        let known = self.operators.get(&(domain, node.op_type())).copied();
+        // Where there is one version, nobody has to say which: ONNX Runtime asks for no import, and its tools write none.
+        let only = || known.and_then(OpEntry::only_version);
+        let Some(opset) = scope.opsets.get(domain).copied().or_else(only) else {
             let message = format!("no operator set is imported for the domain '{}'", domain.escape_debug());
             return Err(Error::invalid(message));
         };
-        let Some(entry) = self.operators.get(&(domain, node.op_type())).copied() else {
+        let Some(entry) = known else {
             return Err(Error::unsupported("the operator is not supported"));
         };
         if opset < entry.since {

@@ -130,6 +130,11 @@ impl OpEntry {
         OpEntry { host: Some(HostEntry { since: self.since, always: true, op }), ..self }
     }
 
+    /// The version of the operator set, if there is one only.
+    pub(in crate::onnx) fn only_version(&self) -> Option<i64> {
+        self.until.filter(|until| *until == self.since && !self.domain.is_empty())
+    }
+
     /// Whether the host runs it whatever its operands are.
     pub(in crate::onnx) fn is_always_on_host(&self) -> bool {
         self.host.is_some_and(|host| host.always)

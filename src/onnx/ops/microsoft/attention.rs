@@ -7,7 +7,7 @@ use super::super::super::limit;
 use super::super::attention::{heads, join_heads, scaled_products};
 use super::super::gather::steps;
 use super::cache::{inserted, with_past};
-use super::{Halt, NodeCx, OpEntry, Result, contrib, extents};
+use super::{Halt, NodeCx, OpEntry, Result, contrib, extents, switch};
 use crate::graph::{Binary, Op, ValueId};
 
 pub(in super::super) const OPS: &[OpEntry] = &[
@@ -125,6 +125,10 @@ impl Scores {
         let shape = cx.shape(scores);
         if shape != [q[0], q[1], q[2], k[2]] {
             return Err(Halt::shape(format!("keys of shape {k:?} do not fit queries of shape {q:?}")));
+        }
+        let v = cx.shape(heads.v);
+        if v.len() != 4 || v[..3] != k[..3] {
+            return Err(Halt::shape(format!("values of shape {v:?} do not fit keys of shape {k:?}")));
         }
         let seen = self.seen(cx, &shape)?;
         if let Some(bias) = self.bias {
@@ -292,7 +296,7 @@ pub(in super::super) fn self_attention(
     let mut all = Heads { q: heads(cx, q, count)?, k: heads(cx, k, count)?, v: heads(cx, v, count)? };
     let past = inputs.past.and_then(|input| cx.optional(input));
     let (length, present) = cached(cx, &mut all, past)?;
-    let causal = cx.flag("unidirectional", false)?.then_some(length);
+    let causal = switch(cx, "unidirectional")?.then_some(length);
     let [y, _] = Scores::new(cx, inputs.mask, inputs.bias, causal)?.attend(cx, &all)?;
     Ok([Some(y), present].into_iter().flatten().collect())
 }
@@ -380,7 +384,7 @@ fn multi_head_attention(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
         (None, None) => {}
         _ => return Err(Halt::invalid("past_key and past_value must both be given")),
     }
-    let causal = cx.flag("unidirectional", false)?.then_some(length);
+    let causal = switch(cx, "unidirectional")?.then_some(length);
     let [y, scores] = Scores::new(cx, Some(4), Some(5), causal)?.attend(cx, &all)?;
     Ok(vec![y, all.k, all.v, scores])
 }
@@ -399,7 +403,7 @@ fn decoder_attention(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     }
     let bias = cx.optional(10);
     let (mut all, crossed) = given_heads(cx, bias)?;
-    let shared = cx.flag("past_present_share_buffer", false)?;
+    let shared = switch(cx, "past_present_share_buffer")?;
     let scores = Scores::new(cx, Some(3), Some(4), None)?;
     if let (false, Some(key), Some(value)) = (crossed, cx.optional(5), cx.optional(6)) {
         if shared {

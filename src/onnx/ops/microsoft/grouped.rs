@@ -8,7 +8,7 @@ use super::super::gather::steps;
 use super::attention::{Heads, expect_off, head_count, scale};
 use super::cache::{inserted, per_sequence};
 use super::position::angles;
-use super::{Halt, NodeCx, OpEntry, Result, contrib, extent, normalized};
+use super::{Halt, NodeCx, OpEntry, Result, contrib, extent, normalized, switch};
 use crate::graph::{Binary, Op, PadMode, Reduction, Unary, ValueId};
 
 pub(in super::super) const OPS: &[OpEntry] =
@@ -128,9 +128,9 @@ fn normalised(cx: &mut NodeCx<'_>, all: &mut Heads) -> Result<()> {
 
 /// Queries and new keys turned by where they are.
 fn rotated(cx: &mut NodeCx<'_>, all: &mut Heads, places: &Places) -> Result<()> {
-    let interleaved = cx.flag("rotary_interleaved", false)?;
+    let interleaved = switch(cx, "rotary_interleaved")?;
     let given = cx.optional(9);
-    if !cx.flag("do_rotary", false)? {
+    if !switch(cx, "do_rotary")? {
         return Ok(());
     }
     let tables = [cx.input(7)?, cx.input(8)?];

@@ -20,3 +20,13 @@ pub(super) mod norm;
 pub(super) mod position;
 pub(super) mod product;
 pub(super) mod tensor;
+
+/// An attribute that switches something on: 0, which it is if it is left out, or 1. ONNX Runtime takes other numbers for 0 at
+/// times.
+fn switch(cx: &NodeCx<'_>, name: &'static str) -> Result<bool> {
+    match cx.int(name, 0)? {
+        0 => Ok(false),
+        1 => Ok(true),
+        other => Err(Halt::invalid(format!("{name} is {other}, but must be 0 or 1"))),
+    }
+}

@@ -5,7 +5,7 @@ use nestjit_ir::{CheckKind, DType};
 use super::super::attention::{count, heads, join_heads, turned};
 use super::super::gather::steps;
 use super::attention::head_count;
-use super::{Halt, NodeCx, OpEntry, Result, contrib, extent, one};
+use super::{Halt, NodeCx, OpEntry, Result, contrib, extent, one, switch};
 use crate::graph::{Binary, Reduction, Unary, ValueId};
 
 pub(in super::super) const OPS: &[OpEntry] = &[
@@ -51,7 +51,7 @@ fn rotary_embedding(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     }
     let (x, positions, tables) = (cx.input(0)?, cx.input(1)?, [cx.input(2)?, cx.input(3)?]);
     cx.expect_float(x)?;
-    let interleaved = cx.flag("interleaved", false)?;
+    let interleaved = switch(cx, "interleaved")?;
     let (shape, table) = (cx.shape(x), cx.shape(tables[0]));
     let [most, half] = table[..] else {
         return Err(Halt::shape(format!("a table of angles must be a matrix, but its shape is {table:?}")));
@@ -73,7 +73,7 @@ fn rotary_embedding(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let [b, _, t, d] = cx.shape(x)[..] else { return Err(Halt::internal("heads of another rank")) };
     let positions = match cx.shape(positions)[..] {
         // Where the first one of each sequence is.
-        [1] => {
+        [] | [1] => {
             let Some(last) = most.checked_sub(t) else {
                 return Err(Halt::shape(format!("there are {t} positions, but {most} rows of angles")));
             };
@@ -115,7 +115,7 @@ fn relative_position_bias(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     let (table, queries, keys) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
     cx.expect_float(table)?;
     let most = cx.required_int("max_distance")?;
-    let bidirectional = cx.flag("is_bidirectional", false)?;
+    let bidirectional = switch(cx, "is_bidirectional")?;
     let shape = cx.shape(table);
     let [buckets, heads] = shape[..] else {
         return Err(Halt::shape(format!("the table must be a matrix, but its shape is {shape:?}")));
