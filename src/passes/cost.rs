@@ -1,7 +1,7 @@
 //! What statements take on a machine: the one count of work that passes and predictions share.
 
 use nestjit_ir::visit::walk_expr;
-use nestjit_ir::{BinOp, Expr, Reduce, Stmt, UnOp};
+use nestjit_ir::{BinOp, Expr, Load, Reduce, Stmt, UnOp};
 
 use crate::machine::MachineModel;
 
@@ -95,6 +95,46 @@ pub fn has_transcendental(expr: &Expr) -> bool {
     found
 }
 
+/// An access of one lane of a vector whose elements lie apart, in vector operations.
+pub const LANE: f64 = 1.25;
+
+/// How many times as long a guarded access takes.
+pub const GUARD: f64 = 2.0;
+
+/// Vector operations for each of `extent` iterations that are lanes: ragged ends waste some.
+pub fn lane_share(extent: usize, lanes: usize) -> f64 {
+    (extent as f64 / lanes as f64).ceil() / extent as f64
+}
+
+/// Vector operations to access a vector of a block that is transposed in registers: half a shuffle per row and step beside
+/// the access itself.
+pub fn transposed_access(lanes: usize) -> f64 {
+    1.0 + 0.5 * f64::from(lanes.ilog2())
+}
+
+/// What an expression takes: every load what `load` says, all else `operation` for a simple operation.
+pub fn value(expr: &Expr, operation: f64, load: impl Fn(&Load) -> f64) -> f64 {
+    let (mut loads, mut count) = (0.0, 0.0);
+    walk_expr(expr, &mut |e| {
+        if let Expr::Load(l) = e {
+            count += 1.0;
+            loads += load(l);
+        }
+    });
+    loads + (expr_work(expr) - count) * operation
+}
+
+/// The simple operations of one execution of statements, each store being one.
+pub fn operations(body: &[Stmt]) -> f64 {
+    let of = |s: &Stmt| match s {
+        Stmt::For(l) => l.extent as f64 * operations(&l.body),
+        Stmt::Store(s) => 1.0 + expr_work(&s.value),
+        Stmt::Reduce(r) => 1.0 + expr_work(&r.value),
+        Stmt::Temp(_) | Stmt::Call(_) => 0.0,
+    };
+    body.iter().map(of).sum()
+}
+
 /// The shares of the rates of long reads that nests reach which read and write several streams, from the second and the
 /// last level of caches and from memory.
 const STREAMED: [f64; 3] = [0.8, 0.82, 0.85];
@@ -109,9 +149,21 @@ const SHORT_RUNS: [f64; 2] = [8.0 / 15.0, 4.0 / 11.0];
 /// That of the columns of a panel, which are read line by line from the second level.
 const PANELS: f64 = 0.5614;
 
+/// The share of the second-level cache that what is used again may fill.
+const L2_ROOM: f64 = 0.75;
+
+/// That which what is read once may fill, so that it is still in the last level when it is read again in the next run.
+const L2_ONCE: f64 = 0.5;
+
+/// The share of the last-level cache that is a small part of it, and that which may be used at all.
+const L3_SMALL: f64 = 0.125;
+const L3_ROOM: f64 = 0.5;
+
 /// Bytes that a core moves per cycle in long runs, by where they are.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Rates {
+    /// Bytes of the second and the last level of caches.
+    caches: [f64; 2],
     /// In the second-level cache.
     pub l2: f64,
     /// In a small part of the last-level cache.
@@ -128,7 +180,37 @@ impl Rates {
         let [_, l2, l3] = machine.caches.map(|cache| cache.rate);
         let l3 = STREAMED[1] * l3;
         let memory = STREAMED[2] * machine.memory.core_gbytes / machine.ghz;
-        Rates { l2: STREAMED[0] * l2, l3, crowded: CROWDED * l3, memory }
+        let caches = [machine.l2_bytes() as f64, machine.l3_bytes() as f64];
+        Rates { caches, l2: STREAMED[0] * l2, l3, crowded: CROWDED * l3, memory }
+    }
+
+    /// Whether what is used again and again stays in the second-level cache.
+    pub fn stays(&self, bytes: f64) -> bool {
+        bytes <= L2_ROOM * self.caches[0]
+    }
+
+    /// The rate for what passes between parts of a nest again and again, and shares the caches with all else.
+    pub fn again(&self, bytes: f64) -> f64 {
+        if !self.stays(bytes) && bytes > L3_SMALL * self.caches[1] && bytes <= L3_ROOM * self.caches[1] {
+            self.crowded
+        } else {
+            self.alone(bytes)
+        }
+    }
+
+    /// The rate for what has the caches for itself.
+    pub fn alone(&self, bytes: f64) -> f64 {
+        if self.stays(bytes) { self.l2 } else { self.beyond(bytes) }
+    }
+
+    /// The rate for what does not stay in the second-level cache.
+    pub fn beyond(&self, bytes: f64) -> f64 {
+        if bytes <= L3_ROOM * self.caches[1] { self.l3 } else { self.memory }
+    }
+
+    /// The rate for what is read for the first time in a run: what is large has left the caches since the last one.
+    pub fn first(&self, bytes: f64) -> f64 {
+        if bytes <= L2_ONCE * self.caches[0] { self.l3 } else { self.memory }
     }
 }
 

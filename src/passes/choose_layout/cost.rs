@@ -8,22 +8,19 @@
 use std::collections::BTreeMap;
 
 use nestjit_ir::layout;
-use nestjit_ir::visit::{walk_expr, walk_stmts};
+use nestjit_ir::visit::walk_stmts;
 use nestjit_ir::{
     Affine, BinOp, BufId, DType, Expr, For, Index, Load, Nest, Program, ReduceOp, Role, Stmt, Var,
 };
 
 use crate::lanes;
 use crate::passes::PassContext;
-use crate::passes::cost::expr_work;
+use crate::passes::cost;
 use crate::passes::schedule::chain::{has_loop, perfect};
 use crate::passes::schedule::indices::{expr_uses, index_uses};
 use crate::passes::schedule::minimal_filtering::convolution::{Operand, Way};
 use crate::passes::schedule::minimal_filtering::{Prospect, prospects};
 use crate::passes::schedule::tiles::dot::Products;
-
-/// An access of one lane of a vector, in vector operations.
-const LANE: f64 = 1.25;
 
 /// A vector that lies in two lines of the cache, in vector operations.
 const UNALIGNED: f64 = 1.3;
@@ -56,7 +53,7 @@ impl<'a> NestCost<'a> {
 
     /// Vector operations of one execution.
     pub fn cost(&self, program: &Program, lanes: usize, orders: &Orders) -> f64 {
-        let model = Model { program, lanes: lanes as f64, orders };
+        let model = Model { program, lanes, orders };
         // What it costs to have the vectors along the channels, if that is possible.
         let exchange = |o: &Operand| match o.way(|buf, index, var| model.stride(buf, index, var))? {
             Way::Direct => Some(0.0),
@@ -80,7 +77,7 @@ impl<'a> NestCost<'a> {
 
 struct Model<'a> {
     program: &'a Program,
-    lanes: f64,
+    lanes: usize,
     orders: &'a Orders,
 }
 
@@ -227,7 +224,7 @@ impl Model<'_> {
             Expr::Load(l) => {
                 // One element for all lanes serves all vectors of a tile.
                 let times = |r: &Loop| {
-                    if lane.is_some_and(|v| v.0 == r.0) { (r.1 as f64 / self.lanes) as usize } else { r.1 }
+                    if lane.is_some_and(|v| v.0 == r.0) { r.1 / self.lanes } else { r.1 }
                 };
                 let shared = around.iter().filter(|r| !index_uses(&l.index, r.0));
                 let reuse = shared.map(times).max().unwrap_or(1);
@@ -242,20 +239,13 @@ impl Model<'_> {
 
     /// The operations of an expression; `around` are the loops along which blocks may be transposed.
     fn value(&self, value: &Expr, around: &[Loop], lane: Option<Loop>) -> f64 {
-        let (mut loads, mut count) = (0.0, 0.0);
-        walk_expr(value, &mut |e| {
-            if let Expr::Load(l) = e {
-                count += 1.0;
-                loads += self.load(l, around, lane);
-            }
-        });
-        loads + (expr_work(value) - count) * self.share(lane)
+        cost::value(value, self.share(lane), |l| self.load(l, around, lane))
     }
 
     fn load(&self, load: &Load, around: &[Loop], lane: Option<Loop>) -> f64 {
         // A temporary that is read beyond its edges gets a border.
         let guarded = load.otherwise.is_some() && self.program.buf(load.buf).role != Role::Temp;
-        let guard = if guarded { 2.0 } else { 1.0 };
+        let guard = if guarded { cost::GUARD } else { 1.0 };
         guard * self.transposed(load.buf, &load.index, around, lane)
     }
 
@@ -264,10 +254,10 @@ impl Model<'_> {
         let cost = self.access(buf, index, lane);
         let adjacent = |l: &Loop| l.1 > 1 && self.stride(buf, index, l.0) == Some(1);
         let exchanged = lanes::exchanged(self.program.buf(buf).dtype);
-        if cost < LANE || !exchanged || !around.iter().any(adjacent) {
+        if cost < cost::LANE || !exchanged || !around.iter().any(adjacent) {
             return cost;
         }
-        cost.min((1.0 + 0.5 * self.lanes.log2()) * self.share(lane))
+        cost.min(cost::transposed_access(self.lanes) * self.share(lane))
     }
 
     fn access(&self, buf: BufId, index: &[Index], lane: Option<Loop>) -> f64 {
@@ -279,7 +269,7 @@ impl Model<'_> {
             Some(0) => self.share(lane),
             Some(1) if self.aligned(buf, index) => self.share(lane),
             Some(1) => UNALIGNED * self.share(lane),
-            _ => LANE,
+            _ => cost::LANE,
         }
     }
 
@@ -292,12 +282,12 @@ impl Model<'_> {
         let several = index[inner].as_affine().is_none_or(|a| a.terms().len() > 1);
         !several
             && start == 0
-            && (buffer.shape[inner] as f64 % self.lanes == 0.0 || buffer.role == Role::Local)
+            && (buffer.shape[inner].is_multiple_of(self.lanes) || buffer.role == Role::Local)
     }
 
     /// Vector operations per element: ragged ends waste lanes.
     fn share(&self, lane: Option<Loop>) -> f64 {
-        lane.map_or(1.0, |(_, n)| (n as f64 / self.lanes).ceil() / n as f64)
+        lane.map_or(1.0, |(_, n)| cost::lane_share(n, self.lanes))
     }
 
     /// How far apart elements for neighbouring values of `var` lie in the order chosen.

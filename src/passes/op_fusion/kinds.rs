@@ -6,6 +6,7 @@
 use std::cell::OnceCell;
 use std::rc::Rc;
 
+use nestjit_ir::access::reach::{Reach, touched};
 use nestjit_ir::excerpt::{Detail, Excerpt, Key, Placement, Uses};
 use nestjit_ir::hash::FastMap;
 use nestjit_ir::{BufId, Program, Stmt};
@@ -13,7 +14,6 @@ use nestjit_ir::{BufId, Program, Stmt};
 use super::inline::{self, Pointwise};
 use super::profit;
 use crate::passes::each_nest::set_apart;
-use nestjit_ir::access::reach::{Reach, touched};
 
 /// The statements of nests that are equal up to names.
 pub(super) struct Kind {

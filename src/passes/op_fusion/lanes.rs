@@ -6,7 +6,7 @@ use nestjit_ir::visit::walk_loops;
 use nestjit_ir::{BinOp, BufId, Expr, For, Program, ReduceOp, Stmt, Var};
 
 use crate::lanes;
-use crate::passes::cost::expr_work;
+use crate::passes::cost::operations;
 use crate::passes::schedule::chain::{has_loop, perfect};
 use crate::passes::schedule::indices::{expr_uses, index_uses};
 use crate::remark::Apart;
@@ -42,7 +42,7 @@ fn in_lanes(program: &Program, width: usize, body: &[Stmt]) -> f64 {
         .collect();
     let of = |s: &Stmt| match s {
         Stmt::For(l) => match filled(program, width, l) {
-            Some(share) => share * l.extent as f64 * weight(&l.body),
+            Some(share) => share * l.extent as f64 * operations(&l.body),
             None => l.extent as f64 * in_lanes(program, width, &l.body),
         },
         Stmt::Store(_) | Stmt::Reduce(_) | Stmt::Temp(_) | Stmt::Call(_) => 0.0,
@@ -50,17 +50,6 @@ fn in_lanes(program: &Program, width: usize, body: &[Stmt]) -> f64 {
     // A sum of products has its lanes along loops around the block that declares the accumulator.
     let whole = lanes::stmts(program, body).is_ok();
     body.iter().filter(|s| whole || !contracts(s, &accumulators)).map(of).sum()
-}
-
-/// The operations of statements, each store counting as one.
-fn weight(body: &[Stmt]) -> f64 {
-    let of = |s: &Stmt| match s {
-        Stmt::For(l) => l.extent as f64 * weight(&l.body),
-        Stmt::Store(s) => 1.0 + expr_work(&s.value),
-        Stmt::Reduce(r) => 1.0 + expr_work(&r.value),
-        Stmt::Temp(_) | Stmt::Call(_) => 0.0,
-    };
-    body.iter().map(of).sum()
 }
 
 /// The share of the lanes that the best of a loop and of those in it fills; `None` if none of them can be lanes. An index

@@ -17,6 +17,7 @@
 use std::collections::BTreeSet;
 
 use nestjit_ir::access::AccessKind;
+use nestjit_ir::access::reach::{Reach, Region, touched};
 use nestjit_ir::visit::{self, Extents, work};
 use nestjit_ir::{BufId, LoopKind, Program, Stmt, Var};
 
@@ -27,7 +28,6 @@ use super::profit::{self, Rows, SERIAL_WORK};
 use crate::machine::MachineModel;
 use crate::passes::schedule::window::window;
 use crate::remark::Apart;
-use nestjit_ir::access::reach::{Reach, Region, touched};
 
 /// Nests do not grow beyond this many statements: merging would take quadratic time, and code generation has
 /// a limited number of registers.

@@ -6,11 +6,11 @@
 
 use std::collections::BTreeSet;
 
+use nestjit_ir::access::reach::Reach;
 use nestjit_ir::hash::FastMap;
 use nestjit_ir::{BufId, Nest, Program};
 
 use super::kinds::{Form, Kinds};
-use nestjit_ir::access::reach::Reach;
 
 /// A nest and the buffers that it touches. Scoped buffers do not count.
 pub(super) struct Node {

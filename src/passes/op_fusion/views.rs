@@ -16,13 +16,13 @@
 //! Legal if nothing else writes that part, all accesses can be rewritten (no run-time function, no padding along
 //! a dimension that is cut), and what is viewed does not change afterwards.
 
+use nestjit_ir::access::reach::disjoint;
 use nestjit_ir::access::{AccessKind, accesses};
 use nestjit_ir::hash::{FastMap, FastSet};
 use nestjit_ir::visit::{self, Extents};
 use nestjit_ir::{Affine, BufId, Expr, Index, LoopKind, Nest, Program, Role, Stmt, Var};
 
 use super::align::perfect;
-use nestjit_ir::access::reach::disjoint;
 
 /// Rewriting makes new copies of parts; so many rounds find chains of concatenations.
 const ROUNDS: usize = 4;

@@ -9,6 +9,7 @@ mod share;
 
 use std::collections::BTreeSet;
 
+use nestjit_ir::access::carried::independent;
 use nestjit_ir::visit::{declared_temps, walk_exprs, walk_stmts};
 use nestjit_ir::{BufId, Expr, For, LoopKind, Nest, Program, Role, Stmt};
 
@@ -20,7 +21,6 @@ use crate::machine::MachineModel;
 use crate::passes::schedule::chain::{drop_bare_unit_loops, extents_of, rechain, unchain};
 use crate::remark::{Cut, Reason, Remark, Serial};
 use crate::unit::Unit;
-use nestjit_ir::access::carried::independent;
 
 /// Marks parallel loops.
 ///

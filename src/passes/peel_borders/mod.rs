@@ -9,6 +9,7 @@
 mod in_place;
 mod split;
 
+use nestjit_ir::access::carried::overwrites;
 use nestjit_ir::visit::{Extents, map_loads, walk_exprs, walk_stmts};
 use nestjit_ir::{Buffer, Expr, For, Load, Program, Role, Stmt};
 
@@ -20,7 +21,6 @@ use crate::passes::schedule::pad;
 use crate::passes::schedule::tiles::leaf::leaves;
 use crate::remark::{PaddingWay, Reason, Remark};
 use crate::unit::Unit;
-use nestjit_ir::access::carried::overwrites;
 
 /// How often each element of an operand must be used at least for a padded copy to cost next to nothing.
 const REUSE: f64 = 64.0;

@@ -185,24 +185,12 @@ impl Model<'_> {
     /// Cycles of the stages one after the other, for one item of the batch.
     fn apart(&self) -> f64 {
         let work: f64 = self.work.iter().zip(&self.ring.stages).map(|(w, s)| w * s.rows() as f64).sum();
-        let moved: f64 = self.whole.iter().map(|b| 2.0 * b / self.rate(*b)).sum();
-        self.per_core(work + EXPOSED * moved) + EXPOSED * self.weights / self.rate(self.weights)
+        let moved: f64 = self.whole.iter().map(|b| 2.0 * b / self.rates.again(*b)).sum();
+        self.per_core(work + EXPOSED * moved) + EXPOSED * self.weights / self.rates.again(self.weights)
     }
 
     fn per_core(&self, cycles: f64) -> f64 {
         cycles / self.target.cores.max(1) as f64
-    }
-
-    fn rate(&self, bytes: f64) -> f64 {
-        if bytes <= 0.75 * self.target.l2_bytes() as f64 {
-            self.rates.l2
-        } else if bytes <= 0.125 * self.target.l3_bytes() as f64 {
-            self.rates.l3
-        } else if bytes <= 0.5 * self.target.l3_bytes() as f64 {
-            self.rates.crowded
-        } else {
-            self.rates.memory
-        }
     }
 
     /// Cycles for one item of the batch, and the bytes of the strips; `None` if that is no way to go.
@@ -222,8 +210,8 @@ impl Model<'_> {
             let steps = (part.blocks * part.steps) as f64;
             let bytes: f64 = rows.iter().zip(&self.rows).map(|(r, b)| r.window as f64 * b).sum();
             most = most.max(bytes);
-            let rate = if bytes <= 0.5 * l2 { self.rates.l2 } else { self.rate(bytes.max(l2)) };
-            let again = if bytes + self.weights <= 0.75 * l2 { self.rates.l2 } else { self.rates.l3 };
+            let rate = if bytes <= 0.5 * l2 { self.rates.l2 } else { self.rates.again(bytes.max(l2)) };
+            let again = if self.rates.stays(bytes + self.weights) { self.rates.l2 } else { self.rates.l3 };
             let mut step = part.rows as f64 * self.work.last().copied().unwrap_or(0.0);
             for ((r, work), bytes) in rows.iter().zip(&self.work).zip(&self.rows) {
                 step += r.new as f64 * (work + EXPOSED * 2.0 * bytes / rate);

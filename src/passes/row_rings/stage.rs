@@ -2,6 +2,7 @@
 //!
 //! Everything is found by the roles of loops and indices. What to do with the stages is for `plan` and `build`.
 
+use nestjit_ir::access::carried::all_independent;
 use nestjit_ir::visit::{Extents, walk_exprs, walk_stmts};
 use nestjit_ir::{
     BinOp, BufId, DType, Expr, For, Index, Load, LoopKind, Nest, Program, Role, Scalar, Stmt, Store, Var,
@@ -9,7 +10,6 @@ use nestjit_ir::{
 
 use super::tail::{Split, split};
 use crate::passes::schedule::indices::only_f32;
-use nestjit_ir::access::carried::all_independent;
 
 /// A nest that computes rows of a tensor.
 #[derive(Clone, PartialEq, Debug)]

@@ -1,5 +1,6 @@
 //! Padded copies of what guarded loads read.
 
+use nestjit_ir::access::carried::overwrites;
 use nestjit_ir::visit::{Extents, map_loads, work};
 use nestjit_ir::{
     Affine, BufId, Buffer, Expr, For, Index, Load, LoopKind, Program, Role, Scalar, Stmt, Store,
@@ -7,7 +8,6 @@ use nestjit_ir::{
 
 use super::border::{fill_of, guarded_loads};
 use crate::passes::schedule::chain::{extents_of, looped};
-use nestjit_ir::access::carried::overwrites;
 
 /// A padded copy: how to make it and how to read it.
 pub struct Padded {

@@ -4,14 +4,14 @@
 
 use std::collections::HashSet;
 
+use nestjit_ir::access::carried::independent;
 use nestjit_ir::visit::{Extents, declared_temps, fresh_copy, subst_var, walk_exprs};
 use nestjit_ir::{Affine, BufId, Expr, For, Index, LoopKind, Program, Stmt};
 
 use crate::lanes;
-use crate::passes::cost::expr_work;
+use crate::passes::cost::{expr_work, transposed_access};
 use crate::passes::schedule::chain::{looped, rechain};
 use crate::passes::schedule::indices::{guarded_by, stride, vectorizable};
-use nestjit_ir::access::carried::independent;
 
 /// From this distance of lanes on, in elements, each row of a block lies in a page of its own.
 const FAR: i64 = 1024;
@@ -87,8 +87,7 @@ fn stored_once(body: &[Stmt]) -> bool {
 fn cost(program: &Program, body: &[Stmt], along: &For, across: &For, lanes: usize) -> Option<(f64, i64)> {
     let full = |n: usize| n.next_multiple_of(lanes) as f64 / n as f64;
     let share = full(across.extent) / lanes as f64;
-    // Half a shuffle per row and step, beside the access itself.
-    let exchange = (1.0 + 0.5 * f64::from(lanes.ilog2())) * full(along.extent) * share;
+    let exchange = transposed_access(lanes) * full(along.extent) * share;
     let (mut total, mut distance, mut fine) = (0.0, 0i64, true);
     let mut access = |buf: BufId, index: &[Index]| match (
         stride(program, buf, index, across.var),

@@ -1,16 +1,18 @@
 //! Which loop of a nest becomes lanes: what the ways cost, in vector operations.
 
-use nestjit_ir::visit::walk_expr;
-use nestjit_ir::{Expr, For, Index, LoopKind, Stmt, Var};
+use nestjit_ir::access::carried::{Carried, carried};
+use nestjit_ir::{Expr, For, Index, Load, LoopKind, Stmt, Var};
 
 use super::Vectorizer;
 use super::blocks::{Blocks, blocks};
 use crate::lanes;
-use crate::passes::cost::expr_work;
+use crate::passes::cost;
 use crate::passes::schedule::chain::{has_loop, perfect};
 use crate::passes::schedule::indices::{expr_uses, guarded_by, stride};
 use crate::remark::Scalar;
-use nestjit_ir::access::carried::{Carried, carried};
+
+/// How many times as long as gathering lanes scattering them takes.
+const SCATTER: f64 = 1.25;
 
 /// What adding up the lanes of a sum takes.
 const COMBINE: f64 = 8.0;
@@ -138,36 +140,28 @@ impl Vectorizer<'_> {
     /// The cost of one execution of `body`, when `lane` runs as vector lanes (or nothing does): accesses and
     /// operations, a strided access of a vector counting as one per lane.
     fn cost(&self, body: &[Stmt], lane: Option<(Var, usize)>) -> f64 {
-        let count = self.limits.lanes as f64;
         // Of a value of 64 bits, a vector is two registers.
         let width = |dtype| if lane.is_some() { lanes::registers(dtype) as f64 } else { 1.0 };
         // Per element: the share of a vector operation, ragged ends included.
-        let share = lane.map_or(1.0, |(_, n)| (n as f64 / count).ceil() / n as f64);
+        let share = lane.map_or(1.0, |(_, n)| cost::lane_share(n, self.limits.lanes));
         let access = |buf, index: &[Index]| match lane {
             None => 1.0,
             Some(_) if lanes::lookup(self.program, buf, index).is_some() => share * lanes::LOOKUP,
             Some((v, _)) => match stride(self.program, buf, index, v) {
                 Some(0 | 1) => share * width(self.program.buf(buf).dtype),
-                _ => 1.25,
+                _ => cost::LANE,
             },
         };
         let value = |e: &Expr, dtype| {
-            let mut loads = 0.0;
-            let mut count = 0.0;
-            walk_expr(e, &mut |e| {
-                if let Expr::Load(l) = e {
-                    count += 1.0;
-                    loads += access(l.buf, &l.index) * if l.otherwise.is_some() { 2.0 } else { 1.0 };
-                }
-            });
-            loads + (expr_work(e) - count) * share * width(dtype)
+            let load =
+                |l: &Load| access(l.buf, &l.index) * if l.otherwise.is_some() { cost::GUARD } else { 1.0 };
+            cost::value(e, share * width(dtype), load)
         };
         let dtype = |buf| self.program.buf(buf).dtype;
         body.iter()
             .map(|s| match s {
                 Stmt::For(l) => l.extent as f64 * self.cost(&l.body, lane),
-                // Scattering lanes takes longer than gathering them.
-                Stmt::Store(s) => 1.25 * access(s.buf, &s.index) + value(&s.value, dtype(s.buf)),
+                Stmt::Store(s) => SCATTER * access(s.buf, &s.index) + value(&s.value, dtype(s.buf)),
                 Stmt::Reduce(r) => access(r.buf, &r.index) + value(&r.value, dtype(r.buf)),
                 Stmt::Temp(_) => 0.0,
                 Stmt::Call(_) => 1000.0,

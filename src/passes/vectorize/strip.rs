@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 
+use nestjit_ir::access::carried::{Carried, carried_in};
 use nestjit_ir::visit::{fresh_copy, subst_var};
 use nestjit_ir::{
     Affine, BufId, Buffer, DType, Expr, For, Index, LoopKind, Program, Reduce, ReduceOp, Role, Stmt, Store,
@@ -15,7 +16,6 @@ use nestjit_ir::{
 use crate::passes::cost::has_transcendental;
 use crate::passes::schedule::chain::{extents_of, looped};
 use crate::passes::schedule::jam::Limits;
-use nestjit_ir::access::carried::{Carried, carried_in};
 
 /// A loop to be cut.
 pub(super) struct Strip {

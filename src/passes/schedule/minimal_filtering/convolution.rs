@@ -2,6 +2,7 @@
 //!
 //! Whether rewriting one pays is decided in `cost`.
 
+use nestjit_ir::access::carried::{all_independent, overwrites};
 use nestjit_ir::visit::{Extents, walk_exprs, walk_loops, walk_stmts};
 use nestjit_ir::{
     Affine, BinOp, BufId, Expr, For, Index, Load, LoopKind, Program, ReduceOp, Role, Stmt, Var,
@@ -12,7 +13,6 @@ use crate::passes::schedule::chain::{extents_of, unchain};
 use crate::passes::schedule::indices::{only_f32, stride};
 use crate::passes::schedule::pad;
 use crate::remark::NotFiltered;
-use nestjit_ir::access::carried::{all_independent, overwrites};
 
 /// A loop by its variable and extent.
 pub type Loop = (Var, usize);

@@ -38,10 +38,12 @@ pub fn plan(conv: &Convolution, target: &MachineModel) -> Plan {
     // Multiply-adds of a vector of filters.
     let step = |outputs: f64| outputs * ci as f64 * vectors(co) / target.vector_ops;
     let rates = Rates::of(target);
+    // Weights are read besides computing: the short sums of the products leave little time to wait in.
+    let streamed = |bytes: f64| bytes / rates.first(bytes);
     let weights = (9 * ci * co * size_of::<f32>()) as f64;
     // Products of halves, of which the direct convolution may consist, come in pairs.
     let (at_once, bytes) = if target.bf16 { (2.0, 0.5) } else { (1.0, 1.0) };
-    let direct = step((h * w * 9) as f64) / at_once / DIRECT_SHARE + streamed(bytes * weights, target);
+    let direct = step((h * w * 9) as f64) / at_once / DIRECT_SHARE + streamed(bytes * weights);
 
     let mut best: Option<Plan> = None;
     for filtering in [Filtering::F4, Filtering::F2] {
@@ -57,15 +59,11 @@ pub fn plan(conv: &Convolution, target: &MachineModel) -> Plan {
         for rows in 1..=high {
             let blocks = high.div_ceil(rows) as f64;
             let between = per_row * rows as f64;
-            let l2 = 0.75 * target.l2_bytes() as f64;
-            let rate = if between + transformed <= l2 { rates.l2 } else { rate(between, target) };
-            let first = streamed(transformed, target);
+            let both = between + transformed;
+            let rate = if rates.stays(both) { rates.l2 } else { rates.alone(between) };
+            let first = streamed(transformed);
             let again = transformed * (blocks - 1.0)
-                / if transformed + between <= l2 {
-                    rates.l2
-                } else {
-                    rates.l3.min(rate_of(transformed, target))
-                };
+                / if rates.stays(both) { rates.l2 } else { rates.l3.min(rates.beyond(transformed)) };
             let traffic = first + again + 2.0 * between * blocks / rate;
             // Neighbouring blocks read some rows twice.
             let again = 1.0 + (n - m) as f64 / (m * rows) as f64;
@@ -90,20 +88,4 @@ impl Plan {
     pub fn pays(&self) -> bool {
         self.cycles < GAIN * self.direct
     }
-}
-
-/// Cycles to read weights for the first time in a run, besides computing: those of a large network have left
-/// the caches since the last run, and the short sums of the products leave little time to wait in.
-fn streamed(bytes: f64, target: &MachineModel) -> f64 {
-    let rates = Rates::of(target);
-    bytes / if bytes <= 0.5 * target.l2_bytes() as f64 { rates.l3 } else { rates.memory }
-}
-
-fn rate(bytes: f64, target: &MachineModel) -> f64 {
-    if bytes <= 0.75 * target.l2_bytes() as f64 { Rates::of(target).l2 } else { rate_of(bytes, target) }
-}
-
-fn rate_of(bytes: f64, target: &MachineModel) -> f64 {
-    let rates = Rates::of(target);
-    if bytes <= 0.5 * target.l3_bytes() as f64 { rates.l3 } else { rates.memory }
 }

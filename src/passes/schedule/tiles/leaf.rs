@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use nestjit_ir::access::carried::{Carried, carried};
 use nestjit_ir::access::writes;
 use nestjit_ir::visit::{Extents, walk_expr, walk_exprs};
 use nestjit_ir::{BinOp, BufId, DType, Expr, For, Index, Load, Program, ReduceOp, Role, Stmt, Var};
@@ -14,7 +15,6 @@ use super::dot::Products;
 use crate::lanes;
 use crate::passes::cost::has_transcendental;
 use crate::passes::schedule::indices::{guarded_by, index_uses, vectorizable};
-use nestjit_ir::access::carried::{Carried, carried};
 
 /// A loop around a leaf.
 #[derive(Clone, Copy, PartialEq, Debug)]
