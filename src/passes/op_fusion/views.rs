@@ -20,7 +20,7 @@ use nestjit_ir::access::reach::disjoint;
 use nestjit_ir::access::{AccessKind, accesses};
 use nestjit_ir::hash::{FastMap, FastSet};
 use nestjit_ir::visit::{self, Extents};
-use nestjit_ir::{Affine, BufId, Expr, Index, LoopKind, Nest, Program, Role, Stmt, Var};
+use nestjit_ir::{Affine, BufId, Expr, Index, Load, LoopKind, Nest, Program, Role, Stmt, Store, Var};
 
 use super::align::perfect;
 
@@ -289,14 +289,25 @@ fn repeats(copies: &[&Copy]) -> Option<Places> {
     places.into_iter().collect()
 }
 
+/// The only statement in a chain of loops, if it stores an element of a buffer.
+fn copied(body: &[Stmt]) -> Option<(&Store, &Load)> {
+    match body {
+        [Stmt::For(l)] => copied(&l.body),
+        [Stmt::Store(store)] => match &store.value {
+            Expr::Load(load) => Some((store, load)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
 /// Reads a nest as a copy, if it is one.
 fn copy(at: usize, nest: &Nest) -> Option<Copy> {
-    let (heads, body) = match nest.body.as_slice() {
-        [Stmt::For(l)] => perfect(l),
-        body => (Vec::new(), body),
+    let (store, load) = copied(&nest.body)?;
+    let heads = match nest.body.as_slice() {
+        [Stmt::For(l)] => perfect(l).0,
+        _ => Vec::new(),
     };
-    let [Stmt::Store(store)] = body else { return None };
-    let Expr::Load(load) = &store.value else { return None };
     if load.otherwise.is_some() || heads.iter().any(|h| h.kind != LoopKind::Serial) {
         return None;
     }
@@ -378,6 +389,9 @@ fn remove_self_copies(nests: &mut Vec<Nest>, parts: &mut Vec<usize>) {
     let mut moved: Vec<(usize, Vec<String>)> = Vec::new();
     let mut keep = vec![true; nests.len()];
     for (at, nest) in nests.iter().enumerate() {
+        if copied(&nest.body).is_none_or(|(store, load)| store.buf != load.buf) {
+            continue;
+        }
         let Some(copy) = copy(at, nest).filter(|c| c.from == c.to) else { continue };
         keep[at] = false;
         let before = |n: &usize| keep[*n] && writes(&nests[*n].body, copy.to.0);
