@@ -176,7 +176,8 @@ def grouped(rng, name):
         if b > 1:
             lengths = rng.integers(s, total, b)
             lengths[rng.integers(b)] = total - 1
-        m = p + (extent(rng, 0, 3) if flag(rng) else 0)
+        # A buffer has room for the tokens that come.
+        m = total + extent(rng, 0, 3) if flag(rng) else p
     lengths = lengths.astype(np.int32)
     attributes = {"num_heads": n, "kv_num_heads": groups}
     attributes.update(given(rng, {"scale": 0.3, "softcap": 1.5, "local_window_size": extent(rng, 1, 4)}, 0.3))
