@@ -23,7 +23,7 @@ use crate::passes::schedule::chain::{drop_unit_loops, looped};
 use crate::passes::schedule::tiles::choose;
 use crate::passes::schedule::tiles::dot::{self, Products};
 use crate::passes::schedule::tiles::leaf::{Contraction, Leaf, leaves};
-use crate::passes::schedule::tiles::machine::Machine;
+use crate::passes::schedule::tiles::machine::TileMachine;
 use crate::remark::{Reason, Remark};
 use crate::tensor::Tensor;
 use crate::threads::{compiling_threads, on_threads};
@@ -43,7 +43,7 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
     if !ctx.target.bf16 && !ctx.target.amx_bf16 {
         return Ok(false);
     }
-    let machine = Machine::of(ctx.target);
+    let machine = TileMachine::of(ctx.target);
     let mut changed = false;
     for nest in &mut unit.program.nests {
         changed |= drop_unit_loops(&mut nest.body);
@@ -104,7 +104,7 @@ fn only_stored(program: &Program) -> HashSet<BufId> {
 fn share(
     trial: &mut Program,
     leaf: &Leaf,
-    machine: &Machine,
+    machine: &TileMachine,
     possible: &dyn Fn(BufId) -> bool,
 ) -> Option<f64> {
     let operands = |c: &Contraction| c.is_product && c.sum == DType::F32 && c.loads.len() == 2;

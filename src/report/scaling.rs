@@ -106,7 +106,7 @@ impl Scaling {
         let traffic = traffic::of_program(program, machine.l2_bytes());
         let weights: usize =
             program.buffers.iter().filter(|b| b.role == Role::Const).map(|b| b.storage_bytes()).sum();
-        let model = Model { machine, weights };
+        let model = ScalingModel { machine, weights };
         let points = CORES.map(|cores| {
             let mut sum = Time::default();
             for (nest, traffic) in program.nests.iter().zip(&traffic) {
@@ -177,13 +177,13 @@ impl Point {
     }
 }
 
-struct Model<'m> {
+struct ScalingModel<'m> {
     machine: &'m MachineModel,
     /// The bytes of all constants, which are read once in a run.
     weights: usize,
 }
 
-impl Model<'_> {
+impl ScalingModel<'_> {
     /// What a nest takes on so many cores.
     fn nest(&self, shares: &[Share], traffic: &Traffic, cores: usize) -> Time {
         let mut time = Time::default();

@@ -1,6 +1,6 @@
 //! Steps: operations of the host, and bodies that are run for conditions, iterations, slices and elements.
 
-use super::plan::{Plan, Slots, facts, item};
+use super::plan::{BodyPlan, Slots, facts, item};
 use super::run::{Run, arranged, scalar};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::{Item, slice_at, stack};
@@ -10,7 +10,7 @@ use crate::tensor::Tensor;
 
 impl Run<'_> {
     /// The results of a step.
-    pub fn step(&self, step: &Step, plans: &[Plan], slots: &Slots<'_>) -> Result<Vec<Item>> {
+    pub fn step(&self, step: &Step, plans: &[BodyPlan], slots: &Slots<'_>) -> Result<Vec<Item>> {
         let operand = |slot: &Option<Slot>| match slot {
             Some(slot) => item(slots, *slot),
             None => Ok(Item::Absent),
@@ -43,7 +43,7 @@ impl Run<'_> {
         }
     }
 
-    fn run_loop(&self, plan: &Plan, mut operands: Vec<Item>, around: &[Item]) -> Result<Vec<Item>> {
+    fn run_loop(&self, plan: &BodyPlan, mut operands: Vec<Item>, around: &[Item]) -> Result<Vec<Item>> {
         let operand = |i: usize| operands.get(i).unwrap_or(&Item::Absent);
         let count = scalar(operand(0), "the number of iterations")?;
         let mut go_on = scalar(operand(1), "the loop's condition")?.is_none_or(|condition| condition != 0);
@@ -89,7 +89,7 @@ impl Run<'_> {
     /// All slices, or the first `count`; then the results are as long as if it were all, filled up with zeros.
     fn scan(
         &self,
-        plan: &Plan,
+        plan: &BodyPlan,
         scan: &Scan,
         mut operands: Vec<Item>,
         count: Option<usize>,
@@ -151,7 +151,7 @@ impl Run<'_> {
     /// A scan of each element of a batch, as far as its length says.
     fn batched(
         &self,
-        plan: &Plan,
+        plan: &BodyPlan,
         scan: &Scan,
         mut operands: Vec<Item>,
         around: &[Item],
@@ -182,7 +182,7 @@ impl Run<'_> {
         collected.iter().map(|list| stack(list, 0, false).map(Item::Tensor)).collect()
     }
 
-    fn map(&self, plan: &Plan, operands: &[Item], around: &[Item]) -> Result<Vec<Item>> {
+    fn map(&self, plan: &BodyPlan, operands: &[Item], around: &[Item]) -> Result<Vec<Item>> {
         let count = operands.first().map(Item::sequence).transpose()?.map_or(0, <[Tensor]>::len);
         let mut collected: Vec<Vec<Tensor>> = vec![Vec::new(); plan.body.outputs().len()];
         for i in 0..count {
@@ -215,7 +215,7 @@ fn collect(lists: &mut [Vec<Tensor>], items: Vec<Item>) -> Result<()> {
 
 /// Types and shapes of the results from `first` on that a body would have: as far as they follow from the arguments,
 /// and otherwise as the model declares them.
-fn empty_results(plan: &Plan, arguments: &[Item], first: usize) -> Vec<(nestjit_ir::DType, Vec<usize>)> {
+fn empty_results(plan: &BodyPlan, arguments: &[Item], first: usize) -> Vec<(nestjit_ir::DType, Vec<usize>)> {
     let body = &plan.body;
     let arguments = arguments.iter().cloned().map(Value::Item).collect();
     let slots = arranged(body, arguments).unwrap_or_default();

@@ -33,7 +33,7 @@ mod trace;
 pub use arguments::{AsInputShape, InputShape};
 use cache::Limit;
 pub use model::SessionModel;
-use plan::{Code, Plan};
+use plan::{BodyPlan, StageCode};
 use plans::Plans;
 use run::Run;
 pub use timing::{CallTiming, SessionTimings};
@@ -353,7 +353,7 @@ impl Session {
     }
 
     /// A call, with what it cost, which is noted whether it succeeds or not.
-    fn timed<R>(&self, run: &Run<'_>, call: impl FnOnce(&Plan) -> Result<R>) -> Result<(R, CallTiming)> {
+    fn timed<R>(&self, run: &Run<'_>, call: impl FnOnce(&BodyPlan) -> Result<R>) -> Result<(R, CallTiming)> {
         let start = Instant::now();
         let plan = self.plans.of(run.options)?;
         let result = run.options.check().and_then(|()| call(&plan));
@@ -401,7 +401,7 @@ impl Session {
         let run = Run::new(self, &options);
         let (entry, timing) = self.timed(&run, |plan| run.first(plan, self.arguments(inputs)?))?;
         match &entry.code {
-            Some(Code::Compiled(executable)) if entry.stage.whole => {
+            Some(StageCode::Compiled(executable)) if entry.stage.whole => {
                 Ok((executable.clone(), timing.compiled))
             }
             _ => Err(Error::unsupported("the model is not one program: only a session can run it")),

@@ -22,14 +22,14 @@ pub(super) const MAX_VALUE_BYTES: usize = 64 << 10;
 
 /// A body, and what was compiled of it.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct BodyPlan {
     pub body: Body,
     pub first: Cache,
 }
 
 /// What computes a program.
 #[derive(Debug)]
-pub(super) enum Code {
+pub(super) enum StageCode {
     Compiled(Executable),
     Evaluated(Box<Graph>),
 }
@@ -39,13 +39,13 @@ pub(super) enum Code {
 pub(super) struct Entry {
     shapes: Vec<Signature>,
     values: Values,
-    pub code: Option<Code>,
+    pub code: Option<StageCode>,
     /// What the code was compiled from, if a call that is traced compiled it.
     pub graph: Option<Arc<Graph>>,
     /// Without its graph.
     pub stage: Stage,
     /// For each step, the plans of its bodies.
-    pub plans: Vec<Vec<Plan>>,
+    pub plans: Vec<Vec<BodyPlan>>,
     /// The values of which the following stages know more than the shape.
     known: BTreeSet<Slot>,
     pub next: Cache,
@@ -62,10 +62,10 @@ pub(super) enum Signature {
 /// The values of a body while it is executed.
 pub(super) type Slots<'v> = Vec<Option<Value<'v>>>;
 
-impl Plan {
-    pub fn new(body: Body) -> Plan {
+impl BodyPlan {
+    pub fn new(body: Body) -> BodyPlan {
         let first = Cache::new(body.arguments().to_vec());
-        Plan { body, first }
+        BodyPlan { body, first }
     }
 
     /// How many programs are kept.
@@ -85,7 +85,7 @@ impl Entry {
         values: Values,
         mut known: BTreeSet<Slot>,
         stage: Stage,
-        code: Option<Code>,
+        code: Option<StageCode>,
     ) -> Entry {
         known.extend(stage.constants.iter().map(|(slot, _)| *slot));
         known.extend(&stage.values);
@@ -112,22 +112,22 @@ impl Entry {
 
     /// How many programs it has, with those of its bodies and of what follows.
     pub fn programs(&self) -> usize {
-        let bodies: usize = self.plans.iter().flatten().map(Plan::programs).sum();
+        let bodies: usize = self.plans.iter().flatten().map(BodyPlan::programs).sum();
         usize::from(self.code.is_some()) + bodies + self.next.programs()
     }
 
     /// The memory that they take, in bytes.
     pub fn bytes(&self) -> usize {
         let own = match &self.code {
-            Some(Code::Compiled(executable)) => executable.memory_bytes(),
-            Some(Code::Evaluated(_)) | None => 0,
+            Some(StageCode::Compiled(executable)) => executable.memory_bytes(),
+            Some(StageCode::Evaluated(_)) | None => 0,
         };
-        own + self.plans.iter().flatten().map(Plan::bytes).sum::<usize>() + self.next.bytes()
+        own + self.plans.iter().flatten().map(BodyPlan::bytes).sum::<usize>() + self.next.bytes()
     }
 
     /// Gives back the memory that they keep for later runs.
     pub fn trim(&self) {
-        if let Some(Code::Compiled(executable)) = &self.code {
+        if let Some(StageCode::Compiled(executable)) = &self.code {
             executable.trim();
         }
         self.plans.iter().flatten().for_each(|plan| plan.first.trim());
@@ -163,7 +163,7 @@ impl Entry {
 }
 
 /// The plans of the bodies of a step.
-fn plans(step: &Step) -> Vec<Plan> {
+fn plans(step: &Step) -> Vec<BodyPlan> {
     let branches = match &step.kind {
         StepKind::Host(_) => Vec::new(),
         StepKind::If { then, other } => vec![then, other],
@@ -171,7 +171,7 @@ fn plans(step: &Step) -> Vec<Plan> {
             vec![body]
         }
     };
-    branches.into_iter().map(|branch| Plan::new(Body::Onnx(Arc::clone(&branch.body)))).collect()
+    branches.into_iter().map(|branch| BodyPlan::new(Body::Onnx(Arc::clone(&branch.body)))).collect()
 }
 
 impl Signature {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::model::SessionModel;
-use super::plan::Plan;
+use super::plan::BodyPlan;
 use crate::error::Result;
 use crate::runtime::{RunOptions, input};
 
@@ -15,15 +15,15 @@ const MOST_CHOICES: usize = 16;
 pub(super) struct Plans {
     model: SessionModel,
     /// A model whose nodes contradict each other is reported when it is called.
-    all: Result<Arc<Plan>>,
+    all: Result<Arc<BodyPlan>>,
     /// Numbers of outputs, and the plan for them; the most recently used last.
-    choices: Mutex<Vec<(Vec<usize>, Arc<Plan>)>>,
+    choices: Mutex<Vec<(Vec<usize>, Arc<BodyPlan>)>>,
 }
 
 impl Plans {
     pub fn new(model: SessionModel) -> Plans {
         let every: Vec<usize> = (0..model.outputs().count()).collect();
-        let all = model.body(&every).map(|body| Arc::new(Plan::new(body)));
+        let all = model.body(&every).map(|body| Arc::new(BodyPlan::new(body)));
         Plans { model, all, choices: Mutex::default() }
     }
 
@@ -31,7 +31,7 @@ impl Plans {
     ///
     /// # Errors
     /// [`crate::ErrorKind::Usage`] if they do not exist; what is wrong with the model.
-    pub fn of(&self, options: &RunOptions) -> Result<Arc<Plan>> {
+    pub fn of(&self, options: &RunOptions) -> Result<Arc<BodyPlan>> {
         let all = || self.all.clone();
         let Some(chosen) = options.chosen_outputs() else { return all() };
         let names: Vec<&str> = self.model.outputs().collect();
@@ -44,7 +44,7 @@ impl Plans {
             choices[position..].rotate_left(1);
             return choices.last().map_or_else(all, |(_, plan)| Ok(Arc::clone(plan)));
         }
-        let plan = Arc::new(Plan::new(self.model.body(&chosen)?));
+        let plan = Arc::new(BodyPlan::new(self.model.body(&chosen)?));
         choices.push((chosen, Arc::clone(&plan)));
         let unneeded = (choices.len() > MOST_CHOICES).then(|| choices.remove(0));
         drop(choices);
@@ -54,12 +54,12 @@ impl Plans {
     }
 
     /// All plans that there are.
-    pub fn all(&self) -> Vec<Arc<Plan>> {
+    pub fn all(&self) -> Vec<Arc<BodyPlan>> {
         let choices = self.lock();
         self.all.iter().chain(choices.iter().map(|(_, plan)| plan)).cloned().collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<(Vec<usize>, Arc<Plan>)>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<(Vec<usize>, Arc<BodyPlan>)>> {
         self.choices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

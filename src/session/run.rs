@@ -10,8 +10,8 @@ use nestjit_ir::DType;
 
 use super::cache::{Cache, Found, Maker};
 use super::model::Body;
-use super::plan::{Code, Entry, Plan, Slots, facts, item, own, tensor, value};
-use super::trace::{CallTrace, ModelPart, Place};
+use super::plan::{BodyPlan, Entry, Slots, StageCode, facts, item, own, tensor, value};
+use super::trace::{CallTrace, ModelPart, PartPlace};
 use super::{Engine, Session};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Model, Precision, evaluate};
@@ -76,7 +76,7 @@ impl<'s> Run<'s> {
     }
 
     /// Executes a body inside the one that is being executed.
-    pub fn inner(&self, plan: &Plan, arguments: Vec<Item>) -> Result<Vec<Item>> {
+    pub fn inner(&self, plan: &BodyPlan, arguments: Vec<Item>) -> Result<Vec<Item>> {
         self.options.check()?;
         self.depth.set(self.depth.get() + 1);
         let result = self.body(plan, arguments.into_iter().map(Value::Item).collect());
@@ -85,7 +85,7 @@ impl<'s> Run<'s> {
     }
 
     /// Executes a body.
-    pub fn body(&self, plan: &Plan, arguments: Vec<Value<'_>>) -> Result<Vec<Item>> {
+    pub fn body(&self, plan: &BodyPlan, arguments: Vec<Value<'_>>) -> Result<Vec<Item>> {
         let slots = arranged(&plan.body, arguments)?;
         let entry = self.entry(&plan.body, &plan.first, None, &slots)?;
         if self.only_parts && entry.stage.whole {
@@ -98,7 +98,7 @@ impl<'s> Run<'s> {
     /// Executes a model, and writes what comes out to buffers: at once if it is one program.
     pub fn body_into<B: OutputBuffer>(
         &self,
-        plan: &Plan,
+        plan: &BodyPlan,
         arguments: Vec<Value<'_>>,
         outputs: &mut [B],
     ) -> Result<()> {
@@ -106,7 +106,7 @@ impl<'s> Run<'s> {
         output::count(names(), outputs.len())?;
         let slots = arranged(&plan.body, arguments)?;
         let entry = self.entry(&plan.body, &plan.first, None, &slots)?;
-        if let (Some(Code::Compiled(executable)), true) = (&entry.code, entry.stage.whole) {
+        if let (Some(StageCode::Compiled(executable)), true) = (&entry.code, entry.stage.whole) {
             let inputs = entry.stage.inputs.iter().map(|slot| value(&slots, *slot)?.view());
             return executable.run_all_into(&inputs.collect::<Result<Vec<_>>>()?, outputs, self.options);
         }
@@ -119,7 +119,7 @@ impl<'s> Run<'s> {
     }
 
     /// Executes a body whose first stage is found.
-    fn stages(&self, plan: &Plan, mut entry: Arc<Entry>, mut slots: Slots<'_>) -> Result<Vec<Item>> {
+    fn stages(&self, plan: &BodyPlan, mut entry: Arc<Entry>, mut slots: Slots<'_>) -> Result<Vec<Item>> {
         loop {
             self.program(&entry, &mut slots)?;
             for (slot, tensor) in &entry.stage.constants {
@@ -154,7 +154,7 @@ impl<'s> Run<'s> {
     }
 
     /// The first stage of a body.
-    pub fn first(&self, plan: &Plan, arguments: Vec<Value<'_>>) -> Result<Arc<Entry>> {
+    pub fn first(&self, plan: &BodyPlan, arguments: Vec<Value<'_>>) -> Result<Arc<Entry>> {
         self.entry(&plan.body, &plan.first, None, &arranged(&plan.body, arguments)?)
     }
 
@@ -163,14 +163,14 @@ impl<'s> Run<'s> {
         let Some(code) = &entry.code else { return Ok(()) };
         let start = Instant::now();
         let outputs = match code {
-            Code::Compiled(executable) => {
+            StageCode::Compiled(executable) => {
                 let inputs = entry.stage.inputs.iter().map(|slot| value(slots, *slot)?.view());
                 let inputs = inputs.collect::<Result<Vec<_>>>()?;
                 let mut outputs = executable.allocate_outputs()?;
                 executable.run_all_into(&inputs, &mut outputs, self.options)?;
                 outputs
             }
-            Code::Evaluated(graph) => {
+            StageCode::Evaluated(graph) => {
                 self.options.check()?;
                 let inputs = entry.stage.inputs.iter().map(|slot| tensor(slots, *slot));
                 evaluate(graph, &inputs.collect::<Result<Vec<_>>>()?, Precision::F32)?
@@ -188,11 +188,11 @@ impl<'s> Run<'s> {
         let Some(trace) = &self.trace else { return };
         let inputs: Vec<Tensor> = entry.stage.inputs.iter().filter_map(|s| tensor(slots, *s).ok()).collect();
         let compiled = entry.code.as_ref().and_then(|code| match code {
-            Code::Compiled(executable) => Some(executable.clone()),
-            Code::Evaluated(_) => None,
+            StageCode::Compiled(executable) => Some(executable.clone()),
+            StageCode::Evaluated(_) => None,
         });
         let mut trace = trace.borrow_mut();
-        let part = trace.part(Place { entry: Arc::clone(entry), step: None }, || ModelPart {
+        let part = trace.part(PartPlace { entry: Arc::clone(entry), step: None }, || ModelPart {
             whole: entry.stage.whole,
             depth: self.depth.get(),
             program: compiled,
@@ -211,7 +211,7 @@ impl<'s> Run<'s> {
         let Some(trace) = &self.trace else { return };
         let reason = entry.stage.steps[step].reason.clone();
         let part = || ModelPart { depth: self.depth.get(), reasons: vec![reason], ..ModelPart::default() };
-        trace.borrow_mut().part(Place { entry: Arc::clone(entry), step: Some(step) }, part).ran(time);
+        trace.borrow_mut().part(PartPlace { entry: Arc::clone(entry), step: Some(step) }, part).ran(time);
     }
 
     /// The compiled stage for these values.
@@ -315,11 +315,11 @@ impl<'s> Run<'s> {
         }
     }
 
-    fn code(&self, graph: Graph) -> Result<Code> {
+    fn code(&self, graph: Graph) -> Result<StageCode> {
         self.programs.set(self.programs.get() + 1);
         match &self.session.engine {
-            Engine::Compiler(compiler) => Ok(Code::Compiled(compiler.compile(&Model::from(graph))?)),
-            Engine::Evaluator => Ok(Code::Evaluated(Box::new(graph))),
+            Engine::Compiler(compiler) => Ok(StageCode::Compiled(compiler.compile(&Model::from(graph))?)),
+            Engine::Evaluator => Ok(StageCode::Evaluated(Box::new(graph))),
         }
     }
 }

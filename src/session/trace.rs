@@ -38,7 +38,7 @@ pub struct ModelPart {
     /// The time of all runs, compiling not included.
     pub time: Duration,
     /// What tells it apart from others.
-    pub(super) place: Option<Place>,
+    pub(super) place: Option<PartPlace>,
 }
 
 impl CallTrace {
@@ -53,7 +53,7 @@ impl CallTrace {
     }
 
     /// The part at a place, which is made by `part` if it is new.
-    pub(super) fn part(&mut self, place: Place, part: impl FnOnce() -> ModelPart) -> &mut ModelPart {
+    pub(super) fn part(&mut self, place: PartPlace, part: impl FnOnce() -> ModelPart) -> &mut ModelPart {
         let position = self.parts.iter().position(|part| part.place.as_ref() == Some(&place));
         let position = position.unwrap_or_else(|| {
             self.parts.push(ModelPart { place: Some(place), ..part() });
@@ -66,13 +66,13 @@ impl CallTrace {
 /// Where a part is: the program of an entry, or one of its steps. The entry is kept, since others may lie where one lay that
 /// the cache forgot.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(super) struct PartPlace {
     pub entry: Arc<Entry>,
     pub step: Option<usize>,
 }
 
-impl PartialEq for Place {
-    fn eq(&self, other: &Place) -> bool {
+impl PartialEq for PartPlace {
+    fn eq(&self, other: &PartPlace) -> bool {
         Arc::ptr_eq(&self.entry, &other.entry) && self.step == other.step
     }
 }

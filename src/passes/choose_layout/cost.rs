@@ -18,7 +18,7 @@ use crate::passes::PassContext;
 use crate::passes::cost;
 use crate::passes::schedule::chain::{has_loop, perfect};
 use crate::passes::schedule::indices::{expr_uses, index_uses};
-use crate::passes::schedule::minimal_filtering::convolution::{Operand, Way};
+use crate::passes::schedule::minimal_filtering::convolution::{ChannelOperand, ChannelWay};
 use crate::passes::schedule::minimal_filtering::{Prospect, prospects};
 use crate::passes::schedule::tiles::dot::Products;
 
@@ -53,11 +53,11 @@ impl<'a> NestCost<'a> {
 
     /// Vector operations of one execution.
     pub fn cost(&self, program: &Program, lanes: usize, orders: &Orders) -> f64 {
-        let model = Model { program, lanes, orders };
+        let model = LayoutModel { program, lanes, orders };
         // What it costs to have the vectors along the channels, if that is possible.
-        let exchange = |o: &Operand| match o.way(|buf, index, var| model.stride(buf, index, var))? {
-            Way::Direct => Some(0.0),
-            Way::Exchange => {
+        let exchange = |o: &ChannelOperand| match o.way(|buf, index, var| model.stride(buf, index, var))? {
+            ChannelWay::Direct => Some(0.0),
+            ChannelWay::Exchange => {
                 let largest = o.accesses.iter().map(|a| program.buf(a.0).len()).max();
                 Some(EXCHANGE * largest.unwrap_or(0) as f64)
             }
@@ -75,7 +75,7 @@ impl<'a> NestCost<'a> {
     }
 }
 
-struct Model<'a> {
+struct LayoutModel<'a> {
     program: &'a Program,
     lanes: usize,
     orders: &'a Orders,
@@ -84,7 +84,7 @@ struct Model<'a> {
 /// A loop: its variable and extent.
 type Loop = (Var, usize);
 
-impl Model<'_> {
+impl LayoutModel<'_> {
     /// Statements that no vectorised loop is around.
     fn block(&self, body: &[Stmt]) -> f64 {
         body.iter()

@@ -6,7 +6,7 @@ use nestjit_ir::DType;
 
 use super::Found;
 use super::image::{Image, aligned, image, only, range_of_bytes};
-use super::operand::Operand;
+use super::operand::QuantizedOperand;
 use super::rewriter::Rewriter;
 use super::weights;
 use crate::error::{Error, Result};
@@ -17,8 +17,8 @@ use crate::tensor::Tensor;
 /// A contraction whose operands are affine images of 8-bit integers.
 pub(super) struct Contraction {
     pub(super) node: Node,
-    pub(super) left: Operand,
-    pub(super) right: Operand,
+    pub(super) left: QuantizedOperand,
+    pub(super) right: QuantizedOperand,
     /// Whether sums become `f32`; they are the result itself otherwise.
     pub(super) float: bool,
     /// The factor behind the sums, which broadcasts to the result; `None` is 1.
@@ -88,7 +88,7 @@ impl Contraction {
                     return Ok(Err(Integers::ScaleAlongSum { value, shape, axis }));
                 }
             }
-            operands.push(Operand::new(rewriter, image, reduced)?);
+            operands.push(QuantizedOperand::new(rewriter, image, reduced)?);
         }
         let (Some(right), Some(left)) = (operands.pop(), operands.pop()) else {
             return Err(Error::internal("a contraction has two operands"));

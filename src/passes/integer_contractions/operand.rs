@@ -12,7 +12,7 @@ use crate::graph::{Binary, Op, Reduction, ValueId};
 use crate::tensor::Tensor;
 
 /// An operand: 8-bit integers in the order of the operand, less a zero point, times a scale.
-pub(super) struct Operand {
+pub(super) struct QuantizedOperand {
     pub q: ValueId,
     pub zero: Option<ValueId>,
     pub scale: Option<ValueId>,
@@ -22,14 +22,14 @@ pub(super) struct Operand {
     pub zeros: Option<RangeInclusive<i32>>,
 }
 
-impl Operand {
-    pub fn new(rewriter: &mut Rewriter<'_>, image: Image, reduced: Vec<usize>) -> Result<Operand> {
+impl QuantizedOperand {
+    pub fn new(rewriter: &mut Rewriter<'_>, image: Image, reduced: Vec<usize>) -> Result<QuantizedOperand> {
         let q = image.integers(rewriter)?;
         let zeros = match image.zero {
             None => Some(0..=0),
             Some(zero) => range(rewriter, zero),
         };
-        Ok(Operand { q, zero: image.zero, scale: image.scale, reduced, zeros })
+        Ok(QuantizedOperand { q, zero: image.zero, scale: image.scale, reduced, zeros })
     }
 
     /// The largest magnitude of an element less its zero point.

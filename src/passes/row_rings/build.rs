@@ -25,8 +25,8 @@ use nestjit_ir::{
     Affine, BinOp, BufId, Buffer, DType, Expr, For, Index, Load, LoopKind, Role, Scalar, Stmt, Store, Var,
 };
 
-use super::plan::{Part, Rows, rows_of};
-use super::stage::Stage;
+use super::plan::{RingPart, RingRows, rows_of};
+use super::stage::RingStage;
 use super::tail::Parts;
 use super::{Link, Ring};
 use crate::error::{Error, Result};
@@ -107,11 +107,11 @@ impl<'a> Build<'a> {
     ///
     /// # Errors
     /// If there is no memory for a constant.
-    pub fn run(mut self, parts: &[Part]) -> Result<Vec<Stmt>> {
+    pub fn run(mut self, parts: &[RingPart]) -> Result<Vec<Stmt>> {
         let mut stmts = self.pad_operands(parts);
         let (mut tail, sums) = std::mem::take(&mut self.ring.tail);
         let program = &mut self.unit.program;
-        if parts.iter().any(Part::is_loop) {
+        if parts.iter().any(RingPart::is_loop) {
             let strips = parts.iter().map(|p| p.strips).sum();
             self.sums = sums.into_iter().map(|sum| Parts::new(program, sum, strips)).collect();
             self.sums.iter().for_each(|parts| parts.redirect(program, &mut tail));
@@ -137,7 +137,7 @@ impl<'a> Build<'a> {
     }
 
     /// The first row of each tensor's strip in a block: functions of strip and block.
-    fn origins(&self, base: &Affine, rows: &[Rows]) -> Vec<Affine> {
+    fn origins(&self, base: &Affine, rows: &[RingRows]) -> Vec<Affine> {
         let mut base = base.clone();
         let mut origins: Vec<Affine> = Vec::new();
         for (link, rows) in self.ring.links.iter().zip(rows).rev() {
@@ -150,7 +150,7 @@ impl<'a> Build<'a> {
     }
 
     /// The statements of a part; there are `before` strips before its first one.
-    fn part(&mut self, part: Part, before: usize) -> Result<Vec<Stmt>> {
+    fn part(&mut self, part: RingPart, before: usize) -> Result<Vec<Stmt>> {
         let rows = rows_of(&self.ring.links, part).ok_or_else(|| Error::internal("a ring without a plan"))?;
         let [p, t, u] = ["strip", "block", "step"].map(|name| self.unit.program.add_var(name));
         let mut extents = Extents::default();
@@ -269,7 +269,7 @@ impl<'a> Build<'a> {
         strips: &[Strip],
         mask: Option<(BufId, i64, Scalar)>,
     ) -> Vec<Stmt> {
-        let Stage { chain, body, row, .. } = &self.ring.stages[stage];
+        let RingStage { chain, body, row, .. } = &self.ring.stages[stage];
         let row = *row;
         let resize = |l: &For| For { extent: if l.var == row { count } else { l.extent }, ..l.clone() };
         let mut stmts = rechain(chain.iter().map(resize).collect(), body.clone());
@@ -350,7 +350,7 @@ impl<'a> Build<'a> {
 
     /// The first stage is computed for rows beyond the first and the last, too: what it reads there must exist.
     /// PeelBorders gives a temporary a border; of anything else a padded copy is made, by the statements returned.
-    fn pad_operands(&mut self, parts: &[Part]) -> Vec<Stmt> {
+    fn pad_operands(&mut self, parts: &[RingPart]) -> Vec<Stmt> {
         let (mut lo, mut hi) = (0, self.ring.stages[0].rows() as i64 - 1);
         for part in parts {
             let Some(rows) = rows_of(&self.ring.links, *part) else { continue };

@@ -30,9 +30,9 @@ use nestjit_ir::visit::{rename_vars, walk_exprs, walk_stmts};
 use nestjit_ir::{BufId, Expr, Index, Nest, Program, Role, Stmt, Var};
 
 use self::build::Build;
-use self::plan::{Plan, plan, stays};
+use self::plan::{RingPlan, plan, stays};
 use self::stage::{
-    Stage, Window, chain_of, contracts, independent_chain, is_batch, loads_of, only_store, window,
+    RingStage, Window, chain_of, contracts, independent_chain, is_batch, loads_of, only_store, window,
 };
 use self::tail::{Sum, split, sums};
 use super::PassContext;
@@ -60,7 +60,7 @@ struct Link {
 /// Stages, each of which reads the rows of the one before.
 #[derive(Clone, PartialEq, Debug)]
 struct Ring {
-    stages: Vec<Stage>,
+    stages: Vec<RingStage>,
     links: Vec<Link>,
     /// The loop around all stages, and how often it runs.
     batch: Option<(Var, usize)>,
@@ -73,7 +73,7 @@ struct Ring {
 impl Ring {
     /// The rows of the result.
     fn rows(&self) -> usize {
-        self.stages.last().map_or(0, Stage::rows)
+        self.stages.last().map_or(0, RingStage::rows)
     }
 
     fn batch_extent(&self) -> usize {
@@ -224,7 +224,7 @@ fn find(program: &Program, uses: &Uses, producer: usize, consumer: usize, buf: B
     let store = only_store(program, &body1).filter(|s| s.buf == buf)?;
     let loads = loads_of(&body2, buf);
     let shape = &program.buf(buf).shape;
-    let mut second = Stage { nest: consumer, chain: chain2, body: body2, row: Var(0) };
+    let mut second = RingStage { nest: consumer, chain: chain2, body: body2, row: Var(0) };
     let extents = second.extents();
     // The outermost dimension in memory of which windows are read.
     let (dim, row, window) = program.buf(buf).layout.order.iter().find_map(|&dim| {
@@ -234,7 +234,7 @@ fn find(program: &Program, uses: &Uses, producer: usize, consumer: usize, buf: B
         second.row = row;
         (window.span > 1).then_some((dim, head.var, window))
     })?;
-    let first = Stage { nest: producer, chain: chain1, body: body1, row };
+    let first = RingStage { nest: producer, chain: chain1, body: body1, row };
     if !writes_all(program, &first, buf) || program.buf(buf).layout.is_cut() {
         return None;
     }
@@ -273,7 +273,7 @@ fn pooled(program: &Program, ring: &Ring) -> Vec<Sum> {
 }
 
 /// The one buffer that a stage writes, each row of the result a row of a dimension.
-fn result(program: &Program, stage: &Stage) -> Option<(BufId, usize)> {
+fn result(program: &Program, stage: &RingStage) -> Option<(BufId, usize)> {
     let store = only_store(program, &stage.body)?;
     let own = |i: &Index| i.as_affine().and_then(|a| a.as_var()) == Some(stage.row);
     Some((store.buf, store.index.iter().position(own)?))
@@ -286,7 +286,7 @@ fn fits(uses: &Uses, ring: &Ring) -> bool {
 }
 
 /// Whether a stage stores every element of a tensor, each by a loop of its own.
-fn writes_all(program: &Program, stage: &Stage, buf: BufId) -> bool {
+fn writes_all(program: &Program, stage: &RingStage, buf: BufId) -> bool {
     let Some(store) = only_store(program, &stage.body).filter(|s| s.buf == buf) else { return false };
     let mut seen: Vec<Var> = Vec::new();
     store.index.iter().zip(&program.buf(buf).shape).all(|(index, &size)| {
@@ -302,7 +302,7 @@ fn writes_all(program: &Program, stage: &Stage, buf: BufId) -> bool {
 }
 
 /// The stage that reads the rows of the last one without keeping any, and makes less of them.
-fn following(program: &Program, uses: &Uses, ring: &Ring) -> Option<(Stage, Link)> {
+fn following(program: &Program, uses: &Uses, ring: &Ring) -> Option<(RingStage, Link)> {
     let last = ring.stages.last()?;
     let (buf, dim) = result(program, last)?;
     let (_, reader) = uses.private(program, buf)?;
@@ -311,7 +311,7 @@ fn following(program: &Program, uses: &Uses, ring: &Ring) -> Option<(Stage, Link
         return None;
     }
     let (chain, body) = chain_of(program, &program.nests[reader])?;
-    let mut stage = Stage { nest: reader, chain, body, row: Var(0) };
+    let mut stage = RingStage { nest: reader, chain, body, row: Var(0) };
     let loads = loads_of(&stage.body, buf);
     let (row, window) = window(&stage.extents(), &stage.chain, &loads, dim, buffer.shape[dim])?;
     stage.row = row;
@@ -349,7 +349,7 @@ fn share_batch(program: &Program, ring: &mut Ring) {
 }
 
 /// Puts a ring in the place of its last nest.
-fn make(unit: &mut Unit, ring: Ring, plan: &Plan) -> Result<()> {
+fn make(unit: &mut Unit, ring: Ring, plan: &RingPlan) -> Result<()> {
     let nests: Vec<usize> = ring.stages.iter().map(|s| s.nest).collect();
     let name = unit.program.nests[nests[0]].name.clone();
     let mut ops: Vec<String> = Vec::new();
@@ -370,8 +370,8 @@ fn make(unit: &mut Unit, ring: Ring, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-fn remark(program: &Program, ring: &Ring, plan: Option<&Plan>, applied: bool) -> Remark {
-    let made = |plan: &Plan| RingShape {
+fn remark(program: &Program, ring: &Ring, plan: Option<&RingPlan>, applied: bool) -> Remark {
+    let made = |plan: &RingPlan| RingShape {
         first: plan.parts.first().map(|p| Strips {
             strips: p.strips,
             blocks: p.blocks,

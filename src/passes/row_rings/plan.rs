@@ -33,7 +33,7 @@ const MOST_ROWS: usize = 64;
 /// Rows `first ..` of the last stage's output: `strips` strips of `blocks` blocks, each computed in `steps` steps of
 /// `rows` rows. The first tensor's strip has room for a block, the others' for a step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Part {
+pub(super) struct RingPart {
     pub first: usize,
     pub strips: usize,
     pub blocks: usize,
@@ -41,7 +41,7 @@ pub(super) struct Part {
     pub rows: usize,
 }
 
-impl Part {
+impl RingPart {
     /// How many rows a strip computes.
     pub fn strip_rows(&self) -> usize {
         self.blocks * self.steps * self.rows
@@ -55,9 +55,9 @@ impl Part {
 
 /// What to do with a ring.
 #[derive(Clone, PartialEq, Debug)]
-pub(super) struct Plan {
+pub(super) struct RingPlan {
     /// All rows, in order: strips for the threads, then perhaps what remains.
-    pub parts: Vec<Part>,
+    pub parts: Vec<RingPart>,
     /// The bytes of the strips that lie between the stages.
     pub bytes: usize,
     /// Estimated cycles, of this and of the stages one after the other.
@@ -65,7 +65,7 @@ pub(super) struct Plan {
     pub apart: f64,
 }
 
-impl Plan {
+impl RingPlan {
     /// Whether it is worth it.
     pub fn pays(&self) -> bool {
         self.cycles < GAIN * self.apart
@@ -74,7 +74,7 @@ impl Plan {
 
 /// The rows of one tensor between two stages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Rows {
+pub(super) struct RingRows {
     /// Rows that the strip has room for.
     pub window: usize,
     /// Rows by which the window moves when it is full.
@@ -86,9 +86,9 @@ pub(super) struct Rows {
 }
 
 /// The rows of all tensors between the stages; `None` if steps or blocks do not fit together.
-pub(super) fn rows_of(links: &[Link], part: Part) -> Option<SmallVec<[Rows; 4]>> {
+pub(super) fn rows_of(links: &[Link], part: RingPart) -> Option<SmallVec<[RingRows; 4]>> {
     let (mut count, mut step) = (part.rows, part.rows);
-    let mut all: SmallVec<[Rows; 4]> = SmallVec::with_capacity(links.len());
+    let mut all: SmallVec<[RingRows; 4]> = SmallVec::with_capacity(links.len());
     for (at, link) in links.iter().enumerate().rev() {
         let steps = if at == 0 { part.steps } else { 1 };
         let Window { stride, span, .. } = link.window;
@@ -102,7 +102,7 @@ pub(super) fn rows_of(links: &[Link], part: Part) -> Option<SmallVec<[Rows; 4]>>
         if carry > advance || !even || (at > 0 && carry > 0) {
             return None;
         }
-        all.push(Rows { window, step: advance, carry, new });
+        all.push(RingRows { window, step: advance, carry, new });
         (count, step) = (new, step * stride);
     }
     all.reverse();
@@ -116,20 +116,20 @@ pub(super) fn stays(ring: &Ring, target: &MachineModel) -> bool {
 }
 
 /// The best way over the rows, whether it pays or not; `None` if there is none.
-pub(super) fn plan(ring: &Ring, target: &MachineModel) -> Option<Plan> {
-    let model = Model::new(ring, target);
+pub(super) fn plan(ring: &Ring, target: &MachineModel) -> Option<RingPlan> {
+    let model = RingModel::new(ring, target);
     let total = ring.rows();
     let cores = target.cores.max(1);
-    let mut best: Option<Plan> = None;
+    let mut best: Option<RingPlan> = None;
     for strips in [1, cores, 2 * cores, 4 * cores].into_iter().filter(|s| *s <= total) {
         let strip = total / strips;
         for size in 1..=strip.min(MOST_ROWS) {
             for rows in (1..=size).filter(|r| size.is_multiple_of(*r)) {
-                let part = Part { first: 0, strips, blocks: strip / size, steps: size / rows, rows };
+                let part = RingPart { first: 0, strips, blocks: strip / size, steps: size / rows, rows };
                 let parts = with_rest(part, total);
                 let Some((cycles, bytes)) = model.cost(&parts) else { continue };
                 if best.as_ref().is_none_or(|b| cycles < b.cycles) {
-                    best = Some(Plan { parts: parts.into_vec(), bytes, cycles, apart: model.apart() });
+                    best = Some(RingPlan { parts: parts.into_vec(), bytes, cycles, apart: model.apart() });
                 }
             }
         }
@@ -138,22 +138,22 @@ pub(super) fn plan(ring: &Ring, target: &MachineModel) -> Option<Plan> {
 }
 
 /// A part, and others for the rows that it leaves.
-fn with_rest(part: Part, total: usize) -> SmallVec<[Part; 3]> {
-    let mut parts: SmallVec<[Part; 3]> = smallvec![part];
+fn with_rest(part: RingPart, total: usize) -> SmallVec<[RingPart; 3]> {
+    let mut parts: SmallVec<[RingPart; 3]> = smallvec![part];
     let mut first = part.strips * part.strip_rows();
     let block = part.steps * part.rows;
     if total - first >= block {
         let blocks = (total - first) / block;
-        parts.push(Part { first, strips: 1, blocks, ..part });
+        parts.push(RingPart { first, strips: 1, blocks, ..part });
         first += blocks * block;
     }
     if total > first {
-        parts.push(Part { first, strips: 1, blocks: 1, steps: 1, rows: total - first });
+        parts.push(RingPart { first, strips: 1, blocks: 1, steps: 1, rows: total - first });
     }
     parts
 }
 
-struct Model<'a> {
+struct RingModel<'a> {
     ring: &'a Ring,
     target: &'a MachineModel,
     rates: Rates,
@@ -166,12 +166,12 @@ struct Model<'a> {
     weights: f64,
 }
 
-impl Model<'_> {
-    fn new<'a>(ring: &'a Ring, target: &'a MachineModel) -> Model<'a> {
+impl RingModel<'_> {
+    fn new<'a>(ring: &'a Ring, target: &'a MachineModel) -> RingModel<'a> {
         let peak = target.vector_ops * target.isa.f32_lanes() as f64 * SHARE;
         let whole: Vec<f64> = ring.links.iter().map(|l| l.bytes as f64).collect();
         let heights = ring.stages.iter().map(|s| s.rows() as f64);
-        Model {
+        RingModel {
             ring,
             target,
             rates: Rates::of(target),
@@ -194,7 +194,7 @@ impl Model<'_> {
     }
 
     /// Cycles for one item of the batch, and the bytes of the strips; `None` if that is no way to go.
-    fn cost(&self, parts: &[Part]) -> Option<(f64, usize)> {
+    fn cost(&self, parts: &[RingPart]) -> Option<(f64, usize)> {
         let l2 = self.target.l2_bytes() as f64;
         if let [part] = parts
             && !part.is_loop()

@@ -13,7 +13,7 @@ use crate::passes::schedule::indices::only_f32;
 
 /// A nest that computes rows of a tensor.
 #[derive(Clone, PartialEq, Debug)]
-pub(super) struct Stage {
+pub(super) struct RingStage {
     /// The position of the nest.
     pub nest: usize,
     /// The loops around the statements, outermost first, without their bodies.
@@ -24,7 +24,7 @@ pub(super) struct Stage {
     pub row: Var,
 }
 
-impl Stage {
+impl RingStage {
     /// The loop of the chain over this variable.
     pub fn loop_of(&self, var: Var) -> Option<&For> {
         self.chain.iter().find(|l| l.var == var)

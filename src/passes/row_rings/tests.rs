@@ -3,7 +3,7 @@
 use nestjit_ir::interp::{Mode, Value};
 use nestjit_ir::verify::{Stage as IrStage, verify};
 
-use super::plan::Part;
+use super::plan::RingPart;
 use super::*;
 use crate::machine::{Isa, MachineModel};
 use crate::passes::testing::{self, unit};
@@ -108,16 +108,16 @@ fn ring_of(unit: &Unit) -> Option<Ring> {
 }
 
 /// Ways over this many rows: whole, in blocks, in strips, in steps, in all of them, and with remainders.
-fn ways(rows: usize) -> Vec<Vec<Part>> {
+fn ways(rows: usize) -> Vec<Vec<RingPart>> {
     let mut ways = Vec::new();
     for strips in 1..=3usize.min(rows) {
         for size in 1..=(rows / strips).min(4) {
             for steps in 1..=(rows / strips / size).min(3) {
                 for blocks in 1..=rows / strips / size / steps {
-                    let mut parts = vec![Part { first: 0, strips, blocks, steps, rows: size }];
+                    let mut parts = vec![RingPart { first: 0, strips, blocks, steps, rows: size }];
                     let first = strips * blocks * steps * size;
                     if first < rows {
-                        parts.push(Part { first, strips: 1, blocks: 1, steps: 1, rows: rows - first });
+                        parts.push(RingPart { first, strips: 1, blocks: 1, steps: 1, rows: rows - first });
                     }
                     ways.push(parts);
                 }
@@ -150,7 +150,7 @@ fn every_way_over_the_rows_computes_the_same() {
             if parts.iter().any(|p| plan::rows_of(&ring.links, *p).is_none()) {
                 continue;
             }
-            let plan = Plan { parts, bytes: 0, cycles: 0.0, apart: 0.0 };
+            let plan = RingPlan { parts, bytes: 0, cycles: 0.0, apart: 0.0 };
             make(&mut after, ring, &plan).unwrap();
             assert_eq!(after.program.nests.len(), 1);
             assert_eq!(after.program.nests[0].ops.len(), 3);
@@ -185,13 +185,13 @@ fn sums_over_all_rows_are_kept_per_strip() {
         if parts.iter().any(|p| plan::rows_of(&ring.links, *p).is_none()) {
             continue;
         }
-        let plan = Plan { parts, bytes: 0, cycles: 0.0, apart: 0.0 };
+        let plan = RingPlan { parts, bytes: 0, cycles: 0.0, apart: 0.0 };
         make(&mut after, ring, &plan).unwrap();
         let errors = verify(&after.program, IrStage::Fused);
         assert!(errors.is_empty(), "{}\n{}", errors[0], after.program);
         assert!(results(&after) == expected, "{:?}\n{}", plan.parts, after.program);
         let parts = after.program.buffers.iter().any(|b| b.name == "q.parts");
-        assert_eq!(parts, plan.parts.iter().any(Part::is_loop));
+        assert_eq!(parts, plan.parts.iter().any(RingPart::is_loop));
     }
 }
 

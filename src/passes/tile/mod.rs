@@ -24,7 +24,7 @@ use crate::passes::schedule::jam::{Limits, PointKind, Split, jam};
 use crate::passes::schedule::tiles::choose::{self, Tile, TileKind};
 use crate::passes::schedule::tiles::dot::{self, Group};
 use crate::passes::schedule::tiles::leaf::{Leaf, leaves};
-use crate::passes::schedule::tiles::machine::Machine;
+use crate::passes::schedule::tiles::machine::TileMachine;
 use crate::passes::schedule::tiles::order;
 use crate::passes::schedule::tiles::relayout::packable;
 use crate::remark::{Reason, Remark, Tiling};
@@ -38,11 +38,11 @@ const SMALL: f64 = 0.1;
 /// # Errors
 /// None; the signature is the pipeline's.
 pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) -> Result<bool> {
-    let machine = Machine::of(ctx.target);
+    let machine = TileMachine::of(ctx.target);
     let limits = Limits { lanes: machine.lanes, unroll: 8 * machine.registers };
     let mut planned: Vec<(HashMap<Var, Split>, bool)> = Vec::new();
     let mut wishes = Vec::new();
-    let placed = &mut |n, plan: &Plan, placement: &Placement| {
+    let placed = &mut |n, plan: &TilePlan, placement: &Placement| {
         wishes.extend(plan.wishes.iter().map(|w| Wish {
             nest: n,
             within: placement.var(w.within),
@@ -81,7 +81,7 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
 }
 
 /// What is to become of a nest.
-struct Plan {
+struct TilePlan {
     /// How its loops are cut.
     splits: HashMap<Var, Split>,
     /// The layouts that it wants.
@@ -91,7 +91,7 @@ struct Plan {
 }
 
 /// Chooses the tiles of a nest, and puts its loops into the order for them.
-fn plan(part: &mut Part<'_>, machine: &Machine) -> Plan {
+fn plan(part: &mut Part<'_>, machine: &TileMachine) -> TilePlan {
     let program = &*part.program;
     let changed = drop_unit_loops(&mut part.body) | start::start(program, &mut part.body);
     let mut plan: HashMap<Var, Split> = HashMap::new();
@@ -108,7 +108,7 @@ fn plan(part: &mut Part<'_>, machine: &Machine) -> Plan {
         let small = leaf.macs() < SMALL * most && !shared;
         packed.extend(constants);
         let machine =
-            &if small { Machine { registers: machine.registers / 2, ..*machine } } else { *machine };
+            &if small { TileMachine { registers: machine.registers / 2, ..*machine } } else { *machine };
         let others = leaves.iter().filter(|l| !std::ptr::eq(*l, leaf)).flat_map(|l| &l.path);
         let shared: HashSet<Var> = others.map(|l| l.var).collect();
         let kept: HashSet<Var> = taken.iter().copied().chain(apart(program, leaf, &leaves, most)).collect();
@@ -132,7 +132,7 @@ fn plan(part: &mut Part<'_>, machine: &Machine) -> Plan {
             reorder(&mut part.body, &order);
         }
     }
-    Plan { splits: plan, wishes, changed }
+    TilePlan { splits: plan, wishes, changed }
 }
 
 /// The constants that a leaf multiplies with.

@@ -29,7 +29,7 @@ use crate::passes::schedule::border::Survey;
 use crate::passes::schedule::chain::drop_unit_loops;
 use crate::passes::schedule::minimal_filtering::algorithm::Filtering;
 use crate::passes::schedule::minimal_filtering::convolution::{Convolution, find};
-use crate::passes::schedule::minimal_filtering::cost::{self, Plan};
+use crate::passes::schedule::minimal_filtering::cost::{self, FilteringPlan};
 use crate::passes::schedule::pad;
 use crate::remark::{NotFiltered, Reason, Remark};
 use crate::tensor::{Computed, Factors, Tensor};
@@ -80,7 +80,12 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
 }
 
 /// The statements that compute a convolution according to a plan.
-fn rewrite(unit: &mut Unit, mut conv: Convolution, plan: Plan, known: &mut Known) -> Result<Vec<Stmt>> {
+fn rewrite(
+    unit: &mut Unit,
+    mut conv: Convolution,
+    plan: FilteringPlan,
+    known: &mut Known,
+) -> Result<Vec<Stmt>> {
     let survey = known.survey.get_or_insert_with(|| Survey::new(&unit.program));
     let mut stmts = match conv.gathered {
         true => Vec::new(),
@@ -186,7 +191,7 @@ fn transformed(
     Ok(buf)
 }
 
-fn remark(nest: &str, outcome: std::result::Result<Plan, NotFiltered>) -> Remark {
+fn remark(nest: &str, outcome: std::result::Result<FilteringPlan, NotFiltered>) -> Remark {
     let reason = match outcome {
         Ok(plan) => Reason::Filtering {
             outputs: plan.filtering.outputs(),

@@ -14,20 +14,20 @@ use super::transform::product;
 use crate::passes::schedule::chain::{looped, rechain};
 use crate::passes::schedule::minimal_filtering::algorithm::Filtering;
 use crate::passes::schedule::minimal_filtering::convolution::{Convolution, Loop};
-use crate::passes::schedule::minimal_filtering::cost::Plan;
+use crate::passes::schedule::minimal_filtering::cost::FilteringPlan;
 
 /// Writes the statements that replace a convolution.
 pub(super) struct Rewrite<'a> {
     program: &'a mut Program,
     conv: &'a Convolution,
-    plan: Plan,
+    plan: FilteringPlan,
     filters: BufId,
     /// The convolution's epilogue; it reads other sums from memory.
     epilogue: Vec<Stmt>,
 }
 
 /// Rows of tiles: `first + 0..full` whole ones, then perhaps one of `rest` output rows.
-struct Block {
+struct RowBlock {
     first: Affine,
     full: usize,
     rest: usize,
@@ -35,7 +35,12 @@ struct Block {
 
 impl<'a> Rewrite<'a> {
     /// `filters` are the transformed filters, `[n * n][ci][co]`.
-    pub fn new(program: &'a mut Program, conv: &'a Convolution, plan: Plan, filters: BufId) -> Rewrite<'a> {
+    pub fn new(
+        program: &'a mut Program,
+        conv: &'a Convolution,
+        plan: FilteringPlan,
+        filters: BufId,
+    ) -> Rewrite<'a> {
         Rewrite { program, conv, plan, filters, epilogue: conv.epilogue.clone() }
     }
 
@@ -48,18 +53,18 @@ impl<'a> Rewrite<'a> {
         let (mut body, epilogue) = self.sums_aside();
         self.epilogue = epilogue;
         if rows >= all {
-            body.extend(self.block(&Block { first: Affine::constant(0), full: whole, rest }));
+            body.extend(self.block(&RowBlock { first: Affine::constant(0), full: whole, rest }));
         } else {
             let blocks = whole / rows;
             if blocks > 0 {
                 let b = self.program.add_var("b");
                 let first = Affine::term(b, rows as i64);
-                let inner = self.block(&Block { first, full: rows, rest: 0 });
+                let inner = self.block(&RowBlock { first, full: rows, rest: 0 });
                 body.push(looped(b, blocks, LoopKind::Serial, inner));
             }
             if whole % rows > 0 || rest > 0 {
                 let first = Affine::constant((blocks * rows) as i64);
-                let inner = self.block(&Block { first, full: whole % rows, rest });
+                let inner = self.block(&RowBlock { first, full: whole % rows, rest });
                 // A loop of its own keeps the locals of the block apart.
                 let b = self.program.add_var("b");
                 body.push(looped(b, 1, LoopKind::Serial, inner));
@@ -97,7 +102,7 @@ impl<'a> Rewrite<'a> {
         self.conv.columns.1.div_ceil(self.filtering().outputs())
     }
 
-    fn block(&mut self, block: &Block) -> Vec<Stmt> {
+    fn block(&mut self, block: &RowBlock) -> Vec<Stmt> {
         let tiles = (block.full + usize::from(block.rest > 0)) * self.wide();
         let n = self.filtering().inputs();
         let (ci, co) = (self.conv.channels.1, self.conv.filters.1);
@@ -142,13 +147,13 @@ impl<'a> Rewrite<'a> {
     }
 
     /// Transforms tiles of the input, or of its rows that are `gathered` in a local.
-    fn transform_input(&mut self, block: &Block, to: BufId, gathered: Option<BufId>) -> Stmt {
+    fn transform_input(&mut self, block: &RowBlock, to: BufId, gathered: Option<BufId>) -> Stmt {
         let (n, m) = (self.filtering().inputs(), self.filtering().outputs() as i64);
         let wide = self.wide() as i64;
         let conv = self.conv;
         let loops = self.tile_loops(block.full + usize::from(block.rest > 0), self.wide(), conv.channels);
         let [(th, _), (tw, _), (c, _)] = loops;
-        let mut code = Code::new(self.program);
+        let mut code = BlockCode::new(self.program);
         let (elements, half) = (code.declare("d", &[n, n]), code.declare("e", &[n, n]));
         let mut shared = code.shared(n);
         let row = block.first.add(&th.into()).scale(m);
@@ -207,7 +212,7 @@ impl<'a> Rewrite<'a> {
     }
 
     /// Whole tiles, and those that the edges of the output cut.
-    fn transform_output(&mut self, block: &Block, from: BufId) -> Vec<Stmt> {
+    fn transform_output(&mut self, block: &RowBlock, from: BufId) -> Vec<Stmt> {
         let m = self.filtering().outputs();
         let (whole, rest) = (self.conv.columns.1 / m, self.conv.columns.1 % m);
         let mut out = Vec::new();
@@ -236,7 +241,7 @@ impl<'a> Rewrite<'a> {
     /// The tiles from `at` on, of which `height x width` elements belong to the output.
     fn output_tiles(
         &mut self,
-        block: &Block,
+        block: &RowBlock,
         from: BufId,
         at: [usize; 2],
         [[rows, columns], [height, width]]: [[usize; 2]; 2],
@@ -250,7 +255,7 @@ impl<'a> Rewrite<'a> {
         let [(th, _), (tw, _), (c, _)] = loops;
         let (th, tw) = (Affine::from(th).plus(at[0] as i64), Affine::from(tw).plus(at[1] as i64));
         let tile = th.scale(wide).add(&tw);
-        let mut code = Code::new(self.program);
+        let mut code = BlockCode::new(self.program);
         let (elements, half) = (code.declare("p", &[n, n]), code.declare("q", &[height, n]));
         let mut shared = code.shared(n);
         for j in 0..n {
@@ -289,7 +294,7 @@ impl<'a> Rewrite<'a> {
 }
 
 /// Straight-line code of one tile.
-struct Code<'a> {
+struct BlockCode<'a> {
     program: &'a mut Program,
     stmts: Vec<Stmt>,
 }
@@ -300,9 +305,9 @@ struct Shared {
     used: usize,
 }
 
-impl Code<'_> {
-    fn new(program: &mut Program) -> Code<'_> {
-        Code { program, stmts: Vec::new() }
+impl BlockCode<'_> {
+    fn new(program: &mut Program) -> BlockCode<'_> {
+        BlockCode { program, stmts: Vec::new() }
     }
 
     fn push(&mut self, stmt: Stmt) {

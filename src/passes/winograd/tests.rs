@@ -60,7 +60,7 @@ fn results(unit: &Unit) -> Vec<f64> {
 }
 
 /// Rewrites.
-fn rewritten(unit: &mut Unit, conv: Convolution, plan: Plan) -> Vec<Stmt> {
+fn rewritten(unit: &mut Unit, conv: Convolution, plan: FilteringPlan) -> Vec<Stmt> {
     let mut known = Known::default();
     rewrite(unit, conv, plan, &mut known).unwrap()
 }
@@ -80,7 +80,7 @@ fn check_meaning(text: &str, [h, _, _, _, pad]: [usize; 5], exchanged: (bool, bo
             let mut unit = unit(text);
             let Some(Ok(conv)) = found(&unit) else { panic!("{text}") };
             assert_eq!((conv.gathered, conv.scattered), exchanged, "{text}");
-            let plan = Plan { filtering, rows, cycles: 0.0, direct: 1.0 };
+            let plan = FilteringPlan { filtering, rows, cycles: 0.0, direct: 1.0 };
             let body = rewritten(&mut unit, conv, plan);
             unit.program.nests[0].body = body;
             let errors = verify(&unit.program, Stage::Fused);
@@ -118,7 +118,7 @@ fn other_sums_of_the_block_are_computed_aside() {
     let mut unit = unit(&text);
     let Some(Ok(conv)) = found(&unit) else { panic!("{text}") };
     assert_eq!(conv.aside.len(), 1);
-    let plan = Plan { filtering: Filtering::F4, rows: 2, cycles: 0.0, direct: 1.0 };
+    let plan = FilteringPlan { filtering: Filtering::F4, rows: 2, cycles: 0.0, direct: 1.0 };
     let body = rewritten(&mut unit, conv, plan);
     unit.program.nests[0].body = body;
     let errors = verify(&unit.program, Stage::Fused);

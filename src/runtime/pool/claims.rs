@@ -15,6 +15,13 @@ pub(in crate::runtime) const MOST_PARTS: usize = u16::MAX as usize;
 /// After so many jobs, words of takers that have had no part for long are written anew.
 const RENEWED: u32 = 1 << 30;
 
+/// From which side of a taker's parts one is taken: its own thread begins at the front, others at the back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Side {
+    Front,
+    Back,
+}
+
 /// A job as it is published: its number, its parts, how many threads are to take them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Job(u64);
@@ -72,9 +79,9 @@ impl Claims {
         }
     }
 
-    /// Takes one of the parts of a taker, from the front or the back; `None` if there is none left, or if the job is over.
+    /// Takes one of the parts of a taker from this side; `None` if there is none left, or if the job is over.
     /// Whoever has taken a part keeps the job from being over.
-    pub fn take(&self, job: Job, taker: usize, front: bool) -> Option<usize> {
+    pub fn take(&self, job: Job, taker: usize, side: Side) -> Option<usize> {
         let (begin, end) = (job.first(taker), job.first(taker + 1));
         let claims = &self.0[taker].0;
         let mut word = claims.load(Ordering::Acquire);
@@ -89,8 +96,10 @@ impl Claims {
             if from_front + from_back >= end - begin {
                 return None;
             }
-            let part = if front { begin + from_front } else { end - 1 - from_back };
-            let (from_front, from_back) = (from_front + usize::from(front), from_back + usize::from(!front));
+            let (part, from_front, from_back) = match side {
+                Side::Front => (begin + from_front, from_front + 1, from_back),
+                Side::Back => (end - 1 - from_back, from_front, from_back + 1),
+            };
             let new = u64::from(job.number()) << 32 | (from_front as u64) << 16 | from_back as u64;
             match claims.compare_exchange_weak(word, new, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return Some(part),
@@ -109,34 +118,37 @@ mod tests {
         let claims = Claims::new(3);
         let job = Job::NONE.after(10, 3);
         assert_eq!((job.parts(), job.takers()), (10, 3));
-        let take = |taker, front| claims.take(job, taker, front);
+        let take = |taker, side| claims.take(job, taker, side);
         assert_eq!(
-            [take(1, true), take(1, false), take(1, true), take(1, true)],
+            [take(1, Side::Front), take(1, Side::Back), take(1, Side::Front), take(1, Side::Front)],
             [Some(3), Some(5), Some(4), None]
         );
         assert_eq!(
-            [take(0, false), take(0, false), take(0, false), take(0, false)],
+            [take(0, Side::Back), take(0, Side::Back), take(0, Side::Back), take(0, Side::Back)],
             [Some(2), Some(1), Some(0), None]
         );
-        assert_eq!(take(2, true), Some(6));
+        assert_eq!(take(2, Side::Front), Some(6));
         let next = job.after(2, 2);
-        assert_eq!([claims.take(next, 0, true), claims.take(next, 1, true)], [Some(0), Some(1)]);
-        assert_eq!(take(1, true), None, "the job is over");
-        assert_eq!(take(2, true), Some(7), "a word of its own number");
+        assert_eq!(
+            [claims.take(next, 0, Side::Front), claims.take(next, 1, Side::Front)],
+            [Some(0), Some(1)]
+        );
+        assert_eq!(take(1, Side::Front), None, "the job is over");
+        assert_eq!(take(2, Side::Front), Some(7), "a word of its own number");
     }
 
     #[test]
     fn takers_that_have_waited_for_billions_of_jobs_have_their_parts() {
         let claims = Claims::new(2);
         let mut last = Job::NONE;
-        assert_eq!(claims.take(last.after(2, 2), 1, true), Some(1));
+        assert_eq!(claims.take(last.after(2, 2), 1, Side::Front), Some(1));
         for number in [RENEWED, 2 * RENEWED, 3 * RENEWED, 0, RENEWED] {
             last = Job(u64::from(number) << 32 | 1 << 16 | 1);
             claims.renew(last);
-            assert_eq!(claims.take(last, 1, true), None);
+            assert_eq!(claims.take(last, 1, Side::Front), None);
         }
         let job = Job(u64::from(2 * RENEWED - 1) << 32).after(2, 2);
-        assert_eq!(claims.take(job, 1, true), Some(1));
+        assert_eq!(claims.take(job, 1, Side::Front), Some(1));
     }
 
     #[test]
@@ -146,7 +158,10 @@ mod tests {
         claims.0[0].0.store(last.0, Ordering::Relaxed);
         for _ in 0..3 {
             last = last.after(1, 1);
-            assert_eq!((claims.take(last, 0, true), claims.take(last, 0, true)), (Some(0), None));
+            assert_eq!(
+                (claims.take(last, 0, Side::Front), claims.take(last, 0, Side::Front)),
+                (Some(0), None)
+            );
         }
     }
 }

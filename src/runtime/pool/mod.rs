@@ -23,7 +23,7 @@ use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 pub(super) use self::claims::MOST_PARTS;
-use self::claims::{Claims, Job};
+use self::claims::{Claims, Job, Side};
 use super::fork;
 
 /// How long an idle worker watches for the next job before it sleeps.
@@ -216,7 +216,8 @@ impl Shared {
     fn take_parts(&self, me: usize, job: Job) {
         for at in 0..job.takers() {
             let mut finished = 0;
-            while let Some(part) = self.claims.take(job, (me + at) % job.takers(), at == 0) {
+            let side = if at == 0 { Side::Front } else { Side::Back };
+            while let Some(part) = self.claims.take(job, (me + at) % job.takers(), side) {
                 self.execute(me, part);
                 finished += 1;
             }

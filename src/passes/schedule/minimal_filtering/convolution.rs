@@ -51,17 +51,17 @@ pub fn find(program: &Program, l: &For) -> Option<Result<Convolution, NotFiltere
     if let Some(obstacle) = obstacle {
         return Some(Err(obstacle));
     }
-    let way = |o: Operand| o.way(|buf, index, var| stride(program, buf, index, var));
+    let way = |o: ChannelOperand| o.way(|buf, index, var| stride(program, buf, index, var));
     let [Some(input), Some(epilogue)] = operands(&conv).map(way) else {
         return Some(Err(NotFiltered::Layout));
     };
-    conv.gathered = input == Way::Exchange;
+    conv.gathered = input == ChannelWay::Exchange;
     // Rows that are exchanged come as they lie in the buffer.
     let largest = conv.extents(Filtering::F4.outputs());
     if conv.gathered && pad::reads_beside(program, &conv.extents(1), &largest, &conv.input) {
         return Some(Err(NotFiltered::Layout));
     }
-    conv.scattered = epilogue == Way::Exchange;
+    conv.scattered = epilogue == ChannelWay::Exchange;
     Some(Ok(conv))
 }
 
@@ -175,7 +175,7 @@ pub type Access = (BufId, Vec<Index>);
 /// Accesses whose elements must be adjacent, or the same, for neighbouring values of a variable, or else of another
 /// one: then rows are exchanged, each element once.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Operand {
+pub struct ChannelOperand {
     pub accesses: Vec<Access>,
     pub along: Var,
     pub or_else: Var,
@@ -183,27 +183,27 @@ pub struct Operand {
 
 /// How an operand comes to vectors along the channels.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Way {
+pub enum ChannelWay {
     /// As it lies.
     Direct,
     /// Rows are exchanged first, or last.
     Exchange,
 }
 
-impl Operand {
+impl ChannelOperand {
     /// The way, where elements lie as far apart as `stride` says; `None` if there is none.
-    pub fn way(&self, stride: impl Fn(BufId, &[Index], Var) -> Option<i64>) -> Option<Way> {
+    pub fn way(&self, stride: impl Fn(BufId, &[Index], Var) -> Option<i64>) -> Option<ChannelWay> {
         let adjacent = |(buf, index): &Access, var| matches!(stride(*buf, index, var), Some(0 | 1));
         if self.accesses.iter().all(|a| adjacent(a, self.along)) {
-            return Some(Way::Direct);
+            return Some(ChannelWay::Direct);
         }
         let either = |a: &Access| adjacent(a, self.along) || adjacent(a, self.or_else);
-        self.accesses.iter().all(either).then_some(Way::Exchange)
+        self.accesses.iter().all(either).then_some(ChannelWay::Exchange)
     }
 }
 
 /// What vectors along the channels access: the input, and what the epilogue does.
-pub fn operands(conv: &Convolution) -> [Operand; 2] {
+pub fn operands(conv: &Convolution) -> [ChannelOperand; 2] {
     let mut accesses: Vec<Access> = Vec::new();
     walk_stmts(&conv.epilogue, &mut |s| {
         if let Stmt::Store(s) = s {
@@ -218,8 +218,8 @@ pub fn operands(conv: &Convolution) -> [Operand; 2] {
     let input = vec![(conv.input.buf, conv.input.index.clone())];
     let or_else = conv.columns.0;
     [
-        Operand { accesses: input, along: conv.channels.0, or_else },
-        Operand { accesses, along: conv.filters.0, or_else },
+        ChannelOperand { accesses: input, along: conv.channels.0, or_else },
+        ChannelOperand { accesses, along: conv.filters.0, or_else },
     ]
 }
 

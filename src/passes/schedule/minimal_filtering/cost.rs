@@ -20,7 +20,7 @@ const GAIN: f64 = 0.88;
 
 /// What to do with a convolution.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Plan {
+pub struct FilteringPlan {
     pub filtering: Filtering,
     /// Rows of tiles that are transformed, multiplied and transformed back before the next ones.
     pub rows: usize,
@@ -30,7 +30,7 @@ pub struct Plan {
 }
 
 /// The best plan, whether it pays or not.
-pub fn plan(conv: &Convolution, target: &MachineModel) -> Plan {
+pub fn plan(conv: &Convolution, target: &MachineModel) -> FilteringPlan {
     let (h, w) = (conv.rows.1, conv.columns.1);
     let (ci, co) = (conv.channels.1, conv.filters.1);
     let lanes = target.isa.f32_lanes();
@@ -45,7 +45,7 @@ pub fn plan(conv: &Convolution, target: &MachineModel) -> Plan {
     let (at_once, bytes) = if target.bf16 { (2.0, 0.5) } else { (1.0, 1.0) };
     let direct = step((h * w * 9) as f64) / at_once / DIRECT_SHARE + streamed(bytes * weights);
 
-    let mut best: Option<Plan> = None;
+    let mut best: Option<FilteringPlan> = None;
     for filtering in [Filtering::F4, Filtering::F2] {
         let (m, n) = (filtering.outputs(), filtering.inputs());
         let (high, wide) = (h.div_ceil(m), w.div_ceil(m));
@@ -76,14 +76,14 @@ pub fn plan(conv: &Convolution, target: &MachineModel) -> Plan {
             }
             let cycles = multiply + transforms + traffic + 200.0 * blocks + exchanged;
             if best.is_none_or(|b| cycles < b.cycles) {
-                best = Some(Plan { filtering, rows, cycles, direct });
+                best = Some(FilteringPlan { filtering, rows, cycles, direct });
             }
         }
     }
-    best.unwrap_or(Plan { filtering: Filtering::F2, rows: 1, cycles: f64::INFINITY, direct })
+    best.unwrap_or(FilteringPlan { filtering: Filtering::F2, rows: 1, cycles: f64::INFINITY, direct })
 }
 
-impl Plan {
+impl FilteringPlan {
     /// Whether it is worth it.
     pub fn pays(&self) -> bool {
         self.cycles < GAIN * self.direct

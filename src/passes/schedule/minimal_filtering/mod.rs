@@ -8,7 +8,7 @@ pub mod cost;
 
 use nestjit_ir::{Nest, Program, Stmt};
 
-use self::convolution::{Operand, candidate, operands};
+use self::convolution::{ChannelOperand, candidate, operands};
 use crate::machine::MachineModel;
 
 /// A convolution that would be rewritten if vectors could run along its channels.
@@ -16,7 +16,7 @@ pub struct Prospect {
     /// The position of the statement in its nest.
     pub statement: usize,
     /// What has to be adjacent.
-    pub operands: [Operand; 2],
+    pub operands: [ChannelOperand; 2],
     /// The estimated share of the time of the direct convolution.
     pub share: f64,
 }

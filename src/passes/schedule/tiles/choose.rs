@@ -9,8 +9,8 @@ use std::collections::{HashMap, HashSet};
 use nestjit_ir::{Kind, Load, Program, Var};
 
 use super::leaf::{Contraction, Leaf, OutputLoop};
-use super::machine::Machine;
-use super::model::{Model, Rows};
+use super::machine::TileMachine;
+use super::model::{TileModel, TileRows};
 use super::{matrix, order};
 use crate::passes::schedule::indices::stride;
 use crate::passes::schedule::jam::{PointKind, Split};
@@ -39,7 +39,7 @@ pub struct Tile {
 
 impl Tile {
     /// The splits that make the tile.
-    pub fn splits(&self, machine: &Machine) -> Vec<(Var, Split)> {
+    pub fn splits(&self, machine: &TileMachine) -> Vec<(Var, Split)> {
         let vectors = self.columns.1.div_ceil(machine.lanes);
         let rows = self.rows.map_or(1, |r| r.1);
         let (columns, rows) = match self.kind {
@@ -61,7 +61,7 @@ const WORTH: f64 = 1.4;
 
 /// The best tile for a leaf by itself, and the estimated cycles with it, or without one, for computing and for bringing
 /// operands into the caches.
-pub fn estimate(program: &Program, leaf: &Leaf, machine: &Machine) -> (Option<Tile>, f64) {
+pub fn estimate(program: &Program, leaf: &Leaf, machine: &TileMachine) -> (Option<Tile>, f64) {
     match choose(program, leaf, machine, &HashMap::new(), &HashSet::new(), &HashSet::new()) {
         Some((tile, cycles)) => (Some(tile), cycles),
         None => (None, untiled(program, leaf, machine)),
@@ -75,7 +75,7 @@ pub fn estimate(program: &Program, leaf: &Leaf, machine: &Machine) -> (Option<Ti
 pub fn choose(
     program: &Program,
     leaf: &Leaf,
-    machine: &Machine,
+    machine: &TileMachine,
     fixed: &HashMap<Var, Split>,
     taken: &HashSet<Var>,
     shared: &HashSet<Var>,
@@ -90,8 +90,8 @@ pub fn choose(
     let free: Vec<&OutputLoop> = leaf.path.iter().rev().filter(|l| !taken.contains(&l.var)).collect();
     let columns: Vec<&OutputLoop> = fixed_columns.map_or_else(|| free.clone(), |(l, _)| vec![l]);
     for &columns in columns.iter().filter(|l| usable_columns(program, leaf, machine, l)) {
-        let model = Model::new(program, leaf, machine, columns.var, TileKind::Vectors);
-        let mut consider = |rows: Option<Rows<'_>>| {
+        let model = TileModel::new(program, leaf, machine, columns.var, TileKind::Vectors);
+        let mut consider = |rows: Option<TileRows<'_>>| {
             for vectors in 1..=columns.extent.div_ceil(machine.lanes) {
                 if !model.fits(rows, vectors) {
                     break;
@@ -113,7 +113,7 @@ pub fn choose(
         };
         if let Some((of, tile)) = fixed_rows {
             let moves = model.moves(Some(of.var));
-            consider(Some(Rows { of, tile, crowded: model.crowded(program, of.var), moves: &moves }));
+            consider(Some(TileRows { of, tile, crowded: model.crowded(program, of.var), moves: &moves }));
             continue;
         }
         consider(None);
@@ -121,7 +121,7 @@ pub fn choose(
         for &of in free.iter().filter(usable) {
             let (crowded, moves) = (model.crowded(program, of.var), model.moves(Some(of.var)));
             for tile in 2..=of.extent.min(machine.registers) {
-                consider(Some(Rows { of, tile, crowded, moves: &moves }));
+                consider(Some(TileRows { of, tile, crowded, moves: &moves }));
             }
         }
     }
@@ -140,14 +140,14 @@ pub fn choose(
     Some((best, cycles))
 }
 
-pub fn usable_columns(program: &Program, leaf: &Leaf, machine: &Machine, l: &OutputLoop) -> bool {
+pub fn usable_columns(program: &Program, leaf: &Leaf, machine: &TileMachine, l: &OutputLoop) -> bool {
     // A copy for each lane of the locals that the loop encloses stays in the second-level cache.
     let copies = machine.lanes.min(l.extent) * leaf.enclosed_bytes(program, l.var);
     l.jammable && l.vectorizable && l.extent > 1 && copies as f64 <= machine.caches[1] / 2.0
 }
 
 /// Rows that share no operand would only cost registers.
-fn usable_rows(program: &Program, leaf: &Leaf, machine: &Machine, l: &OutputLoop) -> bool {
+fn usable_rows(program: &Program, leaf: &Leaf, machine: &TileMachine, l: &OutputLoop) -> bool {
     let shared = |load: &Load| !leaf.varies(load, l.var);
     // Copies of what the loop encloses stay in the first-level cache.
     let light = leaf.enclosed_bytes(program, l.var) as f64 <= machine.caches[0] / 8.0;
@@ -155,7 +155,7 @@ fn usable_rows(program: &Program, leaf: &Leaf, machine: &Machine, l: &OutputLoop
 }
 
 /// Cycles for the leaf without a tile: each output on its own, vectors along the reduction if they can be.
-fn untiled(program: &Program, leaf: &Leaf, machine: &Machine) -> f64 {
+fn untiled(program: &Program, leaf: &Leaf, machine: &TileMachine) -> f64 {
     let outputs: f64 = leaf.path.iter().map(|l| l.extent as f64).product();
     let dot = |c: &Contraction| {
         let products = match c.sum.kind() {

@@ -9,7 +9,7 @@ use nestjit_ir::{Index, Load, Program, Var};
 
 use super::choose::TileKind;
 use super::leaf::{Contraction, Leaf};
-use super::machine::Machine;
+use super::machine::TileMachine;
 use super::relayout::relayable;
 use crate::passes::schedule::indices::stride;
 
@@ -60,7 +60,7 @@ pub fn groups(
     program: &Program,
     leaf: &Leaf,
     columns: Var,
-    (machine, kind): (&Machine, TileKind),
+    (machine, kind): (&TileMachine, TileKind),
 ) -> Vec<Option<Group>> {
     let has = |products: &Products| machine.has(kind, *products);
     leaf.contractions.iter().map(|c| group(program, leaf, c, columns, &has)).collect()

@@ -7,7 +7,7 @@ use crate::passes::cost;
 
 /// What the choice depends on of the machine.
 #[derive(Clone, Copy, Debug)]
-pub struct Machine {
+pub struct TileMachine {
     /// `f32` elements of a vector register.
     pub lanes: usize,
     /// Vector registers.
@@ -31,10 +31,10 @@ pub struct Machine {
     pub bf16_tiles: bool,
 }
 
-impl Machine {
+impl TileMachine {
     /// The part of a target that the choice depends on.
-    pub fn of(target: &MachineModel) -> Machine {
-        Machine {
+    pub fn of(target: &MachineModel) -> TileMachine {
+        TileMachine {
             lanes: target.isa.f32_lanes(),
             registers: target.isa.vector_registers(),
             caches: [target.l1_bytes() as f64, target.l2_bytes() as f64],
@@ -51,7 +51,7 @@ impl Machine {
     }
 }
 
-impl Machine {
+impl TileMachine {
     /// Whether tiles of a kind are made of dot products of these.
     pub fn has(&self, kind: TileKind, products: Products) -> bool {
         match (kind, products) {

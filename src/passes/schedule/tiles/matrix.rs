@@ -10,8 +10,8 @@ use nestjit_ir::{Index, Load, Program, Var};
 use super::choose::{Tile, TileKind, usable_columns};
 use super::dot::{Group, groups};
 use super::leaf::{Leaf, OutputLoop};
-use super::machine::Machine;
-use super::model::{Model, parts};
+use super::machine::TileMachine;
+use super::model::{TileModel, parts};
 use crate::lanes;
 
 /// Rows and columns of a block.
@@ -33,7 +33,7 @@ const BLOCK_CYCLES: f64 = 60.0;
 pub fn choose(
     program: &Program,
     leaf: &Leaf,
-    machine: &Machine,
+    machine: &TileMachine,
     shared: &dyn Fn(Var) -> bool,
 ) -> Option<Tile> {
     let [contraction] = leaf.contractions.as_slice() else { return None };
@@ -44,7 +44,7 @@ pub fn choose(
     for columns in leaf.path.iter().filter(|l| !shared(l.var) && usable_columns(program, leaf, machine, l)) {
         let group = groups(program, leaf, columns.var, (machine, TileKind::Matrix))[0];
         let Some(group) = group else { continue };
-        let model = Model::new(program, leaf, machine, columns.var, TileKind::Matrix);
+        let model = TileModel::new(program, leaf, machine, columns.var, TileKind::Matrix);
         for rows in leaf.path.iter().filter(|l| l.var != columns.var && !shared(l.var)) {
             if !usable(program, leaf, columns, rows) {
                 continue;
@@ -83,7 +83,7 @@ fn usable(program: &Program, leaf: &Leaf, columns: &OutputLoop, rows: &OutputLoo
 }
 
 /// Cycles for a block of so many rows and columns.
-fn block(model: &Model<'_>, leaf: &Leaf, group: &Group, height: usize, width: usize) -> f64 {
+fn block(model: &TileModel<'_>, leaf: &Leaf, group: &Group, height: usize, width: usize) -> f64 {
     let groups = group.along.1 / group.size();
     let tail = usize::from(!group.along.1.is_multiple_of(group.size()));
     let at_once = lanes::tile_groups(groups);

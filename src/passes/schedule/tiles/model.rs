@@ -9,7 +9,7 @@ use smallvec::{SmallVec, smallvec};
 use super::choose::TileKind;
 use super::dot::{Group, Products, groups};
 use super::leaf::{Computed, Contraction, Leaf, OutputLoop};
-use super::machine::Machine;
+use super::machine::TileMachine;
 use super::relayout::packable;
 use crate::lanes;
 use crate::passes::schedule::indices::stride;
@@ -29,13 +29,13 @@ const SET_SHARE: f64 = 0.75;
 
 /// A choice of rows.
 #[derive(Clone, Copy)]
-pub struct Rows<'a> {
+pub struct TileRows<'a> {
     pub of: &'a OutputLoop,
     /// Iterations that a tile holds.
     pub tile: usize,
     /// From how many rows on operands push each other out of the first-level cache.
     pub crowded: f64,
-    /// What [`Model::moves`] says of them.
+    /// What [`TileModel::moves`] says of them.
     pub moves: &'a [Moves],
 }
 
@@ -91,10 +91,10 @@ impl Moved {
 }
 
 /// The cost model for one choice of the vectorised loop.
-pub struct Model<'a> {
+pub struct TileModel<'a> {
     leaf: &'a Leaf,
     columns: Var,
-    machine: &'a Machine,
+    machine: &'a TileMachine,
     contractions: Vec<Steps<'a>>,
     /// What columns are to each operand.
     alone: Vec<Moves>,
@@ -120,13 +120,13 @@ struct Steps<'a> {
     latency: f64,
     /// Registers for a vector of sums.
     registers: usize,
-    operands: Vec<Operand<'a>>,
+    operands: Vec<TileOperand<'a>>,
     /// Factors that are computed.
     computed: &'a [Computed],
 }
 
 /// A load of a contraction, as the vectorised loop sees it.
-struct Operand<'a> {
+struct TileOperand<'a> {
     load: &'a Load,
     /// Bytes of an element.
     size: usize,
@@ -143,14 +143,14 @@ struct Operand<'a> {
     overlaps: Vec<(Var, usize)>,
 }
 
-impl<'a> Model<'a> {
+impl<'a> TileModel<'a> {
     pub fn new(
         program: &Program,
         leaf: &'a Leaf,
-        machine: &'a Machine,
+        machine: &'a TileMachine,
         columns: Var,
         kind: TileKind,
-    ) -> Model<'a> {
+    ) -> TileModel<'a> {
         let unit = |buf, index: &[Index]| matches!(stride(program, buf, index, columns), Some(0 | 1));
         let mut copies = 0.0;
         let overlaps = |load: &Load, c: &Contraction| {
@@ -174,7 +174,7 @@ impl<'a> Model<'a> {
             let size = program.buf(load.buf).dtype.size();
             let bytes = size * group.map_or(1, |g| g.size());
             let widened = bytes < size_of::<f32>();
-            Operand { load, size, bytes, along, contiguous, widened, overlaps: overlaps(load, c) }
+            TileOperand { load, size, bytes, along, contiguous, widened, overlaps: overlaps(load, c) }
         };
         let groups = groups(program, leaf, columns, (machine, kind));
         let spread = !machine.dot && groups.iter().flatten().any(|g| g.of == Products::Bytes);
@@ -210,7 +210,7 @@ impl<'a> Model<'a> {
         let offsets = offsets(leaf, machine, columns);
         let epilogue = 0.5 * adjacent.len() as f64;
         let alone = moves(leaf, columns, None);
-        Model { leaf, columns, machine, contractions, alone, spread, offsets, epilogue, apart, copies }
+        TileModel { leaf, columns, machine, contractions, alone, spread, offsets, epilogue, apart, copies }
     }
 
     /// What rows of this loop, or none, and the columns are to each operand, those of all contractions in turn.
@@ -237,7 +237,7 @@ impl<'a> Model<'a> {
     }
 
     /// Whether accumulators, operands and the epilogue's temporaries fit into the registers.
-    pub fn fits(&self, of: Option<Rows<'_>>, vectors: usize) -> bool {
+    pub fn fits(&self, of: Option<TileRows<'_>>, vectors: usize) -> bool {
         let rows = of.map_or(1, |r| r.tile);
         // Several contractions may add to one sum.
         let mut sums: SmallVec<[BufId; 4]> = SmallVec::new();
@@ -280,7 +280,7 @@ impl<'a> Model<'a> {
     }
 
     /// Cycles for all tiles, full and remaining.
-    pub fn cost(&self, columns: &OutputLoop, width: usize, rows: Option<Rows<'_>>) -> f64 {
+    pub fn cost(&self, columns: &OutputLoop, width: usize, rows: Option<TileRows<'_>>) -> f64 {
         let others: f64 = self
             .leaf
             .path
@@ -300,7 +300,7 @@ impl<'a> Model<'a> {
         others * total * (1.0 + 0.01 * pieces) + self.copies
     }
 
-    fn tile(&self, width: usize, height: usize, rows: Option<Rows<'_>>) -> f64 {
+    fn tile(&self, width: usize, height: usize, rows: Option<TileRows<'_>>) -> f64 {
         let lanes = self.machine.lanes;
         // A ragged last vector costs more than a full one: masks, or element by element.
         let ragged = if width.is_multiple_of(lanes) { 0.0 } else { 0.5 };
@@ -352,7 +352,7 @@ impl<'a> Model<'a> {
     }
 
     /// The share of the elements of an operand that are loaded, if what overlapping windows share stays in registers.
-    fn loaded(&self, o: &Operand<'_>, vectors: f64, height: f64, rows: Option<Rows<'_>>) -> f64 {
+    fn loaded(&self, o: &TileOperand<'_>, vectors: f64, height: f64, rows: Option<TileRows<'_>>) -> f64 {
         let window = rows.and_then(|r| o.overlaps.iter().find(|w| w.0 == r.of.var));
         match window {
             // Beside the sums, there are a window's elements for each row, and the other operand.
@@ -371,7 +371,7 @@ impl<'a> Model<'a> {
 
 impl Moves {
     /// The bytes of the operand that a tile of so many columns and rows reads.
-    fn panel(&self, o: &Operand<'_>, width: usize, height: usize) -> f64 {
+    fn panel(&self, o: &TileOperand<'_>, width: usize, height: usize) -> f64 {
         self.dims.iter().map(|dim| dim.in_tile(width, height)).product::<f64>() * o.size as f64
     }
 }
@@ -389,7 +389,7 @@ fn moves(leaf: &Leaf, columns: Var, rows: Option<Var>) -> Vec<Moves> {
 
 /// What is subtracted from parts of integers, if there are such factors: it is loaded once for many steps. Where bits become
 /// a number in one instruction, each part has an offset of its own.
-fn offsets<'a>(leaf: &'a Leaf, machine: &Machine, columns: Var) -> Option<Vec<&'a Load>> {
+fn offsets<'a>(leaf: &'a Leaf, machine: &TileMachine, columns: Var) -> Option<Vec<&'a Load>> {
     let computed = leaf.contractions.iter().flat_map(|c| &c.computed);
     let parts: Vec<&Computed> = computed.filter(|f| f.is_part).collect();
     let mut offsets: Vec<&Load> = Vec::new();

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use super::choose::Tile;
 use super::dot::Group;
 use super::leaf::{Leaf, footprint};
-use super::machine::Machine;
+use super::machine::TileMachine;
 use crate::passes::schedule::indices::{index_uses, stride};
 
 /// How much more traffic an outermost loop that tiles do not divide is worth avoiding.
@@ -18,7 +18,7 @@ const RAGGED: f64 = 1.25;
 
 /// The best order of the perfectly nested independent loops at the end of the leaf's path, outermost first:
 /// the one that moves the fewest bytes into the caches. `None` if they stand well already.
-pub fn order(program: &Program, leaf: &Leaf, tile: &Tile, machine: &Machine) -> Option<Vec<Var>> {
+pub fn order(program: &Program, leaf: &Leaf, tile: &Tile, machine: &TileMachine) -> Option<Vec<Var>> {
     let mut start = leaf.path.len();
     while start > 0 {
         let l = &leaf.path[start - 1];
@@ -62,7 +62,7 @@ pub fn order(program: &Program, leaf: &Leaf, tile: &Tile, machine: &Machine) -> 
 
 /// Cycles to bring the operands into the second-level cache when the loops stand in the best order. All loops of
 /// the path are taken to be free to move.
-pub fn misses(program: &Program, leaf: &Leaf, tile: &Tile, machine: &Machine) -> f64 {
+pub fn misses(program: &Program, leaf: &Leaf, tile: &Tile, machine: &TileMachine) -> f64 {
     let is_tiled = |v: Var| v == tile.columns.0 || tile.rows.is_some_and(|r| r.0 == v);
     let mut chain: Vec<Var> = leaf.path.iter().map(|l| l.var).filter(|v| !is_tiled(*v)).collect();
     let rows = tile.rows.map(|r| r.0);
@@ -101,12 +101,12 @@ pub fn reduction_orders(program: &Program, leaf: &mut Leaf, groups: &[Option<Gro
 
 /// Cycles to bring the operands of the contractions from the cache level below, for both levels, when the
 /// loops of the chain stand in this order.
-fn traffic(program: &Program, leaf: &Leaf, tile: &Tile, machine: &Machine, chain: &[Var]) -> f64 {
+fn traffic(program: &Program, leaf: &Leaf, tile: &Tile, machine: &TileMachine, chain: &[Var]) -> f64 {
     moved(program, leaf, tile, machine, chain).iter().zip(machine.byte_cycles).map(|(m, c)| m * c).sum()
 }
 
 /// Bytes of the operands that are brought into both levels of the caches.
-fn moved(program: &Program, leaf: &Leaf, tile: &Tile, machine: &Machine, chain: &[Var]) -> [f64; 2] {
+fn moved(program: &Program, leaf: &Leaf, tile: &Tile, machine: &TileMachine, chain: &[Var]) -> [f64; 2] {
     let mut loads: Vec<&Load> = Vec::new();
     let mut inner = Extents::default();
     for c in &leaf.contractions {
