@@ -330,7 +330,7 @@ impl Jam<'_> {
 }
 
 /// How many vector statements the code of one execution holds.
-fn emitted(body: &[Stmt], lanes: usize) -> usize {
+pub fn emitted(body: &[Stmt], lanes: usize) -> usize {
     body.iter()
         .map(|s| match s {
             Stmt::For(l) => {
@@ -361,7 +361,8 @@ fn mentions(stmt: &Stmt, buf: BufId) -> bool {
     found
 }
 
-fn prefix_indices(stmts: &mut [Stmt], buf: BufId, prefix: &[Index]) {
+/// Puts more indices before those of all accesses of a buffer.
+pub fn prefix_indices(stmts: &mut [Stmt], buf: BufId, prefix: &[Index]) {
     let insert = |index: &mut Vec<Index>| {
         index.splice(0..0, prefix.iter().cloned());
     };

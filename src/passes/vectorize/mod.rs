@@ -2,26 +2,29 @@
 //!
 //! For each loop nest without vector loops, this module chooses the loop whose iterations become lanes: an
 //! output loop, moved inside what it encloses (`schedule::jam`), or loops further in (`choose`). `strip` cuts an
-//! innermost loop into registers' worth and gives reductions along it lane accumulators; `blocks` makes pairs of
-//! loops that transpose; before, `reductions` brings those whose order does not matter into a form that has lanes.
+//! innermost loop into registers' worth and gives reductions along it lane accumulators; `interleave` puts short rows
+//! side by side; `blocks` makes pairs of loops that transpose; before, `reductions` brings those whose order does not matter into a form that has lanes.
 
 mod blocks;
 mod choose;
+mod interleave;
 mod reductions;
 mod strip;
 
 use std::collections::HashMap;
 
+use nestjit_ir::access::carried::independent;
 use nestjit_ir::excerpt::{Excerpt, Placement};
 use nestjit_ir::visit::{Extents, walk_stmts};
 use nestjit_ir::{For, LoopKind, Program, Stmt};
 
 use self::choose::Plan;
+use self::interleave::interleave;
 use self::strip::{Strip, strip};
 use super::PassContext;
 use super::each_nest::{Part, each_nest};
 use crate::error::Result;
-use crate::passes::schedule::chain::{drop_bare_unit_loops, has_kind, rechain, unchain};
+use crate::passes::schedule::chain::{drop_bare_unit_loops, has_kind, perfect, rechain, unchain};
 use crate::passes::schedule::jam::{Limits, PointKind, Split, jam};
 use crate::remark::{Reason, Remark, Scalar, Vectors};
 use crate::unit::Unit;
@@ -85,7 +88,9 @@ impl Vectorizer<'_> {
     /// A loop without vector loops inside.
     fn nest(&mut self, l: For) -> Vec<Stmt> {
         let plan = self.choose(&l);
-        let (chain, body) = unchain(l);
+        let rows = matches!(plan, Plan::Inside)
+            && perfect(&l).0.last().is_some_and(|last| independent(last, &self.extents));
+        let (mut chain, body) = unchain(l);
         match plan {
             Plan::Jam(at) => self.jam(chain, body, at),
             Plan::Blocks(blocks) => blocks.apply(self.program, chain, body, self.limits.lanes),
@@ -94,7 +99,15 @@ impl Vectorizer<'_> {
                 self.depth += chain.len();
                 let body = self.block(body);
                 self.depth -= chain.len();
-                rechain(chain, body)
+                match chain.pop() {
+                    Some(l) if rows => {
+                        let l = For { body, ..l };
+                        let vectors = self.limits.unroll / 4;
+                        let stmts = interleave(self.program, l, self.limits, vectors);
+                        rechain(chain, stmts)
+                    }
+                    last => rechain(chain.into_iter().chain(last).collect(), body),
+                }
             }
             Plan::Keep => rechain(chain, body),
             Plan::Scalar(reason) => {
