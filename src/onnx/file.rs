@@ -12,7 +12,7 @@ use prost::bytes::Bytes;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{self, failure};
-use crate::tensor::Foreign;
+use crate::tensor::{Foreign, Origin};
 
 /// The times of changes are told apart if they are so far apart: systems count them in ticks of their clock.
 const TICK: Duration = Duration::from_millis(20);
@@ -136,6 +136,10 @@ impl Foreign for FilePart {
         self.bytes
     }
 
+    fn origin(&self) -> Option<Origin> {
+        Some(Origin::File { identity: self.file.stamp.words()?, at: self.at, bytes: self.bytes })
+    }
+
     fn in_memory(&self) -> Option<&[u8]> {
         None
     }
@@ -185,6 +189,14 @@ impl Stamp {
         #[cfg(not(unix))]
         let identity = (0, 0);
         Stamp { identity, bytes: metadata.len(), modified: metadata.modified().ok() }
+    }
+
+    /// All of it in numbers, if that is enough to tell any two files apart.
+    fn words(&self) -> Option<Vec<u64>> {
+        let (device, number) = self.identity;
+        let modified = self.modified?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        let time = [modified.as_secs(), u64::from(modified.subsec_nanos())];
+        cfg!(unix).then(|| vec![device, number, self.bytes, time[0], time[1]])
     }
 }
 

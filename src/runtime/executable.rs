@@ -253,7 +253,8 @@ impl Executable {
     }
 
     /// The memory that it keeps between runs, in bytes: packed constants, machine code, and the arenas of as many runs
-    /// as were lately going on at once. Constants that it shares with others are not counted.
+    /// as were lately going on at once. Of constants that it shares with other programs it counts its part, those that are
+    /// tensors of the model's not at all.
     pub fn memory_bytes(&self) -> usize {
         let consts: usize = self.inner.consts.values().map(Storage::own_bytes).sum();
         let contexts = self.inner.contexts.idle() * RunContext::bytes(&self.inner.bindings);

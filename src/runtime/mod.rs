@@ -12,6 +12,7 @@ mod parts;
 mod pool;
 mod run;
 mod run_options;
+mod shared;
 pub mod timing;
 pub mod trace;
 pub mod view;

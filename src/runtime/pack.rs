@@ -1,4 +1,5 @@
-//! Constants in memory: in the order and with the border that code wants, made once, at compile time.
+//! Constants in memory: in the order and with the border that code wants, made at compile time, unless another program has
+//! them already ([`super::shared`]).
 //!
 //! Where an element lies is defined by [`nestjit_ir::layout`].
 
@@ -7,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use nestjit_ir::{BufId, Buffer, DType, Role, layout};
 
 use super::pool::Pool;
+use super::shared::{Key, Packed};
 use crate::error::{Error, Result};
 use crate::memory::{ALIGN, Block, Bundle, LARGE, Recycler};
 use crate::tensor::Tensor;
@@ -20,8 +22,8 @@ const PART_BYTES: usize = 512 << 10;
 pub(super) enum Storage {
     /// The tensor itself: it lies in logical order already.
     Shared(Arc<Tensor>),
-    /// A copy in another order.
-    Packed(Block),
+    /// A copy in another order, or of what lies elsewhere.
+    Packed(Arc<Packed>),
 }
 
 impl Storage {
@@ -32,15 +34,15 @@ impl Storage {
     pub fn as_ptr(&self) -> Result<*mut u8> {
         match self {
             Storage::Shared(tensor) => Ok(tensor.bytes()?.as_ptr().cast_mut()),
-            Storage::Packed(block) => Ok(block.as_ptr()),
+            Storage::Packed(packed) => Ok(packed.block().as_ptr()),
         }
     }
 
-    /// The bytes that nobody else has.
+    /// The bytes that only programs have: each of those that share them counts its part.
     pub fn own_bytes(&self) -> usize {
         match self {
             Storage::Shared(_) => 0,
-            Storage::Packed(block) => block.size(),
+            Storage::Packed(packed) => packed.block().size().div_ceil(Arc::strong_count(packed)),
         }
     }
 }
@@ -85,6 +87,7 @@ enum Task<'u> {
     Pack {
         buffer: &'u Buffer,
         tensor: Arc<Tensor>,
+        key: Option<Key>,
         block: Option<Block>,
     },
     Done(Result<Storage>),
@@ -93,7 +96,9 @@ enum Task<'u> {
 impl Task<'_> {
     fn execute(&mut self, memory: &Memory) {
         let packed = match std::mem::replace(self, Task::Done(Err(Error::internal("packing was given up")))) {
-            Task::Pack { buffer, tensor, block } => pack(buffer, tensor, block, memory),
+            Task::Pack { buffer, tensor, key, block } => {
+                pack(buffer, tensor, block, memory).map(|block| Storage::Packed(Packed::new(key, block)))
+            }
             Task::Done(storage) => storage,
         };
         *self = Task::Done(packed);
@@ -111,11 +116,15 @@ fn task<'u>(buffer: &'u Buffer, tensor: Option<Arc<Tensor>>, bundle: &mut Bundle
         return Ok(Task::Done(Ok(Storage::Shared(tensor))));
     }
     let bytes = buffer.storage_bytes();
+    let key = Key::new(buffer, &tensor);
+    if let Some(packed) = key.as_ref().and_then(Packed::find) {
+        return Ok(Task::Done(Ok(Storage::Packed(packed))));
+    }
     let block = if bytes < LARGE { Some(bundle.zeroed(bytes)?) } else { None };
-    Ok(Task::Pack { buffer, tensor, block })
+    Ok(Task::Pack { buffer, tensor, key, block })
 }
 
-fn pack(buffer: &Buffer, tensor: Arc<Tensor>, block: Option<Block>, memory: &Memory) -> Result<Storage> {
+fn pack(buffer: &Buffer, tensor: Arc<Tensor>, block: Option<Block>, memory: &Memory) -> Result<Block> {
     let recycled = || lock(&memory.recycler).take(buffer.storage_bytes());
     let mut block = match block {
         Some(block) => block,
@@ -139,7 +148,7 @@ fn pack(buffer: &Buffer, tensor: Arc<Tensor>, block: Option<Block>, memory: &Mem
             buffer.shape.iter().enumerate().map(|(d, &n)| geometry.places(d, n)).collect();
         computed.write(&places, to)?;
         memory.recycle(tensor);
-        return Ok(Storage::Packed(block));
+        return Ok(block);
     }
     let mut along = None;
     let raw = tensor.raw_if(|f| {
@@ -165,7 +174,7 @@ fn pack(buffer: &Buffer, tensor: Arc<Tensor>, block: Option<Block>, memory: &Mem
         lock(&memory.scratch).push(scratch);
     }
     memory.recycle(tensor);
-    Ok(Storage::Packed(block))
+    Ok(block)
 }
 
 /// Whether elements lie in logical order.
@@ -210,9 +219,9 @@ mod tests {
         unit.consts.insert(id, Arc::new(tensor));
         let pool = Pool::new(2);
         let mut all = pack_all(&mut unit, &[id], Some(&pool)).unwrap();
-        let Storage::Packed(mut block) = all.remove(0).1 else { panic!("nothing was packed") };
-        assert_eq!(block.size(), bytes);
-        bytemuck::cast_slice(block.bytes_mut()).to_vec()
+        let Storage::Packed(packed) = all.remove(0).1 else { panic!("nothing was packed") };
+        assert_eq!(packed.block().size(), bytes);
+        bytemuck::cast_slice(packed.block().bytes()).to_vec()
     }
 
     fn buffer(shape: &[usize], order: &[usize], panel: Option<(usize, usize)>) -> Buffer {

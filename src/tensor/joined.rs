@@ -1,7 +1,9 @@
-//! Tensors one after the other along a dimension, as one. If they are in memory, nothing is copied before somebody looks.
+//! Tensors one after the other along a dimension, as one. Nothing is read or copied before somebody looks.
+
+use std::sync::Arc;
 
 use super::late::Foreign;
-use super::{Raw, Tensor};
+use super::{Origin, Raw, Tensor};
 use crate::error::Result;
 
 /// The elements of several tensors of equal outer dimensions: row by row, those of each in turn.
@@ -14,8 +16,12 @@ struct Joined {
 }
 
 impl Joined {
+    /// The elements of a part, in memory: a file is not read row by row.
     fn raw(part: &Tensor) -> Result<Raw<'_>> {
-        part.raw_if(|_| false)
+        match part.is_in_memory() {
+            true => part.raw_if(|_| false),
+            false => Ok(Raw::of(part.bytes()?)),
+        }
     }
 }
 
@@ -54,14 +60,19 @@ impl Foreign for Joined {
         }
         Ok(())
     }
+
+    fn origin(&self) -> Option<Origin> {
+        let of = self.parts.iter().map(Tensor::origin).collect();
+        Some(Origin::Computed { by: "joined", parameters: self.rows.clone(), of })
+    }
 }
 
 impl Tensor {
-    /// Tensors one after the other along `axis`; they differ in that dimension only. Those in memory are copied when the
-    /// result is looked at first, or by whoever takes it as it is; those in a file at once, as a whole.
+    /// Tensors one after the other along `axis`; they differ in that dimension only. They are read and copied when the
+    /// result is looked at first, or by whoever takes it as it is.
     ///
     /// # Errors
-    /// As [`Tensor::bytes`].
+    /// [`crate::ErrorKind::Limit`] if the size overflows.
     ///
     /// # Panics
     /// If there is no tensor.
@@ -72,25 +83,10 @@ impl Tensor {
         let row = |shape: &[usize]| shape[axis..].iter().product::<usize>() * dtype.size();
         let rows = parts.iter().map(|t| row(t.shape())).collect();
         let (whole, size) = (row(&shape), shape.iter().product::<usize>() * dtype.size());
-        let mut late = size > 0;
-        for part in &parts {
-            late &= Joined::raw(part)?.is_in_memory();
+        match size {
+            0 => Tensor::zeros(dtype, &shape),
+            _ => Tensor::foreign(dtype, &shape, Arc::new(Joined { parts, rows, whole, size })),
         }
-        if !late {
-            // A file is not read row by row.
-            for part in &parts {
-                part.bytes()?;
-            }
-        }
-        let joined = Joined { parts, rows, whole, size };
-        if late {
-            return Tensor::foreign(dtype, &shape, std::sync::Arc::new(joined));
-        }
-        let mut made = Tensor::zeros(dtype, &shape)?;
-        if size > 0 {
-            joined.read(0, made.bytes_mut()?)?;
-        }
-        Ok(made)
     }
 }
 

@@ -11,6 +11,7 @@ use nestjit_ir::layout::scaled;
 use nestjit_ir::{DType, bf16, f16, halves};
 
 use super::Tensor;
+use super::origin::{FactorBits, Origin};
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory::Block;
 
@@ -27,6 +28,11 @@ pub(crate) trait Foreign: Send + Sync {
     /// # Errors
     /// If they cannot be read.
     fn read(&self, at: usize, to: &mut [u8]) -> Result<()>;
+
+    /// Where they come from, if others may have the same.
+    fn origin(&self) -> Option<Origin> {
+        None
+    }
 }
 
 /// Elements that are computed of others: by whoever wants them, to where they are to lie.
@@ -40,6 +46,9 @@ pub(crate) trait Computed: Send + Sync {
     /// # Errors
     /// If what they are computed of cannot be read, or there is no memory for it.
     fn write(&self, places: &[Vec<usize>], to: &mut [u8]) -> Result<()>;
+
+    /// What they are made of, and how.
+    fn origin(&self) -> Origin;
 }
 
 /// A factor for each run of so many elements, in row-major order; after the last one it begins again.
@@ -76,14 +85,6 @@ impl<'a> Raw<'a> {
         match self.place {
             Place::Memory(bytes) => bytes.len(),
             Place::Foreign(foreign) => foreign.size(),
-        }
-    }
-
-    /// Whether nothing has to be read.
-    pub fn is_in_memory(&self) -> bool {
-        match self.place {
-            Place::Memory(_) => true,
-            Place::Foreign(_) => false,
         }
     }
 
@@ -173,6 +174,26 @@ impl Late {
             let _ = self.made.set(block);
         }
         Ok(self.made.get().map_or(&[], Block::bytes))
+    }
+
+    /// Whether they need not be read, multiplied or computed.
+    pub fn is_in_memory(&self) -> bool {
+        let source = || match &self.source {
+            Source::Foreign(foreign) => self.factors.is_none() && foreign.in_memory().is_some(),
+            Source::Tensor(_) | Source::Computed(_) => false,
+        };
+        self.made.get().is_some() || source()
+    }
+
+    /// Where the elements come from, if others may have the same.
+    pub fn origin(&self) -> Option<Origin> {
+        let of = match &self.source {
+            Source::Foreign(foreign) => foreign.origin()?,
+            Source::Tensor(tensor) => tensor.origin(),
+            Source::Computed(by) => by.origin(),
+        };
+        let Some(f) = &self.factors else { return Some(of) };
+        Some(Origin::Scaled { of: Box::new(of), run: f.run, factors: FactorBits(Arc::clone(&f.values)) })
     }
 
     /// Who computes the elements, if nobody has done so yet.

@@ -5,6 +5,7 @@
 
 mod joined;
 mod late;
+mod origin;
 mod owned;
 
 use std::sync::Arc;
@@ -17,6 +18,8 @@ use rand_chacha::ChaCha8Rng;
 
 use self::late::Late;
 pub(crate) use self::late::{Computed, Factors, Foreign, Raw};
+pub(crate) use self::origin::Origin;
+use self::origin::Shared;
 use crate::error::{Error, Result};
 use crate::memory::Block;
 
@@ -292,6 +295,24 @@ impl Tensor {
             Some(Elements::Made(block)) => Ok(block.bytes_mut()),
             Some(Elements::Late(_)) | None => unreachable!("a block of its own was made above"),
         }
+    }
+
+    /// Whether the elements need not be read, multiplied or computed.
+    pub(crate) fn is_in_memory(&self) -> bool {
+        match &*self.elements {
+            Elements::Made(_) => true,
+            Elements::Late(late) => late.is_in_memory(),
+        }
+    }
+
+    /// Where the elements come from: tensors of equal origin and type have equal elements. Elements in memory that somebody
+    /// keeps the origin of are not changed in place.
+    pub(crate) fn origin(&self) -> Origin {
+        let late = match &*self.elements {
+            Elements::Made(_) => None,
+            Elements::Late(late) => late.origin(),
+        };
+        late.unwrap_or_else(|| Origin::Memory(Shared::new(&self.elements)))
     }
 
     /// The memory, if no other tensor shares it.

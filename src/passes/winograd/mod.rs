@@ -32,7 +32,7 @@ use crate::passes::schedule::minimal_filtering::convolution::{Convolution, find}
 use crate::passes::schedule::minimal_filtering::cost::{self, FilteringPlan};
 use crate::passes::schedule::pad;
 use crate::remark::{NotFiltered, Reason, Remark};
-use crate::tensor::{Computed, Factors, Tensor};
+use crate::tensor::{Computed, Factors, Origin, Tensor};
 use crate::unit::Unit;
 
 /// How much of the filters is read at once.
@@ -156,6 +156,11 @@ impl Computed for Transform {
             filters(self.filtering, w, factors, self.strides, range, places, out);
         }
         Ok(())
+    }
+
+    fn origin(&self) -> Origin {
+        let parameters = [self.filtering.inputs()].into_iter().chain(self.shape).chain(self.strides);
+        Origin::Computed { by: NAME, parameters: parameters.collect(), of: vec![self.weights.origin()] }
     }
 }
 
