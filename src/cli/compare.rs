@@ -16,8 +16,16 @@ pub(crate) struct Difference {
     pub(crate) relative: f64,
     /// The largest share of what is allowed that an element takes; more than 1 is a failure.
     pub(crate) share: f64,
-    /// The number of elements of which nothing is known, since rounding decides whether they are numbers.
+    /// The number of elements of which nothing is known, since rounding decides whether they are numbers. They are not in
+    /// `share`.
     pub(crate) undecided: usize,
+}
+
+impl Difference {
+    /// Whether there are elements, and none of them could be held against a limit.
+    pub(crate) fn decides_nothing(&self, elements: usize) -> bool {
+        elements > 0 && self.undecided == elements
+    }
 }
 
 /// Differences that the user allows; what is not given, rounding decides.
@@ -34,12 +42,19 @@ impl Allowed {
         self.tolerance.is_some() || self.absolute.is_some()
     }
 
+    /// Whether what rounding explains is allowed too: if no relative limit is given; a share is no number of steps.
+    fn keeps_bounds(self, dtype: DType) -> bool {
+        self.tolerance.is_none() || (!dtype.is_float() && self.absolute.is_none())
+    }
+
     /// For the table: what is required of an element; `floor` as in [`Limits`].
     pub(crate) fn rule(self, dtype: DType, floor: f64) -> String {
-        if !self.is_given() {
-            return if floor > 0.0 { format!("<= {floor:.1e} or rounding") } else { "rounding".to_owned() };
-        }
-        let relative = format!("<= {:.1e}", self.tolerance.unwrap_or_else(|| tolerance(dtype)));
+        let relative = match self.tolerance {
+            Some(tolerance) if dtype.is_float() || self.absolute.is_some() => format!("<= {tolerance:.1e}"),
+            Some(tolerance) => format!("<= {tolerance:.1e} or rounding"),
+            None if floor > 0.0 => format!("<= {floor:.1e} or rounding"),
+            None => "rounding".to_owned(),
+        };
         match self.absolute {
             Some(absolute) => format!("{relative} or {absolute:.1e} abs"),
             None => relative,
@@ -90,8 +105,8 @@ pub(crate) struct Limits<'a> {
     pub(crate) floor: f64,
 }
 
-/// The limits of an output's elements. What the user gives replaces them; integers keep their bounds as long as no
-/// absolute limit is given: a share is no number of steps.
+/// The limits of an output's elements: the larger of the relative and the absolute one. A relative limit that the user gives
+/// takes the place of what rounding explains; integers keep that as long as no absolute limit is given.
 pub(crate) fn limits(
     given: Allowed,
     Limits { bounds, floor }: Limits<'_>,
@@ -99,9 +114,9 @@ pub(crate) fn limits(
 ) -> Result<Vec<f64>> {
     let dtype = reference.dtype();
     let scale = largest(&tensors::to_f64(reference)?);
-    let floor = given.tolerance.unwrap_or(if given.is_given() { tolerance(dtype) } else { floor });
+    let floor = given.tolerance.unwrap_or(floor);
     let absolute = given.absolute.unwrap_or(0.0);
-    let keeps = !given.is_given() || (!dtype.is_float() && given.absolute.is_none());
+    let keeps = given.keeps_bounds(dtype);
     let given = if scale == 0.0 { absolute } else { (floor * scale).max(absolute) };
     Ok(bounds.iter().map(|bound| if keeps { bound.max(given) } else { given }).collect())
 }
@@ -118,16 +133,14 @@ pub(crate) fn difference(value: &Tensor, reference: &Tensor, limits: &[f64]) -> 
     let wide = wide_integers(value).zip(wide_integers(reference));
     for (i, (v, r)) in values.iter().zip(&references).enumerate() {
         let limit = limits.get(i).copied().unwrap_or(0.0);
-        if limit.is_infinite() {
-            found.undecided += 1;
-            continue;
-        }
         let distance = match &wide {
             Some((values, references)) => values[i].abs_diff(references[i]) as f64,
             None => distance(*v, *r),
         };
         found.max_abs = found.max_abs.max(distance);
-        if distance > 0.0 {
+        if limit.is_infinite() {
+            found.undecided += 1;
+        } else if distance > 0.0 {
             found.share = found.share.max(distance / limit);
         }
     }
@@ -212,7 +225,11 @@ mod tests {
     #[test]
     fn undecided_elements_are_counted() {
         let d = difference(&f64s(&[1.0, 2.0]), &f64s(&[1.0, f64::NAN]), &[0.0, f64::INFINITY]).unwrap();
-        assert_eq!((d.share, d.undecided), (0.0, 1));
+        assert_eq!((d.share, d.undecided, d.max_abs), (0.0, 1, f64::INFINITY));
+        assert!(!d.decides_nothing(2));
+        let d = difference(&f64s(&[1.0]), &f64s(&[3.0]), &[f64::INFINITY]).unwrap();
+        assert!(d.decides_nothing(1) && (d.share, d.max_abs) == (0.0, 2.0));
+        assert!(!difference(&f64s(&[]), &f64s(&[]), &[]).unwrap().decides_nothing(0));
     }
 
     #[test]
@@ -231,6 +248,10 @@ mod tests {
             limits(given(Some(0.0), Some(0.2)), Limits { bounds: &[0.5, 0.0], floor: 0.01 }, &floats)
                 .unwrap(),
             [0.2, 0.2]
+        );
+        assert_eq!(
+            limits(given(None, Some(0.2)), Limits { bounds: &[0.5, 0.0], floor: 0.0 }, &floats).unwrap(),
+            [0.5, 0.2]
         );
         let steps = Tensor::new(&[2], &[100u8, 3]).unwrap();
         assert_eq!(

@@ -12,6 +12,10 @@ use super::compare::{Allowed, Difference, Limits, difference, limits};
 pub(crate) struct Verdicts {
     rows: Vec<[String; 7]>,
     failures: usize,
+    /// How many could not fail.
+    empty: usize,
+    /// Whether there were elements that nothing is known of.
+    undecided: bool,
 }
 
 impl Verdicts {
@@ -26,11 +30,30 @@ impl Verdicts {
         allowed: Allowed,
     ) -> Result<()> {
         let d = difference(value, reference, &limits(allowed, of, reference)?)?;
-        let mut rule = allowed.rule(value.dtype(), of.floor);
-        if d.undecided > 0 {
-            rule += &format!(", {} undecided", d.undecided);
-        }
+        let rule = rule(&d, value, of, allowed);
+        self.undecided |= d.undecided > 0;
+        self.empty += usize::from(d.decides_nothing(value.len()));
         self.add(names, numbers(&d), if d.share <= 1.0 { Ok(rule) } else { Err(rule) });
+        Ok(())
+    }
+
+    /// The same, of an output and what the user expects: that nothing can be said is a failure.
+    pub(crate) fn expected(
+        &mut self,
+        names: [&str; 3],
+        value: &Tensor,
+        expected: &Tensor,
+        of: Limits<'_>,
+        allowed: Allowed,
+    ) -> Result<()> {
+        let d = difference(value, expected, &limits(allowed, of, expected)?)?;
+        let mut rule = rule(&d, value, of, allowed);
+        self.undecided |= d.undecided > 0;
+        let nothing = d.decides_nothing(value.len());
+        if nothing {
+            rule += " (--tolerance or --absolute compare)";
+        }
+        self.add(names, numbers(&d), if d.share <= 1.0 && !nothing { Ok(rule) } else { Err(rule) });
         Ok(())
     }
 
@@ -81,11 +104,27 @@ impl Verdicts {
         text += &table(header, &[3, 4, 5], self.rows);
         text += "max rel: the largest difference divided by the largest magnitude of the output\n\
                  rounding: each element within what rounding explains of it; of limit: the largest share of that\n";
+        if self.undecided {
+            text += "undecided: elements of which rounding decides everything (a choice, a step, whether it is a number); they \
+                     are in the differences, and held against no limit\n";
+        }
         text += &match self.failures {
+            0 if self.empty > 0 => {
+                format!("PASSED: {checks} comparisons, {} of them of undecided elements only\n", self.empty)
+            }
             0 => format!("PASSED: {checks} comparisons\n"),
             n => format!("FAILED: {n} of {checks} comparisons\n"),
         };
         Outcome { text, passed: self.failures == 0 }
+    }
+}
+
+/// What is required, and of how many elements it cannot be.
+fn rule(d: &Difference, value: &Tensor, of: Limits<'_>, allowed: Allowed) -> String {
+    let rule = allowed.rule(value.dtype(), of.floor);
+    match d.undecided {
+        0 => rule,
+        undecided => format!("{rule}, {undecided} of {} undecided", value.len()),
     }
 }
 

@@ -310,3 +310,77 @@ fn newer_operator_sets_are_told() {
     let (code, _, err) = run(&["run", &path]);
     assert!(code == 0 && err.contains("the model is for operator set 99; "), "{err}");
 }
+
+#[test]
+fn dimensions_and_files_that_contradict_each_other_are_errors() {
+    let folder = Folder::new();
+    let (model, results) = (symbolic(&folder), folder.path("results"));
+    stdout(&["run", &model, "--dim", "batch=3", "--dim", "time=2", "--output-dir", &results]);
+    let graph = graph(&["a: f32 p q 3"], &["y"], vec![node("Neg: a -> y")]);
+    let other = folder.model("other.onnx", graph, vec![]);
+    let input = format!("a={results}/y.npy");
+    stdout(&["run", &other, "--input", &input, "--dim", "p=3"]);
+    for command in ["run", "check", "bench", "report", "ir"] {
+        let (code, _, err) = run(&[command, &other, "--input", &input, "--dim", "p=7"]);
+        let expected = "nestjit: --dim p=7: the file for the input 'a' has 3\n";
+        assert_eq!((code, err.as_str()), (2, expected), "{command}");
+    }
+}
+
+#[test]
+fn check_says_where_rounding_decides_and_holds_expectations_against_the_rest() {
+    let folder = Folder::new();
+    // Whether the denominator is 0, rounding decides.
+    let nodes_of = "Mul: x, x -> q\nSqrt: q -> s\nSub: x, s -> d\nDiv: x, d -> y";
+    let undecided = folder.model("u.onnx", graph(&["x: f32 4"], &["y"], nodes(nodes_of)), vec![]);
+    let out = stdout(&["check", &undecided]);
+    assert!(out.contains("4 of 4 undecided") && out.contains("of them of undecided elements only"), "{out}");
+    let write = |name: &str, tensor: &Tensor| {
+        let ndarray = tensor.to_array::<f32>().unwrap();
+        ndarray_npy::write_npy(folder.path(name), &ndarray).unwrap();
+        folder.path(name)
+    };
+    let wrong = write("wrong.npy", &Tensor::new(&[4], &[123456f32; 4]).unwrap());
+    let expect = format!("y={wrong}");
+    let (code, out, _) = run(&["check", &undecided, "--expect", &expect]);
+    assert_eq!(code, 1, "{out}");
+    assert!(out.contains("4 of 4 undecided (--tolerance or --absolute compare) FAILED"), "{out}");
+    assert_eq!(run(&["check", &undecided, "--expect", &expect, "--tolerance", "1e9"]).0, 0);
+
+    // An integer that is decided is not another one.
+    let best =
+        graph(&["x: f32 5 8"], &["best"], nodes("MatMul: x, w -> h\nSoftmax: h -> p\nArgMax: p -> best"));
+    let weights: Vec<f32> = (0..48).map(|i| ((i * 37 % 11) as f32 - 5.0) / 4.0).collect();
+    let best = folder.model("best.onnx", best, vec![floats("w", &[8, 6], &weights)]);
+    let x: Vec<f32> = (0..40).map(|i| ((i * 29 % 13) as f32 - 6.0) / 2.0).collect();
+    let input = format!("x={}", write("x.npy", &Tensor::new(&[5, 8], &x).unwrap()));
+    let results = folder.path("results");
+    stdout(&["run", &best, "--input", &input, "--output-dir", &results]);
+    let right = format!("best={results}/best.npy");
+    stdout(&["check", &best, "--input", &input, "--expect", &right]);
+    let values: ndarray::ArrayD<i64> = ndarray_npy::read_npy(format!("{results}/best.npy")).unwrap();
+    ndarray_npy::write_npy(folder.path("next.npy"), &values.mapv(|v| v + 1)).unwrap();
+    let next = format!("best={}", folder.path("next.npy"));
+    let (code, out, _) = run(&["check", &best, "--input", &input, "--expect", &next]);
+    assert_eq!(code, 1, "{out}");
+    assert!(out.lines().last().unwrap().starts_with("FAILED: 2 of "), "{out}");
+}
+
+#[test]
+fn an_operator_that_becomes_several_operations_counts_once() {
+    let folder = Folder::new();
+    let quantised = "Relu: x -> r\nQuantizeLinear: r, s, z -> q\nDequantizeLinear: q, s, z -> d\nNeg: d -> y";
+    let z =
+        TensorProto { data_type: Some(2), int32_data: vec![3], float_data: vec![], ..floats("z", &[], &[]) };
+    let model = folder.model(
+        "q.onnx",
+        graph(&["x: f32 32 32"], &["y"], nodes(quantised)),
+        vec![floats("s", &[], &[0.5]), z],
+    );
+    let json: Value = serde_json::from_str(&stdout(&["report", &model, "--json"])).unwrap();
+    let report = &json["models"][0];
+    assert_eq!(report["ops"], 4, "{report}");
+    // What each of the four reads and writes on its own: bytes between the two in the middle.
+    assert_eq!(report["traffic_unfused_bytes"], 1024 * (8 + 5 + 5 + 8), "{report}");
+    assert_eq!(report["traffic_fused_bytes"], 1024 * 8, "{report}");
+}
