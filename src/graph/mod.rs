@@ -11,6 +11,7 @@ use nestjit_ir::DType;
 use crate::tensor::Tensor;
 
 pub mod builder;
+mod decomposed;
 mod edit;
 pub mod eval;
 pub mod infer;
@@ -92,6 +93,8 @@ pub struct Place {
     pub node: String,
     /// The operator, and the version of its operator set.
     pub op: String,
+    /// The operator's name.
+    pub operator: &'static str,
 }
 
 impl Graph {

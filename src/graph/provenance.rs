@@ -4,8 +4,9 @@
 //! An operation is computed by the node that has one of its results, by the node that has its name (or says that it
 //! computes it: [`Graph::operations`]), or (if it
 //! vanished: a no-op, a reshape of a reshape) where the first of its readers is computed. What only depends on
-//! constants is computed at compile time and no operation of a run, and neither is what nobody needs. What a file spells
-//! out (GELU, layer normalisation) is one operation: see [`super::spelled_out`].
+//! constants is computed at compile time and no operation of a run, and neither is what nobody needs. One operator of a file
+//! is one operation, however many it becomes ([`super::decomposed`]), and so is what a file spells out as several (GELU, layer
+//! normalisation: [`super::spelled_out`]).
 
 use std::collections::HashMap;
 
@@ -25,11 +26,12 @@ pub struct ModelOps {
 }
 
 /// An operation of the model.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ModelOp {
     /// The node's name.
     pub name: String,
-    /// The operation's name; a convolution with a group per channel is a `DepthwiseConv`.
+    /// The operation's name, or that of the operator that became several; a convolution with a group per channel is a
+    /// `DepthwiseConv`.
     pub kind: &'static str,
     /// Indices of the values it reads, without repetition.
     pub inputs: Vec<usize>,
@@ -45,9 +47,10 @@ pub struct ModelOp {
 }
 
 /// How much of its operands an operation looks at.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum OperandAccess {
     /// All of it.
+    #[default]
     Whole,
     /// Of each operand at most as much as it returns: slices, gathers, broadcasts.
     Part,
@@ -121,6 +124,7 @@ impl ModelOps {
             ops.push(ModelOp { name, kind, inputs, outputs, access, kept, nodes });
         }
         let mut traced = ModelOps { ops, values, folded };
+        traced.join_operators(before);
         traced.join_spelled_out();
         traced
     }

@@ -112,7 +112,8 @@ impl ModelOps {
         (op.kind, op.name, op.nodes, op.inputs) = (found.kind, name, nodes, vec![found.region.source]);
     }
 
-    fn remove(&mut self, gone: &[bool]) {
+    /// Takes operations away.
+    pub(super) fn remove(&mut self, gone: &[bool]) {
         let mut number = 0;
         let numbers: Vec<usize> = gone
             .iter()

@@ -107,7 +107,7 @@ impl<'m> Importer<'m> {
         };
         let inputs = self.operands(node, scope)?;
         let given: Vec<ValueId> = inputs.iter().flatten().copied().collect();
-        let place = Arc::new(Place { node: name.to_owned(), op: op_name(node, scope) });
+        let place = Arc::new(Place { node: name.to_owned(), op: op_name(node, scope), operator: entry.name });
         let origin = Origin { name, place: Some(&place) };
         let mut cx = NodeCx::new(self, sink, origin, node, scope, inputs, (entry, opset))?;
         cx.widen(entry.rounded_like)?;
