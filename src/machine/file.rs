@@ -49,7 +49,10 @@ impl MachineModel {
             let name = like.as_str().ok_or("'like' is no name of a machine")?;
             let known =
                 table::find(name).ok_or_else(|| format!("there is no machine '{}'", name.escape_debug()))?;
-            let base = serde_json::to_value(known.model()).map_err(|e| e.to_string())?;
+            let mut base = serde_json::to_value(known.model()).map_err(|e| e.to_string())?;
+            if !object.is_empty() {
+                base["name"] = Value::from(format!("{name}, changed"));
+            }
             for (key, value) in base.as_object().into_iter().flatten() {
                 object.entry(key.clone()).or_insert_with(|| value.clone());
             }

@@ -12,6 +12,12 @@ pub struct TileMachine {
     pub lanes: usize,
     /// Vector registers.
     pub registers: usize,
+    /// Cycles for an operation on a vector.
+    pub op_cycles: f64,
+    /// Cycles for loading one from the first-level cache.
+    pub load_cycles: f64,
+    /// Cycles from a multiply-add to the next one that needs its sum.
+    pub fma_latency: f64,
     /// Bytes of the first and second level caches.
     pub caches: [f64; 2],
     /// Cycles to bring a byte into them.
@@ -37,6 +43,9 @@ impl TileMachine {
         TileMachine {
             lanes: target.isa.f32_lanes(),
             registers: target.isa.vector_registers(),
+            op_cycles: target.vector_ops.recip(),
+            load_cycles: target.vector_loads.recip(),
+            fma_latency: target.fma_latency,
             caches: [target.l1_bytes() as f64, target.l2_bytes() as f64],
             byte_cycles: cost::byte_cycles(target),
             panel_byte_cycles: cost::panel_byte_cycles(target),

@@ -1,5 +1,5 @@
-//! What a register tile of a contraction costs: cycles of a core that issues two vector operations and two loads per
-//! cycle with a multiply-add latency of four.
+//! What a register tile of a contraction costs: cycles of a core that starts so many vector operations and loads per cycle,
+//! and waits so long for a sum, as the machine's description says.
 //!
 //! Which tiles there are to compare is `choose`'s to know.
 
@@ -14,9 +14,14 @@ use super::relayout::packable;
 use crate::lanes;
 use crate::passes::schedule::indices::stride;
 
-/// Cycles for dot products of a vector where they are several instructions: those that multiply and add pairs, and a share
-/// of those that take bytes apart. Operands are two registers then.
-const DOT_CYCLES: f64 = 2.0;
+/// Operations for dot products of a vector where they are several instructions: those that multiply and add pairs, and a
+/// share of those that take bytes apart. Operands are two registers then.
+const DOT_OPERATIONS: f64 = 4.0;
+
+/// Cycles until a sum of dot products of bytes can be added to again (`vpdpbusd` of Ice Lake: uops.info), and one of products
+/// of integers, whose addition is quick.
+const DOT_LATENCY: f64 = 5.0;
+const INTEGER_LATENCY: f64 = 4.0;
 
 /// Cycles to bring a byte into all lanes.
 const SPREAD_CYCLES: f64 = 2.0;
@@ -184,16 +189,17 @@ impl<'a> TileModel<'a> {
             .zip(groups)
             .map(|(c, group)| {
                 let registers = lanes::registers(c.sum);
-                let (cycles, latency) = match (group.map(|g| g.of), c.sum.kind()) {
-                    (Some(Products::Halves), _) => (0.5, 6.0),
-                    (Some(Products::Bytes), _) if machine.dot => (0.5, 5.0),
-                    (Some(Products::Bytes), _) => (DOT_CYCLES, 5.0),
-                    (None, Kind::Float) => (0.5, 4.0),
+                let (operations, latency) = match (group.map(|g| g.of), c.sum.kind()) {
+                    (Some(Products::Halves), _) => (1.0, machine.fma_latency + 2.0),
+                    (Some(Products::Bytes), _) if machine.dot => (1.0, DOT_LATENCY),
+                    (Some(Products::Bytes), _) => (DOT_OPERATIONS, DOT_LATENCY),
+                    (None, Kind::Float) => (1.0, machine.fma_latency),
                     // Bytes are widened, then one instruction multiplies and adds.
-                    (None, _) if c.products == Some(Products::Bytes) && machine.dot => (1.0, 5.0),
+                    (None, _) if c.products == Some(Products::Bytes) && machine.dot => (2.0, DOT_LATENCY),
                     // Multiplied and added by two instructions, the first of which is slow.
-                    (None, Kind::Signed | Kind::Unsigned | Kind::Bool) => (2.0, 4.0),
+                    (None, Kind::Signed | Kind::Unsigned | Kind::Bool) => (4.0, INTEGER_LATENCY),
                 };
+                let cycles = operations * machine.op_cycles;
                 let count = group.map_or(c.steps(), |g| g.steps(c)) as f64;
                 let operands = c.loads.iter().map(|l| operand(l, c, group)).collect();
                 let cycles = cycles * registers as f64;
@@ -208,7 +214,7 @@ impl<'a> TileModel<'a> {
         };
         let apart = apart.into_iter().map(along).collect();
         let offsets = offsets(leaf, machine, columns);
-        let epilogue = 0.5 * adjacent.len() as f64;
+        let epilogue = machine.load_cycles * adjacent.len() as f64;
         let alone = moves(leaf, columns, None);
         TileModel { leaf, columns, machine, contractions, alone, spread, offsets, epilogue, apart, copies }
     }
@@ -301,7 +307,7 @@ impl<'a> TileModel<'a> {
     }
 
     fn tile(&self, width: usize, height: usize, rows: Option<TileRows<'_>>) -> f64 {
-        let lanes = self.machine.lanes;
+        let (lanes, load) = (self.machine.lanes, self.machine.load_cycles);
         // A ragged last vector costs more than a full one: masks, or element by element.
         let ragged = if width.is_multiple_of(lanes) { 0.0 } else { 0.5 };
         let (vectors, height) = (width.div_ceil(lanes) as f64 + ragged, height as f64);
@@ -319,15 +325,15 @@ impl<'a> TileModel<'a> {
                 let missed = self.machine.panel_byte_cycles * (lanes * o.bytes) as f64;
                 // Windows overlap.
                 let misses = panel > room && (times == 1.0 || moves.panel(o, width, times as usize) > room);
-                let column = if misses { missed.max(0.5) } else { 0.5 };
+                let column = if misses { missed.max(load) } else { load };
                 let guard = if o.load.otherwise.is_some() { 2.0 } else { 1.0 };
                 loads += times
                     * guard
                     * match (o.along, o.contiguous) {
-                        (false, _) if crowded => 1.0,
-                        (false, _) => 0.5,
+                        (false, _) if crowded => 2.0 * load,
+                        (false, _) => load,
                         (true, true) if o.widened => {
-                            vectors * column.max(1.0) * self.loaded(o, vectors, height, rows)
+                            vectors * column.max(2.0 * load) * self.loaded(o, vectors, height, rows)
                         }
                         (true, true) => vectors * column,
                         (true, false) => vectors * 1.5 * lanes as f64,
@@ -342,7 +348,7 @@ impl<'a> TileModel<'a> {
                     (if along { vectors } else { 1.0 }, if by_row { height } else { 1.0 });
                 // The same integer in all lanes: bytes are brought there through other registers.
                 let spread = if factor.is_part && !along { SPREAD_CYCLES } else { 0.0 };
-                loads += (0.5 * factor.operations + spread) * vectors * height;
+                loads += (self.machine.op_cycles * factor.operations + spread) * vectors * height;
             }
             // The units work side by side, but never perfectly.
             let (more, less) = ((products * each).max(loads), (products * each).min(loads));
