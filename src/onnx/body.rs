@@ -172,6 +172,18 @@ impl Body {
                 }
             }
         }
+        // Of what nodes read themselves, the import says so.
+        for (index, (node, reads)) in self.nodes().iter().zip(&self.reads).enumerate() {
+            let early = |slot: &&Slot| producers.get(*slot).is_some_and(|producer| *producer >= index);
+            for name in reads.iter().filter(early).map(|slot| self.name(*slot)) {
+                if !node.input.iter().any(|input| input == name) {
+                    let name = name.escape_debug();
+                    let message =
+                        format!("a graph in it reads '{name}', which depends on this node: a cycle");
+                    problems.push(Error::invalid(message).at(&node_name(node, index), node.op_type()));
+                }
+            }
+        }
         problems.finish()?;
         self.outputs = outputs.iter().map(|name| self.intern(name)).collect();
         self.live = vec![false; self.nodes().len()];

@@ -123,19 +123,33 @@ fn open_below(folder: &Path, location: &str) -> Result<SourceFile> {
         return Err(refuse("it is not a regular file"));
     }
     let file = SourceFile::open(&path)?;
-    if !same_single_file(&before, &file.metadata()?) {
-        return Err(refuse("it is a hard link, or changed while it was opened"));
+    let opened = file.metadata()?;
+    if !same_file(&before, &opened) {
+        return Err(refuse("it changed while it was opened"));
+    }
+    if has_other_names(&opened) {
+        return Err(refuse("it has other names elsewhere (hard links): copy it"));
     }
     Ok(file)
 }
 
 #[cfg(unix)]
-fn same_single_file(a: &std::fs::Metadata, b: &std::fs::Metadata) -> bool {
+fn same_file(a: &std::fs::Metadata, b: &std::fs::Metadata) -> bool {
     use std::os::unix::fs::MetadataExt;
-    a.dev() == b.dev() && a.ino() == b.ino() && b.nlink() == 1
+    a.dev() == b.dev() && a.ino() == b.ino()
+}
+
+#[cfg(unix)]
+fn has_other_names(file: &std::fs::Metadata) -> bool {
+    std::os::unix::fs::MetadataExt::nlink(file) != 1
 }
 
 #[cfg(not(unix))]
-fn same_single_file(a: &std::fs::Metadata, b: &std::fs::Metadata) -> bool {
+fn same_file(a: &std::fs::Metadata, b: &std::fs::Metadata) -> bool {
     a.len() == b.len() && a.file_type() == b.file_type()
+}
+
+#[cfg(not(unix))]
+fn has_other_names(_: &std::fs::Metadata) -> bool {
+    false
 }

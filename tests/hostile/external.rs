@@ -101,7 +101,7 @@ fn links_that_leave_the_folder() {
         let message = format!("the external data '{location}' is refused: {link}");
         assert_refused(&folder, &[("location", location)], &message);
     }
-    let message = "the external data 'hard' is refused: it is a hard link, or changed while it was opened";
+    let message = "the external data 'hard' is refused: it has other names elsewhere (hard links): copy it";
     assert_refused(&folder, &[("location", "hard")], message);
     // Devices and pipes would never end.
     let fifo = std::process::Command::new("mkfifo").arg(folder.join("pipe")).status();

@@ -72,6 +72,73 @@ fn old_resizes_and_upsamples_of_integers_narrow_once_too() {
     }
 }
 
+/// Elements of a row of whole numbers that a resize of its last two dimensions picks, by scales.
+fn picked(
+    version: i64,
+    attributes: &[(&str, &str)],
+    [height, width]: [usize; 2],
+    scales: [f32; 2],
+) -> Vec<f64> {
+    let inputs: &[&str] = if version < 11 { &["x", "s"] } else { &["x", "", "s"] };
+    let mut resize = with(node("Resize", inputs, &["y"]), string("mode", "nearest"));
+    for (name, value) in attributes {
+        resize = with(resize, string(name, value));
+    }
+    let scales = vec![f32s("s", &[4], &[1.0, 1.0, scales[0], scales[1]])];
+    let dims = [1, 1, height, width];
+    let model = single(version, resize, &[("x", DataType::Float, &dims)], scales);
+    let x: Vec<f32> = (0..height * width).map(|i| i as f32).collect();
+    let graph = super::import(model).unwrap();
+    let executable = nestjit::Compiler::new().threads(1).compile(&graph.into()).unwrap();
+    floats(&executable.run(&[Tensor::new(&[1, 1, height, width], &x).unwrap()]).unwrap()[0])
+}
+
+#[test]
+fn nearest_elements_are_those_of_onnx_runtime() {
+    // Rows shrink, columns grow: each by its own rule.
+    let mixed = picked(10, &[], [4, 3], [0.5, 2.0]);
+    assert_eq!(mixed, [0.0, 0.0, 1.0, 1.0, 2.0, 2.0, 6.0, 6.0, 7.0, 7.0, 8.0, 8.0]);
+    // Points that are whole are not rounded away from.
+    let symmetric = [("coordinate_transformation_mode", "half_pixel_symmetric")];
+    for (mode, expected) in [("ceil", [1.0, 3.0, 5.0]), ("floor", [1.0, 3.0, 5.0])] {
+        let attributes = [symmetric[0], ("nearest_mode", mode)];
+        assert_eq!(picked(19, &attributes, [1, 7], [1.0, 0.5]), expected, "{mode}");
+    }
+    // (i + 0.5) / scale, rounded down from the middle.
+    let old = [("coordinate_transformation_mode", "tf_half_pixel_for_nn"), ("nearest_mode", "floor")];
+    assert_eq!(picked(11, &old, [1, 4], [1.0, 1.5]), [0.0, 1.0, 1.0, 2.0, 3.0, 3.0]);
+}
+
+#[test]
+fn sizes_of_no_element_are_empty_or_refused() {
+    for (from, to, fine) in
+        [([0, 3], [0, 0], true), ([2, 3], [0, 5], true), ([0, 3], [0, 6], true), ([0, 3], [2, 3], false)]
+    {
+        let resize = with(node("Resize", &["x", "", "", "s"], &["y"]), string("mode", "linear"));
+        let sizes = vec![i64s("s", &[4], &[1, 1, to[0], to[1]])];
+        let imported = super::import(single(
+            19,
+            resize,
+            &[("x", DataType::Float, &[1, 1, from[0] as usize, from[1] as usize])],
+            sizes,
+        ));
+        match imported {
+            Ok(graph) => {
+                assert!(fine, "{from:?} -> {to:?}");
+                let x =
+                    Tensor::zeros(nestjit::DType::F32, &[1, 1, from[0] as usize, from[1] as usize]).unwrap();
+                let executable = nestjit::Compiler::new().threads(1).compile(&graph.into()).unwrap();
+                let y = executable.run(&[x]).unwrap().remove(0);
+                assert_eq!(y.shape(), [1, 1, to[0] as usize, to[1] as usize]);
+            }
+            Err(e) => assert!(
+                !fine && e.to_string().contains("dimension 2 has no element, and cannot become 2"),
+                "{e}"
+            ),
+        }
+    }
+}
+
 /// The reflection of a whole position; at the centres of the border elements, or at their outer edges.
 fn reflected(at: i64, n: i64, centres: bool) -> i64 {
     let mut at = at;

@@ -115,3 +115,14 @@ fn one_graph_is_not_enough_for_everything() {
     let error = s.executable(&[x]).unwrap_err();
     assert!(error.to_string().contains("not one program"), "{error}");
 }
+
+#[test]
+fn a_body_that_reads_its_own_loops_result_is_a_cycle() {
+    let body =
+        graph(&["i: i64", "c: bool", "s: f32 2"], &["co", "so"], nodes("Identity: c -> co\nAdd: s, v -> so"));
+    let loops = node("Loop: m, _, x -> v").graph("body", body);
+    let session = session(model(graph(&["x: f32 2", "m: i64"], &["v"], vec![loops]), vec![]));
+    let (kind, message) = message(&session, &[t(&[2], &[1.0f32, 2.0]), t(&[], &[3i64])]);
+    assert_eq!(kind, ErrorKind::Invalid);
+    assert!(message.contains("a graph in it reads 'v', which depends on this node: a cycle"), "{message}");
+}

@@ -5,6 +5,7 @@ use nestjit_ir::DType;
 use super::super::limit;
 use super::{Halt, NodeCx, OpEntry, Result, axes, axis, extents, floats, missing, one, op};
 use crate::graph::{Binary, Op, Unary, ValueId};
+use crate::tensor::Tensor;
 
 pub(super) const OPS: &[OpEntry] =
     &[op("Resize", 10, resize).in_f32(&[0]), op("Upsample", 7, upsample).in_f32(&[0]).until(9)];
@@ -33,6 +34,8 @@ enum Coordinates {
     PytorchHalfPixel,
     AlignCorners,
     Asymmetric,
+    /// Half a pixel after where it is by scale: of the versions 11 and 12 only.
+    TfHalfPixelForNn,
     /// Within a region, as fractions of the extent.
     CropAndResize,
 }
@@ -87,20 +90,28 @@ fn upsample(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
 fn by_scales(cx: &mut NodeCx<'_>, x: ValueId, scales: &[f64]) -> Result<ValueId> {
     let shape = cx.shape(x);
     expect_count(scales.len(), shape.len(), "scales")?;
-    let shrinks = scales.iter().any(|s| *s < 1.0);
-    let mode = match cx.string("mode", "nearest")? {
-        "nearest" if shrinks => Mode::Nearest(Nearest::Ceil),
-        "nearest" => Mode::Nearest(Nearest::Floor),
-        "linear" | "bilinear" => Mode::Linear { antialias: false },
+    // What shrinks takes the nearest element that is not before the point: ONNX Runtime decides so for each dimension.
+    let modes = match cx.string("mode", "nearest")? {
+        "nearest" => [Mode::Nearest(Nearest::Ceil), Mode::Nearest(Nearest::Floor)],
+        "linear" | "bilinear" => [Mode::Linear { antialias: false }; 2],
         other => return Err(Halt::invalid(format!("there is no mode '{}'", other.escape_debug()))),
     };
-    let coordinates = Coordinates::Asymmetric;
-    let resampling = Resampling { mode, coordinates, exclude_outside: false, extrapolation: 0.0 };
     let target = |(d, scale): (usize, &f64)| {
         Ok(Target { d, scale: *scale, size: scaled(shape[d], *scale)?, region: None })
     };
     let targets: Vec<Target> = scales.iter().enumerate().map(target).collect::<Result<_>>()?;
-    along_all(cx, x, &targets, &resampling)
+    let of = |mode| Resampling {
+        mode,
+        coordinates: Coordinates::Asymmetric,
+        exclude_outside: false,
+        extrapolation: 0.0,
+    };
+    if modes[0] == modes[1] {
+        return along_all(cx, x, &targets, &of(modes[0]));
+    }
+    let (shrinking, others): (Vec<Target>, Vec<Target>) = targets.into_iter().partition(|t| t.scale < 1.0);
+    let y = along_all(cx, x, &shrinking, &of(modes[0]))?;
+    along_all(cx, y, &others, &of(modes[1]))
 }
 
 /// Every dimension larger by its scale, as ONNX Runtime's own operator does it: elements are repeated, or interpolated with
@@ -131,7 +142,7 @@ fn expect_count(given: usize, needed: usize, what: &str) -> Result<()> {
 
 fn scaled(extent: usize, scale: f64) -> Result<usize> {
     let size = (extent as f64 * scale).floor();
-    if !(scale > 0.0 && size < 1e15) {
+    if !(scale > 0.0 && scale.is_finite() && size < 1e15) {
         return Err(Halt::invalid(format!("the scale {scale} is not possible")));
     }
     Ok(size as usize)
@@ -165,6 +176,7 @@ fn resampling(cx: &NodeCx<'_>) -> Result<Resampling> {
         "pytorch_half_pixel" => Coordinates::PytorchHalfPixel,
         "align_corners" => Coordinates::AlignCorners,
         "asymmetric" => Coordinates::Asymmetric,
+        "tf_half_pixel_for_nn" if cx.opset < 13 => Coordinates::TfHalfPixelForNn,
         "tf_crop_and_resize" => Coordinates::CropAndResize,
         other => return unknown("coordinate_transformation_mode", other),
     };
@@ -196,6 +208,9 @@ pub(super) fn resize(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
         Some(roi) => {
             let roi = floats(&cx.known(roi, "the region")?, "the region")?;
             expect_count(roi.len(), 2 * along_axes.len(), "bounds of the region")?;
+            if let Some(bound) = roi.iter().find(|bound| !bound.is_finite()) {
+                return Err(Halt::invalid(format!("a bound of the region is {bound}")));
+            }
             Some(roi)
         }
         None if resampling.coordinates == Coordinates::CropAndResize => {
@@ -252,7 +267,11 @@ fn sizes_to_targets(
     sizes: &[i64],
 ) -> Result<Vec<(f64, usize)>> {
     let sizes = extents(sizes, "a size")?;
-    let scales = || axes.iter().zip(&sizes).map(|(d, n)| *n as f64 / shape[*d] as f64);
+    if let Some((d, n)) = axes.iter().zip(&sizes).find(|(d, n)| shape[**d] == 0 && **n > 0) {
+        return Err(Halt::shape(format!("dimension {d} has no element, and cannot become {n}")));
+    }
+    let scale = |(d, n): (&usize, &usize)| if shape[*d] == 0 { 1.0 } else { *n as f64 / shape[*d] as f64 };
+    let scales = || axes.iter().zip(&sizes).map(scale);
     let common = match policy {
         AspectRatio::Stretch => return Ok(scales().zip(sizes.iter().copied()).collect()),
         AspectRatio::NotLarger => scales().fold(f64::INFINITY, f64::min),
@@ -275,7 +294,8 @@ fn coordinate(
     match coordinates {
         Coordinates::HalfPixel => (i + 0.5) / scale - 0.5,
         Coordinates::HalfPixelSymmetric => {
-            let offset = input / 2.0 * (1.0 - size as f64 / length);
+            // `input / 2 * (1 - size / length)`, exact where the quotients are.
+            let offset = (length - size as f64) / (2.0 * scale);
             offset + (i + 0.5) / scale - 0.5
         }
         Coordinates::PytorchHalfPixel if length <= 1.0 => 0.0,
@@ -283,6 +303,7 @@ fn coordinate(
         Coordinates::AlignCorners if length == 1.0 => 0.0,
         Coordinates::AlignCorners => i * (input - 1.0) / (length - 1.0),
         Coordinates::Asymmetric => i / scale,
+        Coordinates::TfHalfPixelForNn => (i + 0.5) / scale,
         Coordinates::CropAndResize => {
             let (start, end) = region.unwrap_or((0.0, 1.0));
             let within = match length == 1.0 {
@@ -410,6 +431,9 @@ fn along(cx: &mut NodeCx<'_>, x: ValueId, target: &Target, resampling: &Resampli
     let mut result = shape.clone();
     result[d] = size;
     limit::check(cx.dtype(x), &result)?;
+    if size == 0 {
+        return Ok(cx.constant(Tensor::zeros(cx.dtype(x), &result)?));
+    }
     // Each element has about as many neighbours as shrinking makes one of.
     let neighbours = 4.0 * (1.0 / scale).max(1.0);
     limit::check_table(DType::F64, &[size, neighbours as usize])?;
