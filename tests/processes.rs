@@ -7,7 +7,9 @@ use std::thread;
 
 use nestjit::ir::parse::parse;
 use nestjit::unit::Unit;
-use nestjit::{Compiler, Error, ErrorKind, Executable, Tensor};
+use nestjit::{
+    Compiler, DType, Error, ErrorKind, Executable, GraphBuilder, Model, RunOptions, Session, Tensor,
+};
 
 /// Two parallel nests with a temporary between them.
 const SUMS: &str = "
@@ -91,6 +93,46 @@ fn a_fork_while_the_workers_are_busy_is_fine() {
             (0..10).map(|_| in_child(|| run(&executable).is_ok_and(|y| y == expected))).collect();
         stop.store(true, Ordering::Relaxed);
         assert_eq!(codes, [0; 10]);
+    });
+}
+
+#[test]
+fn a_child_of_fork_calls_a_session_that_other_threads_were_calling() {
+    let mut g = GraphBuilder::new("g");
+    let x = g.input("x", DType::F32, &[64]);
+    let (y, z) = (g.relu(x), g.sigmoid(x));
+    g.output("y", y);
+    g.output("z", z);
+    let session = Session::new(Model::from(g.build().unwrap()), Compiler::new().threads(2));
+    let x = Tensor::new(&[64], &[-1.0f32; 64]).unwrap();
+    let zeros = Tensor::new(&[64], &[0.0f32; 64]).unwrap();
+    let right = |options: &RunOptions| session.run_with(&[&x], options).is_ok_and(|all| all[0] == zeros);
+    let calls = || right(&RunOptions::new()) && right(&RunOptions::new().outputs(["y"]));
+    assert!(calls());
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    assert!(calls() && session.timings().calls > 0);
+                }
+            });
+        }
+        // In some of them, a program is being compiled by a thread that the child does not have.
+        let compiling = scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let mut g = GraphBuilder::new("other");
+                let x = g.input("x", DType::F32, &[8, 64]);
+                let y = g.softmax(x, 1);
+                g.output("y", y);
+                let other = Session::new(Model::from(g.build().unwrap()), Compiler::new().threads(2));
+                other.run(&[Tensor::zeros(DType::F32, &[8, 64]).unwrap()]).unwrap();
+            }
+        });
+        let codes: Vec<i32> = (0..40).map(|_| in_child(|| (0..5).all(|_| calls()))).collect();
+        stop.store(true, Ordering::Relaxed);
+        compiling.join().unwrap();
+        assert_eq!(codes, [0; 40]);
     });
 }
 

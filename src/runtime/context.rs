@@ -4,10 +4,10 @@
 //! going on at the same time, and no more than there are cores.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
 use nestjit_ir::{BufId, Role};
 
+use super::fork::{Guarded, Held};
 use super::pack::Storage;
 use crate::codegen::Code;
 use crate::error::{Error, Result};
@@ -178,7 +178,7 @@ impl RunContext {
 
 /// The contexts that no run is using, as many as are likely to be needed.
 pub(super) struct ContextPool {
-    state: Mutex<State>,
+    state: Guarded<State>,
     /// The most that are kept: more runs at once than there are cores gain nothing from memory of their own.
     most: usize,
 }
@@ -201,7 +201,7 @@ impl ContextPool {
     /// A pool with one context.
     pub fn new(first: RunContext) -> ContextPool {
         let most = std::thread::available_parallelism().map_or(1, usize::from);
-        ContextPool { state: Mutex::new(State { idle: vec![first], ..State::default() }), most }
+        ContextPool { state: Guarded::new(State { idle: vec![first], ..State::default() }), most }
     }
 
     /// Calls `f` with a context, a new one if all are in use.
@@ -229,8 +229,8 @@ impl ContextPool {
         self.lock().idle.len()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Held<'_, State> {
+        self.state.lock()
     }
 }
 

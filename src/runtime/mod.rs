@@ -3,7 +3,7 @@
 
 mod context;
 pub mod executable;
-mod fork;
+pub(crate) mod fork;
 pub(crate) mod input;
 pub mod measure;
 pub(crate) mod output;

@@ -12,6 +12,7 @@ use super::plan::{Entry, Signature, Slots};
 use crate::error::{Error, Result};
 use crate::onnx::Slot;
 use crate::runtime::RunOptions;
+use crate::runtime::fork::{Guarded, Held, generation};
 use crate::tensor::Tensor;
 
 /// How many entries that were forgotten are remembered, by a number each.
@@ -28,7 +29,7 @@ pub(super) type Values = Vec<(Slot, Tensor)>;
 pub(super) struct Cache {
     /// Values whose types and shapes tell entries apart.
     pub keys: Vec<Slot>,
-    state: Mutex<State>,
+    state: Guarded<State>,
 }
 
 #[derive(Debug, Default)]
@@ -54,6 +55,8 @@ pub(super) struct Limit {
 /// An entry that is being made.
 #[derive(Debug)]
 struct Flight {
+    /// Of the process whose thread makes it.
+    generation: u64,
     shapes: Vec<Signature>,
     progress: Mutex<Progress>,
     changed: Condvar,
@@ -96,7 +99,7 @@ pub(super) struct Added {
 impl Cache {
     /// A cache of entries that are told apart by these values' types and shapes.
     pub fn new(keys: Vec<Slot>) -> Cache {
-        Cache { keys, state: Mutex::default() }
+        Cache { keys, state: Guarded::default() }
     }
 
     /// The entry for these values, or the duty to make it. Waits if it is being made.
@@ -149,9 +152,12 @@ impl Cache {
         self.lock().entries.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // What a thread that panicked left behind are whole entries all the same.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Held<'_, State> {
+        let mut state = self.state.lock();
+        // What threads make that a child of `fork` does not have, nobody makes.
+        let generation = generation();
+        state.flights.retain(|flight| flight.generation == generation);
+        state
     }
 }
 
@@ -184,7 +190,13 @@ impl State {
 
 impl Flight {
     fn new(shapes: Vec<Signature>) -> Flight {
-        Flight { shapes, progress: Mutex::new(Progress::Planning(Vec::new())), changed: Condvar::new() }
+        let generation = generation();
+        Flight {
+            generation,
+            shapes,
+            progress: Mutex::new(Progress::Planning(Vec::new())),
+            changed: Condvar::new(),
+        }
     }
 
     /// Whether the entry will be right for these values, as far as that is known.

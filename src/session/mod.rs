@@ -9,7 +9,6 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::compiler::Compiler;
@@ -17,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::graph::Model;
 use crate::host::Item;
 use crate::onnx::{InputSpec, OnnxModel};
+use crate::runtime::fork::Guarded;
 use crate::runtime::{AsInput, Executable, OutputBuffer, RunOptions};
 use crate::tensor::Tensor;
 
@@ -96,7 +96,7 @@ pub struct Session {
     plans: Plans,
     /// How many programs were compiled for the values of inputs.
     specialized: AtomicUsize,
-    timings: Mutex<SessionTimings>,
+    timings: Guarded<SessionTimings>,
 }
 
 /// What a call returned, and what it cost.
@@ -145,7 +145,7 @@ impl Session {
             loop_limit: LOOP_LIMIT,
             arbitrary: BTreeSet::new(),
             specialized: AtomicUsize::new(0),
-            timings: Mutex::default(),
+            timings: Guarded::default(),
         }
     }
 
@@ -224,7 +224,7 @@ impl Session {
 
     /// The calls so far: how many there were, which of them compiled, what that took.
     pub fn timings(&self) -> SessionTimings {
-        let timings = self.timings.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let timings = self.timings.lock().clone();
         SessionTimings { cache_limit: self.limit().most, cached: self.cached(), ..timings }
     }
 
@@ -361,7 +361,7 @@ impl Session {
         let compiled = (programs > 0).then_some(compiling);
         let timing =
             CallTiming { compiled, programs, recompiled: run.compiled_again(), total: start.elapsed() };
-        self.timings.lock().unwrap_or_else(PoisonError::into_inner).add(timing);
+        self.timings.lock().add(timing);
         Ok((result?, timing))
     }
 

@@ -1,10 +1,11 @@
 //! The plans of a model: one for all of its outputs, and one for each choice of outputs that was asked for.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use super::model::SessionModel;
 use super::plan::BodyPlan;
 use crate::error::Result;
+use crate::runtime::fork::{Guarded, Held};
 use crate::runtime::{RunOptions, input};
 
 /// How many choices of outputs are kept; the one that was not used for the longest time goes first.
@@ -17,14 +18,14 @@ pub(super) struct Plans {
     /// A model whose nodes contradict each other is reported when it is called.
     all: Result<Arc<BodyPlan>>,
     /// Numbers of outputs, and the plan for them; the most recently used last.
-    choices: Mutex<Vec<(Vec<usize>, Arc<BodyPlan>)>>,
+    choices: Guarded<Vec<(Vec<usize>, Arc<BodyPlan>)>>,
 }
 
 impl Plans {
     pub fn new(model: SessionModel) -> Plans {
         let every: Vec<usize> = (0..model.outputs().count()).collect();
         let all = model.body(&every).map(|body| Arc::new(BodyPlan::new(body)));
-        Plans { model, all, choices: Mutex::default() }
+        Plans { model, all, choices: Guarded::default() }
     }
 
     /// The plan for the outputs that are chosen.
@@ -59,7 +60,7 @@ impl Plans {
         self.all.iter().chain(choices.iter().map(|(_, plan)| plan)).cloned().collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<(Vec<usize>, Arc<BodyPlan>)>> {
-        self.choices.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Held<'_, Vec<(Vec<usize>, Arc<BodyPlan>)>> {
+        self.choices.lock()
     }
 }
