@@ -106,7 +106,10 @@ impl Compiler {
     pub fn disable_passes<S: AsRef<str>>(self, names: impl IntoIterator<Item = S>) -> Compiler {
         self.set(|o| {
             for name in names {
-                o.disabled_passes.push(passes::find(name.as_ref())?.to_owned());
+                let name = passes::find(name.as_ref())?;
+                if o.disabled_passes.iter().all(|other| other != name) {
+                    o.disabled_passes.push(name.to_owned());
+                }
             }
             Ok(())
         })

@@ -2,7 +2,7 @@
 //!
 //! Only the syntax lives here; what a command does is in the module of its name.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use nestjit::options::{MAX_THREADS, check_threads};
@@ -292,11 +292,15 @@ pub(crate) enum RatesArg {
 /// `gflops=270,gbps=33`, or else the name of a file.
 fn rates(text: &str) -> Result<RatesArg, String> {
     let fields: Option<Vec<(&str, &str)>> = text.split(',').map(|field| field.split_once('=')).collect();
-    let Some(fields) =
-        fields.filter(|fields| fields.iter().all(|(name, _)| ["gflops", "gbps"].contains(name)))
-    else {
+    let Some(fields) = fields.filter(|_| !Path::new(text).exists()) else {
         return Ok(RatesArg::File(PathBuf::from(text)));
     };
+    if let Some((name, _)) = fields.iter().find(|(name, _)| !["gflops", "gbps"].contains(name)) {
+        return Err(format!(
+            "there is no rate '{}', only gflops and gbps, and no such file",
+            name.escape_debug()
+        ));
+    }
     let value = |wanted: &str| {
         let mut values = fields.iter().filter(|(name, _)| *name == wanted).map(|(_, value)| value);
         match (values.next(), values.next()) {

@@ -296,10 +296,10 @@ fn payback(runs: &[Run]) -> Option<u64> {
     payback_runs(compile(fused) - compile(unfused), unfused.warm_ms.median - fused.warm_ms.median)
 }
 
-/// How many runs that each save `gain` make up for `cost`.
+/// How many runs that each save `gain` make up for `cost`, if that ever happens: what makes runs slower does not pay.
 fn payback_runs(cost: f64, gain: f64) -> Option<u64> {
     match cost {
-        c if c <= 0.0 => Some(0),
+        c if c <= 0.0 && gain >= 0.0 => Some(0),
         c if gain > 0.0 => Some((c / gain).ceil() as u64),
         _ => None,
     }
@@ -399,7 +399,7 @@ impl Bench {
                 }
                 Some(1) => writeln!(text, "fusion has paid for its compile time after 1 run"),
                 Some(n) => writeln!(text, "fusion has paid for its compile time after {n} runs"),
-                None => writeln!(text, "fusion does not pay for its compile time here"),
+                None => writeln!(text, "fusion does not pay here: runs are not faster"),
             }?;
             text.push_str(&slower(&fused.warm_ms, &unfused.warm_ms).unwrap_or_default());
         }
@@ -447,7 +447,8 @@ mod tests {
 
     #[test]
     fn fusion_pays_back_when_gains_reach_its_cost() {
-        assert_eq!(payback_runs(-1.0, -1.0), Some(0));
+        assert_eq!(payback_runs(-1.0, 0.0), Some(0));
+        assert_eq!(payback_runs(-1.0, -1.0), None);
         assert_eq!(payback_runs(1.0, 0.25), Some(4));
         assert_eq!(payback_runs(1.0, 0.3), Some(4));
         assert_eq!(payback_runs(1.0, 0.0), None);

@@ -1,5 +1,7 @@
 //! `nestjit export`: a model as an ONNX file.
 
+use std::path::Path;
+
 use nestjit::report::format::name;
 use nestjit::{Compiler, Error, Result};
 
@@ -8,6 +10,11 @@ use super::args::ExportArgs;
 use super::model::LoadedModel;
 
 pub(crate) fn execute(args: &ExportArgs) -> Result<Outcome> {
+    let same = |of: &Path| std::fs::canonicalize(of).ok();
+    if same(&args.file).is_some_and(|file| same(Path::new(&args.model)) == Some(file)) {
+        let file = args.file.display().to_string();
+        return Err(Error::usage(format!("{} is the model itself: write to another file", name(&file))));
+    }
     let loaded = LoadedModel::load(&args.model, &args.given)?;
     let model = loaded.session(Compiler::new()).graph(&loaded.inputs)?.ok_or_else(|| {
         Error::unsupported(format!(

@@ -122,6 +122,8 @@ fn place(spec: &InputSpec, d: usize) -> String {
 #[derive(Default)]
 struct Bound<'m> {
     symbols: BTreeMap<&'m str, usize>,
+    /// Those of them that `--dim` says.
+    said: BTreeMap<&'m str, usize>,
     /// By input and dimension.
     places: BTreeMap<(usize, usize), usize>,
 }
@@ -153,9 +155,16 @@ impl<'m> Bound<'m> {
                     )));
                 }
                 Dim::Symbol(symbol) => bound.bind(symbol, *extent, name)?,
-                Dim::Fixed(_) | Dim::Unknown => drop(bound.places.insert((input, d), *extent)),
+                Dim::Fixed(_) | Dim::Unknown => {
+                    let other = bound.places.insert((input, d), *extent).filter(|other| other != extent);
+                    if let Some(other) = other {
+                        let name = name.escape_debug();
+                        return Err(Error::usage(format!("--dim {name}={extent}: it is {other} already")));
+                    }
+                }
             }
         }
+        bound.said.clone_from(&bound.symbols);
         Ok(bound)
     }
 
@@ -172,14 +181,19 @@ impl<'m> Bound<'m> {
     /// What a file for an input says. What contradicts a declaration is found when the model is imported.
     fn read(&mut self, input: usize, spec: &'m InputSpec, shape: &[usize]) -> Result<()> {
         for (d, (dim, extent)) in spec.dims.iter().flatten().zip(shape).enumerate() {
-            if let Dim::Symbol(symbol) = dim {
-                self.symbols.entry(symbol).or_insert(*extent);
-            }
-            if let Some(said) = self.places.get(&(input, d)).filter(|said| *said != extent) {
-                let place = place(spec, d);
-                let place = place.escape_debug();
+            let said = match dim {
+                Dim::Symbol(symbol) => {
+                    self.symbols.entry(symbol).or_insert(*extent);
+                    self.said.get(symbol.as_str()).map(|said| (symbol.clone(), said))
+                }
+                Dim::Fixed(_) | Dim::Unknown => {
+                    self.places.get(&(input, d)).map(|said| (place(spec, d), said))
+                }
+            };
+            if let Some((of, said)) = said.filter(|(_, said)| *said != extent) {
+                let (of, input) = (of.escape_debug(), spec.name.escape_debug());
                 return Err(Error::usage(format!(
-                    "--dim {place}={said}: the file for the input has {extent}"
+                    "--dim {of}={said}: the file for the input '{input}' has {extent}"
                 )));
             }
         }

@@ -43,11 +43,32 @@ pub(crate) fn read(path: &Path, dtype: DType) -> Result<Tensor> {
     };
     tensor.map_err(|e| match e {
         ViewNpyError::WrongDescriptor(found) => {
+            let found = found.to_string();
+            let found = type_of(found.trim_matches('\'')).map_or(found.clone(), |t| format!("{t} ({found})"));
             Error::shape(format!("{} holds elements of type {found}, but {dtype} is needed", show(path)))
         }
         other => {
             Error::invalid(format!("{} is not a readable .npy file: {other}", show(path))).caused_by(other)
         }
+    })
+}
+
+/// The element type that a code of NumPy's stands for.
+fn type_of(code: &str) -> Option<DType> {
+    Some(match code.trim_start_matches(['<', '>', '=', '|']) {
+        "f8" => DType::F64,
+        "f4" => DType::F32,
+        "f2" => DType::F16,
+        "i8" => DType::I64,
+        "i4" => DType::I32,
+        "i2" => DType::I16,
+        "i1" => DType::I8,
+        "u8" => DType::U64,
+        "u4" => DType::U32,
+        "u2" => DType::U16,
+        "u1" => DType::U8,
+        "b1" => DType::Bool,
+        _ => return None,
     })
 }
 

@@ -210,8 +210,12 @@ pub fn program_of<'p>(
     // A name that stands for a graph pass and a nest pass means the later one.
     let kept = programs.iter().rev().find(|(n, _)| *n == name);
     kept.map(|(_, text)| text.as_str()).ok_or_else(|| {
-        Error::usage(if options.keep_programs {
+        Error::usage(if options.disabled_passes.iter().any(|n| n == name) {
             format!("there is no program after {name}: the pass is switched off")
+        } else if options.keep_programs {
+            format!(
+                "there is no program after {name}: loop nests, not a model, were given to the passes after it"
+            )
         } else {
             format!("there is no program after {name}: programs are kept only if the compiler is told to")
         })

@@ -160,7 +160,7 @@ impl Computed for Transform {
 
     fn origin(&self) -> Origin {
         let parameters = [self.filtering.inputs()].into_iter().chain(self.shape).chain(self.strides);
-        Origin::Computed { by: NAME, parameters: parameters.collect(), of: vec![self.weights.origin()] }
+        Origin::Computed { by: "winograd", parameters: parameters.collect(), of: vec![self.weights.origin()] }
     }
 }
 
