@@ -23,6 +23,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Measure a model, fused and unfused, the cold first run apart from the warm ones; says so if fusion made it slower
     Bench(BenchArgs),
+    /// Tell what a model takes, returns and consists of, and which of its operators are not supported
+    Info(InfoArgs),
     /// Run a model once
     Run(RunArgs),
     /// Compare fused code, unfused code, the interpreter and the graph evaluator
@@ -48,6 +50,16 @@ pub(crate) struct ModelArgs {
     pub(crate) passes: PassArgs,
     #[command(flatten)]
     pub(crate) given: GivenArgs,
+}
+
+/// `nestjit info`.
+#[derive(Args, Debug)]
+pub(crate) struct InfoArgs {
+    /// An ONNX file, or a built-in model
+    pub(crate) model: String,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// What is said of a model's inputs.

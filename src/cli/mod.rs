@@ -11,6 +11,7 @@ mod compare;
 mod compiler;
 mod export;
 mod files;
+mod info;
 mod ir;
 mod machine;
 mod model;
@@ -65,6 +66,7 @@ pub(crate) fn main() -> ExitCode {
 fn execute(command: &Command) -> Result<Outcome> {
     match command {
         Command::Bench(args) => bench::execute(args),
+        Command::Info(args) => info::execute(args),
         Command::Run(args) => run::execute(args),
         Command::Check(args) => check::execute(args),
         Command::Report(args) => report::execute(args),

@@ -28,23 +28,8 @@ impl LoadedModel {
     /// The built-in model of this name, or the model in an ONNX file, with the inputs and the extents that are given. What
     /// exists is a file, whatever its name; what has a separator must be one.
     pub(crate) fn load(name: &str, given: &GivenArgs) -> Result<LoadedModel> {
-        if is_nests(name) {
-            let name = name.escape_debug();
-            return Err(Error::usage(format!(
-                "'{name}' is a file of loop nests by its name, which `nestjit ir` takes and no other command"
-            )));
-        }
         let start = Instant::now();
-        let path = Path::new(name);
-        let is_path = name.ends_with(".onnx") || name.contains(std::path::is_separator);
-        let model = match is_path || (path.exists() && !path.is_dir()) {
-            true => {
-                let onnx = OnnxModel::from_path(path)?;
-                remark_on_version(&onnx);
-                SessionModel::from(onnx)
-            }
-            false => SessionModel::from(zoo::build(name)?),
-        };
+        let model = open(name)?;
         let load_ms = start.elapsed().as_secs_f64() * 1e3;
         let (inputs, random) = inputs(&model, given)?;
         Ok(LoadedModel { model, inputs, random, load_ms })
@@ -73,6 +58,27 @@ impl LoadedModel {
         }
         named
     }
+}
+
+/// The built-in model of this name, or the model in an ONNX file. What exists is a file, whatever its name; what has a
+/// separator must be one.
+pub(crate) fn open(name: &str) -> Result<SessionModel> {
+    if is_nests(name) {
+        let name = name.escape_debug();
+        return Err(Error::usage(format!(
+            "'{name}' is a file of loop nests by its name, which `nestjit ir` takes and no other command"
+        )));
+    }
+    let path = Path::new(name);
+    let is_path = name.ends_with(".onnx") || name.contains(std::path::is_separator);
+    Ok(match is_path || (path.exists() && !path.is_dir()) {
+        true => {
+            let onnx = OnnxModel::from_path(path)?;
+            remark_on_version(&onnx);
+            SessionModel::from(onnx)
+        }
+        false => SessionModel::from(zoo::build(name)?),
+    })
 }
 
 /// Whether a file of this name has loop nests instead of a model.
@@ -114,7 +120,7 @@ fn no_dimension(name: &str, specs: &[InputSpec]) -> Error {
 }
 
 /// A dimension without a name, as `--dim` takes it.
-fn place(spec: &InputSpec, d: usize) -> String {
+pub(crate) fn place(spec: &InputSpec, d: usize) -> String {
     format!("{}[{d}]", spec.name)
 }
 

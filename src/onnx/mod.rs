@@ -24,6 +24,7 @@ mod nibble;
 mod node;
 mod ops;
 mod order;
+mod overview;
 mod problems;
 #[allow(missing_docs, clippy::doc_markdown, reason = "generated; the names are the schema's")]
 pub mod proto;
@@ -40,6 +41,7 @@ pub use import::Specialization;
 pub use model::{Dim, InputKind, InputSpec, MAX_OPSET, OnnxModel};
 pub use node::operator::OpEntry;
 pub use ops::operators;
+pub use overview::{OperatorUse, Overview};
 pub use scan::Scan;
 pub use sink::Imported;
 pub use stage::{Branch, Fact, Planned, Reason, Stage, Step, StepKind};

@@ -224,6 +224,11 @@ impl OnnxModel {
         self.functions.get_key_value(&(domain, node.op_type().to_owned(), node.overload().to_owned()))
     }
 
+    /// The functions that the file defines.
+    pub(super) fn functions(&self) -> impl Iterator<Item = &FunctionProto> {
+        self.functions.values()
+    }
+
     /// The model's name: that of its file, or of its graph.
     pub fn name(&self) -> &str {
         &self.name

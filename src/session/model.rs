@@ -66,6 +66,22 @@ impl SessionModel {
         names.into_iter()
     }
 
+    /// The ONNX model, if it is one.
+    pub fn onnx(&self) -> Option<&OnnxModel> {
+        match &self.source {
+            ModelSource::Onnx(model) => Some(model),
+            ModelSource::Graph(_) => None,
+        }
+    }
+
+    /// The graph, if it is not an ONNX model.
+    pub fn graph(&self) -> Option<&Graph> {
+        match &self.source {
+            ModelSource::Onnx(_) => None,
+            ModelSource::Graph(graph) => Some(graph),
+        }
+    }
+
     /// What is executed for these outputs, given by their numbers.
     ///
     /// # Errors

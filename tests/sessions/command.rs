@@ -384,3 +384,40 @@ fn an_operator_that_becomes_several_operations_counts_once() {
     assert_eq!(report["traffic_unfused_bytes"], 1024 * (8 + 5 + 5 + 8), "{report}");
     assert_eq!(report["traffic_fused_bytes"], 1024 * 8, "{report}");
 }
+
+#[test]
+fn info_tells_what_a_model_is() {
+    let folder = Folder::new();
+    let model = symbolic(&folder);
+    let out = stdout(&["info", &model]);
+    for line in [
+        "operator sets: ai.onnx 18 (28 is the newest that is known), local 1",
+        "weights: 12 numbers, 48 B",
+        "  x: f32[batch,time,4]",
+        "open dimensions, 1 unless files or options say more: --dim 'batch=N' --dim 'time=N'",
+        "2 nodes",
+        "all operators are supported",
+    ] {
+        assert!(out.contains(line), "{line}: {out}");
+    }
+    // Everything that is missing at once, in subgraphs too.
+    let body = graph(&["i: i64", "c: bool"], &["co", "so"], nodes("Identity: c -> co\nNonsense: i -> so"));
+    let mut list = nodes("Frobnicate: x -> a\nFrobnicate: a -> b\nRelu: b -> y");
+    list.push(node("Loop: m, _ -> s").graph("body", body));
+    let strange = folder.model("strange.onnx", graph(&["x: f32 n", "m: i64"], &["y", "s"], list), vec![]);
+    let json: Value = serde_json::from_str(&stdout(&["info", &strange, "--json"])).unwrap();
+    let missing = |name: &str| {
+        let operators = json["operators"].as_array().unwrap();
+        let used = operators.iter().find(|used| used["name"] == name).unwrap();
+        (used["count"].as_u64().unwrap(), used["missing"].as_str().unwrap_or("").to_owned())
+    };
+    let unknown = "the operator is not supported".to_owned();
+    assert_eq!(missing("Frobnicate"), (2, unknown.clone()));
+    assert_eq!(missing("Nonsense"), (1, unknown));
+    assert_eq!(missing("Relu"), (1, String::new()));
+    assert_eq!((json["nodes"].as_u64(), &json["open_dimensions"][0]), (Some(6), &Value::from("n")));
+    let out = stdout(&["info", &strange]);
+    assert!(out.contains("2 operators of 3 nodes are not supported"), "{out}");
+    let built_in = stdout(&["info", "mlp10"]);
+    assert!(built_in.contains("MatMul") && built_in.contains("inputs\n"), "{built_in}");
+}

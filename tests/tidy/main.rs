@@ -54,7 +54,7 @@ const ONNX: [&[&str]; 13] = [
     &["scan"],
     &["ops"],
     &["import"],
-    &["stage"],
+    &["overview", "stage"],
 ];
 
 /// What passes share, from the bottom up. Other modules of `passes`, but for the manager, are passes or look at what these
