@@ -46,7 +46,7 @@ pub struct FusionReport {
     pub traffic_fused_bytes: usize,
     /// The bytes of weights that the nests read.
     pub weight_bytes: usize,
-    /// The share of the traffic that fusion saves.
+    /// The share of the unfused traffic that the program does without, by fusion and by graph passes.
     pub traffic_reduction: f64,
     /// Groups of equal operations, the most frequent first.
     pub patterns: Vec<Pattern>,
