@@ -118,7 +118,9 @@ pub(crate) fn limits(
     let absolute = given.absolute.unwrap_or(0.0);
     let keeps = given.keeps_bounds(dtype);
     let given = if scale == 0.0 { absolute } else { (floor * scale).max(absolute) };
-    Ok(bounds.iter().map(|bound| if keeps { bound.max(given) } else { given }).collect())
+    // An absolute limit decides where rounding does not.
+    let keeps = |bound: f64| keeps && (bound.is_finite() || absolute == 0.0);
+    Ok(bounds.iter().map(|bound| if keeps(*bound) { bound.max(given) } else { given }).collect())
 }
 
 /// Compares a tensor with a reference. Two NaN are equal, as are two equal infinities; apart from that a value that is
@@ -252,6 +254,11 @@ mod tests {
         assert_eq!(
             limits(given(None, Some(0.2)), Limits { bounds: &[0.5, 0.0], floor: 0.0 }, &floats).unwrap(),
             [0.5, 0.2]
+        );
+        let bounds = [f64::INFINITY, 0.0];
+        assert_eq!(
+            limits(given(None, Some(0.2)), Limits { bounds: &bounds, floor: 0.0 }, &floats).unwrap(),
+            [0.2, 0.2]
         );
         let steps = Tensor::new(&[2], &[100u8, 3]).unwrap();
         assert_eq!(

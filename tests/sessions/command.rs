@@ -332,20 +332,29 @@ fn check_says_where_rounding_decides_and_holds_expectations_against_the_rest() {
     let folder = Folder::new();
     // Whether the denominator is 0, rounding decides.
     let nodes_of = "Mul: x, x -> q\nSqrt: q -> s\nSub: x, s -> d\nDiv: x, d -> y";
-    let undecided = folder.model("u.onnx", graph(&["x: f32 4"], &["y"], nodes(nodes_of)), vec![]);
-    let out = stdout(&["check", &undecided]);
-    assert!(out.contains("4 of 4 undecided") && out.contains("of them of undecided elements only"), "{out}");
     let write = |name: &str, tensor: &Tensor| {
         let ndarray = tensor.to_array::<f32>().unwrap();
         ndarray_npy::write_npy(folder.path(name), &ndarray).unwrap();
         folder.path(name)
     };
+    let undecided = folder.model("u.onnx", graph(&["x: f32 4"], &["y"], nodes(nodes_of)), vec![]);
+    let input = format!("x={}", write("u.npy", &Tensor::new(&[4], &[0.3f32, 0.7, 1.1, 1.3]).unwrap()));
+    let out = stdout(&["check", &undecided, "--input", &input]);
+    assert!(out.contains("4 of 4 undecided") && out.contains("of them of undecided elements only"), "{out}");
     let wrong = write("wrong.npy", &Tensor::new(&[4], &[123456f32; 4]).unwrap());
     let expect = format!("y={wrong}");
-    let (code, out, _) = run(&["check", &undecided, "--expect", &expect]);
+    let (code, out, _) = run(&["check", &undecided, "--input", &input, "--expect", &expect]);
     assert_eq!(code, 1, "{out}");
     assert!(out.contains("4 of 4 undecided (--tolerance or --absolute compare) FAILED"), "{out}");
-    assert_eq!(run(&["check", &undecided, "--expect", &expect, "--tolerance", "1e9"]).0, 0);
+    for limit in ["--tolerance", "--absolute"] {
+        let (code, out, _) =
+            run(&["check", &undecided, "--input", &input, "--expect", &expect, limit, "1e-3"]);
+        let rows = out.lines().filter(|line| line.contains(" expected "));
+        assert!(
+            code == 1 && rows.clone().count() == 2 && !rows.clone().any(|row| row.contains("undecided")),
+            "{out}"
+        );
+    }
 
     // An integer that is decided is not another one.
     let best =
