@@ -134,7 +134,17 @@ fn known_indices(cx: &mut Context<'_, '_>, extent: i64) -> Result<Option<Known>>
     let values: Vec<i64> = match data.dtype() {
         DType::I64 => data.values::<i64>()?.to_vec(),
         DType::I32 => data.values::<i32>()?.iter().map(|i| i64::from(*i)).collect(),
-        _ => return Ok(None),
+        DType::F32
+        | DType::F64
+        | DType::F16
+        | DType::BF16
+        | DType::I8
+        | DType::U8
+        | DType::I16
+        | DType::U16
+        | DType::U32
+        | DType::U64
+        | DType::Bool => return Ok(None),
     };
     let from_start: Vec<i64> =
         values.iter().map(|i| if *i < 0 { i.saturating_add(extent) } else { *i }).collect();
