@@ -1,7 +1,7 @@
 //! The pass pipeline: [`PIPELINE`] is the one list of everything that happens between a graph and code.
 //!
 //! A pass rewrites a [`Graph`] or a [`Unit`] and says why in remarks; passes know nothing of each other. What several of them
-//! need is in [`schedule`], [`cost`] and [`each_nest`]. The [`PassManager`] runs them.
+//! need is in `schedule`, [`cost`] and `each_nest`. The [`PassManager`] runs them.
 
 use nestjit_ir::verify::Stage;
 
