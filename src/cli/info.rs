@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use nestjit::graph::Graph;
-use nestjit::onnx::{Dim, InputKind, InputSpec, MAX_OPSET, OnnxModel};
+use nestjit::onnx::{Dim, InputKind, InputSpec, MAX_OPSET, OperatorUse};
 use nestjit::report::format::{bytes, count, name};
 use nestjit::report::text::table::table;
 use nestjit::{Error, Result, SessionModel};
@@ -64,87 +63,30 @@ pub(crate) fn execute(args: &InfoArgs) -> Result<Outcome> {
 
 impl Info {
     fn of(model: &SessionModel) -> Info {
-        let inputs: Vec<Port> = model.inputs().iter().map(Port::of).collect();
-        let mut open_dimensions: Vec<String> = Vec::new();
-        for spec in model.inputs() {
-            for (d, dim) in spec.dims.iter().flatten().enumerate() {
-                let open = match dim {
-                    Dim::Fixed(_) => continue,
-                    Dim::Symbol(symbol) => symbol.clone(),
-                    Dim::Unknown => model::place(spec, d),
-                };
-                if !open_dimensions.contains(&open) {
-                    open_dimensions.push(open);
-                }
-            }
-        }
-        let empty = Info {
-            model: model.name().to_owned(),
-            opsets: BTreeMap::new(),
-            inputs,
-            outputs: Vec::new(),
-            open_dimensions,
-            weights: 0,
-            weight_bytes: 0,
-            functions: 0,
-            nodes: 0,
-            operators: Vec::new(),
-        };
-        match (model.onnx(), model.graph()) {
-            (Some(onnx), _) => empty.with_onnx(onnx),
-            (None, Some(graph)) => empty.with_graph(graph),
-            (None, None) => empty,
-        }
-    }
-
-    fn with_onnx(self, model: &OnnxModel) -> Info {
         let all = model.overview();
         let domain = |domain: &str| if domain.is_empty() { "ai.onnx".to_owned() } else { domain.to_owned() };
         let output = |(name, spec): &(String, Option<InputSpec>)| match spec {
             Some(spec) => Port::of(spec),
             None => Port { name: name.clone(), r#type: "?".to_owned() },
         };
-        let operators = all.operators.iter().map(|used| Operator {
+        let nodes = all.nodes();
+        let operator = |used: OperatorUse| Operator {
             domain: domain(&used.domain),
-            name: used.name.clone(),
+            name: used.name,
             count: used.count,
-            missing: used.missing.clone(),
-        });
+            missing: used.missing,
+        };
         Info {
+            model: model.name().to_owned(),
             opsets: all.opsets.iter().map(|(name, version)| (domain(name), *version)).collect(),
+            inputs: model.inputs().iter().map(Port::of).collect(),
             outputs: all.outputs.iter().map(output).collect(),
+            open_dimensions: model::open_dimensions(model.inputs()),
             weights: all.weights.0,
             weight_bytes: all.weights.1,
             functions: all.functions,
-            nodes: all.nodes(),
-            operators: operators.collect(),
-            ..self
-        }
-    }
-
-    fn with_graph(self, graph: &Graph) -> Info {
-        let mut operators: BTreeMap<&str, usize> = BTreeMap::new();
-        graph.nodes.iter().for_each(|node| *operators.entry(node.op.name()).or_default() += 1);
-        let outputs = graph.outputs.iter().map(|id| {
-            let value = graph.value(*id);
-            Port::of(&InputSpec::of_shape(&value.name, value.dtype, &value.shape))
-        });
-        let weights = graph.value_ids().filter_map(|id| graph.constant(id));
-        let (weights, weight_bytes) =
-            weights.fold((0, 0), |(n, b), t| (n + t.len(), b + t.len() * t.dtype().size()));
-        let operator = |(name, count): (&str, usize)| Operator {
-            domain: "nestjit".to_owned(),
-            name: name.to_owned(),
-            count,
-            missing: None,
-        };
-        Info {
-            outputs: outputs.collect(),
-            weights,
-            weight_bytes,
-            nodes: graph.nodes.len(),
-            operators: operators.into_iter().map(operator).collect(),
-            ..self
+            nodes,
+            operators: all.operators.into_iter().map(operator).collect(),
         }
     }
 

@@ -104,6 +104,12 @@ fn remark_on_version(model: &OnnxModel) {
 }
 
 fn no_dimension(name: &str, specs: &[InputSpec]) -> Error {
+    let known = open_dimensions(specs);
+    Error::unknown_name("open dimension", name, "there is", known.iter().map(String::as_str))
+}
+
+/// What `--dim` takes, in order, none twice.
+pub(crate) fn open_dimensions(specs: &[InputSpec]) -> Vec<String> {
     let mut known: Vec<String> = Vec::new();
     for spec in specs {
         for (d, dim) in spec.dims.iter().flatten().enumerate() {
@@ -116,11 +122,11 @@ fn no_dimension(name: &str, specs: &[InputSpec]) -> Error {
     }
     let mut seen = BTreeSet::new();
     known.retain(|name| seen.insert(name.clone()));
-    Error::unknown_name("open dimension", name, "there is", known.iter().map(String::as_str))
+    known
 }
 
 /// A dimension without a name, as `--dim` takes it.
-pub(crate) fn place(spec: &InputSpec, d: usize) -> String {
+fn place(spec: &InputSpec, d: usize) -> String {
     format!("{}[{d}]", spec.name)
 }
 

@@ -29,9 +29,7 @@ impl Verdicts {
         of: Limits<'_>,
         allowed: Allowed,
     ) -> Result<()> {
-        let d = difference(value, reference, &limits(allowed, of, reference)?)?;
-        let rule = rule(&d, value, of, allowed);
-        self.undecided |= d.undecided > 0;
+        let (d, rule) = self.judged(value, reference, of, allowed)?;
         self.empty += usize::from(d.decides_nothing(value.len()));
         self.add(names, numbers(&d), if d.share <= 1.0 { Ok(rule) } else { Err(rule) });
         Ok(())
@@ -46,15 +44,30 @@ impl Verdicts {
         of: Limits<'_>,
         allowed: Allowed,
     ) -> Result<()> {
-        let d = difference(value, expected, &limits(allowed, of, expected)?)?;
-        let mut rule = rule(&d, value, of, allowed);
-        self.undecided |= d.undecided > 0;
+        let (d, mut rule) = self.judged(value, expected, of, allowed)?;
         let nothing = d.decides_nothing(value.len());
         if nothing {
             rule += " (--tolerance or --absolute compare)";
         }
         self.add(names, numbers(&d), if d.share <= 1.0 && !nothing { Ok(rule) } else { Err(rule) });
         Ok(())
+    }
+
+    /// How far an output is from another one, and what is required, and of how many elements it cannot be.
+    fn judged(
+        &mut self,
+        value: &Tensor,
+        reference: &Tensor,
+        of: Limits<'_>,
+        allowed: Allowed,
+    ) -> Result<(Difference, String)> {
+        let d = difference(value, reference, &limits(allowed, of, reference)?)?;
+        self.undecided |= d.undecided > 0;
+        let rule = allowed.rule(value.dtype(), of.floor);
+        Ok(match d.undecided {
+            0 => (d, rule),
+            undecided => (d, format!("{rule}, {undecided} of {} undecided", value.len())),
+        })
     }
 
     /// How far an output is from another one; if it is farther than `limits` say, rounding decided something before.
@@ -116,15 +129,6 @@ impl Verdicts {
             n => format!("FAILED: {n} of {checks} comparisons\n"),
         };
         Outcome { text, passed: self.failures == 0 }
-    }
-}
-
-/// What is required, and of how many elements it cannot be.
-fn rule(d: &Difference, value: &Tensor, of: Limits<'_>, allowed: Allowed) -> String {
-    let rule = allowed.rule(value.dtype(), of.floor);
-    match d.undecided {
-        0 => rule,
-        undecided => format!("{rule}, {undecided} of {} undecided", value.len()),
     }
 }
 

@@ -21,10 +21,7 @@ impl ModelOps {
                 members.entry(Arc::as_ptr(place)).or_default().push(at);
             }
         }
-        let mut readers: Vec<Vec<usize>> = vec![Vec::new(); self.values.len()];
-        for (at, op) in self.ops.iter().enumerate() {
-            op.inputs.iter().for_each(|v| readers[*v].push(at));
-        }
+        let readers = self.readers();
         let mut gone = vec![false; self.ops.len()];
         for of_place in members.values().filter(|members| members.len() > 1) {
             if let Some(place) = graph.places.get(&self.ops[of_place[0]].name) {

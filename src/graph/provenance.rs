@@ -128,6 +128,15 @@ impl ModelOps {
         traced.join_spelled_out();
         traced
     }
+
+    /// For each value, the operations that read it.
+    pub(super) fn readers(&self) -> Vec<Vec<usize>> {
+        let mut readers: Vec<Vec<usize>> = vec![Vec::new(); self.values.len()];
+        for (at, op) in self.ops.iter().enumerate() {
+            op.inputs.iter().for_each(|v| readers[*v].push(at));
+        }
+        readers
+    }
 }
 
 fn value(v: &Value) -> ModelValue {

@@ -77,12 +77,7 @@ struct Found {
 impl ModelOps {
     /// Makes one operation of those that are spelled out.
     pub(super) fn join_spelled_out(&mut self) {
-        let mut readers: Vec<Vec<usize>> = vec![Vec::new(); self.values.len()];
-        for (at, op) in self.ops.iter().enumerate() {
-            for v in &op.inputs {
-                readers[*v].push(at);
-            }
-        }
+        let readers = self.readers();
         let mut joined = vec![false; self.ops.len()];
         for at in 0..self.ops.len() {
             let product = matches!(self.ops[at].kind, "Mul" | "Div") && !joined[at];

@@ -1,9 +1,7 @@
 //! Inverses of matrices.
 
-use nestjit_ir::{DType, bf16, f16};
-
 use crate::error::{Error, ErrorKind, Result};
-use crate::tensor::{Element, Tensor};
+use crate::tensor::Tensor;
 
 /// The inverse of each matrix in the last two dimensions of a tensor of floats, by elimination in `f64`, with the largest
 /// element of a column as its pivot.
@@ -18,43 +16,19 @@ pub(crate) fn inverse(x: &Tensor) -> Result<Tensor> {
     if rows != n {
         return Err(Error::shape(format!("the matrices of a tensor of shape {shape:?} are not square")));
     }
-    let count = outer.iter().product();
-    match x.dtype() {
-        DType::F32 => each::<f32>(x, count, *n, f64::from, |v| v as f32),
-        DType::F64 => each::<f64>(x, count, *n, |v| v, |v| v),
-        DType::F16 => each::<f16>(x, count, *n, f16::to_f64, f16::from_f64),
-        DType::BF16 => each::<bf16>(x, count, *n, bf16::to_f64, bf16::from_f64),
-        other @ (DType::I64
-        | DType::I32
-        | DType::I16
-        | DType::I8
-        | DType::U64
-        | DType::U32
-        | DType::U16
-        | DType::U8
-        | DType::Bool) => {
-            Err(Error::shape(format!("the operand is {other}, but a floating-point type is needed")))
-        }
+    if !x.dtype().is_float() {
+        let other = x.dtype();
+        return Err(Error::shape(format!("the operand is {other}, but a floating-point type is needed")));
     }
-}
-
-fn each<T: Element>(
-    x: &Tensor,
-    count: usize,
-    n: usize,
-    wide: impl Fn(T) -> f64,
-    narrow: impl Fn(f64) -> T,
-) -> Result<Tensor> {
-    let values = x.values::<T>()?;
+    let (values, count) = (x.to_f64()?, outer.iter().product::<usize>());
     let mut results = Vec::with_capacity(values.len());
-    for number in 0..count {
-        let matrix = values[number * n * n..][..n * n].iter().map(|v| wide(*v)).collect();
-        let inverse = inverse_of(matrix, n).ok_or_else(|| {
+    for (number, matrix) in values.chunks_exact((n * n).max(1)).enumerate() {
+        let inverse = inverse_of(matrix.to_vec(), *n).ok_or_else(|| {
             Error::new(ErrorKind::Invalid, format!("matrix {number} of {count} has no inverse"))
         })?;
-        results.extend(inverse.into_iter().map(&narrow));
+        results.extend(inverse);
     }
-    Tensor::new(x.shape(), &results)
+    Tensor::from_f64(x.dtype(), shape, &results)
 }
 
 /// The inverse of an `n` by `n` matrix, if there is one.
@@ -90,6 +64,8 @@ fn inverse_of(mut a: Vec<f64>, n: usize) -> Option<Vec<f64>> {
 
 #[cfg(test)]
 mod tests {
+    use nestjit_ir::DType;
+
     use super::*;
 
     #[test]

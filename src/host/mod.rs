@@ -212,21 +212,8 @@ use by_type;
 
 /// The elements of an integer tensor.
 fn ints(tensor: &Tensor, what: &str) -> Result<Vec<i64>> {
-    match tensor.dtype() {
-        DType::I64 => Ok(tensor.values::<i64>()?.to_vec()),
-        DType::I32 => Ok(tensor.values::<i32>()?.iter().map(|v| i64::from(*v)).collect()),
-        other @ (DType::F32
-        | DType::F64
-        | DType::F16
-        | DType::BF16
-        | DType::I16
-        | DType::I8
-        | DType::U64
-        | DType::U32
-        | DType::U16
-        | DType::U8
-        | DType::Bool) => Err(Error::shape(format!("{what} must be i32 or i64, not {other}"))),
-    }
+    let other = || Error::shape(format!("{what} must be i32 or i64, not {}", tensor.dtype()));
+    tensor.indices()?.ok_or_else(other)
 }
 
 /// The one element of an integer tensor.

@@ -131,23 +131,8 @@ impl Known {
 /// The indices of a gather, if they are constants inside the dimension; those that are not are an error of the run.
 fn known_indices(cx: &mut Context<'_, '_>, extent: i64) -> Result<Option<Known>> {
     let Some(data) = cx.data(1) else { return Ok(None) };
-    let values: Vec<i64> = match data.dtype() {
-        DType::I64 => data.values::<i64>()?.to_vec(),
-        DType::I32 => data.values::<i32>()?.iter().map(|i| i64::from(*i)).collect(),
-        DType::F32
-        | DType::F64
-        | DType::F16
-        | DType::BF16
-        | DType::I8
-        | DType::U8
-        | DType::I16
-        | DType::U16
-        | DType::U32
-        | DType::U64
-        | DType::Bool => return Ok(None),
-    };
-    let from_start: Vec<i64> =
-        values.iter().map(|i| if *i < 0 { i.saturating_add(extent) } else { *i }).collect();
+    let Some(mut from_start) = data.indices()? else { return Ok(None) };
+    from_start.iter_mut().filter(|i| **i < 0).for_each(|i| *i = i.saturating_add(extent));
     if !from_start.iter().all(|i| (0..extent).contains(i)) {
         return Ok(None);
     }

@@ -9,6 +9,7 @@ use super::ops;
 use super::proto::NodeProto;
 use super::scope::Scope;
 use crate::error::Result;
+use crate::graph::Graph;
 use crate::tensor::Tensor;
 
 /// What a model consists of.
@@ -43,10 +44,38 @@ pub struct OperatorUse {
 }
 
 impl Overview {
+    /// Of a graph of core operations: operators are these, of the domain `nestjit`.
+    pub(crate) fn of_graph(graph: &Graph) -> Overview {
+        let mut uses: BTreeMap<&str, usize> = BTreeMap::new();
+        graph.nodes.iter().for_each(|node| *uses.entry(node.op.name()).or_default() += 1);
+        let operator = |(name, count): (&str, usize)| OperatorUse {
+            domain: "nestjit".to_owned(),
+            name: name.to_owned(),
+            count,
+            missing: None,
+        };
+        let outputs = graph.outputs.iter().map(|id| {
+            let value = graph.value(*id);
+            (value.name.clone(), Some(InputSpec::of_shape(&value.name, value.dtype, &value.shape)))
+        });
+        Overview {
+            opsets: BTreeMap::new(),
+            outputs: outputs.collect(),
+            operators: uses.into_iter().map(operator).collect(),
+            functions: 0,
+            weights: sizes(graph.value_ids().filter_map(|id| graph.constant(id))),
+        }
+    }
+
     /// The number of nodes, those in subgraphs and functions counted.
     pub fn nodes(&self) -> usize {
         self.operators.iter().map(|used| used.count).sum()
     }
+}
+
+/// The elements of tensors, and their bytes.
+fn sizes<'t>(tensors: impl Iterator<Item = &'t Tensor>) -> (usize, usize) {
+    tensors.fold((0, 0), |(elements, bytes), t| (elements + t.len(), bytes + t.len() * t.dtype().size()))
 }
 
 /// Operators in the order of their names.
@@ -65,10 +94,7 @@ impl OnnxModel {
                 self.count(&function.node, &opsets, &mut uses);
             }
         }
-        let decoded = self.initializers.values().flatten();
-        let weights = decoded.fold((0, 0), |(elements, bytes), tensor: &Tensor| {
-            (elements + tensor.len(), bytes + tensor.len() * tensor.dtype().size())
-        });
+        let weights = sizes(self.initializers.values().flatten());
         let outputs = self.graph.output.iter().map(|o| (o.name().to_owned(), input_spec(o).ok())).collect();
         let operators = uses.into_values().collect();
         Overview { opsets: self.opsets.clone(), outputs, operators, functions, weights }

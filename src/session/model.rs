@@ -8,7 +8,7 @@ use nestjit_ir::DType;
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Model, ValueId};
-use crate::onnx::{self, Fact, InputSpec, OnnxModel, Planned, Slot, Stage};
+use crate::onnx::{self, Fact, InputSpec, OnnxModel, Overview, Planned, Slot, Stage};
 
 /// A model that sessions can call; made of an [`OnnxModel`] or of a [`Model`]. A copy is the same model: nothing is read or
 /// kept twice.
@@ -66,19 +66,11 @@ impl SessionModel {
         names.into_iter()
     }
 
-    /// The ONNX model, if it is one.
-    pub fn onnx(&self) -> Option<&OnnxModel> {
+    /// What the model consists of.
+    pub fn overview(&self) -> Overview {
         match &self.source {
-            ModelSource::Onnx(model) => Some(model),
-            ModelSource::Graph(_) => None,
-        }
-    }
-
-    /// The graph, if it is not an ONNX model.
-    pub fn graph(&self) -> Option<&Graph> {
-        match &self.source {
-            ModelSource::Onnx(_) => None,
-            ModelSource::Graph(graph) => Some(graph),
+            ModelSource::Onnx(model) => model.overview(),
+            ModelSource::Graph(graph) => Overview::of_graph(graph),
         }
     }
 

@@ -3,6 +3,7 @@
 //! A [`Tensor`] is dense, row-major and cheap to clone. Arithmetic is `ndarray`'s job: see [`Tensor::view`],
 //! [`Tensor::into_ndarray`] and the `From` conversions, and for those without a copy, `owned`.
 
+mod convert;
 mod joined;
 mod late;
 mod origin;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 
 use bytemuck::{AnyBitPattern, CheckedBitPattern, NoUninit};
 use ndarray::{ArrayBase, ArrayD, ArrayViewD, Data, Dimension, IxDyn};
-use nestjit_ir::{DType, Scalar, bf16, f16, halves};
+use nestjit_ir::{DType, Scalar, bf16, f16};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -99,28 +100,6 @@ impl Tensor {
     /// [`crate::ErrorKind::Shape`] if the number of values is not the product of the shape.
     pub fn new<T: Element>(shape: &[usize], values: &[T]) -> Result<Tensor> {
         Tensor::from_bytes(T::DTYPE, shape, bytemuck::cast_slice(values))
-    }
-
-    /// A tensor of a floating-point type with these values, rounded to it.
-    pub(crate) fn from_f64(dtype: DType, shape: &[usize], values: &[f64]) -> Result<Tensor> {
-        fn rounded<T: Element>(shape: &[usize], values: &[f64], round: impl Fn(f64) -> T) -> Result<Tensor> {
-            Tensor::new(shape, &values.iter().map(|v| round(*v)).collect::<Vec<T>>())
-        }
-        match dtype {
-            DType::F64 => Tensor::new(shape, values),
-            DType::F32 => rounded(shape, values, |v| v as f32),
-            DType::F16 => rounded(shape, values, halves::f16_from_f64),
-            DType::BF16 => rounded(shape, values, halves::bf16_from_f64),
-            DType::I64
-            | DType::I32
-            | DType::I16
-            | DType::I8
-            | DType::U64
-            | DType::U32
-            | DType::U16
-            | DType::U8
-            | DType::Bool => Err(Error::internal(format!("a tensor of {dtype} from floating-point numbers"))),
-        }
     }
 
     /// A tensor from the bytes of its elements, in row-major order and native endianness.

@@ -238,20 +238,7 @@ fn add_constant(graph: &mut Graph, name: &str, tensor: Tensor) -> ValueId {
 
 /// The values of a tensor of `f32` or `f64`.
 fn to_f64(tensor: &Tensor) -> Option<Vec<f64>> {
-    match tensor.dtype() {
-        DType::F32 => Some(tensor.values::<f32>().ok()?.iter().map(|v| f64::from(*v)).collect()),
-        DType::F64 => Some(tensor.values::<f64>().ok()?.to_vec()),
-        DType::F16 | DType::BF16 => None,
-        DType::I64
-        | DType::I32
-        | DType::I16
-        | DType::I8
-        | DType::U64
-        | DType::U32
-        | DType::U16
-        | DType::U8
-        | DType::Bool => None,
-    }
+    matches!(tensor.dtype(), DType::F32 | DType::F64).then(|| tensor.to_f64().ok())?
 }
 
 fn vector(dtype: DType, values: &[f64]) -> Result<Tensor> {
