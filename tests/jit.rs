@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -92,10 +93,31 @@ fn a_sample_of_the_table_of_configurations() {
 }
 
 #[test]
-#[ignore = "hours: every case in every configuration"]
-fn the_whole_table_of_configurations() {
-    let table = configurations::table();
-    check_all(|case| check(case, &table, &THREADS));
+#[ignore = "long: every case in a hundred configurations and for five numbers of threads"]
+fn any_two_choices_of_the_table_of_configurations() {
+    check_all(|case| check(case, &configurations::pairwise(&case.name), &THREADS));
+}
+
+#[test]
+fn any_two_choices_meet_in_the_pairwise_rows() {
+    let pairs = |rows: &[Configuration]| -> BTreeSet<String> {
+        let choices = |c: &Configuration| {
+            [
+                format!("{:?} {}", c.isa, c.vnni),
+                format!("fused {}", c.fused),
+                format!("{:?}", c.row_rings),
+                format!("{:?}", c.without),
+            ]
+        };
+        let pairs = |[a, b, c, d]: [String; 4]| {
+            [(&a, &b), (&a, &c), (&a, &d), (&b, &c), (&b, &d), (&c, &d)].map(|(a, b)| format!("{a}, {b}"))
+        };
+        rows.iter().map(choices).flat_map(pairs).collect()
+    };
+    let all = pairs(&configurations::table());
+    for name in ["gemm", "conv", "softmax"] {
+        assert_eq!(pairs(&configurations::pairwise(name)), all);
+    }
 }
 
 #[test]

@@ -71,7 +71,7 @@ pub(crate) struct GivenArgs {
     pub(crate) dims: Vec<(String, usize)>,
     /// An input of the model; inputs not given are seeded random values
     #[arg(long = "input", value_name = "NAME=FILE.npy", value_parser = named_file)]
-    pub(crate) inputs: Vec<(String, PathBuf)>,
+    pub(crate) inputs: Vec<NamedFile>,
 }
 
 /// What passes do.
@@ -170,7 +170,7 @@ pub(crate) struct CheckArgs {
     pub(crate) threads: usize,
     /// An expected output of the model; for a float32 output the file may hold float64
     #[arg(long, value_name = "NAME=FILE.npy", value_parser = named_file)]
-    pub(crate) expect: Vec<(String, PathBuf)>,
+    pub(crate) expect: Vec<NamedFile>,
     /// How far outputs may be from expected ones, or, without --expect, from the reference, relative to the largest
     /// magnitude [default: what rounding explains; from expected ones also 1e-4 for float32, 1e-11 for float64]
     #[arg(long, value_name = "REL", value_parser = tolerance, allow_negative_numbers = true)]
@@ -350,12 +350,25 @@ fn dimension(text: &str) -> Result<(String, usize), String> {
         .ok_or_else(|| "expected NAME=N".to_owned())
 }
 
-/// Splits `NAME=FILE` at the first `=` that leaves both sides non-empty.
-fn named_file(text: &str) -> Result<(String, PathBuf), String> {
+/// A tensor of the model and the file that has its elements: `NAME=FILE`, where both may contain `=`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct NamedFile(String);
+
+impl NamedFile {
+    /// The name and the file: split behind the longest of the model's names that the text begins with, or else at its
+    /// first `=`, so that a name that the model does not have can be shown.
+    pub(crate) fn split<'n>(&self, names: impl Iterator<Item = &'n str>) -> (&str, &Path) {
+        let ends = |name: &str| self.0.get(name.len()..).is_some_and(|rest| rest.starts_with('='));
+        let known = names.filter(|name| self.0.starts_with(name) && ends(name)).map(str::len).max();
+        let at = known.or_else(|| self.0.find('=')).unwrap_or(self.0.len());
+        (&self.0[..at], Path::new(self.0.get(at + 1..).unwrap_or_default()))
+    }
+}
+
+/// A name and a file, none of them empty.
+fn named_file(text: &str) -> Result<NamedFile, String> {
     match text.split_once('=') {
-        Some((name, file)) if !name.is_empty() && !file.is_empty() => {
-            Ok((name.to_owned(), PathBuf::from(file)))
-        }
+        Some((name, file)) if !name.is_empty() && !file.is_empty() => Ok(NamedFile(text.to_owned())),
         _ => Err("expected NAME=FILE.npy".to_owned()),
     }
 }
@@ -372,8 +385,17 @@ mod tests {
     }
 
     #[test]
-    fn names_and_files_are_split_at_the_first_equals_sign() {
-        assert_eq!(named_file("x=a=b.npy").unwrap(), ("x".to_owned(), PathBuf::from("a=b.npy")));
+    fn names_and_files_are_split_behind_a_name_of_the_model() {
+        let split = |text: &str, names: &[&str]| {
+            let named = named_file(text).unwrap();
+            let (name, file) = named.split(names.iter().copied());
+            (name.to_owned(), file.to_str().unwrap().to_owned())
+        };
+        let of = |name: &str, file: &str| (name.to_owned(), file.to_owned());
+        assert_eq!(split("x=a=b.npy", &["x", "y"]), of("x", "a=b.npy"));
+        assert_eq!(split("x=a=b.npy", &["x", "x=a", "x=a=b"]), of("x=a", "b.npy"));
+        assert_eq!(split("z=a=b.npy", &["x", ""]), of("z", "a=b.npy"));
+        assert_eq!(split("\u{e9}=b", &["\u{e9}"]), of("\u{e9}", "b"));
         for bad in ["x", "=a.npy", "x=", ""] {
             assert!(named_file(bad).is_err(), "{bad:?}");
         }

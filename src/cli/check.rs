@@ -54,7 +54,8 @@ pub(crate) fn execute(args: &CheckArgs) -> Result<Outcome> {
             calls(&mut verdicts, &loaded, args, of_reference)?
         }
     };
-    for (output, file) in &args.expect {
+    for named in &args.expect {
+        let (output, file) = named.split(codes[0].outputs.iter().map(|(name, _)| name.as_str()));
         let expected = expectation(output, file, &codes[0].outputs)?;
         for CheckedCode { what, bounds, outputs } in &codes {
             let Some(at) = outputs.iter().position(|(name, _)| name == output) else {

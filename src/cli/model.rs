@@ -217,8 +217,9 @@ impl<'m> Bound<'m> {
 fn inputs(model: &SessionModel, given: &GivenArgs) -> Result<(Vec<Item>, Vec<String>)> {
     let specs = model.inputs();
     let mut read: Vec<Option<Tensor>> = vec![None; specs.len()];
-    for (name, file) in &given.inputs {
+    for named in &given.inputs {
         let names = || specs.iter().map(|spec| spec.name.as_str());
+        let (name, file) = named.split(names());
         let Some(at) = names().position(|input| input == name) else {
             return Err(Error::unknown_name("input", name, "there is", names()));
         };

@@ -3,10 +3,11 @@
 //! their weights in memory once, and all but the first need not read, transform and pack them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Weak};
 
 use nestjit_ir::{Buffer, DType, Layout};
 
+use super::fork::{Guarded, Held};
 use crate::memory::Block;
 use crate::tensor::{Origin, Tensor};
 
@@ -14,7 +15,7 @@ use crate::tensor::{Origin, Tensor};
 const LEAST: usize = 16 << 10;
 
 /// What is there. Entries go with what they stand for.
-static ALL: LazyLock<Mutex<HashMap<Key, Weak<Packed>>>> = LazyLock::new(Mutex::default);
+static ALL: LazyLock<Guarded<HashMap<Key, Weak<Packed>>>> = LazyLock::new(Guarded::default);
 
 /// What packed bytes follow from.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -87,8 +88,8 @@ impl Drop for Packed {
     }
 }
 
-fn all() -> MutexGuard<'static, HashMap<Key, Weak<Packed>>> {
-    ALL.lock().unwrap_or_else(PoisonError::into_inner)
+fn all() -> Held<'static, HashMap<Key, Weak<Packed>>> {
+    ALL.lock()
 }
 
 #[cfg(test)]

@@ -5,7 +5,10 @@
 //! by part, so that no copy in between is made, for which fresh memory costs more than the arithmetic.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use std::{process, thread};
 
 use nestjit_ir::layout::scaled;
 use nestjit_ir::{DType, bf16, f16, halves};
@@ -129,8 +132,42 @@ pub(super) struct Late {
     source: Source,
     factors: Option<Factors>,
     made: OnceLock<Block>,
-    /// Locked while they are made, so that this is done once.
-    making: Mutex<()>,
+    /// So that this is done once.
+    making: Making,
+}
+
+/// A lock over long work that a child of `fork` need not wait for: it knows the process whose thread has it, and takes it
+/// from a thread of another process, which the child does not have.
+#[derive(Default)]
+struct Making {
+    /// The process, or 0.
+    process: AtomicU32,
+}
+
+impl Making {
+    fn lock(&self) -> MakingGuard<'_> {
+        let own = process::id();
+        let mut wait = Duration::from_micros(10);
+        loop {
+            let owner = self.process.load(Ordering::Relaxed);
+            let free = owner != own;
+            if free && self.process.compare_exchange(owner, own, Ordering::Acquire, Ordering::Relaxed).is_ok()
+            {
+                return MakingGuard(self);
+            }
+            // Files are read behind it: there is time to sleep.
+            thread::sleep(wait);
+            wait = (wait * 2).min(Duration::from_millis(1));
+        }
+    }
+}
+
+struct MakingGuard<'m>(&'m Making);
+
+impl Drop for MakingGuard<'_> {
+    fn drop(&mut self) {
+        self.0.process.store(0, Ordering::Release);
+    }
 }
 
 enum Source {
@@ -154,7 +191,7 @@ impl Late {
     }
 
     fn of(source: Source, factors: Option<Factors>) -> Late {
-        Late { source, factors, made: OnceLock::new(), making: Mutex::default() }
+        Late { source, factors, made: OnceLock::new(), making: Making::default() }
     }
 
     /// The elements, made if need be.
@@ -165,7 +202,7 @@ impl Late {
         if let Some(made) = self.made.get() {
             return Ok(made.bytes());
         }
-        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        let _making = self.making.lock();
         if self.made.get().is_none() {
             let block = match &self.source {
                 Source::Foreign(_) | Source::Tensor(_) => self.copy(dtype)?,
@@ -300,6 +337,20 @@ mod tests {
         let double = Tensor::new(&[2], &[1.5f64, 2.0]).unwrap();
         let double = double.scaled(Factors { run: 1, values: Arc::new([2.0]) });
         assert_eq!(double.values::<f64>().unwrap(), [3.0, 4.0]);
+    }
+
+    #[test]
+    fn a_lock_of_a_process_that_is_not_this_one_is_free() {
+        let making = Making::default();
+        making.process.store(process::id().wrapping_add(1), Ordering::Relaxed);
+        drop(making.lock());
+        let held = making.lock();
+        thread::scope(|scope| {
+            let other = scope.spawn(|| drop(making.lock()));
+            thread::sleep(Duration::from_millis(2));
+            assert!(!other.is_finished(), "it waits for this thread");
+            drop(held);
+        });
     }
 
     #[test]

@@ -78,6 +78,20 @@ pub fn one_for_each_pass(name: &str) -> Vec<Configuration> {
     switches().into_iter().map(|without| draw.one(&of(without))).collect()
 }
 
+/// Rows in which any two choices meet (a pass off or none, a tier, fused or not, rings): for each pass and tier one row,
+/// whose other choices turn with both, as a Latin square does. Where they begin depends on the name, so that three
+/// choices meet in some case.
+pub fn pairwise(name: &str) -> Vec<Configuration> {
+    let table = table();
+    let others = table.len() / (switches().len() * TIERS.len());
+    let begin = Draw::new(name).one(&std::array::from_fn::<usize, 64, _>(|i| i));
+    table
+        .chunks(others)
+        .enumerate()
+        .map(|(i, rows)| rows[(i / TIERS.len() + i % TIERS.len() + begin) % others])
+        .collect()
+}
+
 /// A fixed sample of `count` rows for what bears this name.
 pub fn some(name: &str, count: usize) -> Vec<Configuration> {
     let (table, mut draw) = (table(), Draw::new(name));

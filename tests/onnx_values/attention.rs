@@ -21,6 +21,8 @@ enum Given {
     Bools,
     /// The same, with minus infinity.
     Floats,
+    /// Ends behind key 0, for queries that see a key: later keys are hidden.
+    FirstColumn,
 }
 
 #[derive(Clone, Copy)]
@@ -50,12 +52,20 @@ fn hidden_by_mask(q: usize, k: usize) -> bool {
 }
 
 impl Case {
+    fn masks(&self, q: usize, k: usize) -> bool {
+        match self.given {
+            Given::None => false,
+            Given::Bools | Given::Floats => hidden_by_mask(q, k),
+            Given::FirstColumn => k > 0 || q == 2,
+        }
+    }
+
     fn sees(&self, b: usize, q: usize, k: usize) -> bool {
         let length = self.lengths.map_or(KEYS as i64, |l| l[b]);
         let position = q as i64 + if self.lengths.is_some() { length - QUERIES as i64 } else { 0 };
         let key = k as i64;
         let (left, right) = self.window.unwrap_or((-1, -1));
-        (self.given == Given::None || !hidden_by_mask(q, k))
+        !self.masks(q, k)
             && key < length
             && (!self.causal || key <= position)
             && (left < 0 || key >= position.saturating_sub(left))
@@ -85,11 +95,13 @@ impl Case {
         let mut values = vec![noise(&q, 1), noise(&kv, 2), noise(&kv, 3)];
         match self.given {
             Given::None => {}
-            Given::Bools => {
+            Given::Bools | Given::FirstColumn => {
+                let shape: &[usize] =
+                    if self.given == Given::Bools { &[QUERIES, KEYS] } else { &[QUERIES, 1] };
                 let seen: Vec<bool> =
-                    (0..QUERIES * KEYS).map(|i| !hidden_by_mask(i / KEYS, i % KEYS)).collect();
-                inputs.push(("m", DataType::Bool, &[QUERIES, KEYS]));
-                values.push(Tensor::new(&[QUERIES, KEYS], &seen).unwrap());
+                    (0..QUERIES * shape[1]).map(|i| !self.masks(i / shape[1], i % shape[1])).collect();
+                inputs.push(("m", DataType::Bool, shape));
+                values.push(Tensor::new(shape, &seen).unwrap());
             }
             Given::Floats => {
                 let added = |i: &[usize]| if hidden_by_mask(i[0], i[1]) { f64::NEG_INFINITY } else { 0.0 };
@@ -154,7 +166,7 @@ fn the_last_query_is_the_last_key_that_is_no_padding() {
 
 #[test]
 fn a_query_that_sees_no_key_gets_zeros() {
-    for given in [Given::Bools, Given::Floats] {
+    for given in [Given::Bools, Given::Floats, Given::FirstColumn] {
         for causal in [false, true] {
             for shown in [2, 3] {
                 Case { given, causal, shown, ..PLAIN }.check();

@@ -1,10 +1,10 @@
 //! Numbers that a detour over another type would change: bounds, fillings, exponents.
 
-use nestjit::Tensor;
 use nestjit::onnx::proto::TensorProto;
 use nestjit::onnx::proto::tensor_proto::DataType;
+use nestjit::{DType, Tensor};
 
-use super::common::onnx::{empty, f32s, float, i64s, node, with};
+use super::common::onnx::{empty, f32s, float, i64s, int, node, with};
 use super::{assert_gives, single};
 
 #[test]
@@ -98,4 +98,18 @@ fn quantised_products_are_scaled_by_one_number() {
     let b = Tensor::new(&[1, 1], &[25u8]).unwrap();
     let y = Tensor::new(&[2, 1], &[2u8, 6]).unwrap();
     assert_gives(single(20, product, &shapes, weights), &[a, b], &[y], 0.0);
+}
+
+#[test]
+fn what_has_no_element_stays_empty() {
+    for (operator, attributes) in
+        [("Hardmax", vec![int("axis", 1)]), ("Softmax", vec![int("axis", 1)]), ("LRN", vec![int("size", 3)])]
+    {
+        for shape in [[2, 0, 3], [0, 4, 3], [2, 4, 0]] {
+            let node = attributes.iter().cloned().fold(node(operator, &["x"], &["y"]), with);
+            let empty = Tensor::zeros(DType::F32, &shape).unwrap();
+            let model = single(17, node, &[("x", DataType::Float, &shape)], vec![]);
+            assert_gives(model, std::slice::from_ref(&empty), &[empty.clone()], 0.0);
+        }
+    }
 }

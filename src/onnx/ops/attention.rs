@@ -260,11 +260,12 @@ impl Mask {
     }
 }
 
-/// A mask that ends before the last key hides the keys behind its end.
+/// A mask that ends before the last key hides the keys behind its end; one that is a single column too, as in the reference
+/// implementation, although the text would let it be broadcast.
 fn padded(cx: &mut NodeCx<'_>, mask: ValueId, keys: usize) -> Result<ValueId> {
     let shape = cx.shape(mask);
     let (rank, covered) = (shape.len(), shape.last().copied().unwrap_or(0));
-    if covered <= 1 || covered >= keys {
+    if rank == 0 || covered >= keys {
         return Ok(mask);
     }
     let mut end = vec![0; rank];

@@ -215,6 +215,9 @@ pub(super) fn local_response(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
         )));
     }
     limit::check_kernel(&[size])?;
+    if shape.contains(&0) {
+        return one(Ok(x));
+    }
     let squares = cx.unary(Unary::Square, x)?;
     let image = [shape[0], 1, shape[1], shape[2..].iter().product()];
     let squares = cx.reshape(squares, &image)?;

@@ -37,6 +37,9 @@ fn along_axis(cx: &mut NodeCx<'_>, along: Along) -> Result<Vec<ValueId>> {
 /// 1 where the first maximum is, 0 elsewhere.
 fn hardmax(cx: &mut NodeCx<'_>, x: ValueId, axis: usize) -> Result<ValueId> {
     let shape = cx.shape(x);
+    if shape[axis] == 0 {
+        return Ok(x);
+    }
     let positions = steps(cx, shape.len(), axis, shape[axis], 1)?;
     let first = cx.add(Op::ArgReduce { max: true, axis, keep_dims: true, last: false }, &[x])?;
     let hit = cx.binary(Binary::Eq, positions, first)?;
