@@ -17,6 +17,9 @@ const EXIT_CODES: &str = "Exit codes: 0 for success, 1 if something failed or di
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
+    /// Do not show what is being done while it takes long
+    #[arg(long, global = true)]
+    pub(crate) quiet: bool,
 }
 
 #[derive(Subcommand, Debug)]
@@ -39,6 +42,10 @@ pub(crate) enum Command {
     Zoo(ZooArgs),
     /// Write a model as an ONNX file
     Export(ExportArgs),
+    /// Print a script that completes arguments in a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page, for `man -l -`
+    Man,
 }
 
 /// What to compile, and how.
@@ -113,8 +120,19 @@ pub(crate) enum Rings {
 
 #[derive(Args, Debug)]
 pub(crate) struct BenchArgs {
+    /// ONNX files or built-in models, measured one after the other; with --json each is an object on a line of its own
+    #[arg(value_name = "MODEL", required = true)]
+    pub(crate) models: Vec<String>,
     #[command(flatten)]
-    pub(crate) model: ModelArgs,
+    pub(crate) passes: PassArgs,
+    #[command(flatten)]
+    pub(crate) given: GivenArgs,
+    /// Measure warm runs for so long, instead of a number of them
+    #[arg(long, value_name = "S", conflicts_with = "iterations", value_parser = seconds, allow_negative_numbers = true)]
+    pub(crate) seconds: Option<f64>,
+    /// Also let so many callers use the session at once, each from a thread of its own
+    #[arg(long, value_name = "N", value_parser = threads, allow_negative_numbers = true)]
+    pub(crate) streams: Option<usize>,
     /// Warm runs to measure
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
     pub(crate) iterations: u32,
@@ -178,6 +196,9 @@ pub(crate) struct CheckArgs {
     /// The same as an absolute difference, in steps for integers: what either allows passes
     #[arg(long, value_name = "ABS", value_parser = tolerance, allow_negative_numbers = true)]
     pub(crate) absolute: Option<f64>,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args, Debug)]
@@ -260,6 +281,13 @@ pub(crate) struct ExportArgs {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct MachineArgs {
     /// A machine by its name, or a file of one [default: NESTJIT_MACHINE, else this machine]
     pub(crate) name: Option<String>,
@@ -282,6 +310,9 @@ pub(crate) struct ZooArgs {
     /// List only small models, or only networks
     #[arg(long, value_enum)]
     pub(crate) size: Option<ModelSize>,
+    /// Print one JSON object instead of text
+    #[arg(long, conflicts_with = "names")]
+    pub(crate) json: bool,
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
@@ -339,6 +370,12 @@ fn threads(text: &str) -> Result<usize, String> {
 fn tolerance(text: &str) -> Result<f64, String> {
     let number = text.parse::<f64>().ok().filter(|n| n.is_finite() && *n >= 0.0);
     number.ok_or_else(|| "must be a number that is not negative".to_owned())
+}
+
+/// A time to measure for: up to a day.
+fn seconds(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|n| *n > 0.0 && *n <= 86_400.0);
+    number.ok_or_else(|| "must be a number of seconds, more than 0 and at most 86400".to_owned())
 }
 
 /// A name and an extent.

@@ -20,7 +20,7 @@ use super::compare::{Allowed, Limits, bounds, tolerance};
 use super::compiler::{FUSION, compiler, fuses, remark_on_plan};
 use super::model::{self, LoadedModel};
 use super::verdicts::Verdicts;
-use super::{Outcome, npy};
+use super::{Outcome, npy, progress};
 
 /// How far results may be from the reference, in relation to their largest magnitude, where contractions may compute in a lower
 /// precision than `f32`: some roundings to 8 bits.
@@ -38,7 +38,7 @@ pub(crate) fn execute(args: &CheckArgs) -> Result<Outcome> {
     let one = compiler(Some(1), passes);
     remark_on_plan(&compiler(Some(args.threads), passes))?;
     let session = loaded.session(one);
-    let trace = session.parts(&loaded.inputs)?;
+    let trace = progress::during("compiling", || session.parts(&loaded.inputs))?;
     model::remark(&session);
     let mut verdicts = Verdicts::default();
     let codes = match trace.whole() {
@@ -68,7 +68,7 @@ pub(crate) fn execute(args: &CheckArgs) -> Result<Outcome> {
             verdicts.expected([what, against, output], value, &expected, limits, of_expected)?;
         }
     }
-    Ok(verdicts.outcome(loaded.model.name()))
+    verdicts.outcome(loaded.model.name(), args.json)
 }
 
 /// What compiled code computes.
@@ -175,7 +175,8 @@ fn program(
         let on_one = compiled.map_or_else(|| one.compile(model), Ok)?;
         executables.push((what, on_one, several.compile(model)?));
     }
-    let References { plain, transformed } = References::of(model, &executables, inputs)?;
+    let interpreted = || References::of(model, &executables, inputs);
+    let References { plain, transformed } = progress::during("interpreting", interpreted)?;
     // Constants that are rounded to `bf16` are no part of the error analysis.
     let lower = executables.iter().any(|(_, e, _)| e.options().precision == options::Precision::Bf16);
     let floor = if lower { LOWER_PRECISION } else { 0.0 };
@@ -189,7 +190,7 @@ fn program(
         }
         Ok::<_, Error>(())
     };
-    let evaluated = evaluate(graph, inputs, Precision::F32)?;
+    let evaluated = progress::during("evaluating", || evaluate(graph, inputs, Precision::F32))?;
     near(
         verdicts,
         &format!("{label}graph evaluator"),

@@ -12,7 +12,7 @@ use nestjit::{Compiler, Error, Executable, Result, Tensor, files};
 use super::args::IrArgs;
 use super::compiler::{compiler, remark_on_plan};
 use super::model::{self, LoadedModel, is_nests};
-use super::{Outcome, npy};
+use super::{Outcome, npy, progress};
 
 pub(crate) fn execute(args: &IrArgs) -> Result<Outcome> {
     let Some(model) = args.model.as_deref() else {
@@ -34,7 +34,7 @@ pub(crate) fn execute(args: &IrArgs) -> Result<Outcome> {
     }
     let loaded = LoadedModel::load(model, &args.given)?;
     let session = loaded.session(compiler);
-    let trace = session.parts(&loaded.inputs)?;
+    let trace = progress::during("compiling", || session.parts(&loaded.inputs))?;
     model::remark(&session);
     if let Some(executable) = trace.whole().and_then(|part| part.program.as_ref()) {
         return Ok(print(args, executable)?.into());

@@ -16,9 +16,11 @@ mod ir;
 mod machine;
 mod model;
 mod npy;
+mod progress;
 mod rates;
 mod report;
 mod run;
+mod shell;
 mod tensors;
 mod verdicts;
 mod zoo;
@@ -54,6 +56,7 @@ pub(crate) fn main() -> ExitCode {
         // `--help` and `--version`.
         Err(e) => return print(&e.to_string().into()),
     };
+    progress::set_up(cli.quiet);
     // A panic is a defect of nestjit; it is reported like any other error.
     panic::set_hook(Box::new(|info| complain(&format!("internal error, please report it: {info}"))));
     match panic::catch_unwind(|| execute(&cli.command)) {
@@ -74,6 +77,8 @@ fn execute(command: &Command) -> Result<Outcome> {
         Command::Machine(args) => machine::execute(args),
         Command::Zoo(args) => zoo::execute(args),
         Command::Export(args) => export::execute(args),
+        Command::Completions(args) => shell::completions(args),
+        Command::Man => shell::man(),
     }
 }
 

@@ -9,7 +9,7 @@ use nestjit::onnx::{Dim, InputKind, InputSpec, MAX_OPSET, OnnxModel};
 use nestjit::{Compiler, Error, Item, Result, Session, SessionModel, Tensor, zoo};
 
 use super::args::GivenArgs;
-use super::{complain, npy, tensors};
+use super::{complain, npy, progress, tensors};
 
 /// The extent of a dimension that is left open.
 const DEFAULT: usize = 1;
@@ -29,7 +29,7 @@ impl LoadedModel {
     /// exists is a file, whatever its name; what has a separator must be one.
     pub(crate) fn load(name: &str, given: &GivenArgs) -> Result<LoadedModel> {
         let start = Instant::now();
-        let model = open(name)?;
+        let model = progress::during("loading", || open(name))?;
         let load_ms = start.elapsed().as_secs_f64() * 1e3;
         let (inputs, random) = inputs(&model, given)?;
         Ok(LoadedModel { model, inputs, random, load_ms })

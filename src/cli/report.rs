@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::args::ReportArgs;
 use super::compiler::{FUSION, compiler, fuses, remark_on_plan};
 use super::model::{self, LoadedModel};
-use super::{Outcome, npy, rates};
+use super::{Outcome, npy, progress, rates};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -84,8 +84,8 @@ impl Compiled {
     fn of(loaded: &LoadedModel, compiler: Compiler) -> Result<Compiled> {
         let session = loaded.session(compiler);
         // If it has to be run, the first call compiles; the second one is timed.
-        session.parts(&loaded.inputs)?;
-        let trace = session.parts(&loaded.inputs)?;
+        let twice = || session.parts(&loaded.inputs).and_then(|_| session.parts(&loaded.inputs));
+        let trace = progress::during("compiling", twice)?;
         model::remark(&session);
         Ok(Compiled { model: session.name().to_owned(), trace })
     }
@@ -172,7 +172,8 @@ fn program_report(
     let Some(roofline) = roofline else { return Ok(report) };
     report.classify(roofline);
     if args.measure {
-        report.measure(&record(args, executable, inputs)?, roofline);
+        let recording = progress::during("measuring", || record(args, executable, inputs))?;
+        report.measure(&recording, roofline);
     }
     Ok(report)
 }

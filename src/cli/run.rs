@@ -12,14 +12,15 @@ use super::args::RunArgs;
 use super::compiler::{compiler, remark_on_plan};
 use super::files::file_name;
 use super::model::{self, LoadedModel};
-use super::{Outcome, complain, npy, tensors};
+use super::{Outcome, complain, npy, progress, tensors};
 
 pub(crate) fn execute(args: &RunArgs) -> Result<Outcome> {
     let loaded = LoadedModel::load(&args.model.model, &args.model.given)?;
     let compiler = compiler(args.threads, &args.model.passes);
     remark_on_plan(&compiler)?;
     let session = loaded.session(compiler);
-    let outputs = loaded.named(session.call_items(&loaded.inputs)?.outputs);
+    let call = progress::during("compiling and running", || session.call_items(&loaded.inputs))?;
+    let outputs = loaded.named(call.outputs);
     model::remark(&session);
     let random = loaded.random;
     if !random.is_empty() {

@@ -4,6 +4,8 @@ use nestjit::Result;
 use nestjit::graph::ValueId;
 use nestjit::report::text::table::table;
 use nestjit::zoo::{self, ZooEntry};
+use serde::Serialize;
+use serde_json::json;
 
 use super::Outcome;
 use super::args::{ModelSize, ZooArgs};
@@ -18,25 +20,64 @@ pub(crate) fn execute(args: &ZooArgs) -> Result<Outcome> {
         let names: Vec<&str> = listed.map(|entry| entry.name).collect();
         return Ok((names.join("\n") + "\n").into());
     }
-    let rows = listed.map(row).collect::<Result<Vec<_>>>()?;
-    Ok(table(["model", "inputs", "outputs", "ops", ""], &[3], rows).into())
+    let models = listed.map(Listed::of).collect::<Result<Vec<_>>>()?;
+    if args.json {
+        return Ok((json!({ "models": models }).to_string() + "\n").into());
+    }
+    let text = table(["model", "inputs", "outputs", "ops", ""], &[3], models.iter().map(Listed::row));
+    Ok((text + "weights are random numbers: outputs mean nothing, but that all ways to compute them agree\n")
+        .into())
 }
 
-fn row(entry: &ZooEntry) -> Result<[String; 5]> {
-    let (name, summary) = (entry.name.to_owned(), entry.summary.to_owned());
-    // To know more of a network is to draw its weights, hundreds of megabytes of them.
-    if let Some(size) = entry.resolution() {
-        return Ok([name, format!("size {size}, or NAME@SIZE"), String::new(), String::new(), summary]);
-    }
-    let model = nestjit::zoo::build(entry.name)?;
-    let ports = |ids: &[ValueId]| {
-        let one = |id: &ValueId| {
-            let value = model.graph.value(*id);
-            let shape: Vec<String> = value.shape.iter().map(usize::to_string).collect();
-            format!("{}: {}[{}]", value.name, value.dtype, shape.join(","))
+/// What is said of a model; serialised, a part of what `--json` prints.
+#[derive(Serialize)]
+struct Listed {
+    name: &'static str,
+    summary: &'static str,
+    /// Height and width, or the length, of the inputs of a network; `NAME@SIZE` has another one.
+    size: Option<usize>,
+    /// Absent for networks: to know more of them is to draw their weights, hundreds of megabytes.
+    inputs: Option<Vec<Port>>,
+    outputs: Option<Vec<Port>>,
+    operations: Option<usize>,
+}
+
+#[derive(Serialize)]
+struct Port {
+    name: String,
+    r#type: String,
+    shape: Vec<usize>,
+}
+
+impl Listed {
+    fn of(entry: &ZooEntry) -> Result<Listed> {
+        let (name, summary, size) = (entry.name, entry.summary, entry.resolution());
+        if size.is_some() {
+            return Ok(Listed { name, summary, size, inputs: None, outputs: None, operations: None });
+        }
+        let graph = zoo::build(name)?.graph;
+        let port = |id: &ValueId| {
+            let value = graph.value(*id);
+            Port { name: value.name.clone(), r#type: value.dtype.to_string(), shape: value.shape.clone() }
         };
-        ids.iter().map(one).collect::<Vec<_>>().join(", ")
-    };
-    let (inputs, outputs) = (ports(&model.graph.inputs), ports(&model.graph.outputs));
-    Ok([name, inputs, outputs, model.graph.nodes.len().to_string(), summary])
+        let ports = |ids: &[ValueId]| Some(ids.iter().map(port).collect());
+        let (inputs, outputs) = (ports(&graph.inputs), ports(&graph.outputs));
+        Ok(Listed { name, summary, size, inputs, outputs, operations: Some(graph.nodes.len()) })
+    }
+
+    fn row(&self) -> [String; 5] {
+        let ports = |ports: &Option<Vec<Port>>| {
+            let one = |port: &Port| {
+                let shape: Vec<String> = port.shape.iter().map(usize::to_string).collect();
+                format!("{}: {}[{}]", port.name, port.r#type, shape.join(","))
+            };
+            ports.iter().flatten().map(one).collect::<Vec<_>>().join(", ")
+        };
+        let inputs = match self.size {
+            Some(size) => format!("size {size}, or NAME@SIZE"),
+            None => ports(&self.inputs),
+        };
+        let operations = self.operations.map(|n| n.to_string()).unwrap_or_default();
+        [self.name.to_owned(), inputs, ports(&self.outputs), operations, self.summary.to_owned()]
+    }
 }

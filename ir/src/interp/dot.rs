@@ -46,6 +46,16 @@ pub(super) struct Row {
 }
 
 impl Row {
+    /// The iterations in which the operand is inside its buffer.
+    pub(super) fn inside(&self) -> std::ops::Range<i64> {
+        self.inside.clone()
+    }
+
+    /// How far it moves from one iteration to the next.
+    pub(super) fn step(&self) -> i64 {
+        self.step
+    }
+
     /// The offset in iteration `i`, or `None` outside the buffer. What no buffer has is an offset out of its bounds.
     pub(super) fn at(&self, i: i64) -> Option<usize> {
         let offset = || self.offset.wrapping_add(i.wrapping_mul(self.step));

@@ -1,10 +1,13 @@
 //! The command: its output, its exit codes, its messages.
 
+mod bench;
+mod help;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use nestjit::{Compiler, DType, GraphBuilder, Model, Tensor, zoo};
+use nestjit::{Compiler, DType, Tensor, zoo};
 use serde_json::Value;
 
 const SMALL: &str = "rnn_cell";
@@ -63,99 +66,13 @@ fn zoo_lists_the_built_in_models() {
         let line = table.lines().find(|l| l.split_whitespace().next() == Some(entry.name));
         assert!(line.is_some_and(|l| l.ends_with(entry.summary)), "{}: {line:?}", entry.name);
     }
-    assert!(table.contains("input: f32[64,512]"), "{table}");
-}
-
-#[test]
-fn bench_prints_one_json_object() {
-    let bench = json(&["bench", SMALL, "--iterations", "7", "--warmup", "2", "--threads", "1", "--json"]);
-    assert_eq!((&bench["model"], &bench["threads"]), (&SMALL.into(), &1.into()));
-    assert!(["simd128", "avx2", "avx512"].iter().any(|isa| bench["isa"] == *isa), "{bench}");
-    let runs = bench["runs"].as_array().unwrap();
-    assert_eq!(runs.iter().map(|r| r["fusion"].as_bool().unwrap()).collect::<Vec<_>>(), [true, false]);
-    assert_eq!(runs[0]["disabled_passes"], serde_json::json!([]));
-    assert_eq!(runs[1]["disabled_passes"], serde_json::json!(["OpFusion"]));
-    for run in runs {
-        assert_eq!(run["programs"], 1, "{run}");
-        let cold = numbers(&run["cold_ms"], &["load", "passes", "codegen", "pack", "first_run", "total"]);
-        let sum: f64 = cold[..5].iter().sum();
-        assert!(cold.iter().all(|ms| *ms >= 0.0), "{run}");
-        // Consecutive laps: only the rounding of the numbers is left.
-        assert!((cold[5] - sum).abs() <= 1e-9 * cold[5], "{sum} of {run}");
-        let passes = run["passes_ms"].as_array().unwrap();
-        let each: f64 = passes.iter().map(|p| p["ms"].as_f64().unwrap()).sum();
-        assert!((cold[1] - each).abs() <= 1e-9 * cold[1].max(1.0), "{each} of {run}");
-        assert!(passes.iter().any(|p| p["pass"] == "Tile"), "{run}");
-        let warm = numbers(&run["warm_ms"], &["min", "median", "p90", "max"]);
-        assert!(warm.is_sorted() && warm[0] > 0.0, "{run}");
-        let [mean, std] = numbers(&run["warm_ms"], &["mean", "std"])[..] else { unreachable!() };
-        assert!(warm[0] <= mean && mean <= warm[3] && std >= 0.0, "{run}");
-        assert_eq!(run["warm_ms"]["n"], 7);
-    }
-    let [fused, unfused] = [&runs[0], &runs[1]].map(|r| r["kernels"].as_u64().unwrap());
-    assert!(fused < unfused, "{fused} and {unfused} kernels");
-    let [fused, unfused] = [&runs[0], &runs[1]].map(|r| r["temp_bytes"].as_u64().unwrap());
-    assert!(fused <= unfused, "{fused} and {unfused} bytes");
-}
-
-#[test]
-fn bench_and_report_count_multiply_accumulates_of_integers() {
-    let mut g = GraphBuilder::new("integers");
-    let x = g.input("x", DType::I32, &[4, 8]);
-    let w = g.constant("w", Tensor::random(DType::I32, &[8, 16], 1).unwrap());
-    let y = g.matmul(x, w);
-    g.output("y", y);
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("integers.onnx");
-    fs::write(&file, Model::from(g.build().unwrap()).to_onnx().unwrap()).unwrap();
-    let file = file.to_str().unwrap();
-    let few = ["--iterations", "1", "--warmup", "0"];
-    let object = json(&[&["bench", file, "--json"], &few[..]].concat());
-    assert_eq!(numbers(&object, &["flops", "macs", "integer_macs"]), [0.0, 512.0, 512.0]);
-    let text = stdout(&[&["bench", file], &few[..]].concat());
-    assert!(text.contains("   0.00 MFLOP and 512 MAC of integers per run\n"), "{text}");
-    assert!(text.contains("\nof integers, which are no floating-point operations: fused "), "{text}");
-    assert!(stdout(&["report", file]).contains(" 512 MAC  0 FLOP "));
-    // Of floats, nothing is said apart.
-    let object = json(&[&["bench", SMALL, "--json"], &few[..]].concat());
-    let [flops, macs, integer] = numbers(&object, &["flops", "macs", "integer_macs"])[..] else {
-        unreachable!()
-    };
-    assert!(macs > 0.0 && flops >= 2.0 * macs && integer == 0.0, "{object}");
-}
-
-#[test]
-fn bench_measures_one_side_if_asked() {
-    for (which, fusion) in [("on", true), ("off", false)] {
-        let bench =
-            json(&["bench", SMALL, "--iterations", "1", "--warmup", "0", "--fusion", which, "--json"]);
-        let runs = bench["runs"].as_array().unwrap();
-        assert_eq!((runs.len(), &runs[0]["fusion"]), (1, &Value::Bool(fusion)));
-        assert_eq!((&bench["speedup"], &bench["payback_runs"]), (&Value::Null, &Value::Null));
-    }
-}
-
-#[test]
-fn bench_as_text_has_cold_and_warm_apart() {
-    let out = stdout(&["bench", SMALL, "--iterations", "5", "--warmup", "3", "--disable-pass", "Tile"]);
-    for part in [
-        "model rnn_cell   threads ",
-        "\nfusion on (without Tile): ",
-        "\nfusion off (without Tile, OpFusion): ",
-        "  iteration 1 (cold) ",
-        " = load ",
-        " + first run ",
-        "  iteration 2  ",
-        "  iterations 5..9  ",
-        "\nExecution time summary of warm runs (ms):\n",
-        "\nfused against unfused: ",
-        "\nfusion ",
-    ] {
-        assert!(out.contains(part), "no {part:?} in\n{out}");
-    }
-    let header = out.lines().find(|l| l.contains("median  ")).unwrap();
-    let columns: Vec<&str> = header.split_whitespace().collect();
-    assert_eq!(columns[..5], ["mean", "median", "max", "min", "std"], "{header}");
+    assert!(table.contains("input: f32[64,512]") && table.contains("weights are random"), "{table}");
+    let listed = json(&["zoo", "--json"]);
+    let listed = listed["models"].as_array().unwrap();
+    assert_eq!(listed.len(), zoo::list().len());
+    let of = |name: &str| listed.iter().find(|model| model["name"] == name).unwrap();
+    assert_eq!(of("mlp10")["inputs"][0]["shape"], serde_json::json!([64, 512]));
+    assert_eq!((&of("resnet50")["size"], &of("resnet50")["operations"]), (&224.into(), &Value::Null));
 }
 
 #[test]
@@ -174,6 +91,19 @@ fn check_passes_for_small_models() {
             assert!(out.contains(row), "no {row:?} in\n{out}");
         }
     }
+}
+
+#[test]
+fn check_as_json_has_every_comparison() {
+    let verdict = json(&["check", SMALL, "--json"]);
+    assert_eq!((&verdict["model"], &verdict["passed"]), (&SMALL.into(), &true.into()));
+    let comparisons = verdict["comparisons"].as_array().unwrap();
+    assert!(comparisons.iter().all(|c| c["passed"] == true && c["output"].is_string()), "{verdict}");
+    let bits = |c: &&Value| c["required"] == "same bits" && c["difference"].is_null();
+    let near = |c: &&Value| c["difference"]["of_limit"].as_f64().is_some_and(|share| share <= 1.0);
+    assert!(comparisons.iter().any(|c| bits(&c)), "{verdict}");
+    assert!(comparisons.iter().any(|c| near(&c)), "{verdict}");
+    assert!(comparisons.iter().all(|c| bits(&c) || near(&c)), "{verdict}");
 }
 
 #[test]
@@ -365,7 +295,7 @@ fn wrong_usage_is_exit_code_2_and_one_line() {
     for (args, message) in [
         (
             &["bench"][..],
-            "the following required arguments were not provided: <MODEL>; see `nestjit bench --help`",
+            "the following required arguments were not provided: <MODEL>...; see `nestjit bench --help`",
         ),
         (
             &["bench", SMALL, "--iterations", "0"],

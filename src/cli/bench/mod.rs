@@ -2,30 +2,31 @@
 //!
 //! Whole calls of sessions are measured, of which each loads the model anew: that is part of a cold run.
 
-use std::fmt::Write as _;
+mod text;
+
+use std::thread;
 use std::time::{Duration, Instant};
 
-use nestjit::report::format::{bytes, count, ms, name};
 use nestjit::report::fusion::Totals;
-use nestjit::report::text::table::table;
 use nestjit::report::{Summary, flops};
 use nestjit::runtime::measure::{self, Rates};
 use nestjit::session::CallTrace;
 use nestjit::{Compiler, DType, Error, Executable, Item, Result, Session, Tensor, lower};
 use serde::Serialize;
 
-use super::Outcome;
 use super::args::{BenchArgs, Fusion};
 use super::compiler::{FUSION, compiler, fuses, remark_on_plan, remark_on_threads, warm_up_compiler};
 use super::model::{self, LoadedModel};
-
-/// From which ratio of times on one program counts as slower than another.
-const SLOWER: f64 = 1.03;
+use super::{Outcome, progress};
 
 /// All figures; serialised, the object that `--json` prints.
 #[derive(Serialize)]
 struct Bench {
     model: String,
+    /// The version of nestjit.
+    version: &'static str,
+    /// The machine by its name, or what is planned for instead.
+    cpu: String,
     threads: usize,
     isa: String,
     /// Floating-point operations of one run, counted in the nests before any pass.
@@ -61,6 +62,20 @@ struct Run {
     second_ms: f64,
     warm_ms: Summary,
     gflops: f64,
+    /// Each measured run, in order.
+    samples_ms: Vec<f64>,
+    /// What several callers at once get.
+    streams: Option<Streams>,
+}
+
+/// Callers in threads of their own that share a session, each with so many runs as one caller had.
+#[derive(Serialize)]
+struct Streams {
+    callers: usize,
+    /// Runs of all callers per second, from the first to the last.
+    runs_per_second: f64,
+    /// How long a run took its caller.
+    run_ms: Summary,
 }
 
 /// What the first call of a session compiled, and what it cost.
@@ -131,19 +146,49 @@ struct Subject {
     first: FirstCall,
     second_ms: f64,
     warm_ms: Vec<f64>,
+    streams: Option<Streams>,
 }
 
 pub(crate) fn execute(args: &BenchArgs) -> Result<Outcome> {
-    let bench = measure(args)?;
-    if args.json {
-        let json = serde_json::to_string(&bench).map_err(|e| Error::internal(e.to_string()))?;
-        return Ok((json + "\n").into());
+    if !args.given.inputs.is_empty() && args.models.len() > 1 {
+        return Err(Error::usage("--input is for one model"));
     }
-    Ok(bench.to_text(args.warmup).into())
+    let mut said = Vec::new();
+    for model in &args.models {
+        let bench = measure(model, args)?;
+        said.push(match args.json {
+            true => serde_json::to_string(&bench).map_err(|e| Error::internal(e.to_string()))? + "\n",
+            false => bench.to_text(args.warmup),
+        });
+    }
+    Ok(said.join(if args.json { "" } else { "\n" }).into())
 }
 
-fn measure(args: &BenchArgs) -> Result<Bench> {
-    let compiler = compiler(args.threads, &args.model.passes);
+/// When enough warm runs are measured.
+enum Until {
+    Runs(u32),
+    Time(Instant),
+}
+
+impl Until {
+    fn new(args: &BenchArgs) -> Until {
+        match args.seconds {
+            Some(seconds) => Until::Time(Instant::now() + Duration::from_secs_f64(seconds)),
+            None => Until::Runs(args.iterations),
+        }
+    }
+
+    /// Whether another one follows so many.
+    fn more(&self, runs: u32) -> bool {
+        match self {
+            Until::Runs(wanted) => runs < *wanted,
+            Until::Time(end) => runs == 0 || Instant::now() < *end,
+        }
+    }
+}
+
+fn measure(model: &str, args: &BenchArgs) -> Result<Bench> {
+    let compiler = compiler(args.threads, &args.passes);
     if args.fusion != Fusion::Off && !fuses(&compiler)? {
         let message = format!("{FUSION} is switched off, so there is no fused code: add `--fusion off`");
         return Err(Error::usage(message));
@@ -160,7 +205,7 @@ fn measure(args: &BenchArgs) -> Result<Bench> {
         Fusion::On => vec![compiler],
         Fusion::Off => vec![unfused],
     };
-    let cold = |compiler| Subject::cold(args, compiler);
+    let cold = |compiler| Subject::cold(model, args, compiler);
     let mut subjects = compilers.into_iter().map(cold).collect::<Result<Vec<_>>>()?;
     for subject in &mut subjects {
         subject.second_ms = subject.timed_run()?;
@@ -171,10 +216,22 @@ fn measure(args: &BenchArgs) -> Result<Bench> {
             subject.timed_run()?;
         }
     }
-    for _ in 0..args.iterations {
+    let until = Until::new(args);
+    let mut measured = 0;
+    let steps = if let Until::Runs(runs) = until { Some(runs.into()) } else { None };
+    let mut shown = progress::Steps::new("measuring warm runs:", steps);
+    while until.more(measured) {
         for subject in &mut subjects {
             let time = subject.timed_run()?;
             subject.warm_ms.push(time);
+        }
+        measured += 1;
+        shown.done(measured.into());
+    }
+    drop(shown);
+    if let Some(callers) = args.streams {
+        for subject in &mut subjects {
+            subject.streams = Some(subject.call_at_once(callers, measured)?);
         }
     }
 
@@ -185,7 +242,9 @@ fn measure(args: &BenchArgs) -> Result<Bench> {
     let isa = target.isa.name().to_owned();
     let runs = subjects.into_iter().map(|s| s.summary(flops)).collect::<Result<Vec<_>>>()?;
     Ok(Bench {
-        model: args.model.model.clone(),
+        model: model.to_owned(),
+        version: env!("CARGO_PKG_VERSION"),
+        cpu: target.name.clone(),
         threads,
         isa,
         flops,
@@ -205,15 +264,15 @@ fn measure(args: &BenchArgs) -> Result<Bench> {
 
 impl Subject {
     /// Loads the model, and calls it for the first time, which compiles it.
-    fn cold(args: &BenchArgs, compiler: Compiler) -> Result<Subject> {
+    fn cold(model: &str, args: &BenchArgs, compiler: Compiler) -> Result<Subject> {
         let (fusion, disabled_passes) = (fuses(&compiler)?, compiler.options()?.disabled_passes.clone());
-        let loaded = LoadedModel::load(&args.model.model, &args.model.given)?;
+        let loaded = LoadedModel::load(model, &args.given)?;
         let session = loaded.session(compiler);
         let session = match args.cache_limit {
             Some(limit) => session.cache_limit(limit as usize),
             None => session,
         };
-        let (call, trace) = session.trace(&loaded.inputs)?;
+        let (call, trace) = progress::during("compiling", || session.trace(&loaded.inputs))?;
         let (mut passes_ms, mut codegen, mut pack) = (Vec::<PassTime>::new(), 0.0, 0.0);
         for timings in trace.programs().map(Executable::timings) {
             for (pass, time) in timings.each_pass() {
@@ -244,25 +303,66 @@ impl Subject {
         let tensor = |item| if let Item::Tensor(tensor) = item { Some(tensor) } else { None };
         let outputs = call.outputs.into_iter().map(tensor).collect();
         let (inputs, work) = (loaded.inputs, Work::of(&trace)?);
-        Ok(Subject { session, inputs, outputs, work, first, second_ms: 0.0, warm_ms: Vec::new() })
+        Ok(Subject {
+            session,
+            inputs,
+            outputs,
+            work,
+            first,
+            second_ms: 0.0,
+            warm_ms: Vec::new(),
+            streams: None,
+        })
     }
 
     /// Calls once; the time in milliseconds.
     fn timed_run(&mut self) -> Result<f64> {
+        timed_call(&self.session, &self.inputs, self.outputs.as_deref_mut())
+    }
+
+    /// Calls from several threads at once, so often from each.
+    fn call_at_once(&self, callers: usize, runs: u32) -> Result<Streams> {
+        let caller = || {
+            let mut outputs = self.outputs.clone();
+            let call = |_| timed_call(&self.session, &self.inputs, outputs.as_deref_mut());
+            (0..runs).map(call).collect::<Result<Vec<f64>>>()
+        };
         let start = Instant::now();
-        match &mut self.outputs {
-            Some(outputs) => self.session.run_into(&self.inputs, outputs)?,
-            None => drop(self.session.call_items(&self.inputs)?),
-        }
-        Ok(millis(start.elapsed()))
+        let times: Result<Vec<Vec<f64>>> = thread::scope(|scope| {
+            let started: Vec<_> = (1..callers)
+                .map(|_| thread::Builder::new().spawn_scoped(scope, caller))
+                .collect::<std::io::Result<_>>()
+                .map_err(|e| Error::usage(format!("{callers} callers cannot be started: {e}")))?;
+            let own = caller();
+            let others = started.into_iter().map(|thread| match thread.join() {
+                Ok(times) => times,
+                Err(_) => Err(Error::internal("a caller panicked")),
+            });
+            std::iter::once(own).chain(others).collect()
+        });
+        let times = times?.concat();
+        let runs_per_second = times.len() as f64 / start.elapsed().as_secs_f64();
+        let run_ms = Summary::of(&times).ok_or_else(|| Error::internal("no run"))?;
+        Ok(Streams { callers, runs_per_second, run_ms })
     }
 
     fn summary(self, flops: f64) -> Result<Run> {
         model::remark(&self.session);
         let warm_ms = Summary::of(&self.warm_ms).ok_or_else(|| Error::internal("no warm run"))?;
         let gflops = flops / (warm_ms.median * 1e6);
-        Ok(Run { first: self.first, second_ms: self.second_ms, warm_ms, gflops })
+        let Subject { first, second_ms, warm_ms: samples_ms, streams, .. } = self;
+        Ok(Run { first, second_ms, warm_ms, gflops, samples_ms, streams })
     }
+}
+
+/// Calls once, if possible into buffers that are there; the time in milliseconds.
+fn timed_call(session: &Session, inputs: &[Item], outputs: Option<&mut [Tensor]>) -> Result<f64> {
+    let start = Instant::now();
+    match outputs {
+        Some(outputs) => session.run_into(inputs, outputs)?,
+        None => drop(session.call_items(inputs)?),
+    }
+    Ok(millis(start.elapsed()))
 }
 
 fn millis(time: Duration) -> f64 {
@@ -279,17 +379,6 @@ fn speedup(runs: &[Run]) -> Option<f64> {
     Some(unfused.warm_ms.median / fused.warm_ms.median)
 }
 
-/// What is said if fused code took longer, by more than runs differ anyway: by medians as well as at best.
-fn slower(fused: &Summary, unfused: &Summary) -> Option<String> {
-    let slower = fused.median > SLOWER * unfused.median && fused.min > SLOWER * unfused.min;
-    slower.then(|| {
-        format!(
-            "FUSION MADE THIS MODEL SLOWER: fused code takes {:.2} times as long; `nestjit report` names scalar loops and what was fused\n",
-            fused.median / unfused.median
-        )
-    })
-}
-
 fn payback(runs: &[Run]) -> Option<u64> {
     let (fused, unfused) = pair(runs)?;
     let compile = |run: &Run| run.first.cold_ms.passes + run.first.cold_ms.codegen + run.first.cold_ms.pack;
@@ -302,142 +391,6 @@ fn payback_runs(cost: f64, gain: f64) -> Option<u64> {
         c if c <= 0.0 && gain >= 0.0 => Some(0),
         c if gain > 0.0 => Some((c / gain).ceil() as u64),
         _ => None,
-    }
-}
-
-impl Bench {
-    fn to_text(&self, warmup: u32) -> String {
-        let mut text = String::new();
-        // Writing to a `String` cannot fail.
-        let _ = self.write(&mut text, warmup);
-        text
-    }
-
-    fn write(&self, text: &mut String, warmup: u32) -> std::fmt::Result {
-        let CoreRates { fma_peak_gflops: peak, memory_read_gbytes: read, steady } = self.machine;
-        writeln!(
-            text,
-            "model {}   threads {}   isa {}   {:.2} MFLOP{} per run",
-            name(&self.model),
-            self.threads,
-            self.isa,
-            self.flops / 1e6,
-            match self.integer_macs {
-                0.0 => String::new(),
-                macs => format!(" and {} MAC of integers", count(macs)),
-            }
-        )?;
-        writeln!(
-            text,
-            "one core, measured: {peak:.1} GFLOP/s of {} multiply-add, {read:.1} GB/s read from memory{}",
-            self.isa,
-            if steady { "" } else { " (too low: the machine is busy)" }
-        )?;
-        writeln!(
-            text,
-            "first compilation of a process, once: {} ms, not included below",
-            ms(self.startup_ms)
-        )?;
-        if self.runs.iter().any(|run| run.first.programs != 1) {
-            writeln!(text, "several programs, and operations between them: `nestjit report` lists them")?;
-        }
-        for run in &self.runs {
-            run.write(text, warmup)?;
-        }
-        writeln!(text, "\nExecution time summary of warm runs (ms):")?;
-        let cores = peak * self.threads as f64;
-        let share = |run: &Run| run.gflops / cores;
-        text.push_str(&table(
-            ["", "mean", "median", "max", "min", "std", "p90", "GFLOP/s", "of peak"],
-            &[1, 2, 3, 4, 5, 6, 7, 8],
-            self.runs.iter().map(|run| {
-                let w = &run.warm_ms;
-                let label = if run.first.fusion { "fused" } else { "unfused" };
-                [
-                    label.to_owned(),
-                    ms(w.mean),
-                    ms(w.median),
-                    ms(w.max),
-                    ms(w.min),
-                    ms(w.std),
-                    ms(w.p90),
-                    format!("{:.1}", run.gflops),
-                    match steady {
-                        true if share(run) <= 1.0 => format!("{:.0} %", 100.0 * share(run)),
-                        true => "above".to_owned(),
-                        false => "unknown".to_owned(),
-                    },
-                ]
-            }),
-        ));
-        if steady && self.runs.iter().any(|run| share(run) > 1.0) {
-            writeln!(
-                text,
-                "above the peak: operations are those of the plain nests, and transformed convolutions (Winograd) do with fewer"
-            )?;
-        }
-        if self.integer_macs > 0.0 {
-            let rate = |run: &Run| {
-                let label = if run.first.fusion { "fused" } else { "unfused" };
-                format!("{label} {} MAC/s", count(self.integer_macs / (run.warm_ms.median * 1e-3)))
-            };
-            let rates: Vec<String> = self.runs.iter().map(rate).collect();
-            writeln!(text, "of integers, which are no floating-point operations: {}", rates.join(", "))?;
-        }
-        if let (Some((fused, unfused)), Some(speedup)) = (pair(&self.runs), self.speedup) {
-            writeln!(
-                text,
-                "\nfused against unfused: {speedup:.2}x by medians, {} -> {} kernels, {} -> {} of temporaries",
-                unfused.first.kernels,
-                fused.first.kernels,
-                bytes(unfused.first.temp_bytes),
-                bytes(fused.first.temp_bytes)
-            )?;
-            match self.payback_runs {
-                Some(0) => {
-                    writeln!(text, "fusion needs no run to pay off: it does not lengthen the compile time")
-                }
-                Some(1) => writeln!(text, "fusion has paid for its compile time after 1 run"),
-                Some(n) => writeln!(text, "fusion has paid for its compile time after {n} runs"),
-                None => writeln!(text, "fusion does not pay here: runs are not faster"),
-            }?;
-            text.push_str(&slower(&fused.warm_ms, &unfused.warm_ms).unwrap_or_default());
-        }
-        Ok(())
-    }
-}
-
-impl Run {
-    fn write(&self, text: &mut String, warmup: u32) -> std::fmt::Result {
-        write!(text, "\nfusion {}", if self.first.fusion { "on" } else { "off" })?;
-        if !self.first.disabled_passes.is_empty() {
-            write!(text, " (without {})", self.first.disabled_passes.join(", "))?;
-        }
-        let (temps, arena) = (bytes(self.first.temp_bytes), bytes(self.first.arena_bytes));
-        let programs = match self.first.programs {
-            1 => String::new(),
-            n => format!("{n} programs, "),
-        };
-        writeln!(
-            text,
-            ": {programs}{} kernels, temporaries of {temps} in {arena} of memory",
-            self.first.kernels
-        )?;
-        let c = &self.first.cold_ms;
-        writeln!(
-            text,
-            "  iteration 1 (cold)  {:>9} ms = load {} + passes {} + codegen {} + pack {} + first run {}",
-            ms(c.total),
-            ms(c.load),
-            ms(c.passes),
-            ms(c.codegen),
-            ms(c.pack),
-            ms(c.first_run)
-        )?;
-        writeln!(text, "  iteration 2         {:>9} ms", ms(self.second_ms))?;
-        let first = u64::from(warmup.max(1)) + 2;
-        let label = format!("iterations {first}..{}", first + self.warm_ms.n as u64 - 1);
-        writeln!(text, "  {label:<19} {:>9} ms (median)", ms(self.warm_ms.median))
     }
 }
 
