@@ -6,20 +6,63 @@
 
 use nestjit_ir::{BinOp, BufId, DType, Expr, Index, Kind, Load, Program, Role, Scalar, Stmt, layout};
 
-/// Why something cannot be computed in lanes.
-pub type Refusal = &'static str;
-
-/// No machine divides integers in lanes; up to 32 bits, floating-point numbers do it exactly.
-pub const WIDE_DIVISION: Refusal = "a division of integers of 64 bits";
-/// Powers of integers, by anything but 1, 2 and 3: a loop in each lane.
-pub const POWER: Refusal = "a power of integers";
-/// Where an element lies is computed for each element, and needs a check, or is stored to: kernels address memory by loop
-/// counters, and load from where lanes say that are known to be inside.
-pub const COMPUTED: Refusal = "an index that is not affine";
-/// A value with a check of its range, which ends the run with an error.
-pub const CHECKED: Refusal = "a value that is checked";
-/// A call of a function of the runtime.
-pub const CALL: Refusal = "a call";
+/// Why something cannot be computed in lanes: what there is in it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// No machine divides integers of 64 bits in lanes; up to 32 bits, floating-point numbers do it exactly.
+    WideDivision,
+    /// Powers of integers, by anything but 1, 2 and 3: a loop in each lane.
+    Power,
+    /// Where an element lies is computed for each element, and needs a check, or is stored to: kernels address memory by
+    /// loop counters, and load from where lanes say that are known to be inside.
+    ComputedIndex,
+    /// A value with a check of its range, which ends the run with an error.
+    CheckedValue,
+    /// A call of a function of the runtime.
+    Call,
+    /// An operation that floating-point numbers do not have.
+    NotOnFloats,
+    /// An operation that truth values do not have.
+    NotOnBools,
+    /// An operation that integers do not have.
+    NotOnIntegers,
+    /// A buffer whose elements do not lie at multiples of strides.
+    AddressNotAffine,
+    /// An index that may leave its buffer.
+    CheckedIndex,
+    /// A gather from a buffer whose offsets do not fit 32 bits.
+    GatherTooFar,
+    /// More instructions than a kernel may have.
+    TooLong,
+    /// All lanes store to one element.
+    StoresToOneElement,
+    /// An operand of another type than its operation.
+    OperandType,
+    /// A product of bytes of which one is of another type.
+    ByteType,
+    /// A loop that nothing is computed in.
+    NoIteration,
+    /// A local buffer that does not fit the registers and the stack of a kernel.
+    LocalTooLarge,
+    /// A local buffer that fits neither registers nor memory.
+    LocalWithoutPlace,
+    /// An index that does not fit 32 bits.
+    WideIndex,
+    /// An access with another number of indices than its buffer has dimensions.
+    Rank,
+    /// An index that may leave 64 bits.
+    IndexTooLarge,
+    /// A guard whose limits are too far apart for an immediate.
+    GuardTooFar,
+    /// Padding whose place is computed.
+    PaddedComputedIndex,
+    /// A local buffer in registers whose index is computed.
+    LocalComputedIndex,
+    /// A local buffer in registers that each lane indexes in its own way.
+    LocalByLane,
+    /// A local buffer in registers that is indexed by a loop around the kernel.
+    LocalFromOutside,
+}
 
 /// Whether lanes can apply a binary operation that is defined on a type.
 ///
@@ -32,11 +75,11 @@ pub fn binary(program: &Program, op: BinOp, left: &Expr, right: &Expr) -> Result
         (_, Kind::Float | Kind::Bool) => Ok(()),
         (BinOp::Div | BinOp::Rem | BinOp::Mod, Kind::Signed | Kind::Unsigned) => {
             let fits = dtype.size() < 8 || (dtype == DType::I64 && narrow(left) && narrow(right));
-            if fits { Ok(()) } else { Err(WIDE_DIVISION) }
+            if fits { Ok(()) } else { Err(Refusal::WideDivision) }
         }
         (BinOp::Pow, Kind::Signed | Kind::Unsigned) => match right.as_const().map(|e| e.as_f64()) {
             Some(1.0 | 2.0 | 3.0) => Ok(()),
-            _ => Err(POWER),
+            _ => Err(Refusal::Power),
         },
         _ => Ok(()),
     }
@@ -133,7 +176,7 @@ impl Question<'_> {
             Index::Affine(_) => true,
             Index::Value(e) => (self.constant)(e),
         };
-        if index.iter().all(fine) { Ok(()) } else { Err(COMPUTED) }
+        if index.iter().all(fine) { Ok(()) } else { Err(Refusal::ComputedIndex) }
     }
 
     fn expr(&self, e: &Expr) -> Result<(), Refusal> {
@@ -152,7 +195,7 @@ impl Question<'_> {
                 }
                 l.otherwise.as_ref().map_or(Ok(()), |e| self.expr(e))
             }
-            Expr::Check(_) => Err(CHECKED),
+            Expr::Check(_) => Err(Refusal::CheckedValue),
             Expr::Unary(_, a) | Expr::Cast(_, a) => self.expr(a),
             Expr::Binary(op, a, b) => {
                 // Only these operations have exceptions.
@@ -176,7 +219,7 @@ impl Question<'_> {
             Stmt::Reduce(r) => self.access(&r.index).and_then(|()| self.expr(&r.value)),
             Stmt::Temp(_) => Ok(()),
             Stmt::For(l) => self.stmts(&l.body),
-            Stmt::Call(_) => Err(CALL),
+            Stmt::Call(_) => Err(Refusal::Call),
         })
     }
 }
@@ -229,10 +272,10 @@ mod tests {
         let by = |e: Expr, d: i64| e.binary(BinOp::Div, Expr::i64(d));
         assert_eq!(expr(&p, &by(by(index(), 4), 5)), Ok(()));
         assert_eq!(expr(&p, &by(index(), -1)), Ok(()));
-        assert_eq!(expr(&p, &by(by(index(), -1), 5)), Err(WIDE_DIVISION));
-        assert_eq!(expr(&p, &by(index(), 1 << 40)), Err(WIDE_DIVISION));
-        assert_eq!(expr(&p, &by(index() * index(), 4)), Err(WIDE_DIVISION));
+        assert_eq!(expr(&p, &by(by(index(), -1), 5)), Err(Refusal::WideDivision));
+        assert_eq!(expr(&p, &by(index(), 1 << 40)), Err(Refusal::WideDivision));
+        assert_eq!(expr(&p, &by(index() * index(), 4)), Err(Refusal::WideDivision));
         assert_eq!(expr(&p, &Expr::i64(7).pow(Expr::i64(2))), Ok(()));
-        assert_eq!(expr(&p, &Expr::i64(7).pow(index())), Err(POWER));
+        assert_eq!(expr(&p, &Expr::i64(7).pow(index())), Err(Refusal::Power));
     }
 }

@@ -7,6 +7,7 @@ mod fusion;
 mod graph;
 mod schedule;
 
+pub use crate::lanes::Refusal;
 pub use fusion::{Apart, Joined, Merge};
 pub use graph::{BatchNorm, Integers, KeptNorm, NotFolded};
 pub use schedule::{Cut, NotFiltered, PaddingWay, Ring, RingShape, Scalar, Serial, Strips, Tiling, Vectors};

@@ -119,7 +119,7 @@ fn assert_vector_code(graph: &Graph, compiler: &Compiler, what: &str) {
         for scalar in executable.scalar_loops(at) {
             assert!(
                 scalar.steps < 0.05 * group.steps,
-                "{what}: loop {} of @{} is scalar: {}\n{graph}",
+                "{what}: loop {} of @{} is scalar: {:?}\n{graph}",
                 scalar.var,
                 group.nest,
                 scalar.why

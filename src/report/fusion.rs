@@ -15,6 +15,7 @@ use super::programs::ReportedPart;
 use super::refusal;
 use super::roofline::{Balance, Beyond, Figures, Measured, NestTime, Roofline};
 use super::scaling::Scaling;
+use super::sentence;
 use super::traffic::{self, Traffic};
 use super::{compare::Variant, flops};
 use crate::graph::{ModelOp, ModelOps};
@@ -265,7 +266,8 @@ impl Executable {
         for (i, group) in report.groups.iter_mut().enumerate() {
             group.computes = self.computes(i).iter().map(|c| (*c).to_owned()).collect();
             let loops = self.scalar_loops(i);
-            group.scalar_loops = loops.iter().map(|l| format!("{}: {}", l.var, l.why)).collect();
+            group.scalar_loops =
+                loops.iter().map(|l| format!("{}: {}", l.var, sentence::refused(l.why))).collect();
             group.scalar_steps = loops.iter().map(|l| l.steps).collect();
         }
         report

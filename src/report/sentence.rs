@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use nestjit_ir::{BufId, Program};
 
+use crate::lanes::Refusal;
 use crate::remark::{
     Apart, BatchNorm, Cut, Integers, Joined, KeptNorm, Merge, NotFiltered, NotFolded, PaddingWay, Reason,
     Remark, Ring, RingShape, Scalar, Serial, Subject, Tiling, Vectors,
@@ -109,8 +110,45 @@ pub fn scalar(why: Scalar) -> &'static str {
         Scalar::Padding => "padding depends on the position",
         Scalar::Dependence => "iterations depend on each other",
         Scalar::NoUnitStride => "no loop is contiguous",
-        Scalar::Lanes(refusal) => refusal,
+        Scalar::Lanes(refusal) => lanes(refusal),
     }
+}
+
+/// What lanes cannot compute, as a noun.
+pub fn lanes(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::WideDivision => "a division of integers of 64 bits",
+        Refusal::Power => "a power of integers",
+        Refusal::ComputedIndex => "an index that is not affine",
+        Refusal::CheckedValue => "a value that is checked",
+        Refusal::Call => "a call",
+        Refusal::NotOnFloats => "an operation that is not defined on floating-point numbers",
+        Refusal::NotOnBools => "an operation that is not defined on truth values",
+        Refusal::NotOnIntegers => "an operation that is not defined on integers",
+        Refusal::AddressNotAffine => "an address that is not affine",
+        Refusal::CheckedIndex => "an index that needs a check",
+        Refusal::GatherTooFar => "a gather from a buffer that is too large",
+        Refusal::TooLong => "too many instructions",
+        Refusal::StoresToOneElement => "lanes that store to one element",
+        Refusal::OperandType => "an operand of another type",
+        Refusal::ByteType => "a byte of another type",
+        Refusal::NoIteration => "a loop without iterations",
+        Refusal::LocalTooLarge => "a local buffer that is too large",
+        Refusal::LocalWithoutPlace => "a local buffer that has no place",
+        Refusal::WideIndex => "an index of more than 32 bits",
+        Refusal::Rank => "a wrong rank",
+        Refusal::IndexTooLarge => "an index that leaves 64 bits",
+        Refusal::GuardTooFar => "a guard whose limits are too far apart",
+        Refusal::PaddedComputedIndex => "an index that is not affine, with padding",
+        Refusal::LocalComputedIndex => "an index into a local buffer that is not affine",
+        Refusal::LocalByLane => "a local buffer that each lane indexes in its own way",
+        Refusal::LocalFromOutside => "a local buffer indexed from outside",
+    }
+}
+
+/// Why a loop is not a part of a kernel.
+pub fn refused(why: Option<Refusal>) -> &'static str {
+    why.map_or("no vector loop", lanes)
 }
 
 /// Why a buffer stays in memory between nests, with its name before; `None` if that is not what the reason says.
@@ -230,6 +268,7 @@ fn apart(program: &Program, why: &Apart) -> String {
             return format!("the vectors of the contraction would gather from {}", name(program, *buf));
         }
         Apart::LosesLanes(what) => {
+            let what = lanes(*what);
             return format!("one of them has {what}, and the other would lose its vector loops by it");
         }
         Apart::ReadsAgain { bytes, times } => {

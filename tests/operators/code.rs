@@ -5,7 +5,7 @@ use nestjit::ir::{Expr, LoopKind, Program, Role, Stmt};
 use nestjit::machine::Isa;
 use nestjit::onnx::{OnnxModel, OpEntry, Specialization};
 use nestjit::remark::{Reason, Vectors};
-use nestjit::report::sentence::scalar;
+use nestjit::report::sentence::{refused, scalar};
 use nestjit::{Compiler, DType, Executable};
 
 use super::example::Example;
@@ -98,6 +98,6 @@ fn reason(executable: &Executable, nest: usize) -> String {
     });
     let declined = declined.next_back();
     let loops = executable.scalar_loops(nest).iter().max_by(|a, b| a.steps.total_cmp(&b.steps));
-    let why = declined.or(loops.map(|l| l.why));
+    let why = declined.or(loops.map(|l| refused(l.why)));
     why.unwrap_or("short loops, or statements between vector loops").to_owned()
 }

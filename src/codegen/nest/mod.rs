@@ -33,6 +33,7 @@ use super::vcode::select::Machine;
 use super::vcode::select::plan::{Plan, accessed, plan};
 use super::vcode::{clif, prefetch, x86};
 use crate::error::{Error, ErrorKind, Result};
+use crate::lanes::Refusal;
 
 /// A loop that is not a part of a vector kernel.
 #[derive(Clone, PartialEq, Debug)]
@@ -40,7 +41,7 @@ pub struct ScalarLoop {
     /// Its variable (of an equal nest, if code is shared).
     pub var: String,
     /// Why.
-    pub why: &'static str,
+    pub why: Option<Refusal>,
     /// How often innermost statements run in it that are not parts of kernels either, in one run of the nest.
     pub steps: f64,
 }
@@ -235,7 +236,7 @@ pub(super) fn compile_nest(
     };
     for (i, segment) in segments(&nest.body).into_iter().enumerate() {
         let mut plan = plan(program, &extents, &nest.body, (segment.stmts, &segment.parallel), machine);
-        let refused = plan.refusals.iter().map(|r| ScalarLoop {
+        let refused = plan.refused.iter().map(|r| ScalarLoop {
             var: program.var_name(r.var).to_owned(),
             why: r.why,
             steps: scalar_steps(&nest.body, Some(r.var), &plan),

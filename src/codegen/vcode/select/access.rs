@@ -15,7 +15,7 @@ use super::value::mem_type;
 use super::{LANE, Result, Selector, unsupported};
 use crate::codegen::address::{allowed, inside};
 use crate::codegen::vcode::{Access, Address, Arg, ArgId, Computed, Counter, Guard, Int, Terms};
-use crate::lanes;
+use crate::lanes::Refusal;
 
 /// An affine expression, taken apart.
 pub(super) struct Parts {
@@ -51,13 +51,13 @@ impl Selector<'_> {
     /// The indices of an access in terms of counters, [`LANE`] and the variables around the region.
     pub(super) fn resolve(&self, buf: BufId, index: &[Index]) -> Result<Vec<Affine>> {
         if index.len() != self.region.program.buf(buf).shape.len() {
-            return unsupported("a wrong rank");
+            return unsupported(Refusal::Rank);
         }
         index
             .iter()
             .map(|i| match i {
                 Index::Affine(a) => Ok(self.in_counters(a)),
-                Index::Value(_) => unsupported(lanes::COMPUTED),
+                Index::Value(_) => unsupported(Refusal::ComputedIndex),
             })
             .collect()
     }
@@ -69,7 +69,7 @@ impl Selector<'_> {
         for (dim, i) in index.iter().enumerate() {
             let Index::Value(e) = i else { continue };
             if !self.is_constant(e) || self.region.program.buf(buf).shape.contains(&0) {
-                return unsupported(lanes::COMPUTED);
+                return unsupported(Refusal::ComputedIndex);
             }
             computed.push((dim, (**e).clone()));
             rest.to_mut()[dim] = Index::Affine(Affine::constant(0));
@@ -114,7 +114,7 @@ impl Selector<'_> {
         let mut parts = Parts { outer: Affine::default(), counters: SmallVec::new(), lane: 0, constant: 0 };
         match self.add_parts(&mut parts, a, factor) {
             Some(()) if !parts.outer.is_overflow() => Ok(parts),
-            _ => unsupported("an index that leaves 64 bits"),
+            _ => unsupported(Refusal::IndexTooLarge),
         }
     }
 
@@ -129,7 +129,7 @@ impl Selector<'_> {
         }
         let parts = self.parts(at, factor)?;
         let Some(pending) = self.bound.pending(at, factor) else {
-            return unsupported("an index that leaves 64 bits");
+            return unsupported(Refusal::IndexTooLarge);
         };
         let constant = parts.constant;
         let placed = Placed { form: Rc::clone(form), pending, parts, address: None };
@@ -234,7 +234,7 @@ impl Selector<'_> {
         }
         let (value, step) = self.int(i)?;
         let guard = Guard { value, step, lo, hi };
-        if guard.fits() { Ok(Some(guard)) } else { unsupported("a guard whose limits are too far apart") }
+        if guard.fits() { Ok(Some(guard)) } else { unsupported(Refusal::GuardTooFar) }
     }
 
     /// An access to memory, of all lanes of a value, and the guards it needs.
@@ -261,7 +261,7 @@ impl Selector<'_> {
         }
         let (computed, index) = self.computed_outside(buf, index)?;
         if otherwise.is_some() {
-            return unsupported("an index that is not affine, with padding");
+            return unsupported(Refusal::PaddedComputedIndex);
         }
         let index = self.resolve(buf, &index)?;
         for (dim, i) in index.iter().enumerate() {
@@ -316,7 +316,7 @@ impl Selector<'_> {
         guards: Vec<Guard>,
     ) -> Result<(Access, Vec<Guard>)> {
         let Some(at) = at else {
-            return unsupported("an address that is not affine");
+            return unsupported(Refusal::AddressNotAffine);
         };
         let ty = mem_type(self.region.program.buf(buf).dtype);
         let element = ty.bytes();
@@ -324,21 +324,21 @@ impl Selector<'_> {
         let (base, start) = match self.locals.get(&buf) {
             // Only what the code around a kernel can find has an address with a checked index.
             Some(_) if !computed.is_empty() => {
-                return unsupported("an index into a local buffer that is not affine");
+                return unsupported(Refusal::LocalComputedIndex);
             }
             Some(Local::Memory(start)) if parts.outer.terms().is_empty() => {
                 (self.b.arg(Arg::Scratch), *start as i64)
             }
             Some(Local::LaneMemory(start)) if parts.outer.terms().is_empty() => {
                 if parts.lane != 0 || !guards.is_empty() {
-                    return unsupported("a local buffer that each lane indexes in its own way");
+                    return unsupported(Refusal::LocalByLane);
                 }
                 let (start, vl) = (*start as i64, self.b.lanes() as i64);
                 parts = self.parts(at, element * vl * self.chunks() as i64)?;
                 parts.lane = element;
                 (self.b.arg(Arg::Scratch), start + element * vl * self.chunk as i64)
             }
-            Some(_) => return unsupported("a local buffer indexed from outside"),
+            Some(_) => return unsupported(Refusal::LocalFromOutside),
             None if !computed.is_empty() => (self.b.arg(Arg::Element(buf, computed, parts.outer)), 0),
             None => (self.b.arg(Arg::Pointer(buf, parts.outer)), 0),
         };
@@ -351,6 +351,6 @@ impl Selector<'_> {
     /// An access that must be known to be inside its buffer.
     pub(super) fn inside(&mut self, e: &Element<'_>) -> Result<Access> {
         let (access, guards) = self.access(e, None)?;
-        if guards.is_empty() { Ok(access) } else { unsupported("an index that needs a check") }
+        if guards.is_empty() { Ok(access) } else { unsupported(Refusal::CheckedIndex) }
     }
 }

@@ -7,13 +7,13 @@ use super::value::{Range, Regs, Val, constant};
 use super::{LANE, Result, Selector, Stop, unsupported};
 use crate::codegen::contract::fused_sum;
 use crate::codegen::vcode::{BinaryOp, Cmp, UnaryOp};
-use crate::lanes;
+use crate::lanes::{self, Refusal};
 
 impl Selector<'_> {
     /// The value of an expression that must have a certain type.
     pub(super) fn expr_of(&mut self, expr: &Expr, dtype: DType) -> Result<Val> {
         let value = self.expr(expr)?;
-        if value.dtype == dtype { Ok(value) } else { unsupported("an operand of another type") }
+        if value.dtype == dtype { Ok(value) } else { unsupported(Refusal::OperandType) }
     }
 
     /// The same in registers of the class of the type.
@@ -35,7 +35,7 @@ impl Selector<'_> {
                         let reg = self.b.iota(value, step);
                         Ok(Val::new(DType::I64, Regs::one(reg), a.uses(LANE)).ranged(range))
                     }
-                    _ => unsupported("an index of more than 32 bits"),
+                    _ => unsupported(Refusal::WideIndex),
                 }
             }
             Expr::Unary(op, a) => {
@@ -59,7 +59,7 @@ impl Selector<'_> {
                 let varying = c.varying || a.varying || b.varying;
                 Ok(Val::new(a.dtype, regs, varying).ranged(a.range.union(b.range)))
             }
-            Expr::Check(_) => unsupported(lanes::CHECKED),
+            Expr::Check(_) => unsupported(Refusal::CheckedValue),
             Expr::Cast(to, a) => {
                 if let Some(byte) = self.rounded_byte(expr)? {
                     return Ok(byte);
@@ -121,7 +121,7 @@ impl Selector<'_> {
                 };
                 Ok(Val::new(dtype, regs, varying || otherwise.varying))
             }
-            None => unsupported("an index that needs a check"),
+            None => unsupported(Refusal::CheckedIndex),
         }
     }
 
@@ -143,7 +143,7 @@ impl Selector<'_> {
                 let reg = self.b.unary(UnaryOp::Not, a.reg());
                 Ok(Val { regs: Regs::one(reg), ..a })
             }
-            Kind::Bool => unsupported("an operation that is not defined on truth values"),
+            Kind::Bool => unsupported(Refusal::NotOnBools),
         }
     }
 

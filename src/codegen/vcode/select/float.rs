@@ -8,6 +8,7 @@ use super::{Result, Selector, is_f64, unsupported};
 use crate::codegen::math;
 use crate::codegen::runtime_fns;
 use crate::codegen::vcode::{BinaryOp, Cmp, UnaryOp};
+use crate::lanes::Refusal;
 
 impl Selector<'_> {
     pub(super) fn float_unary(&mut self, op: UnOp, a: Val) -> Result<Val> {
@@ -62,7 +63,7 @@ impl Selector<'_> {
                 let regs = match (inline, runtime_fns::unary(op, a.dtype)) {
                     (Some(regs), _) => regs,
                     (None, Some(function)) => a.regs.map(|x| self.b.call(function, vec![x])),
-                    (None, None) => return unsupported("an operation"),
+                    (None, None) => return unsupported(Refusal::NotOnFloats),
                 };
                 Val::new(a.dtype, regs, a.varying)
             }
@@ -159,7 +160,7 @@ impl Selector<'_> {
     fn call_binary(&mut self, op: BinOp, a: Val, b: Val) -> Result<Regs> {
         match runtime_fns::binary(op, a.dtype) {
             Some(function) => Ok(a.regs.zip(b.regs, |x, y| self.b.call(function, vec![x, y]))),
-            None => unsupported("an operation"),
+            None => unsupported(Refusal::NotOnFloats),
         }
     }
 
@@ -184,7 +185,7 @@ impl Selector<'_> {
                 let not = self.b.unary(UnaryOp::Not, less);
                 self.b.binary(BinaryOp::Or, not, more)
             }
-            _ => return unsupported("an operation that is not defined on truth values"),
+            _ => return unsupported(Refusal::NotOnBools),
         };
         Ok(Val::new(DType::Bool, Regs::one(mask), a.varying || b.varying))
     }

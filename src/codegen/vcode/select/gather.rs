@@ -8,7 +8,7 @@ use super::locals::Local;
 use super::value::Val;
 use super::{Result, Selector, Stop, unsupported};
 use crate::codegen::vcode::{BinaryOp, Class, Narrowing, Reg, ShiftOp};
-use crate::lanes;
+use crate::lanes::{self, Refusal};
 
 impl Selector<'_> {
     /// The value of a load with indices that are computed in the region; `None` if there are none.
@@ -22,9 +22,9 @@ impl Selector<'_> {
         let program: &Program = self.region.program;
         let buffer = program.buf(l.buf);
         if !lanes::gathers(program, l) {
-            return unsupported(lanes::COMPUTED);
+            return unsupported(Refusal::ComputedIndex);
         }
-        let Some(strides) = strides(buffer) else { return unsupported("an address that is not affine") };
+        let Some(strides) = strides(buffer) else { return unsupported(Refusal::AddressNotAffine) };
         if self.is_in_registers(l.buf) {
             return Err(Stop::Spill(l.buf));
         }
@@ -41,7 +41,7 @@ impl Selector<'_> {
                 Index::Affine(a) => {
                     let a = self.in_counters(a);
                     if self.guard(buffer, dim, &a, None)?.is_some() {
-                        return unsupported("an index that needs a check");
+                        return unsupported(Refusal::CheckedIndex);
                     }
                     rest.push(a);
                 }
@@ -54,7 +54,7 @@ impl Selector<'_> {
                         false => value.reg(),
                     };
                     let Some(bytes) = stride.checked_mul(element).and_then(|b| i32::try_from(b).ok()) else {
-                        return unsupported("a gather from a buffer that is too large");
+                        return unsupported(Refusal::GatherTooFar);
                     };
                     let moved = self.times(index, bytes as u32);
                     offsets = Some(match offsets {

@@ -7,6 +7,7 @@ use nestjit_ir::{Affine, DType, Expr, For, Stmt, Store, Var};
 use super::dot::BYTES;
 use super::{Result, Selector, unsupported};
 use crate::codegen::vcode::{Access, BinaryOp, Class, MemType, Reg, ShiftOp, UnaryOp};
+use crate::lanes::Refusal;
 
 impl Selector<'_> {
     /// Emits a loop that stores the elements of a group; false if it is another loop.
@@ -84,7 +85,7 @@ impl Selector<'_> {
                     element = self.b.shift(ShiftOp::UnsignedRight, element, 16);
                 }
             } else if self.b.class(element) != Class::I32 {
-                return unsupported("a byte of another type");
+                return unsupported(Refusal::ByteType);
             } else {
                 // Higher bits are shifted out of the last one.
                 if bits * (i + 1) < 8 * BYTES {
@@ -102,7 +103,7 @@ impl Selector<'_> {
         }
         match group {
             Some(group) => Ok(group),
-            None => unsupported("a loop without iterations"),
+            None => unsupported(Refusal::NoIteration),
         }
     }
 }

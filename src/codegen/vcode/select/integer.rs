@@ -6,7 +6,7 @@ use super::expr::comparison;
 use super::value::{Range, Regs, Val};
 use super::{Result, Selector, is_f64, unsupported};
 use crate::codegen::vcode::{BinaryOp, Class, Cmp, Narrowing, Reg, ShiftOp, UnaryOp};
-use crate::lanes;
+use crate::lanes::Refusal;
 
 const SIGN_32: u32 = 1 << 31;
 const SIGN_64: u64 = 1 << 63;
@@ -63,7 +63,7 @@ impl Selector<'_> {
                 let range = Range::new(-1.0 - a.range.hi, -1.0 - a.range.lo);
                 self.settled(a.dtype, regs, a.varying, range)
             }
-            _ => return unsupported("an operation that is not defined on integers"),
+            _ => return unsupported(Refusal::NotOnIntegers),
         })
     }
 
@@ -133,11 +133,11 @@ impl Selector<'_> {
                         let square = square(self);
                         self.int_add(BinaryOp::IntMul, square, a)
                     }
-                    _ => return unsupported(lanes::POWER),
+                    _ => return unsupported(Refusal::Power),
                 }
             }
             BinOp::Atan2 | BinOp::Eq | BinOp::Ne | BinOp::Lt | BinOp::Le | BinOp::Gt | BinOp::Ge => {
-                return unsupported("an operation that is not defined on integers");
+                return unsupported(Refusal::NotOnIntegers);
             }
         })
     }
@@ -270,7 +270,7 @@ impl Selector<'_> {
     /// so near to a larger integer that it is rounded to it in 53 bits, nor of two below 2^16 in 24.
     fn divided(&mut self, op: BinOp, a: Val, b: Val) -> Result<Val> {
         if a.is_wide() || b.is_wide() {
-            return unsupported(lanes::WIDE_DIVISION);
+            return unsupported(Refusal::WideDivision);
         }
         let (dtype, varying) = (a.dtype, a.varying || b.varying);
         let small = dtype.size() < 4;

@@ -7,6 +7,7 @@ use super::access::Parts;
 use super::facts::Element;
 use super::value::{Regs, Val, class_of};
 use super::{Result, Selector, Stop, unsupported};
+use crate::lanes::Refusal;
 
 /// Registers that one local buffer may take.
 const MAX_REGISTERS: usize = 64;
@@ -54,7 +55,7 @@ impl Selector<'_> {
             let bytes = buffer.storage_bytes().checked_mul(copies);
             let top = bytes.and_then(|b| b.checked_next_multiple_of(64)).and_then(|b| b.checked_add(offset));
             let Some(top) = top.filter(|t| *t <= MAX_SCRATCH_BYTES) else {
-                return unsupported("a local buffer that is too large");
+                return unsupported(Refusal::LocalTooLarge);
             };
             self.scratch_top = top;
             self.scratch_max = self.scratch_max.max(top);

@@ -47,7 +47,7 @@ use self::value::Regs;
 use super::build::Builder;
 use super::{Arg, Bound, Counter, Kernel, Reg};
 use crate::codegen::hash::{FastMap, FastSet};
-use crate::lanes;
+use crate::lanes::Refusal;
 
 /// Registers that a vector loop may spread over; a longer loop is emitted as a counted loop of groups.
 const MAX_CHUNKS: usize = 16;
@@ -67,14 +67,14 @@ const LANE: Var = Var(u32::MAX);
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::codegen) enum Stop {
     /// The construct has no SIMD form.
-    Unsupported(&'static str),
+    Unsupported(Refusal),
     /// A local buffer cannot live in registers; selection starts again with it in memory.
     Spill(BufId),
 }
 
 type Result<T> = std::result::Result<T, Stop>;
 
-fn unsupported<T>(why: &'static str) -> Result<T> {
+fn unsupported<T>(why: Refusal) -> Result<T> {
     Err(Stop::Unsupported(why))
 }
 
@@ -220,14 +220,14 @@ impl Selector<'_> {
         let top = self.scratch_top;
         for stmt in body {
             if self.b.count() > MAX_INSTRUCTIONS {
-                return unsupported("too many instructions");
+                return unsupported(Refusal::TooLong);
             }
             match stmt {
                 Stmt::For(l) => self.for_loop(l)?,
                 Stmt::Temp(buf) => self.declare(*buf)?,
                 Stmt::Store(s) => self.store(s)?,
                 Stmt::Reduce(r) => self.reduce(r)?,
-                Stmt::Call(_) => return unsupported(lanes::CALL),
+                Stmt::Call(_) => return unsupported(Refusal::Call),
             }
         }
         self.scratch_top = top;
@@ -402,7 +402,7 @@ impl Selector<'_> {
             };
             if let Some(cell) = self.cell(&target)? {
                 if value.varying && !cell.varying {
-                    return unsupported("lanes that store to one element");
+                    return unsupported(Refusal::StoresToOneElement);
                 }
                 self.assign(cell.regs, value);
                 continue;
@@ -410,7 +410,7 @@ impl Selector<'_> {
             let access = self.inside(&target)?;
             if access.stride == 0 {
                 if value.varying {
-                    return unsupported("lanes that store to one element");
+                    return unsupported(Refusal::StoresToOneElement);
                 }
                 if chunk > 0 {
                     continue;

@@ -9,7 +9,7 @@ use super::facts::Facts;
 use super::{Machine, Region, Stop, select};
 use crate::codegen::hash::{FastMap, FastSet};
 use crate::codegen::vcode::Kernel;
-use crate::lanes;
+use crate::lanes::{self, Refusal};
 
 /// A run of statements that a kernel executes.
 pub(in crate::codegen) struct PlannedRegion {
@@ -28,14 +28,15 @@ pub(in crate::codegen) struct Plan {
     /// Locals that kernels share with other code: they must be in memory.
     pub shared_locals: FastSet<BufId>,
     /// The loops that are not parts of kernels.
-    pub refusals: Vec<Refusal>,
+    pub refused: Vec<RefusedLoop>,
 }
 
 /// A loop that is not a part of a kernel.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(in crate::codegen) struct Refusal {
+pub(in crate::codegen) struct RefusedLoop {
     pub var: Var,
-    pub why: &'static str,
+    /// What there is in it; nothing if it only is no vector loop.
+    pub why: Option<Refusal>,
 }
 
 impl Plan {
@@ -105,12 +106,11 @@ impl Planner<'_> {
             let program = self.facts.program;
             let scalar = body.iter().filter_map(|s| match s {
                 Stmt::For(l) if l.extent > 1 => {
-                    let why = lanes::stmts(program, &l.body).err().unwrap_or("no vector loop");
-                    Some(Refusal { var: l.var, why })
+                    Some(RefusedLoop { var: l.var, why: lanes::stmts(program, &l.body).err() })
                 }
                 _ => None,
             });
-            self.plan.refusals.extend(scalar);
+            self.plan.refused.extend(scalar);
             return;
         }
         if self.try_region(body, &[], None, level) {
@@ -125,7 +125,7 @@ impl Planner<'_> {
                     Ok(_) => true,
                     Err(why) => {
                         if has_vector_loop(std::slice::from_ref(s)) {
-                            self.plan.refusals.push(Refusal { var: l.var, why });
+                            self.plan.refused.push(RefusedLoop { var: l.var, why: Some(why) });
                         }
                         false
                     }
@@ -164,7 +164,7 @@ impl Planner<'_> {
             Ok(kernel) => kernel,
             Err(why) => {
                 if let Some(l) = segment {
-                    self.plan.refusals.push(Refusal { var: l.var, why });
+                    self.plan.refused.push(RefusedLoop { var: l.var, why: Some(why) });
                 }
                 return false;
             }
@@ -180,7 +180,7 @@ impl Planner<'_> {
         true
     }
 
-    fn select(&self, body: &[Stmt], after: &[Stmt]) -> Result<Kernel, &'static str> {
+    fn select(&self, body: &[Stmt], after: &[Stmt]) -> Result<Kernel, Refusal> {
         let private = self.private(body, after);
         let region = Region {
             program: self.facts.program,
@@ -191,7 +191,7 @@ impl Planner<'_> {
         };
         select(&region, self.machine).map_err(|stop| match stop {
             Stop::Unsupported(why) => why,
-            Stop::Spill(_) => "a local buffer that has no place",
+            Stop::Spill(_) => Refusal::LocalWithoutPlace,
         })
     }
 
