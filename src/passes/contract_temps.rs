@@ -145,8 +145,9 @@ fn declare(program: &mut Program, block: &mut Vec<Stmt>, buf: BufId) {
     block.insert(at, Stmt::Temp(buf));
 }
 
-/// Where an element of a buffer that stays in memory is stored and then loaded in the same block, the load
-/// takes the value from a scalar.
+/// Where an element of a buffer is stored and then loaded in the same block, the load takes the value from a scalar: the
+/// buffer is in memory, or becomes rows of lanes that are, and what a few lanes store is not handed to loads before it has
+/// reached the cache.
 fn keep_in_scalars(program: &mut Program, block: &mut Vec<Stmt>) -> bool {
     let mut changed = false;
     let mut at = 0;
@@ -172,7 +173,9 @@ fn keep_in_scalars(program: &mut Program, block: &mut Vec<Stmt>) -> bool {
         let mut loaded = false;
         visit::walk_exprs(&block[at + 1..end], &mut |e| loaded |= matches!(e, Expr::Load(l) if same(l)));
         let affine = index.iter().all(|i| matches!(i, Index::Affine(_)));
-        if program.buf(buf).role == Role::Local || !loaded || !affine {
+        let buffer = program.buf(buf);
+        let scalar = buffer.role == Role::Local && buffer.shape.is_empty();
+        if scalar || !loaded || !affine {
             at += 1;
             continue;
         }
