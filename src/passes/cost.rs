@@ -150,7 +150,7 @@ const SHORT_RUNS: [f64; 2] = [8.0 / 15.0, 4.0 / 11.0];
 const PANELS: f64 = 0.5614;
 
 /// The share of the second-level cache that what is used again may fill.
-const L2_ROOM: f64 = 0.75;
+pub const L2_ROOM: f64 = 0.75;
 
 /// That which what is read once may fill, so that it is still in the last level when it is read again in the next run.
 const L2_ONCE: f64 = 0.5;

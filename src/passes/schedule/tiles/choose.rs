@@ -12,6 +12,7 @@ use super::leaf::{Contraction, Leaf, OutputLoop};
 use super::machine::TileMachine;
 use super::model::{TileModel, TileRows};
 use super::{matrix, order};
+use crate::passes::cost;
 use crate::passes::schedule::indices::stride;
 use crate::passes::schedule::jam::{PointKind, Split};
 
@@ -143,7 +144,7 @@ pub fn choose(
 pub fn usable_columns(program: &Program, leaf: &Leaf, machine: &TileMachine, l: &OutputLoop) -> bool {
     // A copy for each lane of the locals that the loop encloses stays in the second-level cache.
     let copies = machine.lanes.min(l.extent) * leaf.enclosed_bytes(program, l.var);
-    l.jammable && l.vectorizable && l.extent > 1 && copies as f64 <= machine.caches[1] / 2.0
+    l.jammable && l.vectorizable && l.extent > 1 && copies as f64 <= cost::L2_ROOM * machine.caches[1]
 }
 
 /// Rows that share no operand would only cost registers.

@@ -1,8 +1,8 @@
 //! Finding contractions and the roles of the loops around them.
 //!
 //! A *leaf* is a block that declares an accumulator and sums products into it in a loop: the loops around the
-//! block index the output, the loops inside are reduced over. Nothing here looks at what operation a nest came
-//! from.
+//! block index the output, the loops inside are reduced over. A square is no product of two operands: there is nothing that a
+//! tile could use again. Nothing here looks at what operation a nest came from.
 
 use std::collections::BTreeSet;
 
@@ -243,7 +243,7 @@ fn collect(
             Stmt::Reduce(r)
                 if r.op == ReduceOp::Add
                     && locals.contains(&r.buf)
-                    && matches!(r.value, Expr::Binary(BinOp::Mul, ..)) =>
+                    && matches!(&r.value, Expr::Binary(BinOp::Mul, a, b) if a != b) =>
             {
                 let mut loads = Vec::new();
                 walk_exprs(std::slice::from_ref(stmt), &mut |e| {

@@ -29,6 +29,9 @@ const SPREAD_CYCLES: f64 = 2.0;
 /// The share of the time of the less busy of two units that the busier one waits for it.
 const OVERLAP: f64 = 0.1;
 
+/// Bytes of a line of the cache.
+const LINE: f64 = 64.0;
+
 /// The share of the lines of a set that rows may take, so that they stay until all of their elements are read.
 const SET_SHARE: f64 = 0.75;
 
@@ -143,6 +146,8 @@ struct TileOperand<'a> {
     contiguous: bool,
     /// Whether they are extended when they are loaded, which a multiply-add cannot do on the way.
     widened: bool,
+    /// How many lines of the cache a vector of them lies in, on average.
+    lines: f64,
     /// Loops of the path that move it as far as a loop of the reduction, and the extents of these: neighbouring rows read
     /// the same elements in neighbouring steps.
     overlaps: Vec<(Var, usize)>,
@@ -179,7 +184,10 @@ impl<'a> TileModel<'a> {
             let size = program.buf(load.buf).dtype.size();
             let bytes = size * group.map_or(1, |g| g.size());
             let widened = bytes < size_of::<f32>();
-            TileOperand { load, size, bytes, along, contiguous, widened, overlaps: overlaps(load, c) }
+            let aligned = packed || !along || is_aligned(program, leaf, load, (c, columns), machine.lanes);
+            let lines = if aligned { 1.0 } else { 1.0 + ((machine.lanes - 1) * size) as f64 / LINE };
+            let overlaps = overlaps(load, c);
+            TileOperand { load, size, bytes, along, contiguous, widened, lines, overlaps }
         };
         let groups = groups(program, leaf, columns, (machine, kind));
         let spread = !machine.dot && groups.iter().flatten().any(|g| g.of == Products::Bytes);
@@ -333,9 +341,11 @@ impl<'a> TileModel<'a> {
                         (false, _) if crowded => 2.0 * load,
                         (false, _) => load,
                         (true, true) if o.widened => {
-                            vectors * column.max(2.0 * load) * self.loaded(o, vectors, height, rows)
+                            vectors
+                                * column.max((1.0 + o.lines) * load)
+                                * self.loaded(o, vectors, height, rows)
                         }
-                        (true, true) => vectors * column,
+                        (true, true) => vectors * column.max(o.lines * load),
                         (true, false) => vectors * 1.5 * lanes as f64,
                     };
             }
@@ -391,6 +401,22 @@ fn moves(leaf: &Leaf, columns: Var, rows: Option<Var>) -> Vec<Moves> {
         }
     };
     leaf.contractions.iter().flat_map(|c| c.loads.iter().map(move |l| of(l, c))).collect()
+}
+
+/// Whether vectors of an operand along the columns start where a vector does, in every iteration of all other loops: windows
+/// along the columns do not, and neither do rows whose lengths vectors do not divide.
+fn is_aligned(
+    program: &Program,
+    leaf: &Leaf,
+    load: &Load,
+    (c, columns): (&Contraction, Var),
+    lanes: usize,
+) -> bool {
+    let others = leaf.path.iter().map(|l| l.var).filter(|&v| v != columns);
+    others.chain(c.reduced.iter().map(|r| r.0)).all(|v| {
+        stride(program, load.buf, &load.index, v)
+            .is_some_and(|s| s.unsigned_abs().is_multiple_of(lanes as u64))
+    })
 }
 
 /// What is subtracted from parts of integers, if there are such factors: it is loaded once for many steps. Where bits become
