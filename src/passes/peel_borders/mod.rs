@@ -2,12 +2,13 @@
 //!
 //! A load with `otherwise` is guarded wherever its index may leave the buffer. Ways out, by what is read: a
 //! temporary gets a border that its producer fills (`in_place`); an input that is read many times is copied into
-//! a padded temporary (`pad`); a small plane that a vector loop would cross the border of is copied into a padded
-//! local (`pad`); otherwise the loops are cut into border, interior, border (`split`). What remains guarded stays
+//! a padded temporary (`pad`), and so is what windows read that move (`windows`); a small plane that a vector loop would cross
+//! the border of is copied into a padded local (`pad`); otherwise the loops are cut into border, interior, border (`split`). What remains guarded stays
 //! correct.
 
 mod in_place;
 mod split;
+mod windows;
 
 use nestjit_ir::access::carried::overwrites;
 use nestjit_ir::visit::{Extents, map_loads, walk_exprs, walk_stmts};
@@ -47,13 +48,19 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
         let mut nest = std::mem::take(&mut unit.program.nests[n]);
         drop_unit_loops(&mut nest.body);
         let mut done: Vec<PaddingWay> = Vec::new();
-        let mut body = Vec::new();
-        for stmt in nest.body {
-            body.extend(copy_operands(&mut unit.program, stmt, &mut done));
-        }
-        let extents = Extents::of(&body);
         let limits =
             pad::PlaneLimits { bytes: ctx.target.l1_bytes() / 2, width: 8 * ctx.target.isa.f32_lanes() };
+        let mut body = Vec::new();
+        for stmt in nest.body {
+            for stmt in copy_operands(&mut unit.program, stmt, &mut done) {
+                let stmts = windows::copy(&mut unit.program, stmt, limits, ctx.target.l2_bytes() / 2);
+                if stmts.len() > 1 {
+                    done.push(PaddingWay::Copy);
+                }
+                body.extend(stmts);
+            }
+        }
+        let extents = Extents::of(&body);
         let mut peeler = Peeler { program: &mut unit.program, limits, done: &mut done };
         nest.body = peeler.within(body, &extents);
         let reason = Reason::Padding { way: done.first().copied(), guards_remain: has_guards(&nest.body) };
@@ -167,9 +174,11 @@ impl Peeler<'_> {
         body: Vec<Stmt>,
         extents: &Extents,
     ) -> std::result::Result<Vec<Stmt>, (Vec<For>, Vec<Stmt>)> {
-        let Some((at, padded)) = pad::planes(self.program, extents, &chain, &body, self.limits) else {
+        let loops: Vec<_> = chain.iter().map(|l| (l.var, l.extent)).collect();
+        let Some(planes) = pad::planes(self.program, extents, &loops, &body, self.limits) else {
             return Err((chain, body));
         };
+        let (at, padded) = pad::make(self.program, planes);
         self.done.push(PaddingWay::Plane);
         let (outer, inner) = (chain[..at].to_vec(), chain[at..].to_vec());
         let mut inner = rechain(inner, body);

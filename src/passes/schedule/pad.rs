@@ -3,11 +3,11 @@
 use nestjit_ir::access::carried::overwrites;
 use nestjit_ir::visit::{Extents, map_loads, work};
 use nestjit_ir::{
-    Affine, BufId, Buffer, Expr, For, Index, Load, LoopKind, Program, Role, Scalar, Stmt, Store,
+    Affine, BufId, Buffer, Expr, Index, Load, LoopKind, Program, Role, Scalar, Stmt, Store, Var,
 };
 
 use super::border::{fill_of, guarded_loads};
-use crate::passes::schedule::chain::{extents_of, looped};
+use crate::passes::schedule::chain::looped;
 
 /// A padded copy: how to make it and how to read it.
 pub struct Padded {
@@ -147,20 +147,58 @@ fn made_before<'m>(made: &'m [Padded], key: &Key) -> Option<&'m Padded> {
     made.iter().find(|p| p.key == *key)
 }
 
+/// Padded locals for the planes that the loads of a chain of loops read, before they are made.
+pub struct Planes {
+    /// The loop of the chain at which they are filled.
+    at: usize,
+    planes: Vec<Plane>,
+}
+
+struct Plane {
+    load: Load,
+    region: Region,
+    dims: Vec<usize>,
+    fill: Scalar,
+}
+
+impl Planes {
+    /// The loads that read windows that move, and how often each element of a window is copied, at most.
+    pub fn moving(&self, extents: &Extents) -> Vec<(&Load, f64)> {
+        let times = |plane: &Plane| {
+            let side = |side: &Side| {
+                // The window moves so far in all, in so many steps.
+                let steps: f64 = side.outer.vars().filter_map(|v| extents.get(v)).map(|n| n as f64).product();
+                let (lo, hi) = extents.range(&side.outer)?;
+                let reach = hi.saturating_sub(lo) as f64 + side.size as f64;
+                Some(steps * side.size as f64 / reach)
+            };
+            plane.region.0.iter().filter(|s| s.moves()).filter_map(side).product()
+        };
+        let moving = self.planes.iter().filter(|p| p.region.0.iter().any(Side::moves));
+        moving.map(|p| (&p.load, times(p))).collect()
+    }
+}
+
 /// Padded locals for the planes that the loads read in the loops of a chain, and at which loop of the chain they
 /// are filled: for small planes whose contiguous dimension is guarded, so that vectors would cross the border. Of
 /// dimensions that loops around the chain walk along, a plane has the window that the chain reads.
 pub fn planes(
-    program: &mut Program,
+    program: &Program,
     extents: &Extents,
-    chain: &[For],
+    chain: &[(Var, usize)],
     body: &[Stmt],
     limits: PlaneLimits,
-) -> Option<(usize, Vec<(Load, Padded)>)> {
-    let mut plans = Vec::new();
+) -> Option<Planes> {
+    let mut planes = Vec::new();
     let mut at = chain.len();
+    let loops = |from: usize| {
+        chain[from..].iter().fold(Extents::default(), |mut loops, &(v, n)| {
+            loops.set(v, n);
+            loops
+        })
+    };
     // The loops around the chain are not bound here.
-    let bound = Extents::of(body).with(&extents_of(chain));
+    let bound = Extents::of(body).with(&loops(0));
     for load in guarded_loads(body) {
         let fill = fill_of(&load)?;
         let mut region = region(program, extents, extents, &load)?;
@@ -185,32 +223,39 @@ pub fn planes(
             return None;
         }
         let in_plane = |v| dims.iter().any(|&d| load.index[d].as_affine().is_some_and(|a| a.uses(v)));
-        let first = chain.iter().position(|l| in_plane(l.var))?;
-        let iterations = chain[first..].iter().map(|l| l.extent).fold(work(body), usize::saturating_mul);
+        let first = chain.iter().position(|l| in_plane(l.0))?;
+        let iterations = chain[first..].iter().map(|l| l.1).fold(work(body), usize::saturating_mul);
         if moves && iterations < elements.saturating_mul(WINDOW_REUSE) {
             return None;
         }
         at = at.min(first);
-        plans.push((load.clone(), region, dims, fill));
+        planes.push(Plane { load, region, dims, fill });
     }
     // What selects the plane must be known outside the plane's loops.
-    let inner = Extents::of(body).with(&extents_of(&chain[at..]));
-    let outside = |load: &Load, dims: &[usize]| {
-        load.index
+    let inner = Extents::of(body).with(&loops(at));
+    let outside = |p: &Plane| {
+        p.load
+            .index
             .iter()
             .enumerate()
-            .filter(|(d, _)| !dims.contains(d))
+            .filter(|(d, _)| !p.dims.contains(d))
             .all(|(_, i)| i.as_affine().is_some_and(|a| a.vars().all(|v| inner.get(v).is_none())))
     };
-    if plans.is_empty() || !plans.iter().all(|(load, _, dims, _)| outside(load, dims)) {
+    if planes.is_empty() || !planes.iter().all(outside) {
         return None;
     }
-    if plans.iter().any(|p| overwrites(extents, body, &p.0)) {
+    if planes.iter().any(|p| overwrites(extents, body, &p.load)) {
         return None;
     }
-    let padded = plans
+    Some(Planes { at, planes })
+}
+
+/// Makes the planes: the loop of the chain at which they are filled, and what replaces each load.
+pub fn make(program: &mut Program, planes: Planes) -> (usize, Vec<(Load, Padded)>) {
+    let padded = planes
+        .planes
         .into_iter()
-        .map(|(load, region, dims, fill)| {
+        .map(|Plane { load, region, dims, fill }| {
             let buf = padded_buffer(program, load.buf, &region, &dims, Role::Local);
             let index: Vec<Affine> =
                 load.index.iter().map(|i| i.as_affine().cloned().unwrap_or_default()).collect();
@@ -220,7 +265,7 @@ pub fn planes(
             (load.clone(), Padded { key: (load.buf, region, fill), buf, dims, stmts })
         })
         .collect();
-    Some((at, padded))
+    (planes.at, padded)
 }
 
 fn padded_buffer(program: &mut Program, from: BufId, region: &Region, dims: &[usize], role: Role) -> BufId {
