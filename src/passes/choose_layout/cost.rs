@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use nestjit_ir::layout;
-use nestjit_ir::visit::walk_stmts;
+use nestjit_ir::visit::{declared_temps, walk_stmts};
 use nestjit_ir::{
     Affine, BinOp, BufId, DType, Expr, For, Index, Load, Nest, Program, ReduceOp, Role, Stmt, Var,
 };
@@ -114,13 +114,17 @@ impl LayoutModel<'_> {
 
     /// Whether iterations of a loop write to different places, or it is an innermost reduction.
     fn may_be_lanes(&self, body: &[Stmt], lane: Var, innermost: bool) -> bool {
-        body.iter().all(|s| match s {
-            Stmt::For(l) => self.may_be_lanes(&l.body, lane, false),
-            Stmt::Store(s) => self.is_local(s.buf) || index_uses(&s.index, lane),
-            Stmt::Reduce(r) => innermost || self.is_local(r.buf) || index_uses(&r.index, lane),
-            Stmt::Temp(_) => true,
-            Stmt::Call(_) => false,
-        })
+        let own = declared_temps(body);
+        let mut apart = true;
+        walk_stmts(body, &mut |s| {
+            apart &= match s {
+                Stmt::Store(s) => own.contains(&s.buf) || index_uses(&s.index, lane),
+                Stmt::Reduce(r) => innermost || own.contains(&r.buf) || index_uses(&r.index, lane),
+                Stmt::For(_) | Stmt::Temp(_) => true,
+                Stmt::Call(_) => false,
+            }
+        });
+        apart
     }
 
     fn is_local(&self, buf: BufId) -> bool {
@@ -164,9 +168,9 @@ impl LayoutModel<'_> {
                 }
                 Stmt::Reduce(r) if r.op == ReduceOp::Add => match &r.value {
                     Expr::Binary(BinOp::Mul, a, b) => self.product(a, b, rows, lane),
-                    value => self.share(lane) + self.value(value, &[], lane),
+                    value => self.share(lane) + self.reduced(value, lane),
                 },
-                Stmt::Reduce(r) => self.share(lane) + self.value(&r.value, &[], lane),
+                Stmt::Reduce(r) => self.share(lane) + self.reduced(&r.value, lane),
                 Stmt::Temp(_) | Stmt::Call(_) => 0.0,
             })
             .sum()
@@ -240,6 +244,22 @@ impl LayoutModel<'_> {
     /// The operations of an expression; `around` are the loops along which blocks may be transposed.
     fn value(&self, value: &Expr, around: &[Loop], lane: Option<Loop>) -> f64 {
         cost::value(value, self.share(lane), |l| self.load(l, around, lane))
+    }
+
+    /// The operations of what is reduced. What windows read beyond the edges of an operand is in a padded copy, to which
+    /// blocks are transposed.
+    fn reduced(&self, value: &Expr, lane: Option<Loop>) -> f64 {
+        let window = |l: &Load| {
+            let beside = |i: &Index| i.as_affine().and_then(Affine::as_var) == lane.map(|l| l.0);
+            l.otherwise.is_some()
+                && lanes::exchanged(self.program.buf(l.buf).dtype)
+                && self.access(l.buf, &l.index, lane) >= cost::LANE
+                && l.index.iter().any(beside)
+        };
+        cost::value(value, self.share(lane), |l| match lane {
+            Some(_) if window(l) => UNALIGNED * self.share(lane),
+            Some(_) | None => self.load(l, &[], lane),
+        })
     }
 
     fn load(&self, load: &Load, around: &[Loop], lane: Option<Loop>) -> f64 {
