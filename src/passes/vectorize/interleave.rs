@@ -12,7 +12,10 @@ use crate::passes::schedule::jam::{Limits, emitted, prefix_indices};
 
 /// How many rows may stand side by side, the best first: combining lanes and dividing takes several times as long as all else that
 /// is done for a short row.
-const ROWS: [usize; 4] = [8, 6, 4, 2];
+const ROWS: [usize; 4] = [8, 6, 4, FEWEST];
+
+/// Rows that are better than one even if their locals are in memory.
+const FEWEST: usize = 2;
 
 /// Registers of vectors that the locals of rows may take, of those there are.
 const SHARE: usize = 2;
@@ -47,11 +50,13 @@ fn rows(program: &Program, l: &For, limits: Limits, vectors: usize) -> Option<us
     let registers = |buf: &BufId| program.buf(*buf).len().div_ceil(limits.lanes);
     let largest = declared_temps(&l.body).iter().map(registers).max().unwrap_or(0);
     let fits = |rows: &usize| {
-        *rows <= l.extent && rows * weight <= 2 * limits.unroll && rows * largest * SHARE <= vectors
+        let side_by_side = rows * largest * SHARE <= vectors || *rows == FEWEST && largest <= vectors;
+        *rows <= l.extent && rows * weight <= 4 * limits.unroll && side_by_side
     };
     let most = ROWS.into_iter().find(fits)?;
-    // Nothing left over is better than a few rows more.
-    Some((most.div_ceil(2)..=most).rev().find(|rows| l.extent.is_multiple_of(*rows)).unwrap_or(most))
+    // Each step waits as long, however many rows it has; what is left over is code of its own.
+    let steps = |rows: &usize| 2 * (l.extent / rows) + 3 * usize::from(!l.extent.is_multiple_of(*rows));
+    (most.div_ceil(2)..=most).min_by_key(steps)
 }
 
 /// Whether no loop is left but those of vectors, and unrolled ones.
