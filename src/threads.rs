@@ -7,11 +7,16 @@ use std::thread::{Builder, scope};
 /// Of threads that compile: as much as the main thread of a process has as a rule. It is taken when it is used.
 const STACK_BYTES: usize = 8 << 20;
 
+/// How many threads this process can have run at once: what its CPUs and its control group leave it. They are asked once, since
+/// the answer is read from files, and is asked for several times by each compilation.
+pub(crate) fn available() -> usize {
+    static AVAILABLE: OnceLock<usize> = OnceLock::new();
+    *AVAILABLE.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
+}
+
 /// How many threads compile for a machine of so many cores, which need not be this one.
 pub(crate) fn compiling_threads(cores: usize) -> usize {
-    // Asked for by several passes of each compilation, and read from files.
-    static AVAILABLE: OnceLock<usize> = OnceLock::new();
-    cores.min(*AVAILABLE.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from)))
+    cores.min(available())
 }
 
 /// Calls `work` on so many threads at once, the caller's among them, or on as many as can be started; returns when all calls

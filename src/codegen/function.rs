@@ -39,7 +39,15 @@ pub(super) const RUNTIME: u32 = 1;
 /// The namespace of references to the nest's kernels, by number.
 pub(super) const KERNEL: u32 = 2;
 
+/// The most that a jump to a function that lies far away takes beside the code, which Cranelift's module makes room for.
+const VENEER_BYTES: usize = 24;
+
 impl CompiledFunction {
+    /// The most bytes that it takes in memory.
+    pub fn most_bytes(&self) -> usize {
+        self.bytes.len() + (self.align as usize).max(x86::ALIGN as usize) + VENEER_BYTES * self.relocs.len()
+    }
+
     /// Puts another form of the function before its text.
     pub fn prepend_text(&mut self, text: &str) {
         self.text = format!("{text}\n{}", self.text);

@@ -5,6 +5,7 @@
 //! the SIMD-level code, instead. Nothing outside this module names Cranelift or an instruction set.
 
 mod address;
+mod code_memory;
 mod contract;
 mod function;
 mod math;

@@ -10,13 +10,14 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cranelift_codegen::isa::OwnedTargetIsa;
-use cranelift_jit::{ArenaMemoryProvider, JITBuilder, JITModule};
+use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::{FuncId, Linkage, Module, ModuleRelocTarget, default_libcall_names};
 use nestjit_ir::excerpt::{Detail, Key, Uses};
 use nestjit_ir::visit::{check_sites, declared_temps, walk_exprs};
 use nestjit_ir::{BufId, For, LoopKind, Program, Site, Stmt};
 
-use super::function::{Env, FunctionCompiler, KERNEL, RUNTIME, make_isa};
+use super::code_memory::CodeMemory;
+use super::function::{CompiledFunction, Env, FunctionCompiler, KERNEL, RUNTIME, make_isa};
 use super::hash::FastMap;
 use super::nest::{Check, CompiledNest, ScalarLoop, compile_nest};
 use super::runtime_fns::TABLE;
@@ -407,11 +408,11 @@ fn link_module(
     stats.functions = functions().count();
     stats.code_bytes = functions().map(|f| f.bytes.len()).sum();
     // One contiguous reservation, so that calls between functions always reach.
-    let reserve: usize = functions().map(|f| f.bytes.len() + f.align as usize).sum();
-    let arena = ArenaMemoryProvider::new_with_size(reserve + (1 << 16))
+    let reserve: usize = functions().map(CompiledFunction::most_bytes).sum();
+    let memory = CodeMemory::new(reserve)
         .map_err(|e| Error::new(ErrorKind::Limit, format!("no memory for {reserve} bytes of code: {e}")))?;
     let mut builder = JITBuilder::with_isa(isa, default_libcall_names());
-    builder.memory_provider(Box::new(arena));
+    builder.memory_provider(Box::new(memory));
     builder.symbols(TABLE.iter().map(|f| (f.name, f.address.0)));
     // Owned from here on, so that its memory is freed on errors too.
     let mut module = FreeOnDrop(ManuallyDrop::new(JITModule::new(builder)));

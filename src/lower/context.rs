@@ -2,9 +2,9 @@
 //!
 //! Knows nothing of what operations compute.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use nestjit_ir::hash::FastMap;
 use nestjit_ir::interp::eval_cast;
 use nestjit_ir::{
     BufId, Buffer, CheckKind, DType, Expr, NestBuilder, ReduceOp, Role, SCALAR, Scalar, Site, Var,
@@ -28,7 +28,7 @@ pub(super) struct Lowering<'g> {
     /// The buffer of each value, once it has one.
     buffers: Vec<Option<BufId>>,
     /// Constants, inputs and outputs of half types that were widened, by value.
-    widened: HashMap<ValueId, BufId>,
+    widened: FastMap<ValueId, BufId>,
     /// Which values of half types lie in buffers of `f32`.
     as_f32: Vec<bool>,
     /// Which values are needed for an output of the graph.
@@ -42,7 +42,7 @@ impl<'g> Lowering<'g> {
             graph,
             unit: Unit::default(),
             buffers: vec![None; graph.values.len()],
-            widened: HashMap::new(),
+            widened: FastMap::default(),
             as_f32: kept_as_f32(graph),
             used: graph.needed(),
         };

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 
 use super::Isa;
 use super::model::Cache;
+use crate::threads;
 
 const CPUS: &str = "/sys/devices/system/cpu";
 
@@ -71,9 +72,7 @@ pub(super) fn bf16(isa: Isa) -> bool {
 /// is twice as many products (measured on Zen 5, 512 bits: 5.4 of either per nanosecond, latencies of 6 and 4 cycles).
 /// Intel's (Sapphire Rapids, Granite Rapids) split it: 109 GFLOP/s, where multiply-adds of `f32` reach 229.
 pub(super) fn fast_bf16(isa: Isa) -> bool {
-    // Virtual machines take their time to say what CPU they have.
-    static FAST: OnceLock<bool> = OnceLock::new();
-    bf16(isa) && *FAST.get_or_init(|| cpu().maker == "AuthenticAMD")
+    bf16(isa) && cpu().maker == "AuthenticAMD"
 }
 
 /// What CPU this is: who made it, and the numbers that it has there.
@@ -85,8 +84,13 @@ pub(super) struct Cpu {
     pub model: u32,
 }
 
-/// What CPU this is.
-pub(super) fn cpu() -> Cpu {
+/// What CPU this is. It is asked once: where the system is a virtual machine, each answer takes ten microseconds and more.
+pub(super) fn cpu() -> &'static Cpu {
+    static CPU: OnceLock<Cpu> = OnceLock::new();
+    CPU.get_or_init(detect_cpu)
+}
+
+fn detect_cpu() -> Cpu {
     #[cfg(target_arch = "x86_64")]
     {
         let id = std::arch::x86_64::__cpuid(1).eax;
@@ -172,9 +176,9 @@ fn complete(found: &[Found; 3], given: [Cache; 3]) -> [Cache; 3] {
 #[cfg(target_arch = "x86_64")]
 fn caches_of_cpu() -> Option<[Found; 3]> {
     use std::arch::x86_64::{__cpuid, __cpuid_count};
-    let leaf = match &vendor() {
-        b"GenuineIntel" if __cpuid(0).eax >= 4 => 4,
-        b"AuthenticAMD" if __cpuid(0x8000_0000).eax >= 0x8000_001d => 0x8000_001d,
+    let leaf = match cpu().maker.as_str() {
+        "GenuineIntel" if __cpuid(0).eax >= 4 => 4,
+        "AuthenticAMD" if __cpuid(0x8000_0000).eax >= 0x8000_001d => 0x8000_001d,
         _ => return None,
     };
     let mut found = [Found::default(); 3];
@@ -250,7 +254,7 @@ fn parse_size(text: &str) -> Option<usize> {
 
 /// The physical cores that this process may run on; at least 1.
 pub(super) fn cores() -> usize {
-    let available = std::thread::available_parallelism().map_or(1, usize::from);
+    let available = threads::available();
     let allowed = fs::read_to_string("/proc/self/status")
         .ok()
         .and_then(|text| text.lines().find_map(|l| l.strip_prefix("Cpus_allowed_list:").map(str::to_owned)));

@@ -105,7 +105,7 @@ impl MachineModel {
         static HOST: OnceLock<MachineModel> = OnceLock::new();
         HOST.get_or_init(|| {
             let isa = detect::isa();
-            let known = table::of_cpu(&detect::cpu(), isa).model();
+            let known = table::of_cpu(detect::cpu(), isa).model();
             let mut host = MachineModel {
                 fma: detect::fma(),
                 cores: detect::cores(),

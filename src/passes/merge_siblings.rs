@@ -5,9 +5,8 @@
 //! whose results are rearranged next (attention cuts them into heads) take part: the split disappears into these
 //! loads, while what follows element by element is better computed on each product's own tile.
 
-use std::collections::HashMap;
-
 use nestjit_ir::DType;
+use nestjit_ir::hash::FastMap;
 
 use super::PassContext;
 use crate::error::{Error, Result};
@@ -22,7 +21,7 @@ pub fn run(graph: &mut Graph, _: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
         return Ok(false);
     }
     let mut removed = vec![false; graph.nodes.len()];
-    let mut inserted: HashMap<usize, Vec<Node>> = HashMap::new();
+    let mut inserted: FastMap<usize, Vec<Node>> = FastMap::default();
     for group in &groups {
         let first = &graph.nodes[group[0].product];
         let (name, at) = (first.name.clone(), first.op.name());
@@ -60,7 +59,7 @@ struct Branch {
 /// Products that can become one, in the order of the nodes.
 fn groups(graph: &Graph) -> Vec<Vec<Branch>> {
     let consumers = graph.consumers();
-    let mut by_operand: HashMap<ValueId, Vec<usize>> = HashMap::new();
+    let mut by_operand: FastMap<ValueId, Vec<usize>> = FastMap::default();
     let mut order = Vec::new();
     for (index, node) in graph.nodes.iter().enumerate() {
         if column_axes(graph, node).is_some() {

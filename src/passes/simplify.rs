@@ -3,7 +3,7 @@
 //!
 //! A value that is an output of the model keeps its name and its producer: outputs are the interface.
 
-use std::collections::{HashMap, HashSet};
+use nestjit_ir::hash::{FastMap, FastSet};
 
 use super::PassContext;
 use crate::error::Result;
@@ -107,8 +107,8 @@ fn is_no_op(graph: &Graph, node: &Node) -> bool {
 /// Lets everybody read the results of the first of several nodes that compute the same.
 fn share_duplicates(graph: &mut Graph) -> bool {
     let mut changed = false;
-    let mut seen: HashMap<Vec<ValueId>, Vec<usize>> = HashMap::new();
-    let outputs: HashSet<ValueId> = graph.outputs.iter().copied().collect();
+    let mut seen: FastMap<Vec<ValueId>, Vec<usize>> = FastMap::default();
+    let outputs: FastSet<ValueId> = graph.outputs.iter().copied().collect();
     for index in 0..graph.nodes.len() {
         let node = &graph.nodes[index];
         let same = seen.entry(node.inputs.clone()).or_default();

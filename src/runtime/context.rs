@@ -12,6 +12,7 @@ use super::pack::Storage;
 use crate::codegen::Code;
 use crate::error::{Error, Result};
 use crate::memory::{ALIGN, Block};
+use crate::threads;
 use crate::unit::{MemoryPlan, Unit};
 
 /// The address tables of all nests, one after the other, and where the addresses come from.
@@ -200,7 +201,7 @@ const PERIOD: usize = 256;
 impl ContextPool {
     /// A pool with one context.
     pub fn new(first: RunContext) -> ContextPool {
-        let most = std::thread::available_parallelism().map_or(1, usize::from);
+        let most = threads::available();
         ContextPool { state: Guarded::new(State { idle: vec![first], ..State::default() }), most }
     }
 

@@ -8,6 +8,7 @@ mod joined;
 mod late;
 mod origin;
 mod owned;
+mod take;
 
 use std::sync::Arc;
 

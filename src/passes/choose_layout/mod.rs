@@ -10,10 +10,10 @@
 mod cost;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use nestjit_ir::excerpt::{Detail, Key, Uses};
-use nestjit_ir::hash::FastMap;
+use nestjit_ir::hash::{FastMap, FastSet};
 use nestjit_ir::visit::{walk_exprs, walk_stmts};
 use nestjit_ir::{BufId, Expr, Layout, Nest, Program, Role, Stmt};
 use smallvec::SmallVec;
@@ -72,7 +72,7 @@ struct Layouts<'a> {
 
 impl<'a> Layouts<'a> {
     fn new(program: &'a Program, ctx: &PassContext<'_>) -> Layouts<'a> {
-        let mut called: HashSet<BufId> = HashSet::new();
+        let mut called: FastSet<BufId> = FastSet::default();
         for nest in &program.nests {
             walk_stmts(&nest.body, &mut |s| {
                 if let Stmt::Call(c) = s {

@@ -4,6 +4,7 @@
 //! Merging two nests is possible only if no third nest lies on a path between them; [`NestGraph::join`] finds
 //! out by a walk over the part of the order between the two, and reorders that part alone.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use nestjit_ir::access::reach::Reach;
@@ -152,7 +153,7 @@ impl NestGraph {
     /// The nodes between two places that depend on `first`.
     fn dependent(&self, first: usize, second: usize) -> Vec<usize> {
         let (mut written, mut read) = match self.get(first) {
-            Some(node) => (node.writes.clone(), node.reads.clone()),
+            Some(node) => (Cow::Borrowed(&node.writes), Cow::Borrowed(&node.reads)),
             None => return Vec::new(),
         };
         let mut dependent = Vec::new();
@@ -160,8 +161,8 @@ impl NestGraph {
             let Some(node) = self.get(*id) else { continue };
             let flows = node.reads.meets(&written);
             if flows || node.writes.meets(&written) || node.writes.meets(&read) {
-                written.extend(&node.writes);
-                read.extend(&node.reads);
+                written.to_mut().extend(&node.writes);
+                read.to_mut().extend(&node.reads);
                 dependent.push(*id);
             }
         }

@@ -17,9 +17,9 @@
 //! All indices stay affine. Rows that only some strips have, the others having the border of the tensor there, are
 //! computed by all and chosen by a constant that says which rows exist.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use nestjit_ir::hash::FastMap;
 use nestjit_ir::visit::{Extents, fresh_copy, map_loads, rename_vars, subst_var, walk_stmts_mut};
 use nestjit_ir::{
     Affine, BinOp, BufId, Buffer, DType, Expr, For, Index, Load, LoopKind, Role, Scalar, Stmt, Store, Var,
@@ -40,7 +40,7 @@ use crate::unit::Unit;
 const FEW: usize = 4;
 
 /// Which rows of `first ..` exist, as a constant of ones and zeros; by first row, number and height.
-type Masks = HashMap<(i64, usize, usize), BufId>;
+type Masks = FastMap<(i64, usize, usize), BufId>;
 
 /// Writes the statements of a ring.
 pub(super) struct Build<'a> {

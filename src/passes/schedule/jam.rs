@@ -4,8 +4,7 @@
 //! The rewriting only; that the loops are independent (or carry reductions only) is the caller's to know, and
 //! which loops to cut, by how much, is decided in `choose`.
 
-use std::collections::HashMap;
-
+use nestjit_ir::hash::FastMap;
 use nestjit_ir::visit::{
     fresh_copy, subst_var, walk_exprs, walk_exprs_mut, walk_loops, walk_stmts, walk_stmts_mut,
 };
@@ -82,7 +81,7 @@ struct Point {
 /// Cuts the loops of `splits` wherever they occur in `body`, which stands inside `depth` loops.
 pub fn jam(
     program: &mut Program,
-    splits: &HashMap<Var, Split>,
+    splits: &FastMap<Var, Split>,
     limits: Limits,
     body: Vec<Stmt>,
     depth: usize,
@@ -93,7 +92,7 @@ pub fn jam(
 struct Jam<'a> {
     program: &'a mut Program,
     /// Grows when loops are copied for remainders.
-    splits: HashMap<Var, Split>,
+    splits: FastMap<Var, Split>,
     limits: Limits,
     /// How many loops are around the statements at hand, those over points aside.
     depth: usize,

@@ -8,9 +8,8 @@ mod associate;
 mod pack;
 mod start;
 
-use std::collections::{HashMap, HashSet};
-
 use nestjit_ir::excerpt::{Excerpt, Placement, Uses};
+use nestjit_ir::hash::{FastMap, FastSet};
 use nestjit_ir::visit::walk_stmts_mut;
 use nestjit_ir::{BufId, For, Program, Role, Stmt, Var};
 
@@ -40,7 +39,7 @@ const SMALL: f64 = 0.1;
 pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) -> Result<bool> {
     let machine = TileMachine::of(ctx.target);
     let limits = Limits { lanes: machine.lanes, unroll: 8 * machine.registers };
-    let mut planned: Vec<(HashMap<Var, Split>, bool)> = Vec::new();
+    let mut planned: Vec<(FastMap<Var, Split>, bool)> = Vec::new();
     let mut wishes = Vec::new();
     let placed = &mut |n, plan: &TilePlan, placement: &Placement| {
         wishes.extend(plan.wishes.iter().map(|w| Wish {
@@ -70,7 +69,7 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
             .collect()
     };
     let cut = |part: &mut Part<'_>| {
-        let splits: HashMap<Var, Split> = splits_of(part.at, part.uses).into_iter().collect();
+        let splits: FastMap<Var, Split> = splits_of(part.at, part.uses).into_iter().collect();
         if !splits.is_empty() {
             part.body = jam(part.program, &splits, limits, std::mem::take(&mut part.body), 0);
         }
@@ -83,7 +82,7 @@ pub fn run(unit: &mut Unit, ctx: &PassContext<'_>, remarks: &mut Vec<Remark>) ->
 /// What is to become of a nest.
 struct TilePlan {
     /// How its loops are cut.
-    splits: HashMap<Var, Split>,
+    splits: FastMap<Var, Split>,
     /// The layouts that it wants.
     wishes: Vec<Wish>,
     /// Whether its statements have changed.
@@ -94,10 +93,10 @@ struct TilePlan {
 fn plan(part: &mut Part<'_>, machine: &TileMachine) -> TilePlan {
     let program = &*part.program;
     let changed = drop_unit_loops(&mut part.body) | start::start(program, &mut part.body);
-    let mut plan: HashMap<Var, Split> = HashMap::new();
+    let mut plan: FastMap<Var, Split> = FastMap::default();
     let mut wishes = Vec::new();
-    let mut taken: HashSet<Var> = HashSet::new();
-    let mut packed: HashSet<BufId> = HashSet::new();
+    let mut taken: FastSet<Var> = FastSet::default();
+    let mut packed: FastSet<BufId> = FastSet::default();
     let mut leaves = leaves(program, &part.body);
     leaves.sort_by(|a, b| b.macs().total_cmp(&a.macs()));
     let most = leaves.first().map_or(0.0, Leaf::macs);
@@ -110,8 +109,8 @@ fn plan(part: &mut Part<'_>, machine: &TileMachine) -> TilePlan {
         let machine =
             &if small { TileMachine { registers: machine.registers / 2, ..*machine } } else { *machine };
         let others = leaves.iter().filter(|l| !std::ptr::eq(*l, leaf)).flat_map(|l| &l.path);
-        let shared: HashSet<Var> = others.map(|l| l.var).collect();
-        let kept: HashSet<Var> = taken.iter().copied().chain(apart(program, leaf, &leaves, most)).collect();
+        let shared: FastSet<Var> = others.map(|l| l.var).collect();
+        let kept: FastSet<Var> = taken.iter().copied().chain(apart(program, leaf, &leaves, most)).collect();
         let tile = choose::choose(program, leaf, machine, &plan, &kept, &shared).map(|(tile, _)| tile);
         part.remarks.push(remark(leaf, tile.as_ref()));
         let Some(tile) = tile else { continue };

@@ -4,9 +4,9 @@
 //! the layout it asked for: constants are packed when they are bound, other operands are copied by statements
 //! before the one that reads them.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use nestjit_ir::hash::FastMap;
 use nestjit_ir::visit::{replace_buf, walk_exprs, walk_loops, walk_stmts, walk_stmts_mut};
 use nestjit_ir::{
     Affine, BufId, Expr, Index, Layout, Load, LoopKind, Program, Role, Stmt, Store, Var, indices,
@@ -144,14 +144,14 @@ fn along(load: &Load, dim: usize, reduced: &[Var]) -> Vec<usize> {
 /// Fulfils the wishes. A constant whose readers all wish for the same is laid out so; otherwise there will be
 /// a buffer per layout, over the same data.
 pub(super) fn grant(unit: &mut Unit, wishes: &[Wish]) {
-    let mut readers: HashMap<BufId, usize> = HashMap::new();
+    let mut readers: FastMap<BufId, usize> = FastMap::default();
     for nest in &unit.program.nests {
         count_reads(&nest.body, &mut readers);
     }
-    let mut granted: HashMap<(BufId, Layout), BufId> = HashMap::new();
-    let mut covered: HashMap<BufId, usize> = HashMap::new();
+    let mut granted: FastMap<(BufId, Layout), BufId> = FastMap::default();
+    let mut covered: FastMap<BufId, usize> = FastMap::default();
     for w in wishes {
-        let mut reads = HashMap::new();
+        let mut reads = FastMap::default();
         let body = &unit.program.nests[w.nest].body;
         walk_stmts(body, &mut |s| {
             if let Stmt::For(l) = s
@@ -277,7 +277,7 @@ fn copy(unit: &mut Unit, buf: BufId, layout: &Layout) -> BufId {
     new
 }
 
-fn count_reads(body: &[Stmt], reads: &mut HashMap<BufId, usize>) {
+fn count_reads(body: &[Stmt], reads: &mut FastMap<BufId, usize>) {
     walk_exprs(body, &mut |e| {
         if let Expr::Load(l) = e {
             *reads.entry(l.buf).or_default() += 1;

@@ -2,9 +2,8 @@
 //! strided, but adjacent along a second loop. Both become blocks that code generation transposes in registers:
 //! `for o { for u < lanes unrolled { for v vector { .. } } }`.
 
-use std::collections::HashSet;
-
 use nestjit_ir::access::carried::independent;
+use nestjit_ir::hash::FastSet;
 use nestjit_ir::visit::{Extents, declared_temps, fresh_copy, subst_var, walk_exprs};
 use nestjit_ir::{Affine, BufId, Expr, For, Index, LoopKind, Program, Stmt};
 
@@ -71,7 +70,7 @@ pub(super) fn blocks(
 /// Whether statements only store, and each buffer from outside is either read or stored to once.
 fn stored_once(body: &[Stmt]) -> bool {
     let own = declared_temps(body);
-    let mut stored: HashSet<BufId> = HashSet::new();
+    let mut stored: FastSet<BufId> = FastSet::default();
     let simple = body.iter().all(|s| match s {
         Stmt::Store(s) => own.contains(&s.buf) || stored.insert(s.buf),
         Stmt::Temp(_) => true,

@@ -11,10 +11,9 @@ mod interleave;
 mod reductions;
 mod strip;
 
-use std::collections::HashMap;
-
 use nestjit_ir::access::carried::independent;
 use nestjit_ir::excerpt::{Excerpt, Placement};
+use nestjit_ir::hash::FastMap;
 use nestjit_ir::visit::{Extents, walk_stmts};
 use nestjit_ir::{For, LoopKind, Program, Stmt};
 
@@ -126,7 +125,7 @@ impl Vectorizer<'_> {
             n => lanes * [4, 2, 1].into_iter().find(|u| n >= *u && self.light(&body, *u)).unwrap_or(1),
         };
         let kind = if width > lanes { PointKind::Chunks(lanes) } else { PointKind::Vector };
-        let splits = HashMap::from([(l.var, Split { tile: width, kind })]);
+        let splits = FastMap::from_iter([(l.var, Split { tile: width, kind })]);
         let stmts = rechain(chain, body);
         jam(self.program, &splits, self.limits, stmts, self.depth)
     }

@@ -4,9 +4,8 @@
 //! gets an accumulator per lane and register (`temp %sv: f32[16]`), combined after the loop in a fixed order:
 //! the result depends on the shape and the vector width only.
 
-use std::collections::HashSet;
-
 use nestjit_ir::access::carried::{Carried, carried_in};
+use nestjit_ir::hash::FastSet;
 use nestjit_ir::visit::{fresh_copy, subst_var};
 use nestjit_ir::{
     Affine, BufId, Buffer, DType, Expr, For, Index, LoopKind, Program, Reduce, ReduceOp, Role, Stmt, Store,
@@ -183,7 +182,7 @@ fn lane_accumulators(
     let Carried::Reductions(bufs) = carried_in((var, extent), body, &extents_of(outer)) else {
         return Vec::new();
     };
-    let mut seen: HashSet<BufId> = HashSet::new();
+    let mut seen: FastSet<BufId> = FastSet::default();
     let mut found = Vec::new();
     for stmt in body {
         let Stmt::Reduce(r) = stmt else { continue };

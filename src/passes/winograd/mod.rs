@@ -16,9 +16,9 @@ mod rows;
 mod tests;
 mod transform;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use nestjit_ir::hash::FastMap;
 use nestjit_ir::{BufId, Buffer, DType, Expr, Program, Role, Stmt};
 
 use self::filters::{TOGETHER, filters};
@@ -39,7 +39,7 @@ use crate::unit::Unit;
 const PART_BYTES: usize = 512 << 10;
 
 /// Transformed filters that exist already: the same weights may serve several convolutions.
-type Filters = HashMap<(BufId, Filtering), BufId>;
+type Filters = FastMap<(BufId, Filtering), BufId>;
 
 /// What rewriting one convolution finds out for the next.
 #[derive(Default)]

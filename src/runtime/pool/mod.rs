@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 pub(super) use self::claims::MOST_PARTS;
 use self::claims::{Claims, Job, Side};
 use super::fork;
+use crate::threads::available;
 
 /// How long an idle worker watches for the next job before it sleeps.
 const SPIN: Duration = Duration::from_micros(100);
@@ -94,7 +95,7 @@ impl Pool {
     /// A pool of `threads - 1` workers, which execute jobs together with the caller; of fewer if the system has no more.
     pub fn new(threads: usize) -> Pool {
         let threads = threads.clamp(1, MOST_PARTS);
-        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let cores = available();
         let shared = Arc::new(Shared {
             job: Line(AtomicU64::new(Job::NONE.word())),
             claims: Claims::new(threads),

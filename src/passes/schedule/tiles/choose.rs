@@ -4,8 +4,7 @@
 //! [`super::model`]; all full and remainder tiles of the loops are added up, so that tiles that divide the shape win. The
 //! number of threads plays no part: results must not depend on it.
 
-use std::collections::{HashMap, HashSet};
-
+use nestjit_ir::hash::{FastMap, FastSet};
 use nestjit_ir::{Kind, Load, Program, Var};
 
 use super::leaf::{Contraction, Leaf, OutputLoop};
@@ -63,7 +62,7 @@ const WORTH: f64 = 1.4;
 /// The best tile for a leaf by itself, and the estimated cycles with it, or without one, for computing and for bringing
 /// operands into the caches.
 pub fn estimate(program: &Program, leaf: &Leaf, machine: &TileMachine) -> (Option<Tile>, f64) {
-    match choose(program, leaf, machine, &HashMap::new(), &HashSet::new(), &HashSet::new()) {
+    match choose(program, leaf, machine, &FastMap::default(), &FastSet::default(), &FastSet::default()) {
         Some((tile, cycles)) => (Some(tile), cycles),
         None => (None, untiled(program, leaf, machine)),
     }
@@ -77,9 +76,9 @@ pub fn choose(
     program: &Program,
     leaf: &Leaf,
     machine: &TileMachine,
-    fixed: &HashMap<Var, Split>,
-    taken: &HashSet<Var>,
-    shared: &HashSet<Var>,
+    fixed: &FastMap<Var, Split>,
+    taken: &FastSet<Var>,
+    shared: &FastSet<Var>,
 ) -> Option<(Tile, f64)> {
     let cut = |columns: bool| {
         let of_kind = |l: &OutputLoop| fixed.get(&l.var).filter(|s| s.kind.has_lanes() == columns);
