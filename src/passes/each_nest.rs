@@ -15,8 +15,8 @@ use nestjit_ir::{Program, Stmt};
 use crate::remark::Remark;
 use crate::threads::{compiling_threads, on_threads};
 
-/// From how many words of keys on starting threads takes less time than they save.
-const THREADED: usize = 1500;
+/// From how many bytes of keys on starting threads takes less time than they save.
+const THREADED: usize = 1700;
 
 /// A nest that is rewritten.
 pub(super) struct Part<'a> {
@@ -75,7 +75,7 @@ pub(super) fn each_nest_of<T: Send>(
     let mut kinds: FastMap<Key, usize> = FastMap::default();
     // The nest that represents each kind, and how many there are.
     let mut first: Vec<(usize, usize)> = Vec::new();
-    let mut words = 0;
+    let mut bytes = 0;
     let kind_of: Vec<Option<usize>> = (0..nests.len())
         .map(|n| {
             let uses = uses[n].as_ref()?;
@@ -86,7 +86,7 @@ pub(super) fn each_nest_of<T: Send>(
             let kind = *kinds.entry(key).or_insert(first.len());
             if kind == first.len() {
                 first.push((n, 0));
-                words += len;
+                bytes += len;
             }
             first[kind].1 += 1;
             Some(kind)
@@ -113,7 +113,7 @@ pub(super) fn each_nest_of<T: Send>(
         }
     };
     on_threads(
-        if words < THREADED { 1 } else { compiling_threads(threads).clamp(1, first.len().max(1)) },
+        if bytes < THREADED { 1 } else { compiling_threads(threads).clamp(1, first.len().max(1)) },
         work,
     );
     let mut done: Vec<Option<Done<T>>> =

@@ -9,43 +9,51 @@ use crate::nest::{BufId, Expr, Index, Load, Program, Role, Stmt};
 
 /// What two lists of statements share exactly if they are equal but for names and numbers: the statements with
 /// buffers, variables and sites numbered as in an excerpt, and what the buffers are. More may be added.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Key {
-    words: Vec<u64>,
-    /// Of the words. Keys are long, and tables ask for it again whenever they grow.
+    /// The numbers that it consists of, those below 128 in a byte each: nearly all of them.
+    bytes: Vec<u8>,
+    /// Of the numbers. Keys are long, and tables ask for it again whenever they grow.
     hash: FastHasher,
 }
 
 impl Key {
-    fn of(words: Vec<u64>) -> Key {
-        let mut hash = FastHasher::default();
-        words.iter().for_each(|word| hash.write_u64(*word));
-        Key { words, hash }
-    }
-
-    /// The number of words.
+    /// The number of bytes.
     #[expect(clippy::len_without_is_empty, reason = "there is no empty key")]
     pub fn len(&self) -> usize {
-        self.words.len()
+        self.bytes.len()
     }
 
-    /// Adds a word.
+    /// Adds a number.
     #[inline]
-    pub fn push(&mut self, word: u64) {
-        self.words.push(word);
-        self.hash.write_u64(word);
+    pub fn push(&mut self, number: u64) {
+        self.hash.write_u64(number);
+        if number < 0x80 {
+            self.bytes.push(number as u8);
+        } else {
+            self.push_bytes(number);
+        }
+    }
+
+    /// The bytes of a number of more than 7 bits: 7 in each, and whether there are more.
+    fn push_bytes(&mut self, mut rest: u64) {
+        while rest >= 0x80 {
+            self.bytes.push(rest as u8 | 0x80);
+            rest >>= 7;
+        }
+        self.bytes.push(rest as u8);
     }
 }
 
 impl Extend<u64> for Key {
-    fn extend<I: IntoIterator<Item = u64>>(&mut self, words: I) {
-        words.into_iter().for_each(|word| self.push(word));
+    fn extend<I: IntoIterator<Item = u64>>(&mut self, numbers: I) {
+        numbers.into_iter().for_each(|number| self.push(number));
     }
 }
 
 impl PartialEq for Key {
     fn eq(&self, other: &Key) -> bool {
-        self.hash.finish() == other.hash.finish() && self.words == other.words
+        self.hash.finish() == other.hash.finish() && self.bytes == other.bytes
     }
 }
 
@@ -73,7 +81,7 @@ impl Uses {
             uses: self,
             bufs: Places::of(self.bufs.iter().map(|b| b.0)),
             vars: Places::of(self.vars.iter().map(|v| v.0)),
-            key: Recorder(Vec::with_capacity(WORDS)),
+            key: Recorder(Key { bytes: Vec::with_capacity(BYTES), ..Key::default() }),
         };
         writer.write(bodies.len());
         bodies.iter().for_each(|body| writer.block(body));
@@ -85,7 +93,7 @@ impl Uses {
             }
             writer.write((b.dtype, &b.shape, &b.layout, &b.halo, b.halo_fill));
         }
-        Key::of(writer.key.0)
+        writer.key.0
     }
 }
 
@@ -123,10 +131,10 @@ impl Places {
 }
 
 /// Room for most keys of single nests.
-const WORDS: usize = 256;
+const BYTES: usize = 512;
 
 /// Keeps what is hashed. Hashes of values are distinct sequences of numbers, as long as the values are.
-struct Recorder(Vec<u64>);
+struct Recorder(Key);
 
 impl Hasher for Recorder {
     #[inline]
@@ -148,7 +156,8 @@ impl Hasher for Recorder {
     }
     #[inline]
     fn write_i64(&mut self, n: i64) {
-        self.0.push(n as u64);
+        // Small ones are short whatever their sign.
+        self.0.push((n << 1 ^ n >> 63) as u64);
     }
     #[inline]
     fn write_usize(&mut self, n: usize) {

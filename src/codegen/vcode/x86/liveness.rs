@@ -11,6 +11,9 @@ use super::regalloc::{Interval, scan};
 use crate::codegen::hash::FastMap;
 use crate::codegen::vcode::{Inst, Reg};
 
+/// From when to when a register is needed, inclusive, as [`Interval`] counts.
+type Lifetime = (u32, u32);
+
 /// Where registers are.
 #[derive(Default)]
 pub(super) struct Allocation {
@@ -26,7 +29,7 @@ pub(super) struct Allocation {
     /// The number of stack slots.
     pub slot_count: usize,
     /// The whole interval of each register that occurs.
-    intervals: Vec<Option<(usize, usize)>>,
+    intervals: Vec<Option<Lifetime>>,
 }
 
 impl Allocation {
@@ -39,6 +42,7 @@ impl Allocation {
     pub fn live_across(&self, at: usize) -> impl Iterator<Item = (Reg, u8)> + '_ {
         self.whole.iter().enumerate().filter_map(move |(reg, register)| {
             let (start, end) = self.intervals[reg]?;
+            let at = at as u32;
             (start < 2 * at && end > 2 * at + 1).then_some((Reg(reg as u32), (*register)?))
         })
     }
@@ -68,13 +72,13 @@ impl Occurrence {
     }
 
     /// When the register is needed or written.
-    fn start(self) -> usize {
-        2 * self.at() + usize::from(self.def && !self.early)
+    fn start(self) -> u32 {
+        2 * self.node + u32::from(self.def && !self.early)
     }
 
     /// When it has been read or written.
-    fn end(self) -> usize {
-        2 * self.at() + usize::from(self.def)
+    fn end(self) -> u32 {
+        2 * self.node + u32::from(self.def)
     }
 }
 
@@ -113,17 +117,15 @@ impl Occurrences {
 pub(super) fn allocate(flat: &Flat<'_>, tier: Tier, vectors: usize, masks: usize) -> Allocation {
     let occurrences = occurrences(flat, tier);
     let registers = flat.kernel.regs.len();
-    let intervals: Vec<Option<(usize, usize)>> =
+    let intervals: Vec<Option<Lifetime>> =
         (0..registers).map(|reg| whole_interval(flat, occurrences.of(reg))).collect();
     let mut allocation = Allocation { whole: vec![None; registers], intervals, ..Allocation::default() };
     let mut spilled = vec![false; registers];
-    for in_masks in [false, true] {
-        let registers = if in_masks { masks } else { vectors };
-        if registers == 0 {
-            continue;
+    let pools = Pool::both(flat, tier, &occurrences, &allocation.intervals);
+    for (pool, registers) in pools.into_iter().zip([vectors, masks]) {
+        if registers > 0 && !(pool.candidates.is_empty() && pool.temporaries.is_empty()) {
+            pool.allocate(registers, &mut spilled, &mut allocation);
         }
-        let pool = Pool::new(flat, tier, in_masks, &occurrences, &allocation.intervals);
-        pool.allocate(registers, &mut spilled, &mut allocation);
     }
     assign_slots(flat, &spilled, &mut allocation);
     allocation
@@ -162,20 +164,20 @@ fn occurrences(flat: &Flat<'_>, tier: Tier) -> Occurrences {
     Occurrences::by_register(&list, registers)
 }
 
-fn whole_interval(flat: &Flat<'_>, occurrences: &[Occurrence]) -> Option<(usize, usize)> {
+fn whole_interval(flat: &Flat<'_>, occurrences: &[Occurrence]) -> Option<Lifetime> {
     let (first, last) = (occurrences.first()?, occurrences.last()?);
     let mut start = first.start();
     let mut end = last.end();
     // The innermost loop that contains all occurrences.
     let contains = |l: usize, at: usize| flat.loops[l].first <= at && at <= flat.loops[l].last;
     let home = flat.loops_around(first.at()).find(|&l| contains(l, last.at()));
+    let of_loop = |l: usize| (2 * flat.loops[l].first as u32, 2 * flat.loops[l].last as u32 + 1);
     // Whether an occurrence certainly gives the register a new value whenever its surroundings, which start
     // at `from`, are executed.
     let defines = |o: &Occurrence, from: usize| o.def && flat.around[o.at()].conditional <= from;
     if let Some(home) = home {
-        let info = &flat.loops[home];
-        if !defines(first, info.first) {
-            (start, end) = (2 * info.first, 2 * info.last + 1);
+        if !defines(first, flat.loops[home].first) {
+            (start, end) = of_loop(home);
         }
     }
     let depth = home.map_or(0, |h| flat.loops[h].depth + 1);
@@ -184,10 +186,10 @@ fn whole_interval(flat: &Flat<'_>, occurrences: &[Occurrence]) -> Option<(usize,
             let info = &flat.loops[l];
             if first.at() < info.first {
                 // Comes from before the loop.
-                end = end.max(2 * info.last + 1);
+                end = end.max(of_loop(l).1);
             } else if !defines(first, info.first) {
-                start = start.min(2 * info.first);
-                end = end.max(2 * info.last + 1);
+                start = start.min(of_loop(l).0);
+                end = end.max(of_loop(l).1);
             }
         }
     }
@@ -200,9 +202,9 @@ struct Pool<'a, 'k> {
     in_masks: bool,
     occurrences: &'a Occurrences,
     /// The registers that may be in it, what it costs to do without each, and their intervals.
-    candidates: Vec<(Reg, f32, (usize, usize))>,
+    candidates: Vec<(Reg, f32, Lifetime)>,
     /// The positions of nodes that need temporaries of it, once for each.
-    temporaries: Vec<usize>,
+    temporaries: Vec<u32>,
     /// Registers, and those whose places they should take.
     hints: Vec<(Reg, [Option<Reg>; 2])>,
 }
@@ -210,35 +212,45 @@ struct Pool<'a, 'k> {
 /// Whose interval it is.
 enum Owner {
     Whole(Reg),
-    Brief(Reg, usize),
-    Temporary(usize),
+    /// While a node, at this position, uses it.
+    Brief(Reg, u32),
+    Temporary(u32),
 }
 
 impl<'a, 'k> Pool<'a, 'k> {
-    fn new(
+    /// That of vector registers, and that of mask registers, in which there is nothing if the tier has none.
+    fn both(
         flat: &'a Flat<'k>,
         tier: Tier,
-        in_masks: bool,
         occurrences: &'a Occurrences,
-        whole: &[Option<(usize, usize)>],
-    ) -> Pool<'a, 'k> {
-        let contains = |reg: Reg| (flat.kernel.class(reg).is_mask() && tier.is_512()) == in_masks;
-        let mut candidates = Vec::with_capacity(whole.len());
+        whole: &[Option<Lifetime>],
+    ) -> [Pool<'a, 'k>; 2] {
+        let pool = |in_masks| Pool {
+            flat,
+            in_masks,
+            occurrences,
+            candidates: Vec::new(),
+            temporaries: Vec::new(),
+            hints: Vec::new(),
+        };
+        let mut pools = [false, true].map(pool);
+        pools[0].candidates.reserve(whole.len());
+        // The position of the pool of a register.
+        let of = |reg: Reg| usize::from(flat.kernel.class(reg).is_mask() && tier.is_512());
         for (i, interval) in whole.iter().enumerate() {
-            let reg = Reg(i as u32);
-            let Some((start, end)) = interval.filter(|_| contains(reg)) else { continue };
+            let (reg, Some((start, end))) = (Reg(i as u32), *interval) else { continue };
             let weight: f32 = occurrences.of(i).iter().map(|o| flat.weight(o.at())).sum();
             // What can be made again need not be stored, and is mostly a memory operand.
             let weight = if flat.can_be_remade(reg) { weight * REMADE } else { weight };
             // To do without a register pays the longer it would be occupied.
-            candidates.push((reg, weight / (end - start + 1) as f32, (start, end)));
+            pools[of(reg)].candidates.push((reg, weight / (end - start + 1) as f32, (start, end)));
         }
-        let (mut temporaries, mut hints) = (Vec::new(), Vec::new());
         for (at, node) in flat.nodes.iter().enumerate() {
             let Node::Inst(inst, dst) = node else { continue };
             let needs = needs(flat.kernel, inst, *dst, tier);
-            let count = if in_masks { needs.masks } else { needs.vectors };
-            temporaries.extend(std::iter::repeat_n(at, count));
+            for (pool, count) in pools.iter_mut().zip([needs.vectors, needs.masks]) {
+                pool.temporaries.extend(std::iter::repeat_n(at as u32, count));
+            }
             let hint = match inst {
                 Inst::Fma { a, c, .. } => [Some(*c), Some(*a)],
                 Inst::AndOr { a, .. } => [Some(*a), None],
@@ -246,9 +258,11 @@ impl<'a, 'k> Pool<'a, 'k> {
                 Inst::Copy { a, .. } | Inst::LoadGuarded { otherwise: a, .. } => [Some(*a), None],
                 _ => continue,
             };
-            hints.extend(dst.filter(|d| contains(*d)).map(|d| (d, hint)));
+            if let Some(dst) = *dst {
+                pools[of(dst)].hints.push((dst, hint));
+            }
         }
-        Pool { flat, in_masks, occurrences, candidates, temporaries, hints }
+        pools
     }
 
     fn allocate(&self, registers: usize, spilled: &mut [bool], allocation: &mut Allocation) {
@@ -270,7 +284,7 @@ impl<'a, 'k> Pool<'a, 'k> {
                 match owner {
                     Owner::Whole(reg) => allocation.whole[reg.0 as usize] = Some(register),
                     Owner::Brief(reg, at) => {
-                        allocation.brief.insert((reg, at), register);
+                        allocation.brief.insert((reg, at as usize), register);
                     }
                     Owner::Temporary(at) => {
                         let map = if self.in_masks {
@@ -278,7 +292,7 @@ impl<'a, 'k> Pool<'a, 'k> {
                         } else {
                             &mut allocation.temporaries
                         };
-                        map.entry(at).or_default().push(register);
+                        map.entry(at as usize).or_default().push(register);
                     }
                 }
             }
@@ -289,10 +303,10 @@ impl<'a, 'k> Pool<'a, 'k> {
     fn intervals(&self, spilled: &[bool]) -> (Vec<Owner>, Vec<Interval>) {
         let most = self.candidates.len() + self.temporaries.len();
         let (mut owners, mut intervals) = (Vec::with_capacity(most), Vec::with_capacity(most));
-        let mut position: Vec<Option<usize>> = vec![None; spilled.len()];
+        let mut position: Vec<Option<u32>> = vec![None; spilled.len()];
         for &(reg, weight, (start, end)) in &self.candidates {
             if !spilled[reg.0 as usize] {
-                position[reg.0 as usize] = Some(intervals.len());
+                position[reg.0 as usize] = Some(intervals.len() as u32);
                 owners.push(Owner::Whole(reg));
                 intervals.push(Interval { start, end, weight, hints: [None; 2] });
                 continue;
@@ -316,9 +330,9 @@ impl<'a, 'k> Pool<'a, 'k> {
                     && next.at() == o.at()
                 {
                     rest = others;
-                    end = 2 * o.at() + 1;
+                    end = 2 * o.node + 1;
                 }
-                owners.push(Owner::Brief(reg, o.at()));
+                owners.push(Owner::Brief(reg, o.node));
                 intervals.push(Interval { start, end, weight: f32::INFINITY, hints: [None; 2] });
             }
         }
@@ -329,9 +343,10 @@ impl<'a, 'k> Pool<'a, 'k> {
         }
         for (reg, hints) in &self.hints {
             if let Some(to) = position[reg.0 as usize]
-                && intervals[to].hints == [None; 2]
+                && let interval = &mut intervals[to as usize]
+                && interval.hints == [None; 2]
             {
-                intervals[to].hints = hints.map(|h| h.and_then(|r| position[r.0 as usize]));
+                interval.hints = hints.map(|h| h.and_then(|r| position[r.0 as usize]));
             }
         }
         (owners, intervals)
@@ -357,14 +372,14 @@ impl Flat<'_> {
 
 /// Gives registers that live on the stack a slot each; those that are not needed at once share.
 fn assign_slots(flat: &Flat<'_>, spilled: &[bool], allocation: &mut Allocation) {
-    let mut regs: Vec<(usize, usize, Reg)> = spilled
+    let mut regs: Vec<(u32, u32, Reg)> = spilled
         .iter()
         .enumerate()
         .filter(|(i, spilled)| **spilled && !flat.can_be_remade(Reg(*i as u32)))
         .filter_map(|(i, _)| allocation.intervals[i].map(|(start, end)| (start, end, Reg(i as u32))))
         .collect();
     regs.sort_unstable();
-    let mut ends: Vec<usize> = Vec::new();
+    let mut ends: Vec<u32> = Vec::new();
     for (start, end, reg) in regs {
         let slot = ends.iter().position(|e| *e < start).unwrap_or_else(|| {
             ends.push(0);

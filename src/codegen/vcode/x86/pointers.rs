@@ -138,6 +138,7 @@ struct Planner<'a, 'k> {
 
 impl Planner<'_, '_> {
     fn value(&mut self, start: usize, end: usize, weight: f32) -> Value {
+        let (start, end) = (start as u32, end as u32);
         self.intervals.push(Interval { start, end, weight, hints: [None; 2] });
         self.intervals.len() - 1
     }
@@ -206,7 +207,7 @@ impl Planner<'_, '_> {
         let until = self.flat.loops_from(in_loop).last().map_or(at, |l| self.flat.loops[l].last);
         if let Some(&known) = self.patterns.get(&pattern) {
             let end = &mut self.intervals[known].end;
-            *end = (*end).max(2 * until + 1);
+            *end = (*end).max(2 * until as u32 + 1);
             return known;
         }
         let value = self.value(0, 2 * until + 1, 0.0);

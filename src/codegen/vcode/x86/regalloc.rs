@@ -4,30 +4,31 @@
 /// `2 * p + 1`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Interval {
-    pub start: usize,
+    pub start: u32,
     /// Inclusive.
-    pub end: usize,
+    pub end: u32,
     /// What it costs if the value has no register; infinite if it must have one.
     pub weight: f32,
     /// Intervals whose register this one should take if they end when it starts.
-    pub hints: [Option<usize>; 2],
+    pub hints: [Option<u32>; 2],
 }
 
 /// Assigns `registers` registers, numbered from 0, to intervals; `None` for those that get none, which are
 /// the cheapest where there are too many.
 pub(super) fn scan(intervals: &[Interval], registers: usize) -> Vec<Option<u8>> {
-    let mut order: Vec<(usize, usize, usize)> =
-        intervals.iter().enumerate().map(|(i, interval)| (interval.start, interval.end, i)).collect();
+    let mut order: Vec<(u32, u32, u32)> =
+        (0..).zip(intervals).map(|(i, interval): (u32, _)| (interval.start, interval.end, i)).collect();
     order.sort_unstable();
     let mut assigned: Vec<Option<u8>> = vec![None; intervals.len()];
     let mut active: Vec<Active> = Vec::with_capacity(registers);
     // When the first of the active intervals ends, or earlier.
-    let mut first_end = usize::MAX;
+    let mut first_end = u32::MAX;
     let mut free: u64 = (1u64 << registers) - 1;
     for (start, end, i) in order {
+        let i = i as usize;
         let interval = &intervals[i];
         if first_end < start {
-            first_end = usize::MAX;
+            first_end = u32::MAX;
             active.retain(|a| {
                 let over = a.end < start;
                 if over {
@@ -42,7 +43,7 @@ pub(super) fn scan(intervals: &[Interval], registers: usize) -> Vec<Option<u8>> 
             .hints
             .iter()
             .flatten()
-            .filter_map(|h| assigned[*h])
+            .filter_map(|h| assigned[*h as usize])
             .find(|register| free & (1 << register) != 0);
         let weight = interval.weight;
         if free != 0 {
@@ -69,7 +70,7 @@ pub(super) fn scan(intervals: &[Interval], registers: usize) -> Vec<Option<u8>> 
 #[derive(Clone, Copy)]
 struct Active {
     interval: usize,
-    end: usize,
+    end: u32,
     weight: f32,
     register: u8,
 }
@@ -78,7 +79,7 @@ struct Active {
 mod tests {
     use super::*;
 
-    fn interval(start: usize, end: usize, weight: f32) -> Interval {
+    fn interval(start: u32, end: u32, weight: f32) -> Interval {
         Interval { start, end, weight, hints: [None; 2] }
     }
 
