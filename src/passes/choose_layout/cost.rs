@@ -251,8 +251,10 @@ impl LayoutModel<'_> {
     fn reduced(&self, value: &Expr, lane: Option<Loop>) -> f64 {
         let window = |l: &Load| {
             let beside = |i: &Index| i.as_affine().and_then(Affine::as_var) == lane.map(|l| l.0);
-            l.otherwise.is_some()
-                && lanes::exchanged(self.program.buf(l.buf).dtype)
+            let buffer = self.program.buf(l.buf);
+            // A temporary gets a border instead.
+            (l.otherwise.is_some() && buffer.role != Role::Temp)
+                && lanes::exchanged(buffer.dtype)
                 && self.access(l.buf, &l.index, lane) >= cost::LANE
                 && l.index.iter().any(beside)
         };
