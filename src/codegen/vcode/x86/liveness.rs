@@ -175,10 +175,10 @@ fn whole_interval(flat: &Flat<'_>, occurrences: &[Occurrence]) -> Option<Lifetim
     // Whether an occurrence certainly gives the register a new value whenever its surroundings, which start
     // at `from`, are executed.
     let defines = |o: &Occurrence, from: usize| o.def && flat.around[o.at()].conditional <= from;
-    if let Some(home) = home {
-        if !defines(first, flat.loops[home].first) {
-            (start, end) = of_loop(home);
-        }
+    if let Some(home) = home
+        && !defines(first, flat.loops[home].first)
+    {
+        (start, end) = of_loop(home);
     }
     let depth = home.map_or(0, |h| flat.loops[h].depth + 1);
     for o in occurrences {
