@@ -19,19 +19,20 @@ use crate::unit::Unit;
 
 /// The pass.
 pub(super) fn run(unit: &mut Unit, _: &PassContext<'_>, _: &mut Vec<Remark>) -> Result<bool> {
-    let before = unit.program.nests.clone();
     let program = &mut unit.program;
+    let mut changed = false;
     for at in 0..program.nests.len() {
         let mut body = std::mem::take(&mut program.nests[at].body);
-        simplify_body(program, &mut body);
+        changed |= simplify_body(program, &mut body);
         program.nests[at].body = body;
     }
-    remove_dead(program);
-    Ok(unit.program.nests != before)
+    Ok(changed | remove_dead(program))
 }
 
-/// Removes statements that only write `temp` buffers that no nest reads, and nests that are empty then.
-fn remove_dead(program: &mut Program) {
+/// Removes statements that only write `temp` buffers that no nest reads, and nests that are empty then; whether there were
+/// any.
+fn remove_dead(program: &mut Program) -> bool {
+    let mut changed = false;
     // A reader comes after the writers, so one backward walk finds chains of dead nests.
     let mut read: FastSet<BufId> = FastSet::default();
     let buffers = &program.buffers;
@@ -48,18 +49,20 @@ fn remove_dead(program: &mut Program) {
         if writes_dead {
             let mut own = FastSet::default();
             note_reads(&nest.body, &mut own);
-            prune(&mut nest.body, &mut |s| match s {
+            changed |= prune(&mut nest.body, &mut |s| match s {
                 Stmt::Store(s) => !dead(s.buf, &read) || own.contains(&s.buf),
                 Stmt::Reduce(r) => !dead(r.buf, &read) || own.contains(&r.buf),
                 Stmt::Call(c) => c.outputs.is_empty() || !c.outputs.iter().all(|b| dead(*b, &read)),
                 Stmt::For(_) | Stmt::Temp(_) => true,
             });
         }
-        remove_dead_locals(&mut nest.body, buffers);
-        remove_empty_loops(&mut nest.body);
+        changed |= remove_dead_locals(&mut nest.body, buffers);
+        changed |= remove_empty_loops(&mut nest.body);
         note_reads(&nest.body, &mut read);
     }
+    let nests = program.nests.len();
     program.nests.retain(|n| !n.body.is_empty());
+    changed | (program.nests.len() < nests)
 }
 
 /// Adds the buffers that are read, other than those that reductions update.

@@ -5,8 +5,9 @@ use nestjit_ir::interp::{eval_binary, eval_cast, eval_unary};
 use nestjit_ir::visit::Extents;
 use nestjit_ir::{Affine, BinOp, DType, Expr, Index, Program, Scalar, UnOp};
 
-/// Simplifies an expression whose operands are simple already.
-pub fn simplify(program: &Program, extents: &Extents, e: &mut Expr) {
+/// Simplifies an expression whose operands are simple already; whether it changed.
+pub fn simplify(program: &Program, extents: &Extents, e: &mut Expr) -> bool {
+    let mut changed = false;
     let new = match e {
         Expr::Const(_) => None,
         Expr::Index(a) => a.as_const().map(Expr::i64),
@@ -34,11 +35,12 @@ pub fn simplify(program: &Program, extents: &Extents, e: &mut Expr) {
                 };
                 if let Some(affine) = affine.filter(place) {
                     *index = Index::Affine(affine);
+                    changed = true;
                 }
             }
             let inside = l.index.iter().zip(shape).all(|(i, n)| i.as_affine().is_some_and(|a| inside(a, *n)));
             if inside {
-                l.otherwise = None;
+                changed |= l.otherwise.take().is_some();
             }
             None
         }
@@ -67,7 +69,9 @@ pub fn simplify(program: &Program, extents: &Extents, e: &mut Expr) {
     };
     if let Some(new) = new {
         *e = new;
+        changed = true;
     }
+    changed
 }
 
 fn take(e: &mut Expr) -> Expr {

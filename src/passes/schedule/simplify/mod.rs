@@ -8,13 +8,24 @@ use nestjit_ir::{Affine, Program, Stmt};
 
 pub use scalars::remove_dead_locals;
 
-/// Simplifies the statements of one nest.
-pub fn simplify_body(program: &Program, body: &mut Vec<Stmt>) {
-    remove_trivial_loops(body);
+/// Simplifies the statements of one nest; whether they changed.
+pub fn simplify_body(program: &Program, body: &mut Vec<Stmt>) -> bool {
+    let mut changed = has_trivial_loop(body);
+    if changed {
+        remove_trivial_loops(body);
+    }
     let extents = Extents::of(body);
-    visit::walk_exprs_mut(body, &mut |e| expr::simplify(program, &extents, e));
-    scalars::forward(program, body);
-    remove_empty_loops(body);
+    visit::walk_exprs_mut(body, &mut |e| changed |= expr::simplify(program, &extents, e));
+    changed |= scalars::forward(program, body);
+    changed | remove_empty_loops(body)
+}
+
+/// Whether some loop runs once or never.
+fn has_trivial_loop(body: &[Stmt]) -> bool {
+    body.iter().any(|s| match s {
+        Stmt::For(l) => l.extent <= 1 || has_trivial_loop(&l.body),
+        Stmt::Store(_) | Stmt::Reduce(_) | Stmt::Temp(_) | Stmt::Call(_) => false,
+    })
 }
 
 /// Loops that run once or never.
@@ -37,23 +48,19 @@ fn remove_trivial_loops(body: &mut Vec<Stmt>) {
     }
 }
 
-/// Loops with nothing in them.
-pub fn remove_empty_loops(body: &mut Vec<Stmt>) {
-    body.retain_mut(|s| match s {
-        Stmt::For(l) => {
-            remove_empty_loops(&mut l.body);
-            !l.body.is_empty()
-        }
-        _ => true,
-    });
+/// Removes loops with nothing in them; whether there were any.
+pub fn remove_empty_loops(body: &mut Vec<Stmt>) -> bool {
+    prune(body, &mut |s| !matches!(s, Stmt::For(l) if l.body.is_empty()))
 }
 
-/// Removes the statements that are not to be kept, at any depth.
-pub fn prune(body: &mut Vec<Stmt>, keep: &mut dyn FnMut(&Stmt) -> bool) {
+/// Removes the statements that are not to be kept, at any depth, inner ones first; whether there were any.
+pub fn prune(body: &mut Vec<Stmt>, keep: &mut dyn FnMut(&Stmt) -> bool) -> bool {
+    let (before, mut removed) = (body.len(), false);
     body.retain_mut(|s| {
         if let Stmt::For(l) = s {
-            prune(&mut l.body, keep);
+            removed |= prune(&mut l.body, keep);
         }
         keep(s)
     });
+    removed | (body.len() < before)
 }

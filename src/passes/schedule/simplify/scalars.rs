@@ -17,10 +17,10 @@ struct Uses {
     loads: usize,
 }
 
-/// Forwards scalars in a nest, and removes locals that nobody reads.
-pub fn forward(program: &Program, body: &mut Vec<Stmt>) {
+/// Forwards scalars in a nest, and removes locals that nobody reads; whether there was anything to do.
+pub fn forward(program: &Program, body: &mut Vec<Stmt>) -> bool {
     if !has_locals(body) {
-        return;
+        return false;
     }
     let mut uses: FastMap<BufId, Uses> = FastMap::default();
     for access in accesses(body) {
@@ -31,14 +31,15 @@ pub fn forward(program: &Program, body: &mut Vec<Stmt>) {
         }
     }
     uses.retain(|b, _| program.buf(*b).role == Role::Local && program.buf(*b).shape.is_empty());
-    forward_in(body, &mut uses);
-    remove_dead_locals(body, &program.buffers);
+    let forwarded = forward_in(body, &mut uses);
+    forwarded | remove_dead_locals(body, &program.buffers)
 }
 
-fn forward_in(block: &mut [Stmt], uses: &mut FastMap<BufId, Uses>) {
+fn forward_in(block: &mut [Stmt], uses: &mut FastMap<BufId, Uses>) -> bool {
+    let mut forwarded = false;
     for at in 0..block.len() {
         if let Stmt::For(l) = &mut block[at] {
-            forward_in(&mut l.body, uses);
+            forwarded |= forward_in(&mut l.body, uses);
             continue;
         }
         let Stmt::Store(store) = &block[at] else { continue };
@@ -60,8 +61,10 @@ fn forward_in(block: &mut [Stmt], uses: &mut FastMap<BufId, Uses>) {
         if done {
             visit::map_loads(rest, &mut |l| (l.buf == buf).then(|| value.clone()));
             uses.insert(buf, Uses { writes: 1, loads: 0 });
+            forwarded = true;
         }
     }
+    forwarded
 }
 
 /// Whether any local is declared. Most nests are plain.
@@ -133,8 +136,9 @@ fn size(e: &Expr) -> usize {
     n
 }
 
-/// Removes locals that are never loaded: what is stored into them, and their declarations.
-pub fn remove_dead_locals(body: &mut Vec<Stmt>, buffers: &[Buffer]) {
+/// Removes locals that are never loaded: what is stored into them, and their declarations; whether there were any.
+pub fn remove_dead_locals(body: &mut Vec<Stmt>, buffers: &[Buffer]) -> bool {
+    let mut changed = false;
     while has_locals(body) {
         let (mut read, mut used) = (FastSet::default(), FastSet::default());
         for access in accesses(body) {
@@ -144,19 +148,16 @@ pub fn remove_dead_locals(body: &mut Vec<Stmt>, buffers: &[Buffer]) {
             }
         }
         let dead = |b: &BufId| buffers[b.0 as usize].role == Role::Local && !read.contains(b);
-        let mut removed = false;
-        super::prune(body, &mut |s| {
-            let keep = match s {
-                Stmt::Store(s) => !dead(&s.buf),
-                Stmt::Reduce(r) => !dead(&r.buf),
-                Stmt::Temp(b) => used.contains(b) && !dead(b),
-                Stmt::Call(_) | Stmt::For(_) => true,
-            };
-            removed |= !keep;
-            keep
+        let removed = super::prune(body, &mut |s| match s {
+            Stmt::Store(s) => !dead(&s.buf),
+            Stmt::Reduce(r) => !dead(&r.buf),
+            Stmt::Temp(b) => used.contains(b) && !dead(b),
+            Stmt::Call(_) | Stmt::For(_) => true,
         });
         if !removed {
-            return;
+            break;
         }
+        changed = true;
     }
+    changed
 }
