@@ -145,6 +145,12 @@ pub(crate) struct BenchArgs {
     /// Compiled forms to keep of each part of a model that is not one program [default: 16, and more if they are small]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
     pub(crate) cache_limit: Option<u32>,
+    /// Write cold phases, warm runs and their distribution as one HTML page
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// Show beside them what `benches/peers/peers.py --json` found for the model
+    #[arg(long, value_name = "FILE", requires = "html")]
+    pub(crate) peers: Option<PathBuf>,
     /// Which programs to measure
     #[arg(long, value_enum, default_value_t = Fusion::Both)]
     pub(crate) fusion: Fusion,

@@ -131,3 +131,29 @@ fn bench_measures_for_a_time_and_with_several_callers() {
                    `nestjit bench --help`";
     assert_fails(&["bench", SMALL, "--seconds", "0"], 2, message);
 }
+
+#[test]
+fn bench_draws_a_page_with_others_beside() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (page, peers) = (at("page.html"), at("peers.json"));
+    let found = serde_json::json!({ "results": [{
+        "model": SMALL, "threads": 1, "runtimes": {
+            "nestjit": { "median_ms": 1.0, "cold_ms": 2.0 },
+            "another": { "median_ms": 3.5, "cold_ms": 40.0 },
+            "failed": { "error": "it does not read the model" },
+        },
+    }] });
+    fs::write(&peers, found.to_string()).unwrap();
+    let few = ["--iterations", "3", "--warmup", "0", "--threads", "1", "--html", &page];
+    stdout(&[&["bench", SMALL, "--peers", &peers], &few[..]].concat());
+    let drawn = fs::read_to_string(&page).unwrap();
+    assert_eq!(drawn.matches("<circle").count(), 6, "{drawn}");
+    for part in ["rnn_cell", "unfused", "first run", "another", "3.500 (cold 40.00)"] {
+        assert!(drawn.contains(part), "no {part} in {drawn}");
+    }
+    assert!(!drawn.contains("failed"), "{drawn}");
+    let message = "--peers: the file has nothing of the model 'lstm_cell' with 1 threads";
+    assert_fails(&[&["bench", "lstm_cell", "--peers", &peers], &few[..]].concat(), 2, message);
+    assert_fails(&["bench", SMALL, "lstm_cell", "--html", &page], 2, "--html is for one model");
+}

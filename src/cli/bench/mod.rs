@@ -2,6 +2,7 @@
 //!
 //! Whole calls of sessions are measured, of which each loads the model anew: that is part of a cold run.
 
+mod page;
 mod text;
 
 use std::thread;
@@ -153,9 +154,16 @@ pub(crate) fn execute(args: &BenchArgs) -> Result<Outcome> {
     if !args.given.inputs.is_empty() && args.models.len() > 1 {
         return Err(Error::usage("--input is for one model"));
     }
+    if args.html.is_some() && args.models.len() > 1 {
+        return Err(Error::usage("--html is for one model"));
+    }
+    let peers = args.peers.as_deref().map(page::read_peers).transpose()?;
     let mut said = Vec::new();
     for model in &args.models {
         let bench = measure(model, args)?;
+        if let Some(file) = &args.html {
+            page::write(file, &bench, peers.as_ref())?;
+        }
         said.push(match args.json {
             true => serde_json::to_string(&bench).map_err(|e| Error::internal(e.to_string()))? + "\n",
             false => bench.to_text(args.warmup),

@@ -1,4 +1,4 @@
-//! The fusion report as a page for a browser, and as a graph for Graphviz.
+//! The fusion report as a page for a browser, and as a graph for Graphviz; measured runs as a page.
 //!
 //! The page is one file: style, script and data are inside, and nothing is fetched. What comes from a model (names
 //! above all) reaches it in two ways only, both escaped: as text and attributes (`escape`), and as JSON that the
@@ -10,6 +10,7 @@ mod graph;
 mod layout;
 mod nests;
 mod svg;
+mod timing;
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -17,6 +18,7 @@ use std::ops::Range;
 use serde_json::{Value, json};
 
 pub use dot::dot;
+pub use timing::{Peer, TimedRuns, timing};
 
 use self::escape::{html as esc, script};
 use self::graph::Drawing;
