@@ -98,6 +98,8 @@ pub enum Reason {
     Integers(Integers),
     /// FoldConstant: why a constant node is not computed at compile time.
     NotFolded(NotFolded),
+    /// GatherOperands: only what is gathered of a table is computed.
+    GatheredFirst,
     /// FoldBatchNorm: where a BatchNorm went.
     BatchNorm(BatchNorm),
     /// JoinActivations: so many operations are one activation.
@@ -186,6 +188,7 @@ impl Reason {
         match self {
             Reason::Integers(_) => "IntegerContractions",
             Reason::NotFolded(_) => "FoldConstant",
+            Reason::GatheredFirst => "GatherOperands",
             Reason::BatchNorm(_) => "FoldBatchNorm",
             Reason::Activation { .. } => "JoinActivations",
             Reason::Table { .. } => "ByteTables",
@@ -225,6 +228,7 @@ impl Reason {
                 KeptNorm::NoWeights => "no-weights",
                 KeptNorm::HalfWeights => "half-weights",
             },
+            Reason::GatheredFirst => "gathered-first",
             Reason::Activation { .. } => "activation",
             Reason::Table { .. } => "table",
             Reason::Siblings { .. } => "sibling",
@@ -290,7 +294,8 @@ impl Reason {
             Reason::Rounding { pays, .. } => *pays,
             Reason::Tile(tiling) => matches!(tiling, Tiling::Made { .. }),
             Reason::Vectors(vectors) => matches!(vectors, Vectors::All | Vectors::Some),
-            Reason::Activation { .. }
+            Reason::GatheredFirst
+            | Reason::Activation { .. }
             | Reason::Table { .. }
             | Reason::Siblings { .. }
             | Reason::Merged(_)

@@ -387,3 +387,52 @@ fn a_folded_norm_is_named_with_the_convolution() {
     let kinds: Vec<&str> = operations.iter().filter_map(|op| op.split(' ').next()).collect();
     assert_eq!(kinds, ["Conv", "BatchNorm"]);
 }
+
+/// Tables of halves and of bytes with a scale for all, for each row and for each column, gathered along both axes by indices of
+/// every rank.
+#[test]
+fn tables_are_computed_where_they_are_gathered() {
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    let shape = [40usize, 24];
+    for (axis, places) in
+        [(0, vec![]), (0, vec![3]), (0, vec![2, 3]), (1, vec![]), (1, vec![2]), (1, vec![2, 2])]
+    {
+        for scale in [&[][..], &[24], &[1, 24], &[40, 1]] {
+            let mut g = GraphBuilder::new("g");
+            let codes: Vec<i8> = (0..shape[0] * shape[1]).map(|_| rng.next_u32() as i8).collect();
+            let codes = g.constant("codes", Tensor::new(&shape, &codes).unwrap());
+            let scale = g.constant("scale", random(&mut rng, scale, 0.1, 1.0));
+            let wide = g.cast(codes, DType::F32);
+            let table = g.mul(wide, scale);
+            let count = places.iter().product::<usize>();
+            let x = g.input("x", DType::F32, &[count.max(1), shape[axis]]);
+            let largest = g.arg_max(x, 1, false);
+            let index = g.reshape(largest, &places);
+            let y = g.gather(table, index, axis);
+            g.output("y", y);
+            let graph = g.build().unwrap();
+            let (rewritten, remarks) = after(&["GatherOperands"], &graph);
+            // Codes and a scale that differs along the axis are gathered; nothing is as large as the table.
+            let large = rewritten
+                .nodes
+                .iter()
+                .flat_map(|n| &n.outputs)
+                .any(|id| rewritten.value(*id).shape.iter().product::<usize>() == shape[0] * shape[1]);
+            assert!(!large && remarks.len() == 2, "axis {axis}, {places:?}: {rewritten}");
+        }
+    }
+}
+
+#[test]
+fn tables_that_are_wanted_as_a_whole_are_left_alone() {
+    let mut g = GraphBuilder::new("g");
+    let table = g.constant("table", Tensor::random(DType::F32, &[8, 4], 1).unwrap());
+    let table = g.cast(table, DType::F64);
+    let x = g.input("x", DType::F32, &[9, 8]);
+    let index = g.arg_max(x, 1, false);
+    let y = g.gather(table, index, 0);
+    g.output("y", y);
+    let graph = g.build().unwrap();
+    let (rewritten, remarks) = after(&["GatherOperands"], &graph);
+    assert!(rewritten.nodes.len() == graph.nodes.len() && remarks.is_empty(), "{rewritten}");
+}

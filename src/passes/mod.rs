@@ -21,6 +21,7 @@ pub mod cost;
 mod each_nest;
 mod fold_batch_norm;
 mod fold_constant;
+mod gather_operands;
 mod integer_contractions;
 mod join_activations;
 mod manager;
@@ -123,6 +124,12 @@ pub const PIPELINE: &[Pass] = &[
         summary: "nodes whose operands are constant are computed at compile time",
         effect: None,
         run: Run::Graph(fold_constant::run),
+    },
+    Pass {
+        name: "GatherOperands",
+        summary: "what is gathered of a table that is computed of constants is computed of what is gathered of these",
+        effect: None,
+        run: Run::Graph(gather_operands::run),
     },
     Pass {
         name: "FoldBatchNorm",

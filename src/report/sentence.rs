@@ -44,6 +44,9 @@ impl Remark {
                 };
                 format!("{node} is not folded into weights: {why}")
             }
+            Reason::GatheredFirst => {
+                format!("{node} takes elements of the operands, before the table is computed of them")
+            }
             Reason::Activation { operations } => {
                 format!("{operations} operations on halves are one activation, rounded once")
             }
