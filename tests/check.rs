@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 
 use common::onnx::*;
 use nestjit::onnx::proto::tensor_proto::DataType;
-use nestjit::onnx::proto::{ModelProto, NodeProto, TensorProto};
+use nestjit::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
 use prost::Message;
 
 fn command(args: &[&str]) -> Output {
@@ -163,6 +163,27 @@ fn cases() -> Vec<Case> {
         list.push(case(op, nodes, vec![scalar("s", 0.1)], grid.clone(), 8));
     }
     list
+}
+
+/// Sums, means and products of `f64`, whose roundings are as many as those of `f32`.
+#[test]
+fn right_results_of_doubles_pass() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("m.onnx");
+    let x = declared("x", DataType::Double, &["1", "6", "12", "12"]);
+    let w: Vec<f64> = noise(4 * 6 * 9, 5).into_iter().map(f64::from).collect();
+    let w = TensorProto { double_data: w, ..empty("w", DataType::Double, &[4, 6, 3, 3]) };
+    let nodes = vec![
+        node("Conv", &["x", "w"], &["c"]),
+        node("Tanh", &["c"], &["t"]),
+        node("GlobalAveragePool", &["t"], &["m"]),
+        node("MatMul", &["t", "t"], &["p"]),
+        node("Softmax", &["p"], &["y"]),
+    ];
+    let graph = GraphProto { initializer: vec![w], ..graph_of(vec![x], nodes, &["y", "m", "p"]) };
+    fs::write(&file, in_opset(model_of(graph), 18).encode_to_vec()).unwrap();
+    let output = command(&["check", file.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
 /// Changes every element by a step, or a little where there are no steps.

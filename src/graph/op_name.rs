@@ -116,6 +116,8 @@ impl Unary {
             Tanh => "Tanh",
             Silu => "SiLU",
             HardSigmoid { .. } => "HardSigmoid",
+            Affine { .. } => "Affine",
+            ScaledTanh { .. } => "ScaledTanh",
             HardSwish => "HardSwish",
             GeluErf => "Gelu",
             GeluTanh => "GeluTanh",

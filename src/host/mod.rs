@@ -92,7 +92,11 @@ type Run = dyn Fn(&Operands<'_>) -> Result<Vec<Item>> + Send + Sync;
 
 /// An operation that is run by the host, with its parameters: see the module's description.
 #[derive(Clone)]
-pub struct HostOp(Arc<Run>);
+pub struct HostOp {
+    run: Arc<Run>,
+    /// How many results it has at most.
+    results: usize,
+}
 
 impl fmt::Debug for HostOp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -101,14 +105,22 @@ impl fmt::Debug for HostOp {
 }
 
 impl HostOp {
-    /// An operation with any number of results.
-    pub(crate) fn new(run: impl Fn(&Operands<'_>) -> Result<Vec<Item>> + Send + Sync + 'static) -> HostOp {
-        HostOp(Arc::new(run))
+    /// An operation with up to so many results.
+    pub(crate) fn new(
+        results: usize,
+        run: impl Fn(&Operands<'_>) -> Result<Vec<Item>> + Send + Sync + 'static,
+    ) -> HostOp {
+        HostOp { run: Arc::new(run), results }
     }
 
     /// An operation whose result is one tensor.
     pub(crate) fn tensor(run: impl Fn(&Operands<'_>) -> Result<Tensor> + Send + Sync + 'static) -> HostOp {
-        HostOp::new(move |operands| Ok(vec![run(operands)?.into()]))
+        HostOp::new(1, move |operands| Ok(vec![run(operands)?.into()]))
+    }
+
+    /// How many results it has at most.
+    pub(crate) fn results(&self) -> usize {
+        self.results
     }
 
     /// The results. Operands that are left out are [`Item::Absent`].
@@ -116,7 +128,7 @@ impl HostOp {
     /// # Errors
     /// What is wrong with the operands.
     pub fn run(&self, operands: &[Item]) -> Result<Vec<Item>> {
-        self.0(&Operands(operands))
+        (self.run)(&Operands(operands))
     }
 }
 

@@ -46,6 +46,8 @@ pub(super) fn unary(b: &mut NestBuilder<'_>, names: &Names, op: Unary, dtype: DT
         Reciprocal => return num(1.0) / x,
         Relu => return x.relu_as(dtype),
         Relu6 => return x.relu_as(dtype).min(num(6.0)),
+        Affine { alpha, beta } => return num(alpha) * x + num(beta),
+        ScaledTanh { alpha, beta } => return num(alpha) * (num(beta) * x).unary(UnOp::Tanh),
         HardSigmoid { alpha, beta } => {
             return (num(alpha) * x + num(beta)).max(num(0.0)).min(num(1.0));
         }

@@ -188,6 +188,8 @@ fn cost(op: &Op) -> usize {
             Unary::Not | Unary::BitNot | Unary::Square | Unary::Relu => 1,
             Unary::Sign | Unary::IsNan | Unary::IsInf | Unary::Relu6 | Unary::LeakyRelu { .. } => 2,
             Unary::ThresholdedRelu { .. } => 2,
+            Unary::Affine { .. } => 2,
+            Unary::ScaledTanh { .. } => 16,
             Unary::HardSigmoid { .. } | Unary::HardSwish | Unary::Shrink { .. } => 4,
             Unary::Sqrt | Unary::Rsqrt | Unary::Reciprocal | Unary::Softsign => 4,
             Unary::Exp | Unary::Expm1 | Unary::Log | Unary::Log1p | Unary::Erf => 16,

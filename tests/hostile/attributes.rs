@@ -73,6 +73,7 @@ fn of_pooling() {
         let k = || ints("kernel_shape", &[2, 2]);
         cases.extend([
             (pool(op, vec![]), vec![], "kernel_shape"),
+            (pool(op, vec![k(), int("ceil_mode", 7)]), vec![], "ceil_mode is 7, but must be 0 or 1"),
             (pool(op, vec![ints("kernel_shape", &[9, 9])]), vec![], "larger than the padded input"),
             (pool(op, vec![ints("kernel_shape", &[0, 2])]), vec![], ""),
             (

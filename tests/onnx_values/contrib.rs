@@ -78,6 +78,27 @@ fn a_query_sees_the_cache_and_the_keys_up_to_its_own() {
     assert_gives(model, &given, &[y, present_keys, present], 1e-5);
 }
 
+/// Nothing that is computed depends on it, and it is wrong all the same.
+#[test]
+fn the_length_of_a_prompt_is_checked() {
+    let names = ["q", "k", "v", "", "", "lengths", "total"];
+    let node = microsoft("GroupQueryAttention", &names, vec![int("num_heads", 2), int("kv_num_heads", 1)]);
+    let shapes: [Input<'_>; 4] =
+        [("q", F, &[1, 3, 4]), ("k", F, &[1, 3, 2]), ("v", F, &[1, 3, 2]), ("lengths", I, &[1])];
+    let mut model = model_with(node, &shapes);
+    let total = TensorProto { int32_data: vec![3], ..empty("total", I, &[]) };
+    model.graph.as_mut().unwrap().initializer.push(total);
+    let executable = Compiler::new().threads(1).compile(&import(model).unwrap().into()).unwrap();
+    for (last, right) in [(0, true), (2, true), (3, false), (-1, false), (100, false)] {
+        let lengths = Tensor::new(&[1], &[last]).unwrap();
+        let given = [noise(&[1, 3, 4], 1), noise(&[1, 3, 2], 2), noise(&[1, 3, 2], 3), lengths];
+        match executable.run(&given) {
+            Ok(_) => assert!(right, "{last}"),
+            Err(e) => assert!(!right && e.to_string().contains(&last.to_string()), "{last}: {e}"),
+        }
+    }
+}
+
 /// Heads, masks and softmax become as few nests as those of the ONNX operator.
 #[test]
 fn attention_is_fused_as_that_of_onnx() {

@@ -4,7 +4,7 @@ use nestjit::onnx::proto::TensorProto;
 use nestjit::onnx::proto::tensor_proto::DataType;
 use nestjit::{DType, Tensor};
 
-use super::common::onnx::{empty, f32s, float, i64s, int, node, with};
+use super::common::onnx::{empty, f32s, float, i64s, int, node, string, with};
 use super::{assert_gives, single};
 
 #[test]
@@ -113,4 +113,45 @@ fn what_has_no_element_stays_empty() {
             assert_gives(model, empty, empty, 0.0);
         }
     }
+}
+
+#[test]
+fn there_may_be_no_channel_to_normalise() {
+    let x = Tensor::zeros(DType::F32, &[2, 0, 3]).unwrap();
+    let none = || TensorProto { ..empty("s", DataType::Float, &[0]) };
+    let node = node("InstanceNormalization", &["x", "s", "s"], &["y"]);
+    let model = single(17, node, &[("x", DataType::Float, &[2, 0, 3])], vec![none()]);
+    assert_gives(model, std::slice::from_ref(&x), std::slice::from_ref(&x), 0.0);
+}
+
+#[test]
+fn what_is_left_out_need_not_be_a_number() {
+    let shape: &[usize] = &[3, 2];
+    let scores = Tensor::new(shape, &[0.5f32, 0.25, f32::NEG_INFINITY, 1.0, f32::NAN, f32::NAN]).unwrap();
+    let targets = Tensor::new(&[3], &[0i64, -100, -100]).unwrap();
+    for (reduction, rest) in [("mean", &[][..]), ("sum", &[]), ("none", &[0.0, 0.0])] {
+        let first = f64::ln(0.5f64.exp() + 0.25f64.exp()) - 0.5;
+        for (operator, value) in [("SoftmaxCrossEntropyLoss", first), ("NegativeLogLikelihoodLoss", -0.5)] {
+            let mut node = with(node(operator, &["x", "t"], &["y"]), string("reduction", reduction));
+            node = with(node, int("ignore_index", -100));
+            let inputs: &[(&str, DataType, &[usize])] =
+                &[("x", DataType::Float, shape), ("t", DataType::Int64, &[3])];
+            let values: Vec<f32> = std::iter::once(value as f32).chain(rest.iter().copied()).collect();
+            let dims: &[usize] = if rest.is_empty() { &[] } else { &[3] };
+            let expected = Tensor::new(dims, &values).unwrap();
+            assert_gives(
+                single(13, node, inputs, vec![]),
+                &[scores.clone(), targets.clone()],
+                &[expected],
+                1e-6,
+            );
+        }
+    }
+    let gemm = with(node("Gemm", &["a", "b", "c"], &["y"]), float("beta", 0.0));
+    let inputs: &[(&str, DataType, &[usize])] =
+        &[("a", DataType::Float, &[1, 2]), ("b", DataType::Float, &[2, 1]), ("c", DataType::Float, &[1])];
+    let [a, b] = [[1, 2], [2, 1]].map(|shape| Tensor::new(&shape, &[2.0f32, 3.0]).unwrap());
+    let c = Tensor::new(&[1], &[f32::NAN]).unwrap();
+    let y = Tensor::new(&[1, 1], &[13.0f32]).unwrap();
+    assert_gives(single(13, gemm, inputs, vec![]), &[a, b, c], &[y], 0.0);
 }

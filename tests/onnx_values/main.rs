@@ -10,6 +10,7 @@ mod exactness;
 mod halves;
 mod nbits;
 mod nibbles;
+mod pools;
 mod quantized_lstm;
 mod sampling;
 

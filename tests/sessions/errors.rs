@@ -80,6 +80,20 @@ fn what_is_not_supported_is_known_before_anything_runs() {
 }
 
 #[test]
+fn what_the_host_runs_has_no_more_outputs_than_it_makes() {
+    for (operator, outputs, most) in [("NonZero", 2, 1), ("Unique", 5, 4), ("SequenceConstruct", 2, 1)] {
+        let names: Vec<String> = (0..outputs).map(|i| format!("y{i}")).collect();
+        let text = format!("{operator}: x -> {}", names.join(", "));
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let s = session(model(graph(&["x: f32 n"], &names, nodes(&text)), vec![]));
+        let (kind, text) = message(&s, &[t(&[1], &[1.0f32])]);
+        assert_eq!(kind, ErrorKind::Unsupported);
+        let expected = format!("it has {outputs} outputs, but the operator has {most}");
+        assert!(text.contains(operator) && text.contains(&expected), "{text}");
+    }
+}
+
+#[test]
 fn bodies_are_checked() {
     let two = graph(&[], &["a", "b"], nodes("Neg: x -> a\nExp: x -> b"));
     let one = graph(&[], &["d"], nodes("MatMul: x, x -> d"));

@@ -71,8 +71,9 @@ pub(super) fn group_norm(inputs: &[&Array], groups: usize, epsilon: f64, format:
     let rank = x.shape().len();
     let axis = format.channel_axis(rank);
     let mut result = x.floats().clone();
+    // Without channels there are no groups.
+    let per_group = x.shape()[axis].checked_div(groups).unwrap_or(0);
     for mut sample in result.axis_iter_mut(Axis(0)) {
-        let per_group = x.shape()[axis] / groups;
         for group in 0..groups {
             let channels = group * per_group..(group + 1) * per_group;
             let values = sample.slice_axis_mut(Axis(axis - 1), channels.into());

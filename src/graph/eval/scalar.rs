@@ -50,6 +50,8 @@ pub(super) fn unary_float(unary: Unary, x: f64) -> f64 {
         Sigmoid => sigmoid(x),
         Tanh => x.tanh(),
         Silu => x * sigmoid(x),
+        Affine { alpha, beta } => alpha * x + beta,
+        ScaledTanh { alpha, beta } => alpha * (beta * x).tanh(),
         HardSigmoid { alpha, beta } => minimum(maximum(alpha * x + beta, 0.0), 1.0),
         HardSwish => x * minimum(maximum(x / 6.0 + 0.5, 0.0), 1.0),
         GeluErf => x / 2.0 * (1.0 + libm::erf(x / std::f64::consts::SQRT_2)),

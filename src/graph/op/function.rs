@@ -71,6 +71,16 @@ pub enum Unary {
         alpha: f64,
         beta: f64,
     },
+    /// `alpha * x + beta`.
+    Affine {
+        alpha: f64,
+        beta: f64,
+    },
+    /// `alpha * tanh(beta * x)`.
+    ScaledTanh {
+        alpha: f64,
+        beta: f64,
+    },
     /// `x * min(max(x / 6 + 1 / 2, 0), 1)`.
     HardSwish,
     /// `x / 2 * (1 + erf(x / sqrt(2)))`.

@@ -50,7 +50,9 @@ impl Exporter<'_> {
                 vec![float("alpha", alpha)]
             }
             Selu { alpha, gamma } => vec![float("alpha", alpha), float("gamma", gamma)],
-            HardSigmoid { alpha, beta } => vec![float("alpha", alpha), float("beta", beta)],
+            HardSigmoid { alpha, beta } | Affine { alpha, beta } | ScaledTanh { alpha, beta } => {
+                vec![float("alpha", alpha), float("beta", beta)]
+            }
             Shrink { lambda, bias } => vec![float("lambd", lambda), float("bias", bias)],
             _ => vec![],
         };

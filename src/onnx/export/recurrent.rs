@@ -62,6 +62,8 @@ fn gate_function(activation: Unary) -> Result<(&'static str, Option<f64>, Option
         Unary::ThresholdedRelu { alpha } => ("ThresholdedRelu", Some(alpha), None),
         Unary::Elu { alpha } => ("Elu", Some(alpha), None),
         Unary::HardSigmoid { alpha, beta } => ("HardSigmoid", Some(alpha), Some(beta)),
+        Unary::Affine { alpha, beta } => ("Affine", Some(alpha), Some(beta)),
+        Unary::ScaledTanh { alpha, beta } => ("ScaledTanh", Some(alpha), Some(beta)),
         Unary::Identity => ("Affine", Some(1.0), Some(0.0)),
         other => {
             return Err(Error::unsupported(format!("ONNX has no recurrent layer with {}", other.name())));

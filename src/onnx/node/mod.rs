@@ -245,8 +245,14 @@ impl<'a> NodeCx<'a> {
         Ok(self.attributes.int(name)?.unwrap_or(default))
     }
 
+    /// What switches something on: 1, or off: 0.
     pub fn flag(&self, name: &'static str, default: bool) -> Result<bool> {
-        Ok(self.attributes.int(name)?.map_or(default, |v| v != 0))
+        match self.attributes.int(name)? {
+            None => Ok(default),
+            Some(0) => Ok(false),
+            Some(1) => Ok(true),
+            Some(other) => Err(Halt::invalid(format!("{name} is {other}, but must be 0 or 1"))),
+        }
     }
 
     /// Attributes are of 32 bits, and so is the default.

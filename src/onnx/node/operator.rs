@@ -143,6 +143,14 @@ impl OpEntry {
     /// The operation of the host that a node is, if the host can run it.
     pub(in crate::onnx) fn host_op(&self, node: &HostNode<'_>) -> error::Result<Option<HostOp>> {
         let host = self.host.filter(|host| node.opset >= host.since);
-        host.map(|host| (host.op)(node)).transpose()
+        let Some(op) = host.map(|host| (host.op)(node)).transpose()? else { return Ok(None) };
+        if node.outputs > op.results() {
+            return Err(error::Error::unsupported(format!(
+                "it has {} outputs, but the operator has {}",
+                node.outputs,
+                op.results()
+            )));
+        }
+        Ok(Some(op))
     }
 }

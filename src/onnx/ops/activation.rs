@@ -42,7 +42,7 @@ pub(super) const OPS: &[OpEntry] = &[
     }),
     op("HardSwish", 14, |cx| unary(cx, Unary::HardSwish)),
     op("Identity", 1, |cx| unary(cx, Unary::Identity))
-        .on_host(|_| Ok(HostOp::new(|x| Ok(vec![x.item(0).clone()])))),
+        .on_host(|_| Ok(HostOp::new(1, |x| Ok(vec![x.item(0).clone()])))),
     op("IsInf", 10, is_inf),
     op("IsNaN", 9, |cx| unary(cx, Unary::IsNan)),
     op("LeakyRelu", 1, |cx| {

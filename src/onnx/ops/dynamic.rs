@@ -22,7 +22,7 @@ pub(super) const OPS: &[OpEntry] = &[
         .always_on_host(|_| Ok(HostOp::tensor(|x| select::non_zero(x.tensor(0)?)))),
     op("Unique", 11, host::at_once).always_on_host(|n| {
         let (axis, sorted) = (n.attributes.int("axis")?, n.attributes.int("sorted")?.unwrap_or(1) != 0);
-        Ok(HostOp::new(move |x| {
+        Ok(HostOp::new(4, move |x| {
             let results = order::unique(x.tensor(0)?, axis, sorted)?;
             Ok(results.into_iter().map(Item::Tensor).collect())
         }))

@@ -68,6 +68,8 @@ fn negative_log_likelihood(cx: &mut NodeCx<'_>, x: ValueId) -> Result<ValueId> {
     if let Some(kept) = kept {
         let (all, none) = (weight.unwrap_or(cx.scalar_like(x, 1.0)), cx.scalar_like(x, 0.0));
         weight = Some(cx.select(kept, all, none)?);
+        // What stands where the target is ignored need not be a number.
+        loss = cx.select(kept, loss, none)?;
     }
     if let Some(weight) = weight {
         loss = cx.binary(Binary::Mul, loss, weight)?;

@@ -26,10 +26,11 @@ fn gemm(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
 /// What Gemm computes of its operands, the third of which may be left out.
 pub(super) fn gemm_product(cx: &mut NodeCx<'_>) -> Result<ValueId> {
     let mut inputs = vec![cx.input(0)?, cx.input(1)?];
+    let beta = cx.float("beta", 1.0)?;
     inputs.extend(cx.optional(2));
     let gemm = Op::Gemm {
         alpha: cx.float("alpha", 1.0)?,
-        beta: cx.float("beta", 1.0)?,
+        beta,
         trans_a: cx.flag("transA", false)?,
         trans_b: cx.flag("transB", false)?,
     };
@@ -41,6 +42,12 @@ pub(super) fn gemm_product(cx: &mut NodeCx<'_>) -> Result<ValueId> {
         cx.expect_type(*addend, |addend| addend == dtype, dtype.name())?;
         *addend = cx.cast(*addend, DType::I32)?;
     }
-    let y = cx.add(gemm, &inputs)?;
+    let y = if beta == 0.0 && inputs.len() > 2 {
+        // Its shape must fit, and its elements need not be numbers.
+        cx.add(gemm.clone(), &inputs)?;
+        cx.add(gemm, &inputs[..2])?
+    } else {
+        cx.add(gemm, &inputs)?
+    };
     cx.cast(y, dtype)
 }

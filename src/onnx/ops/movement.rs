@@ -28,7 +28,7 @@ pub(super) const OPS: &[OpEntry] = &[
     op("Split", 1, split).on_host_since(13, |n| {
         n.attributes.ignore(&["num_outputs"]);
         let (axis, outputs) = (n.attributes.int("axis")?.unwrap_or(0), n.outputs);
-        Ok(HostOp::new(move |x| {
+        Ok(HostOp::new(outputs, move |x| {
             let parts = host::split(x.tensor(0)?, x.optional(1)?, axis, outputs)?;
             Ok(parts.into_iter().map(Item::Tensor).collect())
         }))

@@ -58,6 +58,22 @@ pub(super) fn max(cx: &mut NodeCx<'_>) -> Result<Vec<ValueId>> {
     Ok(results)
 }
 
+/// The elements of a dimension that the taps of windows along it read, window by window. A tap that is outside reads what
+/// the nearest tap inside reads, so that it is as large, and stands for the same place.
+fn taps(window: &Window, d: usize, extent: usize, windows: usize) -> Vec<i64> {
+    let (kernel, dilation) = (window.kernel[d] as i64, window.dilations[d] as i64);
+    let extent = extent as i64;
+    let of_window = |o: usize| {
+        let start = (o * window.strides[d]) as i64 - window.pads_begin[d] as i64;
+        // The first and the last tap inside.
+        let first = (-start).max(0).div_euclid(dilation) + i64::from((-start).max(0) % dilation > 0);
+        let last = (extent - 1 - start).div_euclid(dilation);
+        let place = move |k: i64| (start + k.max(first).min(last) * dilation).clamp(0, extent - 1);
+        (0..kernel).map(place)
+    };
+    (0..windows).flat_map(of_window).collect()
+}
+
 /// Where each maximum is in the whole tensor. Every window's elements are laid out in one dimension, along which
 /// the position of the largest is found.
 fn positions(
@@ -69,27 +85,17 @@ fn positions(
 ) -> Result<ValueId> {
     let shape = cx.shape(x);
     let count = window.kernel.len();
-    let lowest = if cx.dtype(x).is_float() { f64::NEG_INFINITY } else { f64::MIN };
-    // Far enough for the last window of `ceil_mode`.
-    let (mut begin, mut end) = (vec![0i64; 2 + count], vec![0i64; 2 + count]);
-    let mut windows = shape[..2].to_vec();
-    let mut patches = x;
-    for d in 0..count {
-        let reach = (window.kernel[d] - 1) * window.dilations[d] + 1;
-        let needed = (result[2 + d].max(1) - 1) * window.strides[d] + reach;
-        begin[2 + d] = window.pads_begin[d] as i64;
-        end[2 + d] = (needed as i64 - shape[2 + d] as i64 - begin[2 + d]).max(0);
-        windows.extend([result[2 + d], window.kernel[d]]);
+    if shape[2..].contains(&0) && !result.contains(&0) {
+        return Err(Halt::shape("a window has no element"));
     }
-    patches = cx.add(Op::Pad { begin, end, mode: PadMode::Constant(lowest) }, &[patches])?;
+    let (mut windows, mut patches, mut all_taps) = (shape[..2].to_vec(), x, Vec::new());
     for d in 0..count {
-        limit::check_table(nestjit_ir::DType::I64, &[result[2 + d], window.kernel[d]])?;
-        let starts = (0..result[2 + d]).map(|o| o * window.strides[d]);
-        let indices: Vec<i64> = starts
-            .flat_map(|s| (0..window.kernel[d]).map(move |k| (s + k * window.dilations[d]) as i64))
-            .collect();
-        let indices = cx.values(&[indices.len()], &indices)?;
+        windows.extend([result[2 + d], window.kernel[d]]);
+        limit::check_table(nestjit_ir::DType::I64, &windows[windows.len() - 2..])?;
+        let taps = taps(window, d, shape[2 + d], result[2 + d]);
+        let indices = cx.values(&[taps.len()], &taps)?;
         patches = cx.gather(patches, indices, 2 + d)?;
+        all_taps.push(taps);
     }
     let patches = cx.reshape(patches, &windows)?;
     let perm: Vec<usize> =
@@ -100,35 +106,31 @@ fn positions(
     let axis = result.len();
     let largest = cx.add(Op::ArgReduce { max: true, axis, keep_dims: false, last: false }, &[patches])?;
 
-    // The distance from the window's first element, and where that is.
+    // Where planes begin, and in them, dimension by dimension, what the tap reads.
     limit::check_table(nestjit_ir::DType::I64, &[elements])?;
-    let strides = plane_strides(&shape, column_major);
-    let offsets: Vec<i64> = (0..elements)
-        .map(|mut k| {
-            let mut offset = 0;
-            for d in (0..count).rev() {
-                offset += ((k % window.kernel[d]) * window.dilations[d] * strides[d]) as i64;
-                k /= window.kernel[d];
-            }
-            offset
-        })
-        .collect();
-    let offsets = cx.values(&[elements], &offsets)?;
-    let mut position = cx.gather(offsets, largest, 0)?;
-    let plane: usize = shape[2..].iter().product();
-    for d in 0..result.len() {
-        let start = |i: usize| match d {
-            0 => (i * shape[1] * plane) as i64,
-            1 => (i * plane) as i64,
-            _ => {
-                ((i * window.strides[d - 2]) as i64 - window.pads_begin[d - 2] as i64) * strides[d - 2] as i64
-            }
-        };
-        let starts: Vec<i64> = (0..result[d]).map(start).collect();
+    let (strides, plane) = (plane_strides(&shape, column_major), shape[2..].iter().product::<usize>());
+    let along = |d: usize, n: usize| {
         let mut extents = vec![1; result.len()];
-        extents[d] = result[d];
-        let starts = cx.values(&extents, &starts)?;
-        position = cx.binary(Binary::Add, position, starts)?;
+        extents[d] = n;
+        extents
+    };
+    let starts = |n: usize, step: usize| (0..n).map(|i| (i * step) as i64).collect::<Vec<i64>>();
+    let samples = cx.values(&along(0, result[0]), &starts(result[0], shape[1] * plane))?;
+    let channels = cx.values(&along(1, result[1]), &starts(result[1], plane))?;
+    let mut position = cx.binary(Binary::Add, samples, channels)?;
+    let mut inner = elements;
+    for (d, taps) in all_taps.iter().enumerate() {
+        let kernel = window.kernel[d];
+        inner /= kernel;
+        let tap: Vec<i64> = (0..elements).map(|k| (k / inner % kernel) as i64).collect();
+        let tap = cx.values(&[elements], &tap)?;
+        let tap = cx.gather(tap, largest, 0)?;
+        let of_window = cx.values(&along(2 + d, result[2 + d]), &starts(result[2 + d], kernel))?;
+        let at = cx.binary(Binary::Add, tap, of_window)?;
+        let places: Vec<i64> = taps.iter().map(|place| place * strides[d] as i64).collect();
+        let places = cx.values(&[places.len()], &places)?;
+        let place = cx.gather(places, at, 0)?;
+        position = cx.binary(Binary::Add, position, place)?;
     }
     Ok(position)
 }

@@ -192,6 +192,8 @@ fn activations(cx: &NodeCx<'_>, kind: RecurrentKind, directions: usize) -> Resul
                 "thresholdedrelu" => Unary::ThresholdedRelu { alpha: alpha(1.0) },
                 "elu" => Unary::Elu { alpha: alpha(1.0) },
                 "hardsigmoid" => Unary::HardSigmoid { alpha: alpha(0.2), beta: betas.next().unwrap_or(0.5) },
+                "affine" => Unary::Affine { alpha: alpha(1.0), beta: betas.next().unwrap_or(0.0) },
+                "scaledtanh" => Unary::ScaledTanh { alpha: alpha(1.0), beta: betas.next().unwrap_or(1.0) },
                 _ => {
                     let name = name.escape_debug();
                     return Err(Halt::unsupported(format!("the activation '{name}' is not supported")));

@@ -13,10 +13,10 @@ pub(super) const OPS: &[OpEntry] = &[
     }),
     items("Optional", 15, |n| {
         n.attributes.ignore(&["type"]);
-        Ok(HostOp::new(|x| Ok(vec![x.item(0).clone()])))
+        Ok(HostOp::new(1, |x| Ok(vec![x.item(0).clone()])))
     }),
     items("OptionalGetElement", 15, |_| {
-        Ok(HostOp::new(|x| match x.item(0) {
+        Ok(HostOp::new(1, |x| match x.item(0) {
             Item::Absent => Err(Error::invalid("the optional value is empty")),
             item => Ok(vec![item.clone()]),
         }))
@@ -25,21 +25,21 @@ pub(super) const OPS: &[OpEntry] = &[
         Ok(HostOp::tensor(|x| Ok(Tensor::scalar(*x.item(0) != Item::Absent))))
     }),
     items("SequenceAt", 11, |_| Ok(HostOp::tensor(|x| sequence::at(x.sequence(0)?, x.tensor(1)?)))),
-    items("SequenceConstruct", 11, |_| Ok(HostOp::new(|x| sequence::construct(x.all())))),
+    items("SequenceConstruct", 11, |_| Ok(HostOp::new(1, |x| sequence::construct(x.all())))),
     items("SequenceEmpty", 11, |n| {
         n.attributes.ignore(&["dtype"]);
-        Ok(HostOp::new(|_| sequence::construct(&[])))
+        Ok(HostOp::new(1, |_| sequence::construct(&[])))
     }),
-    items("SequenceErase", 11, |_| Ok(HostOp::new(|x| sequence::erase(x.sequence(0)?, x.optional(1)?)))),
+    items("SequenceErase", 11, |_| Ok(HostOp::new(1, |x| sequence::erase(x.sequence(0)?, x.optional(1)?)))),
     items("SequenceInsert", 11, |_| {
-        Ok(HostOp::new(|x| sequence::insert(x.sequence(0)?, x.tensor(1)?, x.optional(2)?)))
+        Ok(HostOp::new(1, |x| sequence::insert(x.sequence(0)?, x.tensor(1)?, x.optional(2)?)))
     }),
     items("SequenceLength", 11, |_| Ok(HostOp::tensor(|x| Ok(Tensor::scalar(x.sequence(0)?.len() as i64))))),
     op("SequenceMap", 17, host::only).in_sessions(),
     items("SplitToSequence", 11, |n| {
         let axis = n.attributes.int("axis")?.unwrap_or(0);
         let keep_dims = n.attributes.int("keepdims")?.unwrap_or(1) != 0;
-        Ok(HostOp::new(move |x| sequence::split(x.tensor(0)?, x.optional(1)?, axis, keep_dims)))
+        Ok(HostOp::new(1, move |x| sequence::split(x.tensor(0)?, x.optional(1)?, axis, keep_dims)))
     }),
 ];
 

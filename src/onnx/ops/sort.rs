@@ -15,7 +15,7 @@ pub(super) const OPS: &[OpEntry] = &[
         let axis = n.attributes.int("axis")?.unwrap_or(-1);
         let largest = n.attributes.int("largest")?.unwrap_or(1) != 0;
         let k = if n.opset < 10 { n.attributes.int("k")? } else { None };
-        Ok(HostOp::new(move |x| {
+        Ok(HostOp::new(2, move |x| {
             let k = k.map_or_else(|| int(x.tensor(1)?, "k"), Ok)?;
             let (values, indices) = order::top_k(x.tensor(0)?, axis, k, largest)?;
             Ok(vec![values.into(), indices.into()])

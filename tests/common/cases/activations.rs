@@ -51,6 +51,8 @@ pub fn float_functions() -> Vec<Unary> {
         Silu,
         HardSigmoid { alpha: 0.2, beta: 0.5 },
         HardSigmoid { alpha: 1.0 / 6.0, beta: 0.5 },
+        Affine { alpha: -0.75, beta: 0.5 },
+        ScaledTanh { alpha: 1.5, beta: 0.3 },
         HardSwish,
         GeluErf,
         GeluTanh,

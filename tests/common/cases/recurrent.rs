@@ -100,14 +100,14 @@ pub fn add(cases: &mut Cases) {
             ("weights_are_inputs", Layer { constant: false, ..base.clone() }),
         ];
         let activations = match kind {
-            RecurrentKind::Rnn => vec![Unary::Relu],
+            RecurrentKind::Rnn => vec![Unary::ScaledTanh { alpha: 1.2, beta: 0.4 }],
             RecurrentKind::Lstm => vec![
                 Unary::HardSigmoid { alpha: 0.2, beta: 0.5 },
                 Unary::Softsign,
                 Unary::LeakyRelu { alpha: 0.1 },
             ],
             RecurrentKind::Gru { .. } => {
-                vec![Unary::HardSigmoid { alpha: 0.2, beta: 0.5 }, Unary::Elu { alpha: 1.0 }]
+                vec![Unary::HardSigmoid { alpha: 0.2, beta: 0.5 }, Unary::Affine { alpha: 0.4, beta: -0.2 }]
             }
         };
         variants.push(("activations", Layer { activations, ..base.clone() }));

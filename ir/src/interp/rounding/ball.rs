@@ -8,9 +8,7 @@ use crate::interp::scalar::{eval_binary, eval_cast, eval_unary};
 use crate::ops::{BinOp, UnOp};
 use crate::types::{DType, Scalar};
 
-/// How many roundings a rounding counts for: room for other orders of the same operations, for products and sums
-/// that are rounded once or twice, and for elementary functions that are off by some units in the last place.
-const ROOM: f64 = 4.0;
+use super::precision::{ROOM, is_exact, range, unit};
 
 /// How many radii another correct result may be away: among many elements, some are off by several times what is usual.
 pub(super) const CONFIDENCE: f64 = 4.0;
@@ -44,31 +42,6 @@ pub(super) struct Origin {
     pub id: u64,
     /// Whether the value was picked from there (a maximum), and is somewhere else.
     pub is_picked: bool,
-}
-
-/// What a rounding may change at most, relative to the result, times [`ROOM`]; `None` for types that are exact.
-pub(super) fn unit(dtype: DType) -> Option<f64> {
-    dtype.epsilon().map(|epsilon| ROOM * epsilon / 2.0)
-}
-
-/// The largest finite value, the smallest normal one and the smallest of all; for a type that is not a float there are
-/// none.
-pub(super) fn range(dtype: DType) -> (f64, f64, f64) {
-    match (dtype.largest_finite(), dtype.smallest_normal(), dtype.epsilon()) {
-        (Some(largest), Some(normal), Some(epsilon)) => (largest, normal, normal * epsilon),
-        _ => (f64::INFINITY, 0.0, 0.0),
-    }
-}
-
-/// A radius as it is held: not rounded down to 0, and infinite if nothing is known.
-pub(super) fn held_radius(radius: f64) -> f32 {
-    if radius.is_nan() {
-        f32::INFINITY
-    } else if radius > 0.0 {
-        (radius as f32).max(f32::from_bits(1))
-    } else {
-        0.0
-    }
 }
 
 impl Ball {
@@ -130,7 +103,8 @@ fn rounded(value: Scalar, wide: f64, moved: f64, magnitude: f64) -> Ball {
     let Some(unit) = unit(dtype) else { return Ball::new(value, moved) };
     let (max, _, tiny) = range(dtype);
     let held = value.as_f64();
-    let rounding = if moved == 0.0 && held == wide { 0.0 } else { unit * magnitude + ROOM * tiny };
+    let rounding =
+        if moved == 0.0 && is_exact(dtype, held, wide) { 0.0 } else { unit * magnitude + ROOM * tiny };
     let magnitude = if held.is_infinite() { magnitude.max(wide.abs()) } else { magnitude.max(held.abs()) };
     // Where another order of the operations leaves the range of the type, or does not.
     let inside = magnitude.max(wide.abs()) + CONFIDENCE * moved.hypot(rounding) < max;

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::Radii;
 use super::ball::{self, Ball};
+use super::precision;
 use super::resolve::State;
 use super::sum;
 use crate::interp::dot::{Dot, Row};
@@ -190,7 +191,7 @@ impl Sum {
 
     /// Adds products, all of which are assumed to be finite, as [`ball::binary`] and [`sum::add`] do.
     fn add_finite(self, terms: &Terms, range: Range<usize>) -> Option<Sum> {
-        let unit = ball::unit(DType::F32)?;
+        let unit = precision::unit(DType::F32)?;
         let (a, b) = (&terms.a, &terms.b);
         let (x, y) = (&a.values[range.clone()], &b.values[range.clone()]);
         let mut total = self.total;
@@ -240,7 +241,7 @@ impl Sum {
                 .sum::<f64>();
         }
         let magnitude = magnitudes.iter().sum();
-        Some(Sum { total, radius: ball::held_radius(squares.sqrt()), magnitude })
+        Some(Sum { total, radius: precision::held_radius(squares.sqrt()), magnitude })
     }
 
     /// Adds products of any values.
@@ -255,6 +256,6 @@ impl Sum {
             sum = sum::add(sum, ball::binary(BinOp::Mul, factor(&terms.a), factor(&terms.b))?)?;
         }
         let Scalar::F32(total) = sum.value else { return None };
-        Some(Sum { total, radius: ball::held_radius(sum.radius), magnitude: sum.magnitude })
+        Some(Sum { total, radius: precision::held_radius(sum.radius), magnitude: sum.magnitude })
     }
 }

@@ -11,6 +11,7 @@
 
 mod ball;
 mod dot;
+mod precision;
 mod resolve;
 mod sum;
 #[cfg(test)]

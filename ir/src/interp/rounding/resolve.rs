@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::ball::{self, Ball, Origin};
 use super::dot::dot;
+use super::precision;
 use super::sum;
 use super::{Radii, Rounded};
 use crate::interp::dot::Dot;
@@ -85,7 +86,7 @@ impl State {
             radii.radius = vec![0.0; n];
         }
         if let Some(radius) = radii.radius.get_mut(at) {
-            let held = ball::held_radius(ball.operand().radius);
+            let held = precision::held_radius(ball.operand().radius);
             *radius = if ball.radius > 0.0 { held } else { -held };
         }
         let picked = ball.origin.filter(|origin| origin.is_picked).map_or(0, |origin| origin.id);
@@ -121,7 +122,9 @@ impl State {
         let radius = if radii.radius.is_empty() && radii.magnitude.is_empty() {
             Vec::new()
         } else {
-            (0..n).map(|at| self.element(buf, at).map_or(0.0, |ball| ball::held_radius(own(ball)))).collect()
+            (0..n)
+                .map(|at| self.element(buf, at).map_or(0.0, |ball| precision::held_radius(own(ball))))
+                .collect()
         };
         let nothing = Value { shape: Vec::new(), data: crate::interp::Data::Bool(Vec::new()) };
         let value = std::mem::replace(&mut self.values.bufs[buf], nothing);

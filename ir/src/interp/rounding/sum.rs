@@ -1,6 +1,7 @@
 //! Sums with radii: what another term adds, and what other orders of adding may change.
 
-use super::ball::{Ball, integer, range, unit};
+use super::ball::{Ball, integer};
+use super::precision::{is_exact, range, unit};
 use crate::interp::scalar::eval_binary;
 use crate::ops::BinOp;
 use crate::types::{DType, Scalar};
@@ -17,7 +18,7 @@ pub(super) fn add(sum: Ball, term: Ball) -> Option<Ball> {
         });
     };
     let (x, y, v) = (sum.mid(), term.mid(), value.as_f64());
-    let rounding = if v == x + y || !v.is_finite() { 0.0 } else { unit * v.abs() };
+    let rounding = if is_exact(dtype, v, x + y) || !v.is_finite() { 0.0 } else { unit * v.abs() };
     let radius = sum.radius.hypot(term.radius).hypot(rounding);
     let magnitude = sum.magnitude + term.magnitude;
     let finite = |ball: Ball| ball.mid().is_finite() || ball.is_out_of_range();
@@ -42,7 +43,8 @@ pub(super) fn settle(sum: Ball) -> Ball {
     let Some(unit) = unit(dtype) else { return Ball::new(sum.value, sum.radius) };
     let (max, ..) = range(dtype);
     // Terms of one unit that add up to few of them are exact in any order.
-    let exact = sum.radius == 0.0 && Scalar::from_f64(dtype, sum.magnitude).as_f64() == sum.magnitude;
+    let held = Scalar::from_f64(dtype, sum.magnitude).as_f64();
+    let exact = sum.radius == 0.0 && is_exact(dtype, held, sum.magnitude);
     let leaves = match dtype {
         DType::F32 | DType::F16 | DType::BF16 => sum.magnitude > max && sum.magnitude.is_finite(),
         // Magnitudes are held in it.

@@ -178,7 +178,9 @@ fn hidden(cx: &mut NodeCx<'_>, scores: ValueId, places: &Places) -> Result<Value
         return cx.select(seen, scores, nothing);
     }
     let own = places.of_tokens(cx, 4, 2, shape[2])?;
-    let mut seen = cx.binary(Binary::Le, key, own)?;
+    // Keys behind the last one of a sequence are padding, which in a prompt not only other sequences have.
+    let last = if places.first.is_none() { cx.binary(Binary::Min, own, places.last)? } else { own };
+    let mut seen = cx.binary(Binary::Le, key, last)?;
     if let Some(window) = window {
         let before = cx.binary_const(Binary::Sub, own, window as f64)?;
         let near = cx.binary(Binary::Gt, key, before)?;

@@ -32,7 +32,7 @@ pub(in super::super) const OPS: &[OpEntry] = &[
     }),
     contrib("Trilu", trilu),
     contrib("Unique", host::at_once).always_on_host(|_| {
-        Ok(HostOp::new(|x| {
+        Ok(HostOp::new(3, |x| {
             // In the order in which they come; where each comes first is not asked for.
             let results = order::unique(x.tensor(0)?, None, false)?;
             let wanted = results.into_iter().enumerate().filter(|(i, _)| *i != 1);
