@@ -16,7 +16,8 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use crate::affine::{Affine, Var};
-use crate::nest::{BufId, Buffer, Call, Expr, Index, Load, Program, Role, Site, Stmt};
+use crate::check::Site;
+use crate::nest::{BufId, Buffer, Call, Expr, Index, Load, Program, Role, Stmt};
 
 use key::Places;
 pub use key::{Detail, Key};

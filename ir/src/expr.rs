@@ -6,7 +6,8 @@ use std::ops::{Add, Div, Mul, Neg, Sub};
 use std::sync::Arc;
 
 use crate::affine::{Affine, Var};
-use crate::nest::{BufId, Check, Expr, Index, Load, Program, Site};
+use crate::check::{Check, Site};
+use crate::nest::{BufId, Expr, Index, Load, Program};
 use crate::ops::{BinOp, UnOp};
 use crate::types::{DType, Scalar};
 

@@ -63,8 +63,8 @@
 //!          | unary "(" expr ")"                            exp, tanh, not, ...: see UnOp
 //!          | binary "(" expr "," expr ")"                  max, min, pow, rem, mod, atan2
 //!          | "check" "(" expr "," low "," high "," kind "," string "," string "," string ")"
-//!                                                          kind: index, index_from_end, length, position; then
-//!                                                          the model's node, its operator, its input
+//!                                                          kind: index, index_from_end, length, position,
+//!                                                          category; then the model's node, its operator, its input
 //! literal  = 0.5  1e-7  -inf  nan  (f32)   0.5f64  inf_f64  0.5f16  3i64  -1i32  7i8  255u8  true  false
 //!          | bits_f32(0x7fc00001)                          a NaN with its payload
 //! ```
@@ -73,6 +73,7 @@ pub mod access;
 pub mod affine;
 pub mod build;
 pub mod canon;
+pub mod check;
 pub mod excerpt;
 pub mod expr;
 pub mod halves;
@@ -90,6 +91,7 @@ pub mod visit;
 
 pub use affine::{Affine, Var};
 pub use build::NestBuilder;
+pub use check::*;
 pub use expr::{SCALAR, indices};
 pub use half::{bf16, f16};
 pub use nest::*;

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::affine::{Affine, Var};
+use crate::check::Site;
 use crate::hash::FastMap;
-use crate::nest::{BufId, Call, Expr, For, Index, Load, Program, Site, Stmt};
+use crate::nest::{BufId, Call, Expr, For, Index, Load, Program, Stmt};
 
 /// Calls `f` on every statement, outer loops before their bodies.
 pub fn walk_stmts<'a>(body: &'a [Stmt], f: &mut dyn FnMut(&'a Stmt)) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use nestjit::onnx::{Dim, InputKind, InputSpec, MAX_OPSET, OperatorUse};
+use nestjit::onnx::{Dim, InputKind, InputSpec, MAX_ML_OPSET, MAX_OPSET, OperatorUse};
 use nestjit::report::format::{bytes, count, name};
 use nestjit::report::text::table::table;
 use nestjit::{Error, Result, SessionModel};
@@ -95,6 +95,7 @@ impl Info {
         if !self.opsets.is_empty() {
             let newest = |domain: &str| match domain {
                 "ai.onnx" => format!(" ({MAX_OPSET} is the newest that is known)"),
+                "ai.onnx.ml" => format!(" ({MAX_ML_OPSET} is the newest that is known)"),
                 _ => String::new(),
             };
             let sets =

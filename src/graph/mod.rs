@@ -10,6 +10,7 @@ use nestjit_ir::DType;
 
 use crate::tensor::Tensor;
 
+mod bounds;
 pub mod builder;
 mod decomposed;
 mod edit;
@@ -25,6 +26,7 @@ mod spelled_out;
 mod validate;
 mod weights;
 
+pub(crate) use bounds::{Bounds, Limits};
 pub use builder::GraphBuilder;
 pub use edit::Port;
 pub(crate) use eval::evaluate_named;

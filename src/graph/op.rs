@@ -9,6 +9,9 @@ mod function;
 
 pub use self::function::{Binary, Unary};
 
+/// The most steps of an [`Op::PairwiseCoupling`].
+pub const COUPLING_STEPS: usize = 100;
+
 /// Where the channels of an image-like tensor are.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Format {
@@ -393,6 +396,11 @@ pub enum Op {
         /// Bounds of the gates' arguments: `-clip ..= clip`.
         clip: Option<f64>,
     },
+    /// `r -> p`, `[N, C, C]` to `[N, C]`: how probable each of `C` classes is, from how probable each is beside each other
+    /// one. `r[n, i, j]`, not 0 for `i` other than `j` and not read for `i` equal to `j`, is the probability of `i` if it is `i`
+    /// or `j`. It is what minimises `sum((r[j, i] p[i] - r[i, j] p[j])^2)`, by the iteration of Wu, Lin and Weng (2004), which
+    /// ends at an error of `0.005 / C`, or after [`COUPLING_STEPS`] steps.
+    PairwiseCoupling,
     /// `x, r, scale, zero[, initial_h[, initial_c]] -> y, y_h, y_c`: an LSTM with a state in 8 bits. `x`,
     /// `[T, B, D * 4*H]`, are the products with the input, biases included, of one direction after the other; `r`,
     /// `[D, 4*H, H]`, is `i8`, `scale` and `zero`, `[D, 4*H]`, are `f32` and `i32`: a recurrent weight is

@@ -44,6 +44,7 @@ impl Op {
             Op::Recurrent { kind: RecurrentKind::Rnn, .. } => "RNN",
             Op::Recurrent { kind: RecurrentKind::Lstm, .. } => "LSTM",
             Op::Recurrent { .. } => "GRU",
+            Op::PairwiseCoupling => "PairwiseCoupling",
             Op::DynamicQuantizeLstm { .. } => "DynamicQuantizeLSTM",
         }
     }

@@ -14,7 +14,7 @@ use super::halves::{broadcast_often, is_exact, kept_as_f32, moves, read_often};
 use super::operand::{Array, Operand, computed_in};
 use crate::error::{Error, Result};
 use crate::graph::eval::evaluate_op;
-use crate::graph::{Graph, Node, Op, ValueId};
+use crate::graph::{Bounds, Graph, Limits, Node, Op, ValueId};
 use crate::tensor::{Tensor, checked_bytes};
 use crate::unit::Unit;
 
@@ -33,6 +33,8 @@ pub(super) struct Lowering<'g> {
     as_f32: Vec<bool>,
     /// Which values are needed for an output of the graph.
     used: Vec<bool>,
+    /// Which limits integers keep.
+    bounds: Bounds<'g>,
 }
 
 impl<'g> Lowering<'g> {
@@ -45,6 +47,7 @@ impl<'g> Lowering<'g> {
             widened: FastMap::default(),
             as_f32: kept_as_f32(graph),
             used: graph.needed(),
+            bounds: Bounds::new(graph),
         };
         for id in &graph.inputs {
             let buf = lowering.define(*id, Role::In)?;
@@ -288,6 +291,11 @@ impl<'l, 'g> Context<'l, 'g> {
         let role = if self.lowering.graph.outputs.contains(&id) { Role::Out } else { Role::Temp };
         self.lowering.define(id, role)?;
         self.view(id)
+    }
+
+    /// The limits that the elements of an operand are known to keep, if they are integers.
+    pub fn limits(&self, input: usize) -> Limits {
+        self.lowering.bounds.of(self.node.inputs[input])
     }
 
     /// The shape of a result.

@@ -99,7 +99,7 @@ pub(super) fn check(
     elementwise(cx, |_, values| {
         let value = match kind {
             CheckKind::IndexFromEnd => from_start(one(values), high),
-            CheckKind::Index | CheckKind::Length | CheckKind::Position => one(values),
+            CheckKind::Index | CheckKind::Length | CheckKind::Position | CheckKind::Category => one(values),
         };
         value.checked(low, high, &site)
     })

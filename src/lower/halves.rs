@@ -100,6 +100,7 @@ pub(super) fn moves(op: &Op) -> bool {
         Op::Unary(_) | Op::Binary(_) | Op::Clip { .. } | Op::BiasAdd { .. } => false,
         Op::MatMul | Op::Gemm { .. } | Op::PackedMatMul { .. } => false,
         Op::Conv { .. } | Op::Recurrent { .. } | Op::DynamicQuantizeLstm { .. } => false,
+        Op::PairwiseCoupling => false,
         Op::BatchNorm { .. } | Op::LayerNorm { .. } | Op::RmsNorm { .. } => false,
         Op::InstanceNorm { .. } | Op::GroupNorm { .. } => false,
         Op::Softmax { .. } | Op::LogSoftmax { .. } | Op::Reduce { .. } | Op::ArgReduce { .. } => false,

@@ -8,6 +8,7 @@ mod activation;
 mod context;
 mod contraction;
 mod conv;
+mod coupling;
 mod dynamic_lstm;
 mod elementwise;
 mod halves;
@@ -103,6 +104,7 @@ fn node(cx: &mut Context<'_, '_>) -> Result<()> {
             };
             recurrent::recurrent(cx, &layer)
         }
+        Op::PairwiseCoupling => coupling::pairwise_coupling(cx),
         Op::DynamicQuantizeLstm { hidden, direction, activations, clip } => {
             let layer = recurrent::Layer {
                 kind: RecurrentKind::Lstm,

@@ -85,6 +85,9 @@ pub(super) fn gather(cx: &mut Context<'_, '_>, axis: usize) -> Result<()> {
     let extent = data.shape[axis] as i64;
     let site = cx.site(CheckKind::IndexFromEnd, cx.operand_name(1));
     let known = known_indices(cx, extent)?;
+    let (least, most) = cx.limits(1);
+    // A byte that counts elements says itself that it is inside.
+    let inside = least >= 0 && most < extent && indices.dtype() != DType::U8;
     let count = indices.shape().len();
     let mut b = cx.nest("");
     b.for_each("i", &y.shape, |b, i| {
@@ -92,6 +95,7 @@ pub(super) fn gather(cx: &mut Context<'_, '_>, axis: usize) -> Result<()> {
         let which = affine(&i[axis..axis + count]);
         at.push(match &known {
             Some(known) => known.at(&which, extent),
+            None if inside => cut(wide(indices.at(&which), indices.dtype()), extent),
             None => gather_index(&indices, &which, extent, &site),
         });
         at.extend(i[axis + count..].iter().map(|v| Index::from(Affine::var(*v))));
@@ -110,7 +114,7 @@ enum Known {
 }
 
 impl Known {
-    /// The index that is at a position. It is cut to the limits that it is known to keep, which says so to whoever reads it.
+    /// The index that is at a position.
     fn at(&self, position: &[Affine], extent: i64) -> Index {
         match self {
             Known::Steps(first, steps) => {
@@ -120,12 +124,19 @@ impl Known {
                 }
                 sum.into()
             }
-            Known::Table(table) => {
-                let index = table.at(position).cast(DType::I64);
-                index.max(Expr::i64(0)).min(Expr::i64(extent - 1)).into()
-            }
+            Known::Table(table) => cut(table.at(position).cast(DType::I64), extent),
         }
     }
+}
+
+/// An index of a type as `i64`.
+fn wide(index: Expr, dtype: DType) -> Expr {
+    if dtype == DType::I64 { index } else { index.cast(DType::I64) }
+}
+
+/// An index that is inside, cut to the limits that it keeps, which says so to whoever reads it.
+fn cut(index: Expr, extent: i64) -> Index {
+    index.max(Expr::i64(0)).min(Expr::i64(extent - 1)).into()
 }
 
 /// The indices of a gather, if they are constants inside the dimension; those that are not are an error of the run.
@@ -215,9 +226,5 @@ fn gather_index(indices: &Operand, at: &[Affine], extent: i64, site: &Arc<Site>)
         // Inference has seen that it is inside.
         return indices.at(at).cast(DType::I64).into();
     }
-    let index = match indices.dtype() == DType::I64 {
-        true => indices.at(at),
-        false => indices.at(at).cast(DType::I64),
-    };
-    from_start(index, extent).checked(0, extent, site).into()
+    from_start(wide(indices.at(at), indices.dtype()), extent).checked(0, extent, site).into()
 }

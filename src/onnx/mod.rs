@@ -38,7 +38,7 @@ mod tensor;
 pub use body::{Body, Slot};
 pub use data::{read_item, read_tensor};
 pub use import::Specialization;
-pub use model::{Dim, InputKind, InputSpec, MAX_OPSET, OnnxModel};
+pub use model::{Dim, InputKind, InputSpec, MAX_ML_OPSET, MAX_OPSET, OnnxModel};
 pub use node::operator::OpEntry;
 pub use ops::operators;
 pub use overview::{OperatorUse, Overview};

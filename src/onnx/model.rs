@@ -26,6 +26,9 @@ use crate::tensor::Tensor;
 /// all that a node says is known: see [`super::OpEntry`].
 pub const MAX_OPSET: i64 = 28;
 
+/// The newest version of the operator set of classical models, `ai.onnx.ml`, that is known.
+pub const MAX_ML_OPSET: i64 = 5;
+
 /// The oldest version.
 const MIN_OPSET: i64 = 1;
 
@@ -267,6 +270,9 @@ fn check_size(bytes: u64) -> Result<()> {
     }
     Ok(())
 }
+
+/// The domain of classical models.
+pub(super) const ML_DOMAIN: &str = "ai.onnx.ml";
 
 /// `ai.onnx` is the default domain's other name.
 pub(super) fn normal_domain(domain: &str) -> &str {

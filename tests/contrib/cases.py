@@ -46,6 +46,8 @@ class Case:
     # What of an output counts: `(number, array) -> array`.
     visible: object = None
     opset: int = 17
+    # The version of the operator set of the case's own domain, unless that is the same.
+    version: int = 0
 
     def arrays(self):
         return [x.array if isinstance(x, Const) else x for x in self.inputs]
@@ -102,7 +104,7 @@ def model(cases):
         info.ClearField("type")
     graph = helper.make_graph(nodes, "cases", infos, results, initializers)
     opsets = [helper.make_opsetid("", cases[0].opset), helper.make_opsetid("com.microsoft", 1)]
-    opsets += [helper.make_opsetid(domain, cases[0].opset)
+    opsets += [helper.make_opsetid(domain, cases[0].version or cases[0].opset)
                for domain in sorted({c.domain for c in cases} - {"", "com.microsoft"})]
     return helper.make_model(graph, opset_imports=opsets, ir_version=10), feeds, outputs
 

@@ -25,6 +25,7 @@ from onnxruntime import GraphOptimizationLevel as Level
 from onnxruntime.transformers.optimizer import optimize_model
 
 import attention
+import classical
 import fused
 import images
 import quantized
@@ -32,7 +33,7 @@ from cases import OPERATORS, Case, difference, expected, halved, model
 from networks import NETWORKS
 
 MODES = {"fused": [], "unfused": ["--disable-pass", "OpFusion"]}
-FAMILIES = [attention, fused, images, quantized]
+FAMILIES = [attention, classical, fused, images, quantized]
 LEVELS = {"basic": Level.ORT_ENABLE_BASIC, "extended": Level.ORT_ENABLE_EXTENDED, "all": Level.ORT_ENABLE_ALL}
 # Its transformers tool, which fuses whole layers.
 TOOL = "tool"

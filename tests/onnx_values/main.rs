@@ -5,6 +5,7 @@
 mod common;
 
 mod attention;
+mod classical;
 mod contrib;
 mod exactness;
 mod halves;

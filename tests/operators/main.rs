@@ -21,7 +21,7 @@ use configurations::Configuration;
 use example::{Example, Size};
 use nestjit::DType;
 use nestjit::graph::{Precision, evaluate};
-use nestjit::onnx::{MAX_OPSET, OnnxModel, OpEntry, Specialization, operators};
+use nestjit::onnx::{OnnxModel, OpEntry, Specialization, operators};
 
 const HEADER: &str = "\
 # ONNX operators
@@ -71,7 +71,7 @@ fn full_name(entry: &OpEntry) -> String {
 
 /// The version in which an example is tried.
 fn version(example: &Example, entry: &OpEntry) -> i64 {
-    example.version.unwrap_or(entry.until.unwrap_or(MAX_OPSET))
+    example.version.unwrap_or(entry.until.unwrap_or(entry.newest()))
 }
 
 /// Whether the type is accepted; an error if it is, but the model does not compile or computes something else.
@@ -196,7 +196,7 @@ fn the_table_is_what_the_code_does() {
         writeln!(text, "| operator | versions | operands | {} |", DType::ALL.map(DType::name).join(" | "));
     let _ = writeln!(text, "|---|---|---|{}", "---|".repeat(DType::ALL.len()));
     for (entry, lines) in &lines_of {
-        let until = entry.until.map_or_else(|| format!("{MAX_OPSET}"), |version| version.to_string());
+        let until = entry.until.map_or_else(|| entry.newest().to_string(), |version| version.to_string());
         let (name, versions) = (full_name(entry), format!("{} to {until}", entry.since));
         if entry.session {
             let cells = "  |".repeat(DType::ALL.len());

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::Placement;
 use crate::affine::Var;
-use crate::nest::{BufId, Expr, Index, Site, Stmt};
+use crate::check::Site;
+use crate::nest::{BufId, Expr, Index, Stmt};
 
 /// What statements use: buffers, variables and sites of checks, in ascending order (sites in order of appearance).
 #[derive(Clone, Debug, Default)]

@@ -22,7 +22,8 @@ use std::sync::Arc;
 pub use scalar::{binary_defined, eval_binary, eval_cast, eval_const, eval_unary, unary_defined};
 pub use value::{Data, Stored, Undefined, Value};
 
-use crate::nest::{BufId, Call, Program, Role, Site};
+use crate::check::Site;
+use crate::nest::{BufId, Call, Program, Role};
 use crate::types::DType;
 
 /// In which precision to compute.

@@ -263,6 +263,7 @@ fn a_checked_value_outside_its_range_ends_the_run() {
         (CheckKind::Length, 0, 6, 6, "the length 6 in 'i\\n' is outside 0..=5"),
         (CheckKind::Length, 0, i64::MAX, -1, "the length -1 in 'i\\n' is negative"),
         (CheckKind::Position, 2, 4, 1, "the position 1 in 'i\\n' is outside 2..4"),
+        (CheckKind::Category, 0, 1, 42, "the category 42 in 'i\\n' is none of those that are known"),
         (CheckKind::Index, 0, 3, i64::MIN, "the index -9223372036854775808 in 'i\\n' is outside 0..3"),
         // It was -5, counted from the end.
         (

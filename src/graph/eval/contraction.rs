@@ -47,8 +47,8 @@ fn batched<T: Number>(a: &ArrayD<T>, b: &ArrayD<T>, shape: &[usize]) -> ArrayD<T
     let k = a.shape()[a.ndim() - 1];
     let batch_rank = a.ndim().max(b.ndim()) - 2;
     let batch = &shape[..batch_rank];
-    let a = spread(&a, &[batch, &[m, k]].concat()).to_owned();
-    let b = spread(&b, &[batch, &[k, n]].concat()).to_owned();
+    let a = spread(&a, &[batch, &[m, k]].concat()).as_standard_layout().into_owned();
+    let b = spread(&b, &[batch, &[k, n]].concat()).as_standard_layout().into_owned();
     let count: usize = batch.iter().product();
     let a = a.into_shape_with_order((count, m, k)).expect("the batch dimensions are merged");
     let b = b.into_shape_with_order((count, k, n)).expect("the batch dimensions are merged");

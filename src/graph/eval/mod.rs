@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
 mod array;
+mod classical;
 mod contraction;
 mod dynamic_lstm;
 mod elementwise;
@@ -238,6 +239,7 @@ fn compute(
         Op::Recurrent { kind, hidden, direction, activations, clip } => {
             recurrent::recurrent(inputs, *kind, *hidden, *direction, activations, *clip)
         }
+        Op::PairwiseCoupling => one(classical::pairwise_coupling(inputs[0])),
         Op::DynamicQuantizeLstm { hidden, direction, activations, clip } => {
             dynamic_lstm::dynamic_quantize_lstm(inputs, *hidden, *direction, activations, *clip)
         }

@@ -9,6 +9,7 @@ use super::{Op, Value};
 use crate::error::{Error, Result};
 use crate::tensor::checked_bytes;
 
+mod classical;
 mod contraction;
 mod elementwise;
 mod movement;
@@ -70,6 +71,7 @@ pub fn infer(op: &Op, inputs: &[&Value]) -> Result<Outputs> {
         Op::Recurrent { kind, hidden, direction, activations, clip } => {
             recurrent::recurrent(*kind, *hidden, *direction, activations, *clip, inputs)
         }
+        Op::PairwiseCoupling => classical::pairwise_coupling(inputs),
         Op::DynamicQuantizeLstm { hidden, direction, activations, clip } => {
             recurrent::dynamic_quantize_lstm(*hidden, *direction, activations, *clip, inputs)
         }

@@ -263,6 +263,9 @@ impl<'g> Exporter<'g> {
             | Op::Scatter { .. }
             | Op::Expand { .. } => self.movement(site),
             Op::Recurrent { .. } => self.recurrent(site),
+            Op::PairwiseCoupling => {
+                Err(Error::unsupported("ONNX has no operator that couples probabilities of pairs of classes"))
+            }
             Op::DynamicQuantizeLstm { .. } => {
                 Err(Error::unsupported("ONNX has no LSTM of products with the input and a state in 8 bits"))
             }

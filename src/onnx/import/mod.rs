@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::halt::{Halt, Result};
-use super::model::{MAX_OPSET, OnnxModel, normal_domain};
+use super::model::{OnnxModel, normal_domain};
 use super::names::{node_name, op_name};
 use super::node::NodeCx;
 use super::node::operator::{OpEntry, Operators};
@@ -113,7 +113,7 @@ impl<'m> Importer<'m> {
         cx.widen(entry.rounded_like)?;
         let results = (entry.import)(&mut cx)?;
         cx.attributes.expect_all_read()?;
-        if opset > MAX_OPSET {
+        if opset > entry.newest() {
             cx.expect_all_inputs_read()?;
         }
         let results = cx.rounded(results, entry.rounded_like)?;
@@ -149,9 +149,10 @@ impl<'m> Importer<'m> {
             let since = entry.since;
             return Err(Error::unsupported(format!("the operator is supported from version {since} on")));
         }
-        if entry.changing && opset > MAX_OPSET {
+        let newest = entry.newest();
+        if entry.changing && opset > newest {
             return Err(Error::unsupported(format!(
-                "version {MAX_OPSET} is the newest known operator set, and the operator may mean something else in \
+                "version {newest} is the newest known operator set, and the operator may mean something else in \
                  newer ones"
             )));
         }

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use super::super::attributes::Attributes;
 use super::super::external::External;
 use super::super::halt::Result;
+use super::super::model::{MAX_ML_OPSET, MAX_OPSET, ML_DOMAIN};
 use super::NodeCx;
 use crate::error;
 use crate::graph::ValueId;
@@ -28,7 +29,7 @@ pub struct OpEntry {
     /// Whether only a session can run it: it works with sequences or optional values.
     pub session: bool,
     /// Whether recent operator sets gave nodes of this operator another meaning. In sets newer than the newest known
-    /// one ([`MAX_OPSET`](crate::onnx::MAX_OPSET)) it is not supported; of other operators everything is that has only
+    /// one ([`OpEntry::newest`]) it is not supported; of other operators everything is that has only
     /// attributes and inputs which are known.
     pub changing: bool,
     /// For an operator that becomes several core operations: the operands whose types its outputs have, in order, the last
@@ -128,6 +129,11 @@ impl OpEntry {
     /// runs, before shapes are known.
     pub(in crate::onnx) const fn always_on_host(self, op: OnHost) -> OpEntry {
         OpEntry { host: Some(HostEntry { since: self.since, always: true, op }), ..self }
+    }
+
+    /// The newest known version of the operator set of its domain.
+    pub fn newest(&self) -> i64 {
+        if self.domain == ML_DOMAIN { MAX_ML_OPSET } else { MAX_OPSET }
     }
 
     /// The version of the operator set, if there is one only.

@@ -22,6 +22,7 @@ mod linear_attention;
 mod loss;
 mod matmul;
 mod microsoft;
+mod ml;
 mod movement;
 mod nbits;
 mod norm;
@@ -72,6 +73,10 @@ const FAMILIES: &[&[OpEntry]] = &[
     microsoft::position::OPS,
     microsoft::product::OPS,
     microsoft::tensor::OPS,
+    ml::encode::OPS,
+    ml::feature::OPS,
+    ml::linear::OPS,
+    ml::svm::OPS,
     movement::OPS,
     nbits::OPS,
     norm::OPS,

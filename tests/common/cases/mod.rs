@@ -5,6 +5,7 @@
 
 mod activations;
 mod chains;
+mod classical;
 mod contraction;
 mod elementwise;
 mod movement;
@@ -40,6 +41,7 @@ pub fn op_cases() -> Vec<Case> {
     norm::add(&mut cases);
     reduce::add(&mut cases);
     recurrent::add(&mut cases);
+    classical::add(&mut cases);
     chains::add(&mut cases);
     cases.list
 }
