@@ -95,10 +95,10 @@ fn default(cx: &NodeCx<'_>, dtype: DType) -> Result<Tensor> {
             false => Err(Halt::invalid(format!("default_tensor is {tensor:?}, not one element of {dtype}"))),
         };
     }
-    Ok(match dtype {
-        DType::I64 => Tensor::scalar(int),
-        dtype if dtype.is_float() => Tensor::from_f64(dtype, &[], &[float])?,
-        dtype => Tensor::from_f64(dtype, &[], &[int as f64])?,
+    Ok(match (dtype == DType::I64, dtype.is_float()) {
+        (true, _) => Tensor::scalar(int),
+        (_, true) => Tensor::from_f64(dtype, &[], &[float])?,
+        (_, false) => Tensor::from_f64(dtype, &[], &[int as f64])?,
     })
 }
 
