@@ -50,9 +50,7 @@ impl Exporter<'_> {
                 vec![float("alpha", alpha)]
             }
             Selu { alpha, gamma } => vec![float("alpha", alpha), float("gamma", gamma)],
-            HardSigmoid { alpha, beta } | Affine { alpha, beta } | ScaledTanh { alpha, beta } => {
-                vec![float("alpha", alpha), float("beta", beta)]
-            }
+            HardSigmoid { alpha, beta } => vec![float("alpha", alpha), float("beta", beta)],
             Shrink { lambda, bias } => vec![float("lambd", lambda), float("bias", bias)],
             _ => vec![],
         };
@@ -82,6 +80,17 @@ impl Exporter<'_> {
                 let one = self.scalar(dtype, 1.0);
                 let sum = self.emit("Add", &[x, &one], vec![]);
                 self.emit_to(y, "Log", &[&sum], vec![]);
+            }
+            Affine { alpha, beta } => {
+                let (alpha, beta) = (self.scalar(dtype, alpha), self.scalar(dtype, beta));
+                let scaled = self.emit("Mul", &[&alpha, x], vec![]);
+                self.emit_to(y, "Add", &[&scaled, &beta], vec![]);
+            }
+            ScaledTanh { alpha, beta } => {
+                let (alpha, beta) = (self.scalar(dtype, alpha), self.scalar(dtype, beta));
+                let scaled = self.emit("Mul", &[&beta, x], vec![]);
+                let tanh = self.emit("Tanh", &[&scaled], vec![]);
+                self.emit_to(y, "Mul", &[&alpha, &tanh], vec![]);
             }
             Relu6 => {
                 let (low, high) = (self.scalar(dtype, 0.0), self.scalar(dtype, 6.0));
