@@ -423,6 +423,32 @@ fn tables_are_computed_where_they_are_gathered() {
     }
 }
 
+/// Values are numbered anew when nodes go: what follows from a run is no table after that either.
+#[test]
+fn what_a_run_computes_is_gathered_when_it_is_there() {
+    let mut g = GraphBuilder::new("g");
+    let x = g.input("x", DType::F32, &[2, 30]);
+    let index = g.arg_max(x, 1, false);
+    let mut halves = Vec::new();
+    for seed in 0..3 {
+        let table = g.constant("table", Tensor::random(DType::F16, &[30, 4], seed).unwrap());
+        let wide = g.cast(table, DType::F32);
+        halves.push(g.gather(wide, index, 0));
+    }
+    let computed = g.input("z", DType::F32, &[30, 4]);
+    let computed = g.relu(computed);
+    let mut y = g.gather(computed, index, 0);
+    for half in halves {
+        y = g.add(y, half);
+    }
+    g.output("y", y);
+    let graph = g.build().unwrap();
+    let (rewritten, remarks) = after(&["GatherOperands"], &graph);
+    let relu = rewritten.nodes.iter().find(|n| n.op.name() == "Relu").unwrap();
+    assert_eq!(rewritten.value(relu.outputs[0]).shape, [30, 4], "{rewritten}");
+    assert_eq!(remarks.len(), 3, "{rewritten}");
+}
+
 #[test]
 fn tables_that_are_wanted_as_a_whole_are_left_alone() {
     let mut g = GraphBuilder::new("g");

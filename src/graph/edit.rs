@@ -180,6 +180,14 @@ pub(super) fn unique(base: &str, taken: impl Fn(&str) -> bool) -> String {
 }
 
 impl Op {
+    /// Whether each element of the result depends on one element of each operand, which broadcast against each other.
+    pub fn is_elementwise(&self) -> bool {
+        matches!(
+            self,
+            Op::Unary(_) | Op::Binary(_) | Op::Where | Op::Clip { .. } | Op::Cast { .. } | Op::Dropout
+        )
+    }
+
     /// The number of results.
     pub fn output_count(&self) -> usize {
         match self {

@@ -73,7 +73,7 @@ fn roots(graph: &Graph) -> Vec<Option<ValueId>> {
                     return None;
                 }
             }
-            root.filter(|_| is_elementwise(&node.op))
+            root.filter(|_| node.op.is_elementwise())
         };
         let root = common();
         for &y in &node.outputs {
@@ -86,10 +86,6 @@ fn roots(graph: &Graph) -> Vec<Option<ValueId>> {
 /// Whether a value is a number that is known.
 fn is_scalar(graph: &Graph, id: ValueId) -> bool {
     graph.constant(id).is_some_and(|t| t.len() == 1)
-}
-
-fn is_elementwise(op: &Op) -> bool {
-    matches!(op, Op::Unary(_) | Op::Binary(_) | Op::Where | Op::Clip { .. } | Op::Cast { .. } | Op::Dropout)
 }
 
 /// For each value, whether something else needs it than functions of its root that end in bytes.

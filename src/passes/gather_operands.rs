@@ -12,29 +12,28 @@ use crate::remark::{Reason, Remark};
 
 /// Runs the pass.
 pub fn run(graph: &mut Graph, _: &PassContext<'_>, remarks: &mut Vec<Remark>) -> Result<bool> {
-    let tables = tables(graph);
     let mut changed = false;
-    let mut at = 0;
-    while at < graph.nodes.len() {
-        match moved(graph, &tables, at) {
-            Some(nodes) => {
-                let name = graph.nodes[at].name.clone();
-                graph.nodes.splice(at..=at, nodes);
-                remarks.push(Remark::node(&name, Reason::GatheredFirst));
-                // What is read by nobody any more must not count as a reader; and a Gather that was moved may follow on
-                // another operation.
-                graph.remove_dead();
-                (changed, at) = (true, 0);
-            }
-            None => at += 1,
-        }
+    // A Gather that was moved may follow on another operation.
+    while let Some(name) = move_one(graph) {
+        remarks.push(Remark::node(&name, Reason::GatheredFirst));
+        // What is read by nobody any more must not count as a reader.
+        graph.remove_dead();
+        changed = true;
     }
     Ok(changed)
 }
 
-/// Whether each element of the result depends on one element of each operand, which broadcast against each other.
-fn is_elementwise(op: &Op) -> bool {
-    matches!(op, Op::Unary(_) | Op::Binary(_) | Op::Where | Op::Clip { .. } | Op::Cast { .. })
+/// Moves the first Gather that follows on an elementwise operation which need not compute everything for it; its name.
+fn move_one(graph: &mut Graph) -> Option<String> {
+    let (tables, producers) = (tables(graph), graph.producers());
+    let (at, producer) = graph.nodes.iter().enumerate().find_map(|(at, node)| {
+        let data = matches!(node.op, Op::Gather { .. }).then(|| node.inputs[0])?;
+        let producer = producers[data.0 as usize].filter(|_| tables[data.0 as usize])?.node;
+        pays(graph, node, &graph.nodes[producer]).then_some((at, producer))
+    })?;
+    let name = graph.nodes[at].name.clone();
+    swap(graph, at, producer);
+    Some(name)
 }
 
 /// Which values follow from constants alone.
@@ -47,72 +46,50 @@ fn tables(graph: &Graph) -> Vec<bool> {
     tables
 }
 
-/// What the Gather at this place becomes, if it follows on an elementwise operation that need not compute everything for
-/// it.
-fn moved(graph: &mut Graph, tables: &[bool], at: usize) -> Option<Vec<Node>> {
-    let Node { op: Op::Gather { axis }, inputs, outputs, .. } = graph.nodes[at].clone() else { return None };
-    let (&[data, index], &[result]) = (inputs.as_slice(), outputs.as_slice()) else { return None };
-    if !tables.get(data.0 as usize).copied().unwrap_or(false) {
-        return None;
-    }
-    let producer = graph.nodes[..at].iter().rposition(|node| node.outputs.contains(&data))?;
-    let elementwise = graph.nodes[producer].clone();
-    if !is_elementwise(&elementwise.op) || elementwise.outputs.len() != 1 || graph.outputs.contains(&data) {
-        return None;
-    }
-    let (whole, picked) = (graph.value(data).shape.clone(), graph.value(result).shape.clone());
-    let elements = |shape: &[usize]| shape.iter().product::<usize>();
-    let readers = graph.nodes.iter().flat_map(|node| &node.inputs).filter(|id| **id == data).count();
+/// Whether fewer elements are computed if a Gather comes before the operation that it follows on.
+fn pays(graph: &Graph, gather: &Node, producer: &Node) -> bool {
+    let (Op::Gather { axis }, [data]) = (&gather.op, producer.outputs.as_slice()) else { return false };
+    let whole = graph.value(*data);
+    let elements = |id: ValueId| graph.value(id).shape.iter().product::<usize>();
+    let readers = graph.nodes.iter().flat_map(|node| &node.inputs).filter(|id| *id == data).count();
     // With other readers everything is computed all the same, and what is picked once more: little, or not at all.
-    let most = if readers == 1 { elements(&whole) } else { elements(&whole) / 8 };
+    let most = if readers == 1 { elements(*data) } else { elements(*data) / 8 };
     // An index into one element is checked by the Gather alone.
-    if elements(&picked) >= most || whole[axis] == 1 {
-        return None;
-    }
-    let places = graph.value(index).shape.clone();
-    let mut nodes = Vec::new();
+    producer.op.is_elementwise()
+        && !graph.outputs.contains(data)
+        && elements(gather.outputs[0]) < most
+        && whole.shape[*axis] != 1
+}
+
+/// Puts a Gather, for each operand that it picks of, before the elementwise operation that it follows on.
+fn swap(graph: &mut Graph, mut at: usize, producer: usize) {
+    let Op::Gather { axis } = graph.nodes[at].op else { return };
+    let elementwise = graph.nodes[producer].clone();
+    let [data, index] = [0, 1].map(|i| graph.nodes[at].inputs[i]);
+    let (rank, places) = (graph.value(data).shape.len(), graph.value(index).shape.clone());
     let mut operands = Vec::with_capacity(elementwise.inputs.len());
     for operand in elementwise.inputs {
         // Shapes are aligned at their ends.
         let shape = graph.value(operand).shape.clone();
-        let Some(own) = (axis + shape.len()).checked_sub(whole.len()) else {
+        let Some(own) = (axis + shape.len()).checked_sub(rank) else {
             operands.push(operand);
             continue;
         };
-        let (op, inputs, between) = match shape[own] {
-            1 => (None, vec![operand], vec![1; places.len()]),
-            _ => (Some(Op::Gather { axis: own }), vec![operand, index], places.clone()),
+        let around = |between: &[usize]| [&shape[..own], between, &shape[own + 1..]].concat();
+        let (op, inputs, shape) = if shape[own] == 1 {
+            let shape = around(&vec![1; places.len()]);
+            (Op::Reshape { shape: shape.clone() }, vec![operand], shape)
+        } else {
+            (Op::Gather { axis: own }, vec![operand, index], around(&places))
         };
-        let shape = [&shape[..own], &between, &shape[own + 1..]].concat();
-        let op = op.unwrap_or_else(|| Op::Reshape { shape: shape.clone() });
-        operands.push(push(graph, &mut nodes, &elementwise.name, op, inputs, &shape));
+        let (dtype, label) = (graph.value(operand).dtype, format!("{}.picked", graph.value(operand).name));
+        let picked = graph.add_value(graph.unique_value_name(&label), dtype, &shape);
+        let name = graph.unique_node_name(&elementwise.name);
+        graph.nodes.insert(at, Node { name, op, inputs, outputs: vec![picked] });
+        operands.push(picked);
+        at += 1;
     }
-    let name = unique(graph, &nodes, &elementwise.name);
-    nodes.push(Node { name, op: elementwise.op, inputs: operands, outputs: vec![result] });
-    Some(nodes)
-}
-
-/// Appends a node with a value of its own.
-fn push(
-    graph: &mut Graph,
-    nodes: &mut Vec<Node>,
-    base: &str,
-    op: Op,
-    inputs: Vec<ValueId>,
-    shape: &[usize],
-) -> ValueId {
-    let of = graph.value(inputs[0]);
-    let (dtype, label) = (of.dtype, format!("{}.picked", of.name));
-    let value = graph.unique_value_name(&label);
-    let value = graph.add_value(value, dtype, shape);
-    let name = unique(graph, nodes, base);
-    nodes.push(Node { name, op, inputs, outputs: vec![value] });
-    value
-}
-
-/// A name that neither the graph nor these nodes have.
-fn unique(graph: &Graph, nodes: &[Node], base: &str) -> String {
-    let taken = |name: &str| graph.nodes.iter().chain(nodes).any(|node| node.name == name);
-    let numbered = (1..).map(|i| format!("{base}_{i}"));
-    numbered.into_iter().find(|name| !taken(name)).unwrap_or_default()
+    let name = graph.unique_node_name(&elementwise.name);
+    let gather = &mut graph.nodes[at];
+    (gather.name, gather.op, gather.inputs) = (name, elementwise.op, operands);
 }
