@@ -180,6 +180,21 @@ fn keys_that_are_equal() {
     assert_gives(model, &[x], &[f32s(&[6], &[-0.0, -0.0, 2.0, 2.0, -0.0, -0.0])], 0.0);
 }
 
+/// What is not a key is -1, whatever integers the values are.
+#[test]
+fn the_default_has_the_type_of_the_values() {
+    for dtype in [DataType::Int32, DataType::Int16] {
+        let values = TensorProto { int32_data: vec![5, 6], ..empty("v", dtype, &[2]) };
+        let attributes = vec![ints("keys_int64s", &[1, 2]), tensor("values_tensor", values)];
+        let model = ml("LabelEncoder", 4, attributes, &[("x", I, &[3])], &["y"]);
+        let y = match dtype {
+            DataType::Int32 => Tensor::new(&[3], &[6i32, -1, 5]),
+            _ => Tensor::new(&[3], &[6i16, -1, 5]),
+        };
+        assert_gives(model, &[i64s(&[3], &[2, 9, 1])], &[y.unwrap()], 0.0);
+    }
+}
+
 #[test]
 fn a_category_that_is_not_known() {
     let given = |zeros| {

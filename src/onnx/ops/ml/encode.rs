@@ -1,6 +1,6 @@
 //! Labels and categories, which are looked up in lists.
 
-use nestjit_ir::{CheckKind, DType};
+use nestjit_ir::{CheckKind, DType, Scalar};
 
 use super::lookup::Keys;
 use super::{Halt, NodeCx, OpEntry, Result, ml, one};
@@ -95,11 +95,10 @@ fn default(cx: &NodeCx<'_>, dtype: DType) -> Result<Tensor> {
             false => Err(Halt::invalid(format!("default_tensor is {tensor:?}, not one element of {dtype}"))),
         };
     }
-    Ok(match (dtype == DType::I64, dtype.is_float()) {
-        (true, _) => Tensor::scalar(int),
-        (_, true) => Tensor::from_f64(dtype, &[], &[float])?,
-        (_, false) => Tensor::from_f64(dtype, &[], &[int as f64])?,
-    })
+    Ok(Tensor::from(match dtype.is_float() {
+        true => Scalar::from_f64(dtype, float),
+        false => Scalar::from_i64(dtype, int),
+    }))
 }
 
 /// For each element, a row with 1 at the place of the category that it is.
