@@ -93,7 +93,7 @@ fn a_sample_of_the_table_of_configurations() {
 }
 
 #[test]
-#[ignore = "long: every case in a hundred configurations and for five numbers of threads"]
+#[ignore = "minutes in release, a step of `.ci/run --long`: every case in a hundred configurations and for five numbers of threads"]
 fn any_two_choices_of_the_table_of_configurations() {
     check_all(|case| check(case, &configurations::pairwise(&case.name), &THREADS));
 }

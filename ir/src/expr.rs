@@ -152,17 +152,8 @@ impl Expr {
         match self {
             Expr::Const(Scalar::I64(value)) => (*value, *value),
             Expr::Check(c) => (c.low, c.high.saturating_sub(1)),
-            Expr::Cast(DType::I64, a) => match a.dtype(program) {
-                DType::I64 => a.limits(program),
-                DType::I32 => (i32::MIN.into(), i32::MAX.into()),
-                DType::I16 => (i16::MIN.into(), i16::MAX.into()),
-                DType::I8 => (i8::MIN.into(), i8::MAX.into()),
-                DType::U32 => (0, u32::MAX.into()),
-                DType::U16 => (0, u16::MAX.into()),
-                DType::U8 => (0, u8::MAX.into()),
-                DType::Bool => (0, 1),
-                DType::U64 | DType::F32 | DType::F64 | DType::F16 | DType::BF16 => ALL,
-            },
+            Expr::Cast(DType::I64, a) if a.dtype(program) == DType::I64 => a.limits(program),
+            Expr::Cast(DType::I64, a) => a.dtype(program).limits(),
             Expr::Binary(BinOp::Max, a, b) => {
                 let (a, b) = (a.limits(program), b.limits(program));
                 (a.0.max(b.0), a.1.max(b.1))

@@ -116,6 +116,22 @@ impl DType {
         self.is_int() && self.size() == 1
     }
 
+    /// The least and the largest value of an integer or truth value, as `i64`; all that there are for types that have others.
+    pub const fn limits(self) -> (i64, i64) {
+        match self {
+            DType::Bool => (0, 1),
+            DType::I32 => (i32::MIN as i64, i32::MAX as i64),
+            DType::I16 => (i16::MIN as i64, i16::MAX as i64),
+            DType::I8 => (i8::MIN as i64, i8::MAX as i64),
+            DType::U32 => (0, u32::MAX as i64),
+            DType::U16 => (0, u16::MAX as i64),
+            DType::U8 => (0, u8::MAX as i64),
+            DType::I64 | DType::U64 | DType::F32 | DType::F64 | DType::F16 | DType::BF16 => {
+                (i64::MIN, i64::MAX)
+            }
+        }
+    }
+
     /// The largest finite value; `None` for a type that has no infinities beyond it.
     pub const fn largest_finite(self) -> Option<f64> {
         match self {

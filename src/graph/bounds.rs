@@ -1,9 +1,9 @@
 //! Between which limits the elements of integer values are known to lie, from the operations that make them: what is cut to
 //! limits, checked, or a position of an extremum is an index that needs no check where it is used.
 
-use nestjit_ir::{CheckKind, DType, Kind};
+use nestjit_ir::{CheckKind, Kind};
 
-use super::{Binary, Graph, Op, Unary, ValueId};
+use super::{Binary, Graph, Op, Port, Unary, ValueId};
 use crate::tensor::Tensor;
 
 /// So many operations are looked through.
@@ -15,23 +15,15 @@ const ELEMENTS: usize = 1 << 16;
 /// The least and the largest element.
 pub(crate) type Limits = (i64, i64);
 
-const ALL: Limits = (i64::MIN, i64::MAX);
-
 /// Which node makes each value of a graph.
 pub(crate) struct Bounds<'g> {
     graph: &'g Graph,
-    producers: Vec<Option<u32>>,
+    producers: Vec<Option<Port>>,
 }
 
 impl<'g> Bounds<'g> {
     pub fn new(graph: &'g Graph) -> Bounds<'g> {
-        let mut producers = vec![None; graph.values.len()];
-        for (node, number) in graph.nodes.iter().zip(0..) {
-            for output in &node.outputs {
-                producers[output.0 as usize] = Some(number);
-            }
-        }
-        Bounds { graph, producers }
+        Bounds { graph, producers: graph.producers() }
     }
 
     /// The limits of a value's elements; all numbers if nothing is known, or if they are no integers.
@@ -41,13 +33,15 @@ impl<'g> Bounds<'g> {
 
     fn within(&self, id: ValueId, steps: &mut usize) -> Limits {
         let value = self.graph.value(id);
-        let of_type = range(value.dtype);
+        let of_type = value.dtype.limits();
         if let Some(data) = &value.data {
             return constant(data).unwrap_or(of_type);
         }
-        let Some(node) = self.producers[id.0 as usize].filter(|_| *steps > 0) else { return of_type };
+        let Some(Port { node, .. }) = self.producers[id.0 as usize].filter(|_| *steps > 0) else {
+            return of_type;
+        };
         *steps -= 1;
-        let node = &self.graph.nodes[node as usize];
+        let node = &self.graph.nodes[node];
         let mut operand = |i: usize| self.within(node.inputs[i], steps);
         let known = match &node.op {
             Op::Unary(Unary::Identity) | Op::Reshape { .. } | Op::Transpose { .. } => operand(0),
@@ -66,7 +60,7 @@ impl<'g> Bounds<'g> {
             Op::Cast { to }
                 if to.is_int() && self.graph.value(node.inputs[0]).dtype.kind() != Kind::Float =>
             {
-                let (from, to) = (operand(0), range(*to));
+                let (from, to) = (operand(0), to.limits());
                 if from.0 >= to.0 && from.1 <= to.1 { from } else { to }
             }
             Op::Check { kind: CheckKind::IndexFromEnd, high, .. } => (0, high.saturating_sub(1)),
@@ -86,20 +80,6 @@ fn either(a: Limits, b: Limits) -> Limits {
     (a.0.min(b.0), a.1.max(b.1))
 }
 
-/// The limits of a type.
-fn range(dtype: DType) -> Limits {
-    match dtype {
-        DType::Bool => (0, 1),
-        DType::I32 => (i32::MIN.into(), i32::MAX.into()),
-        DType::I16 => (i16::MIN.into(), i16::MAX.into()),
-        DType::I8 => (i8::MIN.into(), i8::MAX.into()),
-        DType::U32 => (0, u32::MAX.into()),
-        DType::U16 => (0, u16::MAX.into()),
-        DType::U8 => (0, u8::MAX.into()),
-        DType::I64 | DType::U64 | DType::F32 | DType::F64 | DType::F16 | DType::BF16 => ALL,
-    }
-}
-
 /// The limits of a constant of indices that is not too large.
 fn constant(data: &Tensor) -> Option<Limits> {
     let indices = if data.len() <= ELEMENTS { data.indices().ok().flatten()? } else { return None };
@@ -108,8 +88,12 @@ fn constant(data: &Tensor) -> Option<Limits> {
 
 #[cfg(test)]
 mod tests {
+    use nestjit_ir::DType;
+
     use super::*;
     use crate::graph::GraphBuilder;
+
+    const ALL: Limits = (i64::MIN, i64::MAX);
 
     #[test]
     fn limits_follow_from_operations() {

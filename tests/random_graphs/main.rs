@@ -105,7 +105,7 @@ fn compiled_code_agrees_with_the_evaluator() {
 }
 
 #[test]
-#[ignore = "long: more graphs, more configurations"]
+#[ignore = "minutes in release, a step of `.ci/run --long`: more graphs, more configurations"]
 fn many_more_graphs() {
     check_seeds(60..1060, configurations::one_for_each_pass, |_| THREADS.to_vec());
 }

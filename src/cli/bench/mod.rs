@@ -373,6 +373,13 @@ fn timed_call(session: &Session, inputs: &[Item], outputs: Option<&mut [Tensor]>
     Ok(millis(start.elapsed()))
 }
 
+impl Run {
+    /// What it was a run of.
+    fn label(&self) -> &'static str {
+        if self.first.fusion { "fused" } else { "unfused" }
+    }
+}
+
 fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }

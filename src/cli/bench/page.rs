@@ -73,7 +73,7 @@ pub(super) fn write(file: &Path, bench: &Bench, peers: Option<&Peers>) -> Result
 fn timed(run: &Run) -> TimedRuns {
     let Cold { load, passes, codegen, pack, first_run, total: _ } = run.first.cold_ms;
     TimedRuns {
-        label: if run.first.fusion { "fused" } else { "unfused" }.to_owned(),
+        label: run.label().to_owned(),
         cold: vec![
             ("load", load),
             ("passes", passes),

@@ -69,9 +69,8 @@ impl Bench {
             &[1, 2, 3, 4, 5, 6, 7, 8, 9],
             self.runs.iter().map(|run| {
                 let w = &run.warm_ms;
-                let label = if run.first.fusion { "fused" } else { "unfused" };
                 [
-                    label.to_owned(),
+                    run.label().to_owned(),
                     ms(w.mean),
                     ms(w.median),
                     ms(w.max),
@@ -96,8 +95,7 @@ impl Bench {
         }
         if self.integer_macs > 0.0 {
             let rate = |run: &Run| {
-                let label = if run.first.fusion { "fused" } else { "unfused" };
-                format!("{label} {} MAC/s", count(self.integer_macs / (run.warm_ms.median * 1e-3)))
+                format!("{} {} MAC/s", run.label(), count(self.integer_macs / (run.warm_ms.median * 1e-3)))
             };
             let rates: Vec<String> = self.runs.iter().map(rate).collect();
             writeln!(text, "of integers, which are no floating-point operations: {}", rates.join(", "))?;
@@ -108,7 +106,7 @@ impl Bench {
                     text,
                     "{} callers at once, {}: {:.1} runs/s, {:.2} times one caller's; each run {} ms (median), {} (p99)",
                     streams.callers,
-                    if run.first.fusion { "fused" } else { "unfused" },
+                    run.label(),
                     streams.runs_per_second,
                     streams.runs_per_second * run.warm_ms.mean * 1e-3,
                     ms(streams.run_ms.median),

@@ -20,6 +20,8 @@ pub struct TileMachine {
     pub fma_latency: f64,
     /// Bytes of the first and second level caches.
     pub caches: [f64; 2],
+    /// Bytes of a line of the first one.
+    pub line: f64,
     /// Cycles to bring a byte into them.
     pub byte_cycles: [f64; 2],
     /// Cycles to bring a byte of a panel into the first level.
@@ -47,6 +49,7 @@ impl TileMachine {
             load_cycles: target.vector_loads.recip(),
             fma_latency: target.fma_latency,
             caches: [target.l1_bytes() as f64, target.l2_bytes() as f64],
+            line: target.caches[0].line as f64,
             byte_cycles: cost::byte_cycles(target),
             panel_byte_cycles: cost::panel_byte_cycles(target),
             // A power of two, as addresses that share a set are apart.

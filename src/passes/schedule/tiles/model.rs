@@ -29,9 +29,6 @@ const SPREAD_CYCLES: f64 = 2.0;
 /// The share of the time of the less busy of two units that the busier one waits for it.
 const OVERLAP: f64 = 0.1;
 
-/// Bytes of a line of the cache.
-const LINE: f64 = 64.0;
-
 /// The share of the lines of a set that rows may take, so that they stay until all of their elements are read.
 const SET_SHARE: f64 = 0.75;
 
@@ -185,7 +182,7 @@ impl<'a> TileModel<'a> {
             let bytes = size * group.map_or(1, |g| g.size());
             let widened = bytes < size_of::<f32>();
             let aligned = packed || !along || is_aligned(program, leaf, load, (c, columns), machine.lanes);
-            let lines = if aligned { 1.0 } else { 1.0 + ((machine.lanes - 1) * size) as f64 / LINE };
+            let lines = if aligned { 1.0 } else { 1.0 + ((machine.lanes - 1) * size) as f64 / machine.line };
             let overlaps = overlaps(load, c);
             TileOperand { load, size, bytes, along, contiguous, widened, lines, overlaps }
         };
