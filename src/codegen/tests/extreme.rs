@@ -139,6 +139,14 @@ proptest! {
     }
 }
 
+/// An index that is inside in the one iteration that there is, and steps as far as 64 bits reach.
+#[test]
+fn a_step_that_lanes_would_take_beyond_64_bits() {
+    let p = random_program(17_877_698_381_647_116_412);
+    assert_eq!(verify(&p, Stage::Scheduled), []);
+    check(&p, 1e-5);
+}
+
 #[test]
 fn many_programs_are_accepted_and_many_are_not() {
     let accepted = (1..=300u64)

@@ -365,6 +365,9 @@ impl Builder {
     }
 
     pub fn iota(&mut self, value: Int, step: i64) -> Reg {
+        // Lanes have 32 bits, and of a step no more counts. A loop of fewer iterations than lanes may have a larger one, which
+        // several lanes together would take beyond 64 bits.
+        let step = i64::from(step as i32);
         self.value(Class::I32, Key::Iota(value.clone(), step), |dst| Inst::Iota { dst, value, step })
     }
 
